@@ -1,0 +1,2 @@
+//! The colonnade command.
+fn main() {}

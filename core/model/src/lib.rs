@@ -1,1 +1,5 @@
-//! See docs/ARCHITECTURE.md.
+//! Nouns of the homeserver over ruma's types. No async, no I/O.
+
+pub mod nid;
+
+pub use ruma;

@@ -1,1 +1,3 @@
-//! See docs/ARCHITECTURE.md.
+//! Verbs on events, as pure functions: no async, no clock, no I/O.
+
+pub mod trie;

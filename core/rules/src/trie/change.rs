@@ -1,0 +1,261 @@
+//! Changing a trie: the paths that change are made anew, all else is kept.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Child, ChildKind, Corrupt, Delta, Entry, Inner, KEY_BITS, LEAF_MAX, NODE_BITS, Node, NodeRef,
+    Nodes, TrieError,
+    build::{Part, Source, Tree, place},
+    mix, slot,
+};
+use colonnade_model::nid::{EventNid, SkeyNid, StateNid};
+
+/// A changed trie that is not written yet.
+#[derive(Debug)]
+pub(super) struct Changed {
+    pub(super) tree: Tree,
+    /// What really changed, each key once, unordered.
+    pub(super) deltas: Vec<Delta>,
+}
+
+/// Applies the edits: an event sets the key, `None` removes it. Of several edits of one key the
+/// last counts. Edits that change nothing leave every node as it is.
+///
+/// Rows that are needed and not loaded are added to `missing`, and the result is `None`.
+pub(super) fn change(
+    nodes: &impl Nodes,
+    root: Option<NodeRef>,
+    edits: &[(SkeyNid, Option<EventNid>)],
+    missing: &mut BTreeSet<StateNid>,
+) -> Result<Option<Changed>, TrieError> {
+    let mut edits: Vec<Edit> =
+        edits.iter().map(|&(skey, event)| Edit { key: mix(skey), skey, event }).collect();
+    // Stable, so that the last edit of a key stays last.
+    edits.sort_by_key(|edit| edit.key);
+    edits.reverse();
+    edits.dedup_by_key(|edit| edit.key);
+    edits.reverse();
+
+    let mut editor = Editor { nodes, missing, deltas: Vec::new() };
+    let tree = match root {
+        None => Some(Tree::of(editor.apply(&[], &edits), 0)),
+        Some(at) => editor.node(at, None, 0, &edits)?,
+    };
+    Ok(tree.map(|tree| Changed { tree, deltas: editor.deltas }))
+}
+
+#[derive(Clone, Copy)]
+struct Edit {
+    key: u64,
+    skey: SkeyNid,
+    event: Option<EventNid>,
+}
+
+struct Editor<'a, N> {
+    nodes: &'a N,
+    missing: &'a mut BTreeSet<StateNid>,
+    deltas: Vec<Delta>,
+}
+
+/// The place of a binary subtree: below the inner node at `depth`, from `slot`, `bits` deeper.
+#[derive(Clone, Copy)]
+struct Place {
+    depth: u8,
+    slot: u8,
+    bits: u8,
+}
+
+impl Place {
+    fn width(self) -> u8 {
+        1 << (NODE_BITS - self.bits)
+    }
+
+    fn halves(self) -> [Self; 2] {
+        let left = Self { bits: self.bits + 1, ..self };
+        [left, Self { slot: self.slot + left.width(), ..left }]
+    }
+}
+
+impl<N: Nodes> Editor<'_, N> {
+    fn load(&mut self, at: NodeRef) -> Option<std::sync::Arc<Node>> {
+        let node = self.nodes.node(at);
+        if node.is_none() {
+            self.missing.insert(at.state);
+        }
+        node
+    }
+
+    /// Loads a leaf of a known length.
+    fn load_leaf(&mut self, at: NodeRef, len: u8) -> Result<Option<Vec<Entry>>, TrieError> {
+        let Some(node) = self.load(at) else { return Ok(None) };
+        match &*node {
+            Node::Leaf(entries) if entries.len() == usize::from(len) => Ok(Some(entries.to_vec())),
+            _ => Err(Corrupt("leaf is not what its parent says").into()),
+        }
+    }
+
+    /// Edits the subtree whose node is `at`; a leaf has `len` entries if the parent said so.
+    fn node(
+        &mut self,
+        at: NodeRef,
+        len: Option<u8>,
+        depth: u8,
+        edits: &[Edit],
+    ) -> Result<Option<Tree>, TrieError> {
+        let Some(node) = self.load(at) else { return Ok(None) };
+        match &*node {
+            Node::Leaf(entries) => {
+                if len.is_some_and(|len| usize::from(len) != entries.len()) {
+                    return Err(Corrupt("leaf is not what its parent says").into());
+                }
+                let before = self.deltas.len();
+                let edited = self.apply(entries, edits);
+                if self.deltas.len() == before {
+                    let len = entries.len() as u8;
+                    return Ok(Some(Tree::Leaf(Source::Kept { at, len })));
+                }
+                Ok(Some(Tree::of(edited, depth)))
+            }
+            Node::Inner(_) if len.is_some() || depth > KEY_BITS - NODE_BITS => {
+                Err(Corrupt("inner node where none can be").into())
+            }
+            Node::Inner(inner) => self.inner(at, inner, depth, edits),
+        }
+    }
+
+    fn inner(
+        &mut self,
+        at: NodeRef,
+        inner: &Inner,
+        depth: u8,
+        edits: &[Edit],
+    ) -> Result<Option<Tree>, TrieError> {
+        let place = Place { depth, slot: 0, bits: 0 };
+        let Some(mut parts) = self.range(&inner.children, place, edits)? else { return Ok(None) };
+        if parts.len() == 1 {
+            // Everything below came to fit in a leaf.
+            return Ok(parts.pop().map(|part| part.tree));
+        }
+        let same = parts.len() == inner.children.len()
+            && parts.iter().zip(&inner.children).all(|(part, child)| part.is(child));
+        let source = if same { Source::Kept { at, len: 0 } } else { Source::New(parts) };
+        Ok(Some(Tree::Inner(source)))
+    }
+
+    /// Edits the children that fill the place. More than one part means more than
+    /// [`LEAF_MAX`] entries.
+    fn range(
+        &mut self,
+        children: &[Child],
+        at: Place,
+        edits: &[Edit],
+    ) -> Result<Option<Vec<Part>>, TrieError> {
+        if edits.is_empty() {
+            return Ok(Some(children.iter().map(Part::kept).collect()));
+        }
+        if let [child] = children {
+            if child.slot == at.slot && child.bits == at.bits {
+                return self.child(child, at, edits);
+            }
+        }
+        if at.bits == NODE_BITS {
+            return Err(Corrupt("children do not cover the slots").into());
+        }
+        let [left, right] = at.halves();
+        let (left_children, right_children) =
+            children.split_at(children.partition_point(|child| child.slot < right.slot));
+        let (left_edits, right_edits) =
+            edits.split_at(edits.partition_point(|edit| slot(edit.key, at.depth) < right.slot));
+        let left = self.range(left_children, left, left_edits)?;
+        let right = self.range(right_children, right, right_edits)?;
+        // Both sides ran, so that everything missing is known at once.
+        let (Some(left), Some(right)) = (left, right) else { return Ok(None) };
+        self.join(left, right, at)
+    }
+
+    fn child(
+        &mut self,
+        child: &Child,
+        at: Place,
+        edits: &[Edit],
+    ) -> Result<Option<Vec<Part>>, TrieError> {
+        let entries = match child.kind {
+            ChildKind::Inner { at: node } => {
+                let tree = self.node(node, None, at.depth + NODE_BITS, edits)?;
+                let part = |tree| vec![Part { slot: at.slot, bits: at.bits, tree }];
+                return Ok(tree.map(part));
+            }
+            ChildKind::Empty => Vec::new(),
+            ChildKind::Leaf { at, len } => {
+                let Some(entries) = self.load_leaf(at, len)? else { return Ok(None) };
+                entries
+            }
+        };
+        let before = self.deltas.len();
+        let edited = self.apply(&entries, edits);
+        if self.deltas.len() == before {
+            return Ok(Some(vec![Part::kept(child)]));
+        }
+        let mut parts = Vec::new();
+        place(edited, at.depth, at.slot, at.bits, &mut parts);
+        Ok(Some(parts))
+    }
+
+    /// Puts two binary subtrees together, as one leaf if they fit.
+    fn join(
+        &mut self,
+        mut left: Vec<Part>,
+        mut right: Vec<Part>,
+        at: Place,
+    ) -> Result<Option<Vec<Part>>, TrieError> {
+        if let ([one], [two]) = (&left[..], &right[..]) {
+            let sum = one.tree.small_len().zip(two.tree.small_len()).map(|(one, two)| one + two);
+            if sum.is_some_and(|sum| sum <= LEAF_MAX) {
+                let mut all = Vec::with_capacity(LEAF_MAX);
+                for part in left.drain(..).chain(right.drain(..)) {
+                    match part.tree {
+                        Tree::Leaf(Source::New(entries)) => all.extend_from_slice(&entries),
+                        Tree::Leaf(Source::Kept { at, len }) => match self.load_leaf(at, len)? {
+                            Some(entries) => all.extend(entries),
+                            None => return Ok(None),
+                        },
+                        Tree::Empty | Tree::Inner(_) => {}
+                    }
+                }
+                let tree = Tree::of(all, at.depth + at.bits);
+                return Ok(Some(vec![Part { slot: at.slot, bits: at.bits, tree }]));
+            }
+        }
+        left.append(&mut right);
+        Ok(Some(left))
+    }
+
+    /// Returns the entries with the edits applied, and notes what changed.
+    fn apply(&mut self, entries: &[Entry], edits: &[Edit]) -> Vec<Entry> {
+        let mut entries = entries.to_vec();
+        // Entries of a leaf are ascending; what is added here goes to the end, found by nobody
+        // since each key is edited once.
+        let stored = entries.len();
+        let mut removed = Vec::new();
+        for edit in edits {
+            let found = entries[..stored]
+                .binary_search_by_key(&(edit.skey.0 as u64), |entry| entry.skey.0 as u64);
+            let before = found.ok().map(|place| entries[place].event);
+            if before == edit.event {
+                continue;
+            }
+            match (found, edit.event) {
+                (Ok(place), Some(event)) => entries[place].event = event,
+                (Ok(place), None) => removed.push(place),
+                (Err(_), Some(event)) => entries.push(Entry { skey: edit.skey, event }),
+                (Err(_), None) => {}
+            }
+            self.deltas.push(Delta { skey: edit.skey, before, after: edit.event });
+        }
+        removed.sort_unstable();
+        for place in removed.into_iter().rev() {
+            entries.remove(place);
+        }
+        entries
+    }
+}

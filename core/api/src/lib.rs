@@ -1,1 +1,14 @@
-//! See docs/ARCHITECTURE.md.
+//! Client-server HTTP, thin: extract → service → reply. `routes.rs` lists what is mounted; `table.rs`
+//! turns a typed endpoint into a route; nothing here decides anything a service should decide.
+
+pub mod call;
+pub mod reply;
+pub mod router;
+pub mod routes;
+pub mod table;
+
+mod client;
+
+pub use call::{ByteBody, ClientAddress};
+pub use reply::Reply;
+pub use router::Router;

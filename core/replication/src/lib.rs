@@ -1,1 +1,8 @@
-//! See docs/ARCHITECTURE.md.
+//! Streams between processes: the bus that carries hints, and the positions they lead to. The only
+//! crate that may know Redis. A message says "look"; the database is the truth.
+
+pub mod bus;
+pub mod streams;
+
+pub use bus::{Bus, InProcess};
+pub use streams::Streams;

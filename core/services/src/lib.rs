@@ -1,1 +1,49 @@
-//! See docs/ARCHITECTURE.md.
+//! What a homeserver does, one module per topic. Knows nothing of HTTP; speaks to the database
+//! through `storage` and to other processes through `replication`. Services are built once, in the
+//! order of [`Services::start`], each from the [`Context`] and the services before it.
+
+pub mod context;
+pub mod error;
+pub mod settings;
+
+// In the order in which they are built.
+pub mod account_data;
+pub mod accounts;
+pub mod devices;
+pub mod directory;
+pub mod encryption;
+pub mod limits;
+pub mod media;
+pub mod presence;
+pub mod profiles;
+pub mod push;
+pub mod receipts;
+pub mod rooms;
+pub mod sync;
+pub mod timeline;
+pub mod typing;
+
+pub use context::Context;
+pub use error::{Error, Result};
+pub use settings::Settings;
+
+use std::sync::Arc;
+
+/// Every service of a homeserver.
+pub struct Services {
+    /// What all of them stand on.
+    pub context: Arc<Context>,
+    /// Accounts and sessions.
+    pub accounts: accounts::Accounts,
+}
+
+impl Services {
+    /// Builds the services.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn start(context: Arc<Context>) -> Result<Arc<Self>> {
+        let accounts = accounts::Accounts::new(Arc::clone(&context));
+        Ok(Arc::new(Self { context, accounts }))
+    }
+}

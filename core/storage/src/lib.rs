@@ -1,1 +1,18 @@
-//! See docs/ARCHITECTURE.md.
+//! Tables. The only crate that knows SQL; `database/` is the only place in it that knows which
+//! engine runs underneath. Every statement is written once, for SQLite and PostgreSQL.
+//!
+//! Writes go through [`Database::write`]: a closure over a transaction, committed together with
+//! whatever else is waiting (group commit). A stream position is taken with [`Tx::seal`] as the
+//! last step before the rows that carry it, so position order is commit order.
+
+#[macro_use]
+pub mod database;
+pub mod error;
+pub mod interned;
+pub mod nids;
+pub mod ownership;
+pub mod settings;
+pub mod streams;
+
+pub use database::{CommitListener, Database, Location, Tx};
+pub use error::{Result, StorageError};

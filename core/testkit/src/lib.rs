@@ -1,1 +1,7 @@
-//! See docs/ARCHITECTURE.md.
+//! For tests only: a homeserver in this process behind a real socket, and users who talk to it.
+
+pub mod server;
+pub mod user;
+
+pub use server::TestServer;
+pub use user::{Answer, Client};

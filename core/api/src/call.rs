@@ -1,0 +1,106 @@
+//! One call of an endpoint: who calls, from where, with what. Bodies are collected here, bounded.
+
+use std::{net::IpAddr, sync::Arc};
+
+use bytes::Bytes;
+use colonnade_model::{
+    MatrixError,
+    ruma::api::auth_scheme::{
+        AccessToken, AccessTokenOptional, AppserviceToken, AppserviceTokenOptional, AuthScheme,
+        NoAccessToken, NoAuthentication,
+    },
+};
+use colonnade_services::{Result, Services, accounts::Session};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited, combinators::UnsyncBoxBody};
+
+/// A request body as it comes from the listener.
+pub type ByteBody = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// The address a request came from, put into the request's extensions by the listener.
+#[derive(Debug, Clone, Copy)]
+pub struct ClientAddress(pub IpAddr);
+
+/// A decoded call of a typed endpoint.
+pub struct Call<R, Who> {
+    /// The services.
+    pub services: Arc<Services>,
+    /// Who calls: a [`Session`], an optional one, or nobody.
+    pub who: Who,
+    /// The request.
+    pub request: R,
+    /// Where it came from.
+    pub address: Option<IpAddr>,
+    /// The body as it came, for what the typed request does not carry.
+    pub body: Bytes,
+}
+
+/// How the caller of an endpoint is found out.
+pub trait Caller: AuthScheme {
+    /// What the endpoint is told about its caller.
+    type Who: Send;
+
+    /// Finds out who calls.
+    fn who(
+        services: &Services,
+        token: Self::Output,
+    ) -> impl Future<Output = Result<Self::Who>> + Send;
+}
+
+impl Caller for NoAuthentication {
+    type Who = ();
+    async fn who(_: &Services, (): ()) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Caller for NoAccessToken {
+    type Who = ();
+    async fn who(_: &Services, (): ()) -> Result<()> {
+        Ok(())
+    }
+}
+
+impl Caller for AccessToken {
+    type Who = Session;
+    async fn who(services: &Services, token: String) -> Result<Session> {
+        services.accounts.authenticate(&token).await
+    }
+}
+
+impl Caller for AccessTokenOptional {
+    type Who = Option<Session>;
+    async fn who(services: &Services, token: Option<String>) -> Result<Option<Session>> {
+        match token {
+            Some(token) => services.accounts.authenticate(&token).await.map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Caller for AppserviceToken {
+    type Who = ();
+    async fn who(_: &Services, _: String) -> Result<()> {
+        Err(MatrixError::forbidden("only application services may do this").into())
+    }
+}
+
+impl Caller for AppserviceTokenOptional {
+    type Who = Option<Session>;
+    async fn who(services: &Services, token: Option<String>) -> Result<Option<Session>> {
+        AccessTokenOptional::who(services, token).await
+    }
+}
+
+/// Collects a body of at most `limit` bytes.
+///
+/// # Errors
+/// `M_TOO_LARGE` past the limit, `M_UNKNOWN` when the client went away or was too slow.
+pub async fn collect(body: ByteBody, limit: usize) -> Result<Bytes, MatrixError> {
+    match Limited::new(body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => {
+            Err(MatrixError::too_large(format!("the request body is larger than {limit} bytes")))
+        }
+        Err(_) => Err(MatrixError::unknown("the request body did not arrive whole")),
+    }
+}

@@ -1,0 +1,62 @@
+//! Answers: the one place that turns a service's error into HTTP.
+
+use bytes::Bytes;
+use colonnade_model::MatrixError;
+use colonnade_services::Error;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+
+/// The body of an answer: whole or streamed.
+pub type ReplyBody = UnsyncBoxBody<Bytes, std::io::Error>;
+/// An answer on its way out.
+pub type Reply = Response<ReplyBody>;
+
+/// Wraps bytes as a body.
+pub fn full(bytes: impl Into<Bytes>) -> ReplyBody {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Answers with JSON.
+pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(full(body));
+    *reply.status_mut() = status;
+    let kind = HeaderValue::from_static("application/json");
+    reply.headers_mut().insert(header::CONTENT_TYPE, kind);
+    reply
+}
+
+/// Answers 200 with a JSON value.
+pub fn ok(body: &serde_json::Value) -> Reply {
+    json(StatusCode::OK, body.to_string())
+}
+
+/// Answers with an error. Faults of ours are logged here, once, with their whole chain.
+pub fn error(error: &Error) -> Reply {
+    match error {
+        Error::Client(client) => matrix_error(client),
+        Error::UserInteractive(body) => json(StatusCode::UNAUTHORIZED, body.to_string()),
+        Error::Internal { doing, cause } => {
+            let mut chain = cause.to_string();
+            let mut source = cause.source();
+            while let Some(deeper) = source {
+                chain = format!("{chain}: {deeper}");
+                source = deeper.source();
+            }
+            tracing::error!(cause = %chain, "cannot {doing}");
+            matrix_error(&MatrixError::internal(
+                "something broke on this server; its log says what",
+            ))
+        }
+    }
+}
+
+/// Answers with an error in the specification's shape.
+pub fn matrix_error(error: &MatrixError) -> Reply {
+    let status = StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut reply = json(status, error.to_json().to_string());
+    if let Some(retry_ms) = error.extra.get("retry_after_ms").and_then(|ms| ms.as_u64()) {
+        let seconds = HeaderValue::from(retry_ms.div_ceil(1_000));
+        reply.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    reply
+}

@@ -1,0 +1,143 @@
+//! Finds the endpoint of a request: 404 for an unknown path, 405 for a known one with another
+//! method, both `M_UNRECOGNIZED`. Path arguments are percent-decoded here, once, after routing, so
+//! that an encoded slash can never change the route.
+
+use std::{collections::HashMap, sync::Arc};
+
+use colonnade_model::MatrixError;
+use colonnade_services::Services;
+use http::{HeaderValue, Method, Request, header};
+use percent_encoding::percent_decode_str;
+
+use crate::{
+    call::ByteBody,
+    reply::{self, Reply},
+    routes,
+    table::{Route, Table},
+};
+
+/// The longest path looked at, in bytes: ids have at most 255 characters, tripled by encoding.
+const PATH_BYTES_MAX: usize = 8 * 1024;
+
+/// Routes requests to endpoints.
+pub struct Router {
+    services: Arc<Services>,
+    paths: matchit::Router<usize>,
+    methods: Vec<HashMap<Method, Route>>,
+}
+
+/// Put into a response's extensions: the endpoint that answered, for metrics and logs.
+#[derive(Debug, Clone, Copy)]
+pub struct EndpointName(pub &'static str);
+
+impl Router {
+    /// Mounts every endpoint of [`routes::all`].
+    ///
+    /// # Panics
+    /// When two endpoints claim the same method and path, which a test of this crate rules out.
+    pub fn new(services: Arc<Services>) -> Self {
+        let table = routes::all();
+        let mut places: HashMap<String, usize> = HashMap::new();
+        let mut router = Self { services, paths: matchit::Router::new(), methods: Vec::new() };
+        for route in table.routes {
+            let shape = shape_of(&route.path);
+            let place = *places.entry(shape.clone()).or_insert_with(|| {
+                router.paths.insert(shape, router.methods.len()).expect("paths do not conflict");
+                router.methods.push(HashMap::new());
+                router.methods.len() - 1
+            });
+            let previous = router.methods[place].insert(route.method.clone(), route);
+            assert!(previous.is_none(), "two endpoints claim one method and path");
+        }
+        router
+    }
+
+    /// Answers a request. Never fails: errors are answers.
+    pub async fn answer(&self, request: Request<ByteBody>) -> Reply {
+        if request.method() == Method::OPTIONS {
+            return with_cors(reply::json(http::StatusCode::OK, "{}"));
+        }
+        with_cors(self.dispatch(request).await)
+    }
+
+    async fn dispatch(&self, request: Request<ByteBody>) -> Reply {
+        let path = request.uri().path();
+        if path.len() > PATH_BYTES_MAX {
+            return reply::matrix_error(
+                &MatrixError::too_large("the path is too long").with_status(414),
+            );
+        }
+        let Ok(found) = self.paths.at(path) else {
+            return reply::matrix_error(&MatrixError::unrecognized("no such endpoint"));
+        };
+        let methods = &self.methods[*found.value];
+        let method = match *request.method() {
+            Method::HEAD if !methods.contains_key(&Method::HEAD) => &Method::GET,
+            ref method => method,
+        };
+        let Some(route) = methods.get(method) else {
+            let error = MatrixError::method_not_allowed("not with this method");
+            return reply::matrix_error(&error);
+        };
+        let decoded = found.params.iter().map(|(_, raw)| {
+            percent_decode_str(raw).decode_utf8().map(std::borrow::Cow::into_owned)
+        });
+        let args: Vec<String> = match decoded.collect() {
+            Ok(args) => args,
+            Err(_) => {
+                let error = MatrixError::invalid_param("the path is not UTF-8 when decoded");
+                return reply::matrix_error(&error);
+            }
+        };
+        if args.iter().any(|arg| arg.contains('\0')) {
+            let error = MatrixError::invalid_param("the path contains a NUL character");
+            return reply::matrix_error(&error);
+        }
+        let name = EndpointName(route.name);
+        let mut answer = (route.run)(Arc::clone(&self.services), request, args).await;
+        answer.extensions_mut().insert(name);
+        answer
+    }
+}
+
+/// Names the arguments by place, since endpoints call the same place by different names.
+fn shape_of(path: &str) -> String {
+    let mut shape = String::with_capacity(path.len());
+    for (place, segment) in path.split('/').enumerate() {
+        if place > 0 {
+            shape.push('/');
+        }
+        if segment.starts_with('{') {
+            shape.push_str(&format!("{{a{place}}}"));
+        } else {
+            shape.push_str(segment);
+        }
+    }
+    shape
+}
+
+/// Lets web clients of any origin read the answer.
+///
+/// Source: Matrix v1.19, client-server, "Web browser clients".
+fn with_cors(mut reply: Reply) -> Reply {
+    let headers = reply.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static("GET, POST, PUT, DELETE, OPTIONS"),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static("X-Requested-With, Content-Type, Authorization"),
+    );
+    reply
+}
+
+/// Lists the mounted endpoints, one `METHOD path` a line, sorted: the contract with the gateway.
+pub fn listing(table: &Table) -> String {
+    let lines = table.routes.iter().map(|route| format!("{} {}\n", route.method, route.path));
+    let mut lines: Vec<String> = lines.collect();
+    lines.sort();
+    lines.dedup();
+    lines.concat()
+}

@@ -1,0 +1,206 @@
+//! The table of endpoints: a typed handler becomes a route of one erased shape, so that 200
+//! endpoints cost one instantiation of the server and can be listed, counted and checked.
+
+use std::{pin::Pin, sync::Arc};
+
+use bytes::{Bytes, BytesMut};
+use colonnade_model::{
+    MatrixError,
+    ruma::api::{
+        IncomingRequest, IncomingRequestExt as _, OutgoingResponseExt as _,
+        auth_scheme::AuthScheme,
+        error::{DeserializationError, FromHttpRequestError},
+        path_builder::PathBuilder as _,
+    },
+};
+use colonnade_services::{Error, Result, Services};
+use http::{Method, Request};
+
+use crate::{
+    call::{ByteBody, Call, Caller, ClientAddress, collect},
+    reply::{self, Reply},
+};
+
+/// The largest JSON body: key uploads and account data stay far below.
+pub const JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The largest JSON body of the few endpoints that carry many keys at once.
+pub const KEYS_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
+/// A handler in the one shape the router knows: services, request, decoded path arguments.
+pub type Erased =
+    Arc<dyn Fn(Arc<Services>, Request<ByteBody>, Vec<String>) -> Answer + Send + Sync>;
+
+/// One endpoint.
+#[derive(Clone)]
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path with `{names}` for arguments.
+    pub path: String,
+    /// The endpoint's name in metrics and logs: its newest path.
+    pub name: &'static str,
+    /// Runs it.
+    pub run: Erased,
+}
+
+/// The endpoints mounted so far.
+#[derive(Default)]
+pub struct Table {
+    /// Every route, in the order of mounting.
+    pub routes: Vec<Route>,
+}
+
+impl Table {
+    /// Mounts a typed endpoint at all paths its type knows.
+    pub fn add<R, F, Fut>(&mut self, handler: F) -> &mut Self
+    where
+        R: IncomingRequest + Send + 'static,
+        R::Authentication: Caller,
+        <R::Authentication as AuthScheme>::Output: Send,
+        F: Fn(Call<R, <R::Authentication as Caller>::Who>) -> Fut + Send + Sync + Copy + 'static,
+        Fut: Future<Output = Result<R::OutgoingResponse>> + Send + 'static,
+    {
+        self.add_limited::<R, F, Fut>(JSON_BYTES_MAX, handler)
+    }
+
+    /// Mounts a typed endpoint whose body may have `limit` bytes.
+    pub fn add_limited<R, F, Fut>(&mut self, limit: usize, handler: F) -> &mut Self
+    where
+        R: IncomingRequest + Send + 'static,
+        R::Authentication: Caller,
+        <R::Authentication as AuthScheme>::Output: Send,
+        F: Fn(Call<R, <R::Authentication as Caller>::Who>) -> Fut + Send + Sync + Copy + 'static,
+        Fut: Future<Output = Result<R::OutgoingResponse>> + Send + 'static,
+    {
+        let run = typed::<R, F, Fut>(limit, handler);
+        let paths: Vec<&'static str> = R::PATH_BUILDER.all_paths().collect();
+        let name = paths.last().copied().unwrap_or("?");
+        for path in paths {
+            let (path, run) = (path.to_owned(), Arc::clone(&run));
+            self.routes.push(Route { method: R::METHOD, path, name, run });
+        }
+        self
+    }
+
+    /// Mounts a typed endpoint at one further path, for what its type does not list.
+    pub fn add_at<R, F, Fut>(&mut self, path: &'static str, handler: F) -> &mut Self
+    where
+        R: IncomingRequest + Send + 'static,
+        R::Authentication: Caller,
+        <R::Authentication as AuthScheme>::Output: Send,
+        F: Fn(Call<R, <R::Authentication as Caller>::Who>) -> Fut + Send + Sync + Copy + 'static,
+        Fut: Future<Output = Result<R::OutgoingResponse>> + Send + 'static,
+    {
+        let run = typed::<R, F, Fut>(JSON_BYTES_MAX, handler);
+        self.routes.push(Route { method: R::METHOD, path: path.to_owned(), name: path, run });
+        self
+    }
+
+    /// Mounts a handler that reads the request and writes the answer itself: streams, and answers
+    /// too hot for typed JSON.
+    pub fn add_raw<F, Fut>(&mut self, method: Method, path: &'static str, handler: F) -> &mut Self
+    where
+        F: Fn(Arc<Services>, Request<ByteBody>, Vec<String>) -> Fut + Send + Sync + Copy + 'static,
+        Fut: Future<Output = Result<Reply>> + Send + 'static,
+    {
+        let run: Erased = Arc::new(move |services, request, args| {
+            let answer = handler(services, request, args);
+            Box::pin(async move { answer.await.unwrap_or_else(|error| reply::error(&error)) })
+        });
+        self.routes.push(Route { method, path: path.to_owned(), name: path, run });
+        self
+    }
+}
+
+fn typed<R, F, Fut>(limit: usize, handler: F) -> Erased
+where
+    R: IncomingRequest + Send + 'static,
+    R::Authentication: Caller,
+    <R::Authentication as AuthScheme>::Output: Send,
+    F: Fn(Call<R, <R::Authentication as Caller>::Who>) -> Fut + Send + Sync + Copy + 'static,
+    Fut: Future<Output = Result<R::OutgoingResponse>> + Send + 'static,
+{
+    Arc::new(move |services, request, args| {
+        Box::pin(async move {
+            let answered = async {
+                let call = decode::<R>(services, request, &args, limit).await?;
+                let response = handler(call).await?;
+                let response = response.try_into_http_response::<BytesMut>();
+                response.map_err(|error| Error::internal("render the response", error))
+            };
+            match answered.await {
+                Ok(response) => response.map(|body| reply::full(body.freeze())),
+                Err(error) => reply::error(&error),
+            }
+        })
+    })
+}
+
+/// Authenticates, then collects and decodes the request: a stranger's body is not even read.
+async fn decode<R>(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    args: &[String],
+    limit: usize,
+) -> Result<Call<R, <R::Authentication as Caller>::Who>>
+where
+    R: IncomingRequest,
+    R::Authentication: Caller,
+{
+    let token = R::Authentication::extract_authentication(&request)
+        .map_err(|error| missing_token(&error.into().to_string()))?;
+    let who = R::Authentication::who(&services, token).await?;
+    let address = request.extensions().get::<ClientAddress>().map(|address| address.0);
+    let (parts, body) = request.into_parts();
+    let body = collect(body, limit).await?;
+    let has_body = parts.method != Method::GET && parts.method != Method::HEAD;
+    let body = if has_body && body.is_empty() { Bytes::from_static(b"{}") } else { body };
+    if has_body {
+        require_json(&body)?;
+    }
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let request = R::try_from_http_request(Request::from_parts(parts, &body[..]), &args)
+        .map_err(|error| malformed(&error))?;
+    Ok(Call { services, who, request, address, body })
+}
+
+fn missing_token(why: &str) -> MatrixError {
+    MatrixError::missing_token(format!("this endpoint needs an access token: {why}"))
+}
+
+/// Tells what is not JSON from what is JSON of the wrong shape.
+fn require_json(body: &[u8]) -> Result<(), MatrixError> {
+    let parsed: Result<serde::de::IgnoredAny, _> = serde_json::from_slice(body);
+    if let Err(error) = parsed {
+        return Err(MatrixError::not_json(format!("the body is not JSON: {error}")));
+    }
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(MatrixError::bad_json("the body is not a JSON object"));
+    }
+    std::str::from_utf8(body).map_err(|_| MatrixError::not_json("the body is not UTF-8"))?;
+    Ok(())
+}
+
+/// Turns a decoding failure into the specification's code for it.
+pub fn malformed(error: &FromHttpRequestError) -> MatrixError {
+    let FromHttpRequestError::Deserialization(cause) = error else {
+        return MatrixError::method_not_allowed(error.to_string());
+    };
+    let text = cause.to_string();
+    match cause {
+        DeserializationError::Json(json) if json.is_syntax() || json.is_eof() => {
+            MatrixError::not_json(text)
+        }
+        DeserializationError::Json(_) if text.starts_with("missing field") => {
+            MatrixError::new(400, "M_BAD_JSON", text)
+        }
+        DeserializationError::Json(_) | DeserializationError::Utf8(_) => {
+            MatrixError::bad_json(text)
+        }
+        DeserializationError::Query(_) if text.contains("missing field") => {
+            MatrixError::missing_param(text)
+        }
+        _ => MatrixError::invalid_param(text),
+    }
+}

@@ -1,0 +1,123 @@
+//! Builds a homeserver: database, streams, context, services, router, in that order.
+
+use std::{path::PathBuf, sync::Arc};
+
+use colonnade_api::Router;
+use colonnade_model::{Clock, Random, ruma::OwnedServerName, token::TokenKey};
+use colonnade_replication::{InProcess, Streams};
+use colonnade_services::{Context, Services, Settings};
+use colonnade_storage::{Database, Location, StorageError, interned::Interned, settings};
+
+use crate::keys::{self, KeyError};
+
+/// What a homeserver is started with.
+pub struct Options {
+    /// The name behind the colon in our users' ids.
+    pub server_name: OwnedServerName,
+    /// The folder of the signing key, the SQLite database and the media.
+    pub data_dir: PathBuf,
+    /// The database; `None` is SQLite in the data folder.
+    pub location: Option<Location>,
+    /// What the operator decided about the services.
+    pub settings: Settings,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}
+
+/// Why a homeserver does not start; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The signing key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The services.
+    #[error(transparent)]
+    Services(#[from] colonnade_services::Error),
+    /// The data belongs to another server.
+    #[error(
+        "this data belongs to the server {stored}, but server_name is {configured}; a server name \
+         cannot change once it has users: set it back, or use another data folder"
+    )]
+    OtherServer {
+        /// The name the data was created with.
+        stored: String,
+        /// The name configured now.
+        configured: String,
+    },
+}
+
+/// A running homeserver, without a listener.
+pub struct Homeserver {
+    /// Its services.
+    pub services: Arc<Services>,
+    /// Its endpoints.
+    pub router: Arc<Router>,
+}
+
+impl Homeserver {
+    /// Opens everything and starts the background loops.
+    ///
+    /// # Errors
+    /// [`StartError`] with the mend.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let Options { server_name, data_dir, location, settings, clock, random } = options;
+        let location = location.unwrap_or_else(|| Location::Sqlite(data_dir.join("colonnade.db")));
+        let signing_key = keys::load_or_create(&data_dir.join("signing.key"), random.as_ref())?;
+        let streams = Arc::new(Streams::new(Arc::new(InProcess::default())));
+        let db = Database::open(&location, Arc::clone(&streams) as _).await?;
+        require_same_server(&db, &server_name).await?;
+        streams.catch_up(&db, clock.now_ms()).await?;
+        let context = Arc::new(Context {
+            token_key: TokenKey::new(secret(&db, "token_key", random.as_ref()).await?),
+            digest_key: secret(&db, "digest_key", random.as_ref()).await?,
+            interned: Interned::new(db.clone()),
+            nids: Default::default(),
+            signing_key: Arc::new(signing_key),
+            server_name,
+            settings,
+            db,
+            streams,
+            clock,
+            random,
+            data_dir,
+        });
+        let services = Services::start(context).await?;
+        let router = Arc::new(Router::new(Arc::clone(&services)));
+        Ok(Self { services, router })
+    }
+
+    /// Finishes the writes under way and closes the database.
+    pub async fn close(&self) {
+        self.services.context.db.close().await;
+    }
+}
+
+async fn require_same_server(db: &Database, name: &OwnedServerName) -> Result<(), StartError> {
+    let ours = name.as_str().as_bytes().to_vec();
+    let stored = settings::get_or_insert(db, "server_name", ours).await?;
+    if stored == name.as_str().as_bytes() {
+        return Ok(());
+    }
+    let stored = String::from_utf8_lossy(&stored).into_owned();
+    Err(StartError::OtherServer { stored, configured: name.to_string() })
+}
+
+/// Returns a secret of the deployment, made at its first start.
+async fn secret(
+    db: &Database,
+    key: &'static str,
+    random: &dyn Random,
+) -> Result<[u8; 32], StorageError> {
+    let mut fresh = [0u8; 32];
+    random.fill(&mut fresh);
+    let stored = settings::get_or_insert(db, key, fresh.to_vec()).await?;
+    let wrong = |bytes: Vec<u8>| {
+        StorageError::corrupt("settings", "value", key, format!("{} bytes, not 32", bytes.len()))
+    };
+    stored.try_into().map_err(wrong)
+}

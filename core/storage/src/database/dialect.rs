@@ -1,0 +1,176 @@
+//! What differs between the engines, hidden behind macros: which pool a statement runs on, how a
+//! list is bound, and which errors mean what.
+
+use sqlx::error::ErrorKind;
+
+use crate::error::StorageError;
+
+/// Runs one read on the engine that is open: `read!(db, |c| query.bind(x).fetch_one(c))`.
+macro_rules! read {
+    ($db:expr, |$c:ident| $query:expr) => {
+        match &$db.engine {
+            $crate::database::Engine::Sqlite(engine) => {
+                let $c = engine.reader();
+                $query.await.map_err($crate::error::StorageError::from)
+            }
+            $crate::database::Engine::Postgres(engine) => {
+                let $c = engine.reader();
+                $query.await.map_err($crate::error::StorageError::from)
+            }
+        }
+    };
+}
+
+/// Runs one statement inside a transaction: `run!(tx, |c| query.bind(x).execute(c))`.
+macro_rules! run {
+    ($tx:expr, |$c:ident| $query:expr) => {
+        match &mut $tx.connection {
+            $crate::database::tx::Connection::Sqlite(connection) => {
+                let $c = &mut **connection;
+                $query.await.map_err($crate::error::StorageError::from)
+            }
+            $crate::database::tx::Connection::Postgres(connection) => {
+                let $c = &mut ***connection;
+                $query.await.map_err($crate::error::StorageError::from)
+            }
+        }
+    };
+}
+
+/// Runs a statement that returns no rows and gives the number of rows it changed:
+/// `execute!(tx, sqlx::query(SQL).bind(x))`.
+macro_rules! execute {
+    ($tx:expr, $query:expr) => {
+        match &mut $tx.connection {
+            $crate::database::tx::Connection::Sqlite(connection) => $query
+                .execute(&mut **connection)
+                .await
+                .map(|done| done.rows_affected())
+                .map_err($crate::error::StorageError::from),
+            $crate::database::tx::Connection::Postgres(connection) => $query
+                .execute(&mut ***connection)
+                .await
+                .map(|done| done.rows_affected())
+                .map_err($crate::error::StorageError::from),
+        }
+    };
+}
+
+/// Runs a statement whose text differs between the engines; `$sql` names the chosen text. For lists:
+/// bind ONE JSON array text and write `IN (SELECT value FROM json_each($1))` for SQLite,
+/// `IN (SELECT CAST(jsonb_array_elements_text(CAST($1 AS jsonb)) AS BIGINT))` for PostgreSQL.
+/// [`list_sql`] makes both from one text with `{LIST n}`.
+macro_rules! read_list {
+    ($db:expr, $sql:expr, |$text:ident, $c:ident| $query:expr) => {
+        match &$db.engine {
+            $crate::database::Engine::Sqlite(engine) => {
+                let $text = sqlx::AssertSqlSafe($crate::database::list_sql($sql, false));
+                let $c = engine.reader();
+                $query.await.map_err($crate::error::StorageError::from)
+            }
+            $crate::database::Engine::Postgres(engine) => {
+                let $text = sqlx::AssertSqlSafe($crate::database::list_sql($sql, true));
+                let $c = engine.reader();
+                $query.await.map_err($crate::error::StorageError::from)
+            }
+        }
+    };
+}
+
+/// [`read_list`] inside a transaction.
+#[expect(unused_macros, reason = "for the first write that takes a list")]
+macro_rules! run_list {
+    ($tx:expr, $sql:expr, |$text:ident, $c:ident| $query:expr) => {
+        match &mut $tx.connection {
+            $crate::database::tx::Connection::Sqlite(connection) => {
+                let $text = sqlx::AssertSqlSafe($crate::database::list_sql($sql, false));
+                let $c = &mut **connection;
+                $query.await.map_err($crate::error::StorageError::from)
+            }
+            $crate::database::tx::Connection::Postgres(connection) => {
+                let $text = sqlx::AssertSqlSafe($crate::database::list_sql($sql, true));
+                let $c = &mut **connection;
+                $query.await.map_err($crate::error::StorageError::from)
+            }
+        }
+    };
+}
+
+/// Expands `{INTS n}` and `{TEXTS n}` in a statement into "the values of the JSON array bound to
+/// parameter n", as the engine wants it said. The statement itself is a constant of ours.
+pub(crate) fn list_sql(sql: &'static str, postgres: bool) -> String {
+    let mut text = String::with_capacity(sql.len() + 80);
+    let mut rest = sql;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (what, tail) = after.split_once('}').expect("statements close their braces");
+        let (kind, n) = what.split_once(' ').expect("a list names its parameter");
+        text.push_str(before);
+        match (postgres, kind) {
+            (false, _) => text.push_str(&format!("(SELECT value FROM json_each(${n}))")),
+            (true, "INTS") => text.push_str(&format!(
+                "(SELECT CAST(value AS BIGINT) FROM jsonb_array_elements_text(CAST(${n} AS jsonb)))"
+            )),
+            (true, _) => text.push_str(&format!(
+                "(SELECT value FROM jsonb_array_elements_text(CAST(${n} AS jsonb)))"
+            )),
+        }
+        rest = tail;
+    }
+    text.push_str(rest);
+    text
+}
+
+/// Renders integers as the JSON array that `{INTS n}` binds.
+pub(crate) fn int_list(values: impl IntoIterator<Item = i64>) -> String {
+    let mut text = String::from("[");
+    for (n, value) in values.into_iter().enumerate() {
+        if n > 0 {
+            text.push(',');
+        }
+        text.push_str(&value.to_string());
+    }
+    text.push(']');
+    text
+}
+
+/// Renders strings as the JSON array that `{TEXTS n}` binds.
+#[expect(dead_code, reason = "for the first query that takes a list of strings")]
+pub(crate) fn text_list<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> String {
+    let values = values.into_iter().map(|value| value.as_ref().into());
+    serde_json::Value::Array(values.collect()).to_string()
+}
+
+impl From<sqlx::Error> for StorageError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::Database(cause) => match cause.kind() {
+                ErrorKind::UniqueViolation => Self::Conflict(cause.message().to_owned()),
+                _ if is_passing(cause.code().as_deref()) => {
+                    Self::Unavailable(cause.message().to_owned())
+                }
+                _ => Self::Failed(cause.message().to_owned()),
+            },
+            sqlx::Error::ColumnDecode { index, source } => {
+                Self::Corrupt { table: "?", column: "?", key: index, why: source.to_string() }
+            }
+            sqlx::Error::Io(cause) => Self::Unavailable(cause.to_string()),
+            sqlx::Error::PoolTimedOut => {
+                Self::Unavailable("no connection became free in time".to_owned())
+            }
+            sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+                Self::Unavailable("the database is being closed".to_owned())
+            }
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+/// Tells whether the same statement may work later: SQLite's BUSY, LOCKED, IOERR, FULL; PostgreSQL's
+/// classes 08 (connection), 53 (resources), 57 (operator intervention) and lock timeouts.
+fn is_passing(code: Option<&str>) -> bool {
+    let Some(code) = code else { return false };
+    match code.parse::<i64>() {
+        Ok(number) if code.len() < 5 => matches!(number & 0xff, 5 | 6 | 10 | 13),
+        _ => ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "55P03",
+    }
+}

@@ -1,0 +1,65 @@
+//! Schema migrations: the same numbers and names for both engines, applied at start.
+
+use std::{borrow::Cow, path::Path};
+
+use sqlx::{
+    AssertSqlSafe, PgPool, SqlSafeStr as _, SqliteConnection,
+    migrate::{Migration, MigrationType, Migrator},
+};
+
+use crate::error::{Result, StorageError};
+
+/// Lists the migrations: number, name. Applied ones are never edited; a new one takes a new number.
+macro_rules! migrations {
+    ($engine:literal) => {
+        migrations!($engine;
+            1 "0001_foundation",
+            2 "0002_rooms",
+        )
+    };
+    ($engine:literal; $($number:literal $name:literal,)*) => {
+        &[$((
+            $number,
+            $name,
+            include_str!(concat!("../../../../migrations/", $engine, "/", $name, ".sql")),
+        )),*]
+    };
+}
+
+const SQLITE: &[(i64, &str, &str)] = migrations!("sqlite");
+const POSTGRES: &[(i64, &str, &str)] = migrations!("postgres");
+
+/// Brings an SQLite file up to date.
+pub(super) async fn sqlite(connection: &mut SqliteConnection, path: &Path) -> Result<()> {
+    let ran = migrator(SQLITE).run_direct(None, connection, false).await;
+    ran.map_err(|error| unusable(&path.display().to_string(), &error))
+}
+
+/// Brings a PostgreSQL database up to date; several processes may try at once.
+pub(super) async fn postgres(pool: &PgPool) -> Result<()> {
+    migrator(POSTGRES).run(pool).await.map_err(|error| unusable("PostgreSQL", &error))
+}
+
+fn migrator(texts: &[(i64, &'static str, &'static str)]) -> Migrator {
+    let migrations = texts.iter().map(|(number, name, sql)| {
+        Migration::new(
+            *number,
+            Cow::Borrowed(*name),
+            MigrationType::Simple,
+            AssertSqlSafe(*sql).into_sql_str(),
+            false,
+        )
+    });
+    Migrator::with_migrations(migrations.collect())
+}
+
+fn unusable(place: &str, error: &sqlx::migrate::MigrateError) -> StorageError {
+    use sqlx::migrate::MigrateError;
+    StorageError::Unusable(match error {
+        MigrateError::VersionMissing(number) => format!(
+            "the database {place} has migration {number}, which this version of colonnade does \
+             not know: it was used by a newer version; start that one"
+        ),
+        other => format!("cannot bring the tables of {place} up to date: {other}"),
+    })
+}

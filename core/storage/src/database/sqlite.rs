@@ -1,0 +1,270 @@
+//! SQLite: one writer task that commits everything waiting in one transaction, and a pool of
+//! read-only connections. WAL with `synchronous=FULL`: a commit that was answered survives a
+//! power cut.
+
+use std::{fs::File, path::Path, sync::Arc, time::Duration};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{CommitListener, Tx, migrations, tx::Connection};
+use crate::error::{Result, StorageError};
+
+/// Writes that share a commit at most: bounds how long the first of them waits for the last.
+const BATCH_MAX: usize = 256;
+/// Writes that may wait for the writer; beyond it callers wait in turn.
+const WAITING_MAX: usize = 1024;
+/// Read connections: more only take memory, since reads are short and mostly cached.
+const READERS_MAX: u32 = 4;
+/// How long a statement waits for a lock; only a backup or a check ever holds one.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A write under way: run inside the shared transaction, it returns who is to be told.
+type Job = Box<dyn for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Done> + Send>;
+/// Tells the caller how its commit went; `None` when the write failed and was told so already.
+type Done = Option<Box<dyn FnOnce(Result<()>) + Send>>;
+
+/// What the writer is asked for.
+enum Work {
+    Write(Job),
+    /// Finish what waits, close, and say so.
+    Close(oneshot::Sender<()>),
+}
+
+/// An open SQLite database.
+#[derive(Clone)]
+pub(crate) struct Sqlite {
+    readers: SqlitePool,
+    writer: mpsc::Sender<Work>,
+    _lock: Arc<File>,
+}
+
+/// Opens (or creates) the file and starts the writer.
+pub(crate) async fn open(path: &Path, listener: Arc<dyn CommitListener>) -> Result<Sqlite> {
+    let lock = lock_beside(path)?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("cache_size", "-16384")
+        .pragma("temp_store", "MEMORY")
+        .pragma("journal_size_limit", "67108864")
+        .disable_statement_logging();
+    let unusable = |error: sqlx::Error| {
+        StorageError::Unusable(format!("cannot open the database {}: {error}", path.display()))
+    };
+    let mut connection = options.connect().await.map_err(unusable)?;
+    migrations::sqlite(&mut connection, path).await?;
+    let reader = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("cache_size", "-4096")
+        .pragma("temp_store", "MEMORY")
+        .disable_statement_logging();
+    let readers = SqlitePoolOptions::new()
+        .max_connections(READERS_MAX)
+        .min_connections(1)
+        .test_before_acquire(false)
+        .max_lifetime(None)
+        .idle_timeout(None)
+        .connect_with(reader)
+        .await
+        .map_err(unusable)?;
+    let (writer, jobs) = mpsc::channel(WAITING_MAX);
+    tokio::spawn(write_loop(connection, jobs, listener));
+    Ok(Sqlite { readers, writer, _lock: Arc::new(lock) })
+}
+
+/// Holds a lock file so that no second process opens the same database.
+fn lock_beside(path: &Path) -> Result<File> {
+    let lock_path = path.with_extension("lock");
+    let unusable =
+        |why: String| StorageError::Unusable(format!("cannot lock {}: {why}", lock_path.display()));
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| unusable(error.to_string()))?;
+    }
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock_path)
+        .map_err(|error| unusable(error.to_string()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(unusable(
+            "another process has this data folder open; stop it, or name another folder".to_owned(),
+        )),
+        Err(std::fs::TryLockError::Error(error)) => Err(unusable(error.to_string())),
+    }
+}
+
+impl Sqlite {
+    pub(crate) fn reader(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    pub(crate) async fn write<T, F>(&self, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel::<Result<T>>();
+        let job: Job = Box::new(move |tx| {
+            Box::pin(async move {
+                let ran = std::panic::AssertUnwindSafe(body(tx)).catch_unwind().await;
+                let panicked = |_| Err(StorageError::Failed("a write panicked".to_owned()));
+                match ran.unwrap_or_else(panicked) {
+                    Ok(value) => {
+                        let tell = move |committed: Result<()>| {
+                            let _ = answer.send(committed.map(|()| value));
+                        };
+                        Some(Box::new(tell) as Box<dyn FnOnce(Result<()>) + Send>)
+                    }
+                    Err(error) => {
+                        let _ = answer.send(Err(error));
+                        None
+                    }
+                }
+            })
+        });
+        let gone = || StorageError::Unavailable("the database is being closed".to_owned());
+        self.writer.send(Work::Write(job)).await.map_err(|_| gone())?;
+        answered.await.map_err(|_| gone())?
+    }
+
+    pub(crate) async fn close(&self) {
+        let (tell, told) = oneshot::channel();
+        if self.writer.send(Work::Close(tell)).await.is_ok() {
+            let _ = told.await;
+        }
+        self.readers.close().await;
+    }
+
+    pub(crate) async fn backup_to(&self, path: &Path) -> Result<()> {
+        let target = path.to_string_lossy().into_owned();
+        sqlx::query("VACUUM INTO $1").bind(target).execute(&self.readers).await?;
+        Ok(())
+    }
+}
+
+/// Commits whatever waits, again and again, until told to close and nothing waits any more.
+async fn write_loop(
+    connection: SqliteConnection,
+    mut work: mpsc::Receiver<Work>,
+    listener: Arc<dyn CommitListener>,
+) {
+    let mut tx = Tx { connection: Connection::Sqlite(Box::new(connection)), sealed: Vec::new() };
+    let mut closing = Vec::new();
+    while let Some(first) = work.recv().await {
+        match first {
+            Work::Write(first) => {
+                let ran = batch(&mut tx, first, &mut work, &mut closing, listener.as_ref()).await;
+                if let Err(error) = ran {
+                    tracing::error!(%error, "a group of writes was not committed");
+                }
+            }
+            Work::Close(tell) => closing.push(tell),
+        }
+        if !closing.is_empty() {
+            work.close();
+        }
+    }
+    if let Connection::Sqlite(connection) = tx.connection {
+        let _ = connection.close().await;
+    }
+    for tell in closing {
+        let _ = tell.send(());
+    }
+}
+
+/// Runs one group of writes and commits it.
+async fn batch(
+    tx: &mut Tx,
+    first: Job,
+    work: &mut mpsc::Receiver<Work>,
+    closing: &mut Vec<oneshot::Sender<()>>,
+    listener: &dyn CommitListener,
+) -> Result<()> {
+    tx.sealed.clear();
+    execute(tx, "BEGIN IMMEDIATE").await?;
+    let mut waiting = Vec::new();
+    let mut next = Some(first);
+    let mut ran = 0;
+    let mut failed = None;
+    while let Some(job) = next.take() {
+        match one(tx, job).await {
+            Ok(Some(done)) => waiting.push(done),
+            Ok(None) => {}
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+        ran += 1;
+        if ran < BATCH_MAX {
+            next = match work.try_recv() {
+                Ok(Work::Write(job)) => Some(job),
+                Ok(Work::Close(tell)) => {
+                    closing.push(tell);
+                    None
+                }
+                Err(_) => None,
+            };
+        }
+    }
+    let committed = match failed {
+        None => execute(tx, "COMMIT").await,
+        Some(error) => Err(error),
+    };
+    match committed {
+        Ok(()) => {
+            for advance in tx.sealed.drain(..) {
+                listener.committed(advance);
+            }
+            waiting.into_iter().for_each(|done| done(Ok(())));
+            Ok(())
+        }
+        Err(error) => {
+            let _ = execute(tx, "ROLLBACK").await;
+            let why = error.to_string();
+            for done in waiting {
+                done(Err(StorageError::Unavailable(why.clone())));
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Runs one write between savepoints. An error here is the connection's, not the write's.
+async fn one(tx: &mut Tx, job: Job) -> Result<Done> {
+    let sealed_before = tx.sealed.clone();
+    execute(tx, "SAVEPOINT job").await?;
+    match job(tx).await {
+        Some(done) => {
+            execute(tx, "RELEASE job").await?;
+            Ok(Some(done))
+        }
+        None => {
+            tx.sealed = sealed_before;
+            execute(tx, "ROLLBACK TO job").await?;
+            execute(tx, "RELEASE job").await?;
+            Ok(None)
+        }
+    }
+}
+
+async fn execute(tx: &mut Tx, sql: &'static str) -> Result<()> {
+    let Connection::Sqlite(connection) = &mut tx.connection else {
+        return Err(StorageError::Failed("the writer lost its connection".to_owned()));
+    };
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **connection).await?;
+    Ok(())
+}

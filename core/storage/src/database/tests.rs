@@ -1,0 +1,64 @@
+//! Group commit: values come back after the commit, failures spoil nobody, positions are dense and
+//! told in order, and what was answered is there after reopening.
+
+use std::sync::{Arc, Mutex};
+
+use colonnade_model::{
+    nid::UserNid,
+    stream::{Stream, StreamAdvance, Touch},
+};
+
+use super::*;
+
+#[derive(Default)]
+struct Heard(Mutex<Vec<StreamAdvance>>);
+
+impl CommitListener for Heard {
+    fn committed(&self, advance: StreamAdvance) {
+        self.0.lock().unwrap().push(advance);
+    }
+}
+
+async fn put(db: &Database, key: String, fail: bool) -> Result<i64> {
+    db.write(move |tx| {
+        Box::pin(async move {
+            const PUT: &str = "INSERT INTO settings (key, value) VALUES ($1, $2)";
+            execute!(tx, sqlx::query(PUT).bind(key).bind(vec![1u8]))?;
+            let pos = tx.seal(Stream::Receipts, 1).await?;
+            tx.touch(Stream::Receipts, Touch::User(UserNid(1)), pos);
+            if fail { Err(StorageError::Failed("on purpose".to_owned())) } else { Ok(pos) }
+        })
+    })
+    .await
+}
+
+#[tokio::test]
+async fn failures_spoil_nobody_and_positions_stay_dense() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::Sqlite(folder.path().join("colonnade.db"));
+    let heard = Arc::new(Heard::default());
+    let db = Database::open(&location, heard.clone()).await.unwrap();
+    let writes = (0..100).map(|n| put(&db, format!("k{n}"), n % 3 == 0));
+    let results = futures_util::future::join_all(writes).await;
+    let mut positions: Vec<i64> = results.iter().filter_map(|r| r.as_ref().ok().copied()).collect();
+    positions.sort_unstable();
+    assert_eq!(positions, (1..=66).collect::<Vec<_>>());
+    assert!(matches!(put(&db, "k1".into(), false).await, Err(StorageError::Conflict(_))));
+    let mut at = 0;
+    for advance in heard.0.lock().unwrap().iter() {
+        assert_eq!(advance.prev, at);
+        assert_eq!(advance.touched.len() as i64, advance.upto - advance.prev);
+        at = advance.upto;
+    }
+    assert_eq!(at, 66);
+    assert!(Database::open(&location, heard.clone()).await.is_err(), "second open must fail");
+    db.close().await;
+    assert!(matches!(put(&db, "late".into(), false).await, Err(StorageError::Unavailable(_))));
+    drop(db);
+    let db = Database::open(&location, heard.clone()).await.unwrap();
+    assert_eq!(put(&db, "again".into(), false).await.unwrap(), 67);
+    let count: i64 =
+        read!(db, |c| sqlx::query_scalar("SELECT count(*) FROM settings").fetch_one(c)).unwrap();
+    assert_eq!(count, 67);
+    db.close().await;
+}

@@ -1,0 +1,45 @@
+//! What can go wrong with a table, by what the caller does about it: nothing else is told apart.
+
+/// The result of every storage call.
+pub type Result<T, E = StorageError> = std::result::Result<T, E>;
+
+/// Why a storage call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// A row with that key exists already; the caller decides whether that is an answer.
+    #[error("a row with this key exists already ({0})")]
+    Conflict(String),
+    /// The database cannot be reached or cannot write now; the same call may work later.
+    #[error("the database is not available: {0}")]
+    Unavailable(String),
+    /// A row holds what we never write: somebody must look at it.
+    #[error("damaged row in table {table}, column {column}, key {key}: {why}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// The row's key as text.
+        key: String,
+        /// What is wrong with the value.
+        why: String,
+    },
+    /// A statement failed for a reason that is ours (a bug) or the file's (a damaged database).
+    #[error("the database refused a statement: {0}")]
+    Failed(String),
+    /// The database cannot be used by this program; the text says what to do.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl StorageError {
+    /// Makes the error for a row that cannot be understood.
+    pub fn corrupt(
+        table: &'static str,
+        column: &'static str,
+        key: impl ToString,
+        why: impl ToString,
+    ) -> Self {
+        Self::Corrupt { table, column, key: key.to_string(), why: why.to_string() }
+    }
+}

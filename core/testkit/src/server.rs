@@ -1,0 +1,99 @@
+//! A homeserver in this process, on a port of its own, in a folder of its own.
+
+use std::{path::PathBuf, sync::Arc};
+
+use colonnade_core::{Homeserver, Options, listener};
+use colonnade_model::{SystemClock, SystemRandom, ruma::ServerName};
+use colonnade_services::Settings;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::Client;
+
+/// A running homeserver; stops when dropped.
+pub struct TestServer {
+    /// Where it listens, `http://127.0.0.1:port`.
+    pub url: String,
+    /// The homeserver itself, for tests that look behind its API.
+    pub homeserver: Arc<Homeserver>,
+    /// Its data folder.
+    pub data_dir: PathBuf,
+    stop: CancellationToken,
+    serving: Option<tokio::task::JoinHandle<()>>,
+    _folder: Option<Arc<tempfile::TempDir>>,
+}
+
+/// The settings tests start from: open registration, no rate limits.
+pub fn open_settings() -> Settings {
+    let mut settings = Settings::default();
+    settings.registration.open = Some(true);
+    settings.rate_limits.enabled = false;
+    settings
+}
+
+impl TestServer {
+    /// Starts a homeserver named `localhost` with open registration and no rate limits.
+    pub async fn start() -> Self {
+        Self::with_settings(open_settings()).await
+    }
+
+    /// Starts a homeserver with settings of the test's own.
+    pub async fn with_settings(settings: Settings) -> Self {
+        let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
+        let data_dir = folder.path().to_owned();
+        let mut server = Self::in_folder(data_dir, settings).await;
+        server._folder = Some(folder);
+        server
+    }
+
+    /// Starts a homeserver over an existing data folder.
+    pub async fn in_folder(data_dir: PathBuf, settings: Settings) -> Self {
+        let homeserver = Homeserver::start(Options {
+            server_name: ServerName::parse("localhost").expect("a server name"),
+            data_dir: data_dir.clone(),
+            location: None,
+            settings,
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+        });
+        let homeserver = Arc::new(homeserver.await.expect("the homeserver starts"));
+        let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", socket.local_addr().expect("a bound address"));
+        let stop = CancellationToken::new();
+        let router = Arc::clone(&homeserver.router);
+        let serving = tokio::spawn(listener::serve(socket, router, stop.clone()));
+        Self { url, homeserver, data_dir, stop, serving: Some(serving), _folder: None }
+    }
+
+    /// Returns a client that is not logged in.
+    pub fn anonymous(&self) -> Client {
+        Client::new(&self.url)
+    }
+
+    /// Registers a user with password `password-<name>` and returns the logged-in client.
+    pub async fn user(&self, name: &str) -> Client {
+        Client::register(&self.url, name).await
+    }
+
+    /// Stops the homeserver cleanly and starts it again over the same folder, on a new port.
+    pub async fn restart(mut self) -> Self {
+        let settings = self.homeserver.services.context.settings.clone();
+        self.stop.cancel();
+        if let Some(serving) = self.serving.take() {
+            serving.await.expect("the listener ends");
+        }
+        self.homeserver.close().await;
+        let folder = self._folder.take();
+        let data_dir = self.data_dir.clone();
+        drop(self);
+        let mut server = Self::in_folder(data_dir, settings).await;
+        server._folder = folder;
+        server
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}

@@ -1,0 +1,126 @@
+//! A client over plain HTTP: one method per verb, answers as status and JSON.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// A client, logged in or not.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// The homeserver, `http://127.0.0.1:port`.
+    pub url: String,
+    /// The access token, if logged in.
+    pub token: Option<String>,
+    /// The user id, if logged in.
+    pub user_id: String,
+    /// The device id, if logged in.
+    pub device_id: String,
+    http: reqwest::Client,
+}
+
+/// An answer: the status and the JSON body (null when it is not JSON).
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: Value,
+}
+
+impl Answer {
+    /// Asserts a 200 and returns the body.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.body);
+        self.body
+    }
+
+    /// Asserts an error with this status and code.
+    #[track_caller]
+    pub fn err(self, status: u16, errcode: &str) -> Value {
+        assert_eq!(
+            (self.status, self.body["errcode"].as_str()),
+            (status, Some(errcode)),
+            "{}",
+            self.body
+        );
+        self.body
+    }
+}
+
+impl Client {
+    /// Makes a client that is not logged in.
+    pub fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            token: None,
+            user_id: String::new(),
+            device_id: String::new(),
+            http: reqwest::Client::builder().no_proxy().build().expect("a client"),
+        }
+    }
+
+    /// Registers a user with password `password-<name>`.
+    pub async fn register(url: &str, name: &str) -> Self {
+        let client = Self::new(url);
+        let body = json!({
+            "username": name, "password": format!("password-{name}"),
+            "auth": { "type": "m.login.dummy" },
+        });
+        let answer = client.post("/_matrix/client/v3/register", body).await.ok();
+        client.logged_in(&answer)
+    }
+
+    /// Logs the same user in once more, as a new device.
+    pub async fn another_device(&self) -> Self {
+        let name = self.user_id.trim_start_matches('@').split(':').next().unwrap_or_default();
+        let body = json!({
+            "type": "m.login.password", "password": format!("password-{name}"),
+            "identifier": { "type": "m.id.user", "user": name },
+        });
+        let answer = Self::new(&self.url).post("/_matrix/client/v3/login", body).await.ok();
+        Self::new(&self.url).logged_in(&answer)
+    }
+
+    fn logged_in(mut self, answer: &Value) -> Self {
+        let text = |key: &str| answer[key].as_str().expect("a string").to_owned();
+        self.token = Some(text("access_token"));
+        self.user_id = text("user_id");
+        self.device_id = text("device_id");
+        self
+    }
+
+    /// Sends a request with any body and returns the answer.
+    pub async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Answer {
+        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body);
+        }
+        let response = request.send().await.expect("an answer");
+        let status = response.status().as_u16();
+        let bytes = response.bytes().await.expect("a whole body");
+        Answer { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+    }
+
+    /// GET.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, None).await
+    }
+
+    /// POST with a JSON body.
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::POST, path, Some(body.to_string().into_bytes())).await
+    }
+
+    /// PUT with a JSON body.
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send(Method::PUT, path, Some(body.to_string().into_bytes())).await
+    }
+
+    /// DELETE, with a JSON body if there is one.
+    pub async fn delete(&self, path: &str, body: Option<Value>) -> Answer {
+        self.send(Method::DELETE, path, body.map(|body| body.to_string().into_bytes())).await
+    }
+}

@@ -1,0 +1,13 @@
+//! The homeserver through its API: one module per area, one binary, one server per test.
+
+mod accounts;
+mod conformance;
+mod encryption;
+mod ephemeral;
+mod hostile;
+mod media;
+mod profiles;
+mod rooms;
+mod sync;
+mod timeline;
+mod versions;

@@ -1,0 +1,355 @@
+//! The event: canonical JSON beside the few fields the server decides by.
+//!
+//! An [`Event`] comes from one of three places: [`Draft::sign`] makes a new one,
+//! [`Event::parse`] checks one from outside, [`Event::from_stored`] reads back what either of
+//! them produced. It never changes afterwards; share it as `Arc<Event>`. What a client sees of it
+//! is rendered by [`Event::to_client`].
+
+use colonnade_model::ruma::{
+    CanonicalJsonObject, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId,
+    OwnedUserId, RoomId, UserId,
+    canonical_json::redact,
+    events::{TimelineEventType, room::member::MembershipState},
+    room_version_rules::RoomVersionRules,
+    signatures::reference_hash,
+    state_res::check_pdu_format,
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+
+mod client;
+mod draft;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    client::{ClientFormat, Unsigned},
+    draft::{Draft, DraftError, content_from_json, depth_after},
+};
+
+/// The most bytes of the canonical JSON of a whole event, signatures included (Matrix v1.19,
+/// client-server, §Size limits).
+pub const EVENT_BYTES_MAX: usize = 65_536;
+
+/// The most bytes of an event's `sender`, `room_id`, `state_key`, `type` or id (Matrix v1.19,
+/// client-server, §Size limits).
+pub const FIELD_BYTES_MAX: usize = 255;
+
+/// An event of a room, immutable.
+#[derive(Clone, Debug)]
+pub struct Event {
+    event_id: OwnedEventId,
+    room_id: OwnedRoomId,
+    /// False for the create event of a room whose id is made from that event's id.
+    names_room: bool,
+    sender: OwnedUserId,
+    event_type: TimelineEventType,
+    state_key: Option<Box<str>>,
+    content: Box<RawValue>,
+    origin_server_ts: MilliSecondsSinceUnixEpoch,
+    depth: u64,
+    prev_events: Vec<OwnedEventId>,
+    auth_events: Vec<OwnedEventId>,
+    redacts: Option<OwnedEventId>,
+    rejected: bool,
+    json: Box<str>,
+}
+
+/// An event does not have the form its room version demands.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("malformed event: {0}")]
+pub struct Malformed(pub String);
+
+/// The fields of the federation format that are read here.
+#[derive(Deserialize)]
+struct Wire<'a> {
+    room_id: Option<OwnedRoomId>,
+    sender: OwnedUserId,
+    #[serde(rename = "type")]
+    event_type: TimelineEventType,
+    state_key: Option<String>,
+    #[serde(borrow)]
+    content: &'a RawValue,
+    origin_server_ts: MilliSecondsSinceUnixEpoch,
+    depth: u64,
+    prev_events: Vec<OwnedEventId>,
+    auth_events: Vec<OwnedEventId>,
+    #[serde(default, borrow)]
+    redacts: Option<&'a RawValue>,
+}
+
+impl Event {
+    /// Reads an event back from its stored canonical JSON, trusting that it was checked before.
+    ///
+    /// `rejected` is whether the event failed authorization when it was received.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the bytes are not an event of that room version.
+    pub fn from_stored(
+        json: Vec<u8>,
+        event_id: OwnedEventId,
+        rules: &RoomVersionRules,
+        rejected: bool,
+    ) -> Result<Self, Malformed> {
+        let json = String::from_utf8(json).map_err(|error| Malformed(error.to_string()))?;
+        Self::read(json.into_boxed_str(), event_id, rules, rejected)
+    }
+
+    /// Checks the form of an event from outside, its size and the length of its fields, and
+    /// computes its id. Hashes, signatures and authorization are the caller's to check.
+    ///
+    /// `unsigned` is dropped: it is nobody's signed word.
+    ///
+    /// # Errors
+    /// [`Malformed`]; the event must be dropped (Matrix v1.19, server-server, §Checks performed
+    /// on receipt of a PDU, step 1).
+    pub fn parse(
+        mut object: CanonicalJsonObject,
+        rules: &RoomVersionRules,
+    ) -> Result<Self, Malformed> {
+        object.remove("unsigned");
+        check_pdu_format(&object, &rules.event_format).map_err(Malformed)?;
+        Self::from_object(&object, rules)
+    }
+
+    /// Makes the event of a complete, signed object.
+    fn from_object(
+        object: &CanonicalJsonObject,
+        rules: &RoomVersionRules,
+    ) -> Result<Self, Malformed> {
+        let malformed = |error: &dyn std::fmt::Display| Malformed(error.to_string());
+        let hash = reference_hash(object, rules).map_err(|error| malformed(&error))?;
+        let event_id = EventId::parse(format!("${hash}")).map_err(|error| malformed(&error))?;
+        let json = serde_json::to_string(object).map_err(|error| malformed(&error))?;
+        Self::read(json.into_boxed_str(), event_id, rules, false)
+    }
+
+    fn read(
+        json: Box<str>,
+        event_id: OwnedEventId,
+        rules: &RoomVersionRules,
+        rejected: bool,
+    ) -> Result<Self, Malformed> {
+        let wire: Wire<'_> =
+            serde_json::from_str(&json).map_err(|error| Malformed(error.to_string()))?;
+        let names_room = wire.room_id.is_some();
+        let room_id = match wire.room_id {
+            Some(room_id) => room_id,
+            // Matrix v1.19, rooms, v12, §Event format: the room id is the create event's id
+            // with another sigil.
+            None if wire.event_type == TimelineEventType::RoomCreate
+                && !rules.event_format.require_room_create_room_id =>
+            {
+                let hash = event_id.as_str().trim_start_matches('$');
+                RoomId::parse(format!("!{hash}")).map_err(|error| Malformed(error.to_string()))?
+            }
+            None => return Err(Malformed("missing `room_id`".to_owned())),
+        };
+        let redacts = if wire.event_type == TimelineEventType::RoomRedaction {
+            redacts_of(wire.redacts, wire.content, rules)
+        } else {
+            None
+        };
+        Ok(Self {
+            event_id,
+            room_id,
+            names_room,
+            sender: wire.sender,
+            event_type: wire.event_type,
+            state_key: wire.state_key.map(String::into_boxed_str),
+            content: wire.content.to_owned(),
+            origin_server_ts: wire.origin_server_ts,
+            depth: wire.depth,
+            prev_events: wire.prev_events,
+            auth_events: wire.auth_events,
+            redacts,
+            rejected,
+            json,
+        })
+    }
+
+    /// Returns the event's id.
+    pub fn event_id(&self) -> &EventId {
+        &self.event_id
+    }
+
+    /// Returns the room's id, also for a create event that does not name it.
+    pub fn room_id(&self) -> &RoomId {
+        &self.room_id
+    }
+
+    /// Returns who sent it.
+    pub fn sender(&self) -> &UserId {
+        &self.sender
+    }
+
+    /// Returns its type.
+    pub fn event_type(&self) -> &TimelineEventType {
+        &self.event_type
+    }
+
+    /// Returns its state key; an event with one is a state event.
+    pub fn state_key(&self) -> Option<&str> {
+        self.state_key.as_deref()
+    }
+
+    /// Tells whether it is a state event of that type and key.
+    pub fn is_state(&self, event_type: &TimelineEventType, state_key: &str) -> bool {
+        self.event_type == *event_type && self.state_key() == Some(state_key)
+    }
+
+    /// Returns its content, a JSON object.
+    pub fn content(&self) -> &RawValue {
+        &self.content
+    }
+
+    /// Reads the content as a type of the caller's choice.
+    ///
+    /// # Errors
+    /// When the content does not fit; anybody may send any content.
+    pub fn content_as<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(self.content.get())
+    }
+
+    /// Returns the `membership` of an `m.room.member` event.
+    pub fn membership(&self) -> Option<MembershipState> {
+        #[derive(Deserialize)]
+        struct Content {
+            membership: MembershipState,
+        }
+        let content = (self.event_type == TimelineEventType::RoomMember)
+            .then(|| self.content_as::<Content>());
+        Some(content?.ok()?.membership)
+    }
+
+    /// Returns when its sender's server says it was sent; milliseconds since 1970.
+    pub fn origin_server_ts(&self) -> MilliSecondsSinceUnixEpoch {
+        self.origin_server_ts
+    }
+
+    /// Returns its depth, as its sender's server chose it.
+    pub fn depth(&self) -> u64 {
+        self.depth
+    }
+
+    /// Returns the events it follows.
+    pub fn prev_events(&self) -> &[OwnedEventId] {
+        &self.prev_events
+    }
+
+    /// Returns the events that its sender says allow it.
+    pub fn auth_events(&self) -> &[OwnedEventId] {
+        &self.auth_events
+    }
+
+    /// Returns what an `m.room.redaction` redacts, wherever the room version keeps that.
+    pub fn redacts(&self) -> Option<&EventId> {
+        self.redacts.as_deref()
+    }
+
+    /// Tells whether it failed authorization when it was received.
+    pub fn rejected(&self) -> bool {
+        self.rejected
+    }
+
+    /// Returns the event marked as rejected, or not.
+    pub fn with_rejected(self, rejected: bool) -> Self {
+        Self { rejected, ..self }
+    }
+
+    /// Returns the canonical JSON in the federation format, without `unsigned`; what is stored.
+    pub fn json(&self) -> &str {
+        &self.json
+    }
+
+    /// Returns about how many bytes of memory it takes, for a cache bounded by bytes.
+    pub fn weight(&self) -> usize {
+        // 64 bytes for each id, which its list may share with nobody.
+        let ids = (self.prev_events.len() + self.auth_events.len() + 4) * 64;
+        size_of::<Self>() + self.json.len() + self.content.get().len() + ids
+    }
+
+    /// Returns the event with everything removed that redaction removes. The id stays.
+    ///
+    /// What a client is told about the redaction goes into `unsigned` when it is rendered.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the stored JSON is not an event.
+    pub fn redacted(&self, rules: &RoomVersionRules) -> Result<Self, Malformed> {
+        let object: CanonicalJsonObject =
+            serde_json::from_str(&self.json).map_err(|error| Malformed(error.to_string()))?;
+        let object =
+            redact(object, &rules.redaction, None).map_err(|error| Malformed(error.to_string()))?;
+        let json = serde_json::to_string(&object).map_err(|error| Malformed(error.to_string()))?;
+        Self::read(json.into_boxed_str(), self.event_id.clone(), rules, self.rejected)
+    }
+}
+
+/// Returns what a redaction redacts. Nonsense there redacts nothing; it does not make the event
+/// malformed, since other servers accept it.
+fn redacts_of(
+    top_level: Option<&RawValue>,
+    content: &RawValue,
+    rules: &RoomVersionRules,
+) -> Option<OwnedEventId> {
+    #[derive(Deserialize)]
+    struct Content<'a> {
+        #[serde(borrow)]
+        redacts: &'a RawValue,
+    }
+    let id = if rules.redaction.content_field_redacts {
+        serde_json::from_str::<Content<'_>>(content.get()).ok()?.redacts
+    } else {
+        top_level?
+    };
+    serde_json::from_str(id.get()).ok()
+}
+
+impl colonnade_model::ruma::state_res::Event for Event {
+    type Id = OwnedEventId;
+
+    fn event_id(&self) -> &Self::Id {
+        &self.event_id
+    }
+
+    fn room_id(&self) -> Option<&RoomId> {
+        self.names_room.then_some(&*self.room_id)
+    }
+
+    fn sender(&self) -> &UserId {
+        &self.sender
+    }
+
+    fn origin_server_ts(&self) -> MilliSecondsSinceUnixEpoch {
+        self.origin_server_ts
+    }
+
+    fn event_type(&self) -> &TimelineEventType {
+        &self.event_type
+    }
+
+    fn content(&self) -> &RawValue {
+        &self.content
+    }
+
+    fn state_key(&self) -> Option<&str> {
+        self.state_key.as_deref()
+    }
+
+    fn prev_events(&self) -> Box<dyn DoubleEndedIterator<Item = &Self::Id> + '_> {
+        Box::new(self.prev_events.iter())
+    }
+
+    fn auth_events(&self) -> Box<dyn DoubleEndedIterator<Item = &Self::Id> + '_> {
+        Box::new(self.auth_events.iter())
+    }
+
+    fn redacts(&self) -> Option<&Self::Id> {
+        self.redacts.as_ref()
+    }
+
+    fn rejected(&self) -> bool {
+        self.rejected
+    }
+}

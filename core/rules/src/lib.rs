@@ -6,6 +6,7 @@
 pub mod auth;
 pub mod event;
 pub mod power;
+pub mod resolve;
 pub mod trie;
 
 #[cfg(test)]

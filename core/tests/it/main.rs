@@ -9,5 +9,6 @@ mod media;
 mod profiles;
 mod rooms;
 mod sync;
+mod tidy;
 mod timeline;
 mod versions;

@@ -7,6 +7,7 @@
 
 #[macro_use]
 pub mod database;
+pub mod aggregations;
 pub mod error;
 pub mod interned;
 pub mod nids;

@@ -221,7 +221,10 @@ proptest! {
 
 proptest! {
     #[test]
-    fn decoding_is_total(bytes in prop::collection::vec(any::<u8>(), 0..200), state in any::<i64>()) {
+    fn decoding_is_total(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        state in any::<i64>(),
+    ) {
         if let Ok(row) = Row::decode(StateNid(state), &bytes) {
             exercise(&row);
         }

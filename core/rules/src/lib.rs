@@ -1,13 +1,15 @@
 //! Verbs on events, as pure functions: no async, no clock, no I/O.
 //!
 //! Read in this order: [`event`] is what everything else is about, [`auth`] and [`power`] say
-//! what is allowed, [`trie`] holds room states, [`resolve`] merges them.
+//! what is allowed, [`trie`] holds room states and [`resolve`] merges them, [`visibility`] says
+//! who may see an event.
 
 pub mod auth;
 pub mod event;
 pub mod power;
 pub mod resolve;
 pub mod trie;
+pub mod visibility;
 
 #[cfg(test)]
 mod sample;

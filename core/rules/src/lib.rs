@@ -2,12 +2,14 @@
 //!
 //! Read in this order: [`event`] is what everything else is about, [`auth`] and [`power`] say
 //! what is allowed, [`trie`] holds room states and [`resolve`] merges them, [`visibility`] says
-//! who may see an event.
+//! who may see an event, [`push`] what it means to them, [`summary`] how its room is shown.
 
 pub mod auth;
 pub mod event;
 pub mod power;
+pub mod push;
 pub mod resolve;
+pub mod summary;
 pub mod trie;
 pub mod visibility;
 

@@ -90,10 +90,8 @@ pub async fn threads(
          FROM threads t JOIN events e ON e.event_nid = t.root_nid \
          WHERE t.root_nid IN {INTS 1} AND t.room_nid = e.room_nid AND t.count > 0";
     let list = nid_list(roots);
-    let rows: Vec<(i64, i64, i64, i64)> = read_list!(db, THREADS, |sql, c| sqlx::query_as(sql)
-        .bind(list)
-        .bind(user.0)
-        .fetch_all(c))?;
+    let rows: Vec<(i64, i64, i64, i64)> =
+        read_list!(db, THREADS, |sql, c| sqlx::query_as(sql).bind(list).bind(user.0).fetch_all(c))?;
     Ok(rows.into_iter().map(summary).collect())
 }
 

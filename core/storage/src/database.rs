@@ -18,7 +18,7 @@ use std::{path::PathBuf, sync::Arc};
 use colonnade_model::stream::StreamAdvance;
 use futures_util::future::BoxFuture;
 
-pub(crate) use dialect::{int_list, list_sql};
+pub(crate) use dialect::{int_list, list_sql, text_list};
 pub use tx::Tx;
 
 use crate::error::{Result, StorageError};

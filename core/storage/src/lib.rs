@@ -8,6 +8,7 @@
 #[macro_use]
 pub mod database;
 pub mod aggregations;
+pub mod directory;
 pub mod error;
 pub mod interned;
 pub mod nids;

@@ -134,7 +134,6 @@ pub(crate) fn int_list(values: impl IntoIterator<Item = i64>) -> String {
 }
 
 /// Renders strings as the JSON array that `{TEXTS n}` binds.
-#[expect(dead_code, reason = "for the first query that takes a list of strings")]
 pub(crate) fn text_list<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> String {
     let values = values.into_iter().map(|value| value.as_ref().into());
     serde_json::Value::Array(values.collect()).to_string()

@@ -1,1 +1,38 @@
-//! See docs/ARCHITECTURE.md.
+//! The front door of a Matrix deployment: one proxy, one table, sticky columns of workers.
+//!
+//! [`config`] reads `routes.yaml` into [`routes`]; [`table`] compiles them; [`sticky`] finds a
+//! request's key; [`ring`] and [`pools`] choose the worker; [`live`] is all of that in force, and
+//! [`reload`] replaces it. None of these know sockets or Pingora. [`proxy`] puts them behind
+//! Pingora's phases, [`connection`] and `listener` in front of them; [`run`] starts and stops.
+//! [`explain`] and [`check`] answer a person's questions from the same parts.
+//!
+//! The crate imports nothing of core: their contract is the list of endpoints, docs/routes.txt.
+
+pub mod config;
+pub mod routes;
+pub mod table;
+
+pub mod pools;
+pub mod ring;
+pub mod sticky;
+
+pub mod live;
+pub mod reload;
+
+pub mod connection;
+pub mod forwarded;
+mod listener;
+pub mod metrics;
+pub mod proxy;
+pub mod reply;
+
+mod admin;
+mod check;
+mod explain;
+mod run;
+
+pub use check::{Problem, check, parse_endpoints};
+pub use config::BUNDLED_ROUTES;
+pub use explain::{Explanation, explain};
+pub use reload::{ReloadReport, Source};
+pub use run::{RunOptions, Running, StartError, THREADS_DEFAULT, run};

@@ -1,0 +1,166 @@
+//! The admin listener: health, readiness, metrics, the table, the pools, reload. On loopback,
+//! without a password; it changes nothing a client can see except by `POST /reload`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{Method, Response};
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+use serde_json::json;
+
+use crate::connection::wire_of;
+use crate::explain::describe;
+use crate::listener::Gate;
+use crate::metrics::Metrics;
+use crate::reload::Reloader;
+use crate::routes::Target;
+
+/// What the admin listener shows and does.
+pub(crate) struct Admin {
+    /// Reloads, and what is in force.
+    pub(crate) reloader: Arc<Reloader>,
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Open client connections.
+    pub(crate) gate: Arc<Gate>,
+    /// Whether the gateway is ending.
+    pub(crate) closing: pingora::server::ShutdownWatch,
+}
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+fn response(status: u16, kind: &str, body: impl Into<Vec<u8>>) -> Response<Vec<u8>> {
+    let body = body.into();
+    let length = body.len();
+    let mut response = Response::new(body);
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or_default();
+    let headers = response.headers_mut();
+    if let Ok(kind) = http::HeaderValue::from_str(kind) {
+        headers.insert(http::header::CONTENT_TYPE, kind);
+    }
+    headers.insert(http::header::CONTENT_LENGTH, http::HeaderValue::from(length));
+    response
+}
+
+impl Admin {
+    fn ready(&self) -> Response<Vec<u8>> {
+        let live = self.reloader.live.load();
+        let empty: Vec<&str> = live
+            .pools
+            .iter()
+            .filter(|pool| pool.members.is_empty())
+            .map(|pool| pool.name.as_str())
+            .collect();
+        let closing = *self.closing.borrow();
+        let status = if closing || !empty.is_empty() { 503 } else { 200 };
+        let body = json!({ "ready": status == 200, "closing": closing, "empty_pools": empty });
+        response(status, JSON, body.to_string())
+    }
+
+    fn table(&self) -> Response<Vec<u8>> {
+        let live = self.reloader.live.load();
+        let rules: Vec<_> = live
+            .table
+            .routes()
+            .iter()
+            .map(|route| {
+                json!({
+                    "line": route.line,
+                    "match": route.pattern.as_str(),
+                    "methods": route.methods.names(),
+                    "pool": match route.target {
+                        Target::Pool(place) => json!(live.pools[place].name),
+                        Target::Deny => json!(null),
+                    },
+                    "text": describe(&live.config, route),
+                })
+            })
+            .collect();
+        let last = self.reloader.last();
+        let body = json!({
+            "file": live.config.name,
+            "version": live.version,
+            "in_force_seconds": self.reloader.in_force_for().as_secs(),
+            "last_reload": last.map(|last| json!({
+                "seconds_ago": last.at.elapsed().as_secs(),
+                "refused": last.refused,
+            })),
+            "matcher_bytes": live.table.memory_bytes(),
+            "rules": rules,
+        });
+        response(200, JSON, body.to_string())
+    }
+
+    fn pools(&self) -> Response<Vec<u8>> {
+        let live = self.reloader.live.load();
+        let pools: Vec<_> = live
+            .pools
+            .iter()
+            .map(|pool| {
+                let workers: Vec<_> = pool
+                    .members
+                    .iter()
+                    .map(|member| {
+                        json!({
+                            "address": member.name,
+                            "weight": member.weight,
+                            "working": member.working(),
+                            "parked": member.parked(),
+                            "served": member.served(),
+                            "failures": member.failures(),
+                        })
+                    })
+                    .collect();
+                let balance = format!("{:?}", pool.balance);
+                json!({ "name": pool.name, "balance": balance, "workers": workers })
+            })
+            .collect();
+        let body = json!({ "connections": self.gate.open(), "pools": pools });
+        response(200, JSON, body.to_string())
+    }
+
+    async fn reload(&self) -> Response<Vec<u8>> {
+        let reloader = Arc::clone(&self.reloader);
+        // Off the request threads: compiling takes tens of milliseconds.
+        match tokio::task::spawn_blocking(move || reloader.reload()).await {
+            Ok(Ok(report)) => response(200, JSON, json!(report).to_string()),
+            Ok(Err(error)) => {
+                let faults: Vec<String> = error.faults().iter().map(ToString::to_string).collect();
+                let body = json!({ "error": error.to_string(), "faults": faults });
+                response(422, JSON, body.to_string())
+            }
+            Err(_) => response(500, JSON, json!({ "error": "reload panicked" }).to_string()),
+        }
+    }
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        if let Some(wire) = wire_of(session.digest()) {
+            wire.serve_request();
+        }
+        let head = session.req_header();
+        // A page in a browser on this machine must not steer the gateway.
+        let from_page = head.headers.contains_key(http::header::ORIGIN);
+        match (&head.method, head.uri.path()) {
+            (&Method::GET, "/health") => response(200, JSON, r#"{"healthy":true}"#),
+            (&Method::GET, "/ready") => self.ready(),
+            (&Method::GET, "/metrics") => {
+                let live = self.reloader.live.load();
+                let text = self.metrics.text(&live, self.reloader.in_force_for());
+                response(200, "text/plain; version=0.0.4", text)
+            }
+            (&Method::GET, "/table") => self.table(),
+            (&Method::GET, "/pools") => self.pools(),
+            (&Method::POST, "/reload") if from_page => response(403, TEXT, "not from a page\n"),
+            (&Method::POST, "/reload") => self.reload().await,
+            (_, "/health" | "/ready" | "/metrics" | "/table" | "/pools" | "/reload") => {
+                response(405, TEXT, "wrong method\n")
+            }
+            _ => response(404, TEXT, "/health /ready /metrics /table /pools, POST /reload\n"),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The routes file as typed values: read once, checked at the edge, never wrong afterwards.
+//!
+//! [`Config::parse`] turns text into a [`Config`] or into faults that name file, line, column, key
+//! and mend. Nothing here opens a socket or compiles a table; `table.rs` and `pools.rs` do that
+//! from the values made here.
+
+mod check;
+mod error;
+mod raw;
+mod units;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+pub use error::{ConfigError, Fault};
+pub use units::{Address, IpRange, WorkerAddr};
+
+use crate::routes::{KeyKind, Route};
+
+/// The routes file that ships with Colonnade, for `colonnade up` and as a starting point.
+pub const BUNDLED_ROUTES: &str = include_str!("../../routes.yaml");
+
+/// The largest weight of a worker: a ring has 160 points per unit, so this bounds its size.
+pub const WEIGHT_MAX: u32 = 100;
+
+/// The most rules one file may hold; the matcher's size grows with them.
+pub const ROUTES_MAX: usize = 2_000;
+
+/// The most workers one pool may hold; choosing among them is linear for `least_conn`.
+pub const POOL_WORKERS_MAX: usize = 1_000;
+
+/// Everything the gateway is told by one routes file.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file, as it is named in messages.
+    pub name: String,
+    /// Where requests are accepted.
+    pub listen: Vec<Listen>,
+    /// Where health, metrics, table, pools and reload are served; loopback only.
+    pub admin: Option<SocketAddr>,
+    /// Whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
+    pub trusted_proxies: Vec<IpRange>,
+    /// Whether preflights are answered here and `Access-Control-Allow-Origin` is added.
+    pub cors: bool,
+    /// Sizes and deadlines.
+    pub limits: Limits,
+    /// The pools, sorted by name.
+    pub pools: Vec<PoolConfig>,
+    /// The rules in file order.
+    pub routes: Vec<Route>,
+}
+
+/// One place where requests are accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    /// A name for messages and metrics.
+    pub name: String,
+    /// The socket.
+    pub bind: Address,
+}
+
+/// Sizes and deadlines at the door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// The request line and headers together, in bytes.
+    pub header_bytes: u64,
+    /// From the first byte of a request to the end of its headers.
+    pub header_timeout: Duration,
+    /// How long a connection may rest between two requests.
+    pub keepalive_timeout: Duration,
+    /// Between two pieces of a request body.
+    pub body_timeout: Duration,
+    /// A request body, in bytes, unless the rule says otherwise.
+    pub body_bytes: u64,
+    /// To open a connection to a worker.
+    pub connect_timeout: Duration,
+    /// From a worker, to the first byte of its answer and between bytes.
+    pub response_timeout: Duration,
+    /// The same for rules that are long polls.
+    pub long_poll_timeout: Duration,
+    /// Open connections from clients, all listeners together.
+    pub connections: usize,
+    /// Idle connections kept open to workers, per thread.
+    pub idle_worker_connections: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            // nginx's usual four buffers of 8 KiB, doubled: X-Matrix headers and cookies are long.
+            header_bytes: 64 << 10,
+            // Slow-loris: an honest client sends its headers in one packet or two.
+            header_timeout: Duration::from_secs(10),
+            // Longer than the 60 s after which mobile radios and NATs forget a connection.
+            keepalive_timeout: Duration::from_secs(75),
+            body_timeout: Duration::from_secs(60),
+            // The server's own media limit is smaller and says so; this one only bounds abuse.
+            body_bytes: 100 << 20,
+            // Workers are near; a longer wait only delays the next attempt.
+            connect_timeout: Duration::from_secs(2),
+            // Joining a large room over federation takes minutes.
+            response_timeout: Duration::from_secs(180),
+            long_poll_timeout: Duration::from_secs(600),
+            // Each costs about 10 kB here and a file descriptor.
+            connections: 20_000,
+            idle_worker_connections: 512,
+        }
+    }
+}
+
+/// How a pool chooses the worker for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// The worker with the least work in flight; parked long polls do not count.
+    LeastConn,
+    /// Each worker in turn.
+    RoundRobin,
+    /// The first worker; the others only stand by.
+    Single,
+    /// The worker a consistent hash of the key points to.
+    Hash(KeyKind),
+}
+
+/// One pool of workers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolConfig {
+    /// Its name, as routes use it.
+    pub name: String,
+    /// How a worker is chosen.
+    pub balance: Balance,
+    /// Its workers with their weights, in file order.
+    pub workers: Vec<(WorkerAddr, u32)>,
+    /// How far above its fair share of work a worker may be before keys spill to the next one
+    /// (1.25 is a quarter above); `None` never spills.
+    pub bounded_load: Option<f64>,
+}
+
+/// What the start says instead of the file.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// Listen here, and nowhere else.
+    pub listen: Option<Vec<SocketAddr>>,
+    /// Every pool has these workers, and no others.
+    pub workers_for_all_pools: Option<Vec<WorkerAddr>>,
+    /// The admin listener is here.
+    pub admin: Option<SocketAddr>,
+}
+
+impl Config {
+    /// Reads and parses a routes file.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`] if the file cannot be read, [`ConfigError::Faults`] if it is wrong.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path)
+            .map_err(|cause| ConfigError::Read { path: name.clone(), cause })?;
+        Self::parse(&name, &text)
+    }
+
+    /// Parses the text of a routes file; `name` is how messages call it.
+    ///
+    /// # Errors
+    /// [`ConfigError::Faults`], with every fault that can be told apart in one reading.
+    pub fn parse(name: &str, text: &str) -> Result<Self, ConfigError> {
+        let raw: raw::RawConfig = serde_saphyr::from_str(text)
+            .map_err(|error| ConfigError::Faults(vec![error::from_yaml(name, &error)]))?;
+        check::check(name, raw)
+    }
+
+    /// Parses [`BUNDLED_ROUTES`].
+    ///
+    /// # Errors
+    /// None that a released build can meet: a test parses the same text.
+    pub fn bundled() -> Result<Self, ConfigError> {
+        Self::parse("routes.yaml (bundled)", BUNDLED_ROUTES)
+    }
+
+    /// Puts what the start says in place of what the file says.
+    pub fn with(mut self, overrides: &Overrides) -> Self {
+        if let Some(listen) = &overrides.listen {
+            self.listen = listen
+                .iter()
+                .enumerate()
+                .map(|(i, address)| Listen {
+                    name: format!("listen{i}"),
+                    bind: Address::Tcp(*address),
+                })
+                .collect();
+        }
+        if let Some(workers) = &overrides.workers_for_all_pools {
+            for pool in &mut self.pools {
+                pool.workers = workers.iter().map(|address| (address.clone(), 1)).collect();
+            }
+        }
+        if let Some(admin) = overrides.admin {
+            self.admin = Some(admin);
+        }
+        self
+    }
+
+    /// Says whether the address belongs to a proxy whose forwarding headers are believed.
+    pub fn trusts(&self, ip: std::net::IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|range| range.contains(ip))
+    }
+}

@@ -1,0 +1,281 @@
+//! From the raw shape of a routes file to values that cannot be wrong, collecting every fault.
+
+use std::collections::HashSet;
+
+use serde_saphyr::Spanned;
+
+use super::error::nearest;
+use super::raw::{RawBalance, RawConfig, RawKey, RawLimits, RawPool, RawRetry, RawRoute};
+use super::units::{ByteSize, Span, worker};
+use super::{
+    Balance, Config, ConfigError, Fault, Limits, Listen, POOL_WORKERS_MAX, PoolConfig, ROUTES_MAX,
+};
+use crate::routes::{KeyKind, Method, Methods, Predicate, Retry, Route, Target};
+use crate::table::pattern::Pattern;
+
+/// Collects faults while checking goes on, so that one reading shows them all.
+struct Faults<'a> {
+    file: &'a str,
+    found: Vec<Fault>,
+}
+
+impl Faults<'_> {
+    fn at<T>(&mut self, place: &Spanned<T>, key: &str, problem: String, mend: Option<String>) {
+        self.found.push(Fault {
+            file: self.file.to_owned(),
+            line: place.referenced.line(),
+            column: place.referenced.column(),
+            key: Some(key.to_owned()),
+            problem,
+            mend,
+        });
+    }
+
+    fn whole_file(&mut self, key: &str, problem: String, mend: &str) {
+        self.found.push(Fault {
+            file: self.file.to_owned(),
+            line: 0,
+            column: 0,
+            key: Some(key.to_owned()),
+            problem,
+            mend: Some(mend.to_owned()),
+        });
+    }
+
+    /// Parses a small value; a failure is recorded with the text the value itself gives.
+    fn parse<T, E: Into<String>>(
+        &mut self,
+        key: &str,
+        text: &Spanned<String>,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        match parse(&text.value) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                self.at(text, key, problem.into(), None);
+                None
+            }
+        }
+    }
+}
+
+pub(super) fn check(file: &str, raw: RawConfig) -> Result<Config, ConfigError> {
+    let mut faults = Faults { file, found: Vec::new() };
+    let pools = pools(&mut faults, raw.pools);
+    let routes = routes(&mut faults, &pools, raw.routes);
+    let mut listen = Vec::new();
+    for entry in &raw.listen {
+        if let Some(bind) = faults.parse("bind", &entry.bind, str::parse) {
+            listen.push(Listen { name: entry.name.clone(), bind });
+        }
+    }
+    let admin = raw.admin.as_ref().and_then(|text| admin(&mut faults, text));
+    let trusted_proxies = raw
+        .trusted_proxies
+        .iter()
+        .filter_map(|text| faults.parse("trusted_proxies", text, str::parse))
+        .collect();
+    if !faults.found.is_empty() {
+        return Err(ConfigError::Faults(faults.found));
+    }
+    Ok(Config {
+        name: file.to_owned(),
+        listen,
+        admin,
+        trusted_proxies,
+        cors: raw.cors,
+        limits: limits(&raw.limits),
+        pools,
+        routes,
+    })
+}
+
+/// The admin listener answers whoever reaches it, so it must not be reachable from outside.
+fn admin(faults: &mut Faults<'_>, text: &Spanned<String>) -> Option<std::net::SocketAddr> {
+    let wrong = "is not an address; write it like 127.0.0.1:8009";
+    let parsed: Option<std::net::SocketAddr> =
+        faults.parse("admin", text, |s| s.parse().map_err(|_| format!("`{s}` {wrong}")));
+    let address = parsed?;
+    if !address.ip().is_loopback() {
+        let problem = format!("{address} is reachable from other machines and asks no password");
+        faults.at(text, "admin", problem, Some("use 127.0.0.1 or [::1]".to_owned()));
+        return None;
+    }
+    Some(address)
+}
+
+fn limits(raw: &RawLimits) -> Limits {
+    let given = Limits::default();
+    let bytes = |raw: Option<ByteSize>, default| raw.map_or(default, |size| size.0);
+    let span = |raw: Option<Span>, default| raw.map_or(default, |span| span.0);
+    Limits {
+        header_bytes: bytes(raw.header_bytes, given.header_bytes),
+        header_timeout: span(raw.header_timeout, given.header_timeout),
+        keepalive_timeout: span(raw.keepalive_timeout, given.keepalive_timeout),
+        body_timeout: span(raw.body_timeout, given.body_timeout),
+        body_bytes: bytes(raw.body_bytes, given.body_bytes),
+        connect_timeout: span(raw.connect_timeout, given.connect_timeout),
+        response_timeout: span(raw.response_timeout, given.response_timeout),
+        long_poll_timeout: span(raw.long_poll_timeout, given.long_poll_timeout),
+        connections: raw.connections.unwrap_or(given.connections),
+        idle_worker_connections: raw
+            .idle_worker_connections
+            .unwrap_or(given.idle_worker_connections),
+    }
+}
+
+fn key_kind(raw: RawKey) -> KeyKind {
+    match raw {
+        RawKey::Room => KeyKind::Room,
+        RawKey::User => KeyKind::User,
+        RawKey::SourceIp => KeyKind::SourceIp,
+        RawKey::Origin => KeyKind::Origin,
+    }
+}
+
+fn pools(
+    faults: &mut Faults<'_>,
+    raw: std::collections::BTreeMap<String, RawPool>,
+) -> Vec<PoolConfig> {
+    if raw.is_empty() {
+        faults.whole_file("pools", "names no pool".to_owned(), "add at least one pool");
+    }
+    raw.into_iter().map(|(name, raw)| pool(faults, name, &raw)).collect()
+}
+
+fn pool(faults: &mut Faults<'_>, name: String, raw: &RawPool) -> PoolConfig {
+    let balance = match raw.balance {
+        RawBalance::LeastConn => Balance::LeastConn,
+        RawBalance::RoundRobin => Balance::RoundRobin,
+        RawBalance::Single => Balance::Single,
+        RawBalance::Hash(key) => Balance::Hash(key_kind(key)),
+    };
+    let mut workers = Vec::new();
+    let mut seen = HashSet::new();
+    for text in &raw.workers {
+        let Some((address, weight)) = faults.parse("workers", text, worker) else { continue };
+        if !seen.insert(address.clone()) {
+            let problem = format!("{address} stands twice in pool `{name}`");
+            faults.at(text, "workers", problem, Some("use weight=2 for a double share".to_owned()));
+            continue;
+        }
+        workers.push((address, weight));
+    }
+    if workers.len() > POOL_WORKERS_MAX {
+        let problem = format!("pool `{name}` has {} workers", workers.len());
+        faults.whole_file("workers", problem, &format!("at most {POOL_WORKERS_MAX} are possible"));
+    }
+    if let Some(bound) = &raw.bounded_load
+        && !(1.0..=100.0).contains(&bound.value)
+    {
+        let problem = format!("{} is not a share above 1", bound.value);
+        faults.at(bound, "bounded_load", problem, Some("1.25 is a good start".to_owned()));
+    }
+    PoolConfig {
+        name,
+        balance,
+        workers,
+        bounded_load: raw.bounded_load.as_ref().map(|bound| bound.value),
+    }
+}
+
+fn routes(faults: &mut Faults<'_>, pools: &[PoolConfig], raw: Vec<RawRoute>) -> Vec<Route> {
+    if raw.len() > ROUTES_MAX {
+        let problem = format!("has {} rules", raw.len());
+        faults.whole_file("routes", problem, &format!("at most {ROUTES_MAX} are possible"));
+        return Vec::new();
+    }
+    let mut routes = Vec::with_capacity(raw.len());
+    for raw in raw {
+        if let Some(route) = route(faults, pools, routes.len(), raw) {
+            routes.push(route);
+        }
+    }
+    routes
+}
+
+fn route(
+    faults: &mut Faults<'_>,
+    pools: &[PoolConfig],
+    index: usize,
+    raw: RawRoute,
+) -> Option<Route> {
+    let pattern = match Pattern::parse(&raw.pattern.value) {
+        Ok(pattern) => pattern,
+        Err(wrong) => {
+            faults.at(&raw.pattern, "match", wrong.problem, wrong.mend);
+            return None;
+        }
+    };
+    let methods = methods(faults, raw.methods.as_deref())?;
+    let target = target(faults, pools, &raw)?;
+    let key = match target {
+        Target::Deny => None,
+        Target::Pool(pool) => raw.key.map(key_kind).or(match pools[pool].balance {
+            Balance::Hash(kind) => Some(kind),
+            _ => None,
+        }),
+    };
+    if key == Some(KeyKind::Room) && pattern.room.is_none() {
+        let problem = "sticks by room, but no segment is named (?<room>…)".to_owned();
+        let mend = "write (?<room>[^/]+) where the room id stands, or give the rule another `key`";
+        faults.at(&raw.pattern, "match", problem, Some(mend.to_owned()));
+        return None;
+    }
+    Some(Route {
+        index,
+        line: raw.pattern.referenced.line(),
+        pattern,
+        methods,
+        if_query: raw.if_query.iter().map(|text| Predicate::parse(text)).collect(),
+        unless_query: raw.unless_query.iter().map(|text| Predicate::parse(text)).collect(),
+        if_header: raw.if_header.iter().map(|text| Predicate::parse(text)).collect(),
+        target,
+        key,
+        long_poll: raw.long_poll,
+        retry: if raw.retry == RawRetry::Never { Retry::Never } else { Retry::Safe },
+        body_bytes: raw.body_bytes.map(|size| size.0),
+    })
+}
+
+fn methods(faults: &mut Faults<'_>, raw: Option<&[Spanned<String>]>) -> Option<Methods> {
+    let Some(raw) = raw else { return Some(Methods::ALL) };
+    let mut methods = Methods::NONE;
+    for text in raw {
+        match Method::from_name(&text.value) {
+            Some(method) => methods = methods.with(method),
+            None => {
+                let mend = nearest(&text.value.to_uppercase(), Method::NAMES)
+                    .map(|near| format!("did you mean `{near}`?"));
+                faults.at(text, "methods", format!("`{}` is not a method", text.value), mend);
+                return None;
+            }
+        }
+    }
+    Some(methods)
+}
+
+fn target(faults: &mut Faults<'_>, pools: &[PoolConfig], raw: &RawRoute) -> Option<Target> {
+    match (&raw.pool, raw.deny) {
+        (None, true) => Some(Target::Deny),
+        (Some(name), false) => match pools.iter().position(|pool| pool.name == name.value) {
+            Some(pool) => Some(Target::Pool(pool)),
+            None => {
+                let near = nearest(&name.value, pools.iter().map(|pool| pool.name.as_str()));
+                let mend = near.map(|near| format!("did you mean `{near}`?"));
+                faults.at(name, "pool", format!("`{}` is not one of the pools", name.value), mend);
+                None
+            }
+        },
+        (None, false) => {
+            let problem = "says neither `pool` nor `deny`".to_owned();
+            faults.at(&raw.pattern, "match", problem, Some("add `pool: <name>`".to_owned()));
+            None
+        }
+        (Some(name), true) => {
+            let problem = "says both `pool` and `deny`".to_owned();
+            faults.at(name, "pool", problem, Some("keep one of the two".to_owned()));
+            None
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The shape of a routes file as serde sees it. Unknown keys are errors everywhere.
+//! No meaning is given here: `check.rs` turns these into the types of `config.rs`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use super::units::{ByteSize, Span};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConfig {
+    #[serde(default)]
+    pub(super) listen: Vec<RawListen>,
+    pub(super) admin: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) trusted_proxies: Vec<Spanned<String>>,
+    #[serde(default = "yes")]
+    pub(super) cors: bool,
+    #[serde(default)]
+    pub(super) limits: RawLimits,
+    pub(super) pools: BTreeMap<String, RawPool>,
+    pub(super) routes: Vec<RawRoute>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawListen {
+    pub(super) name: String,
+    pub(super) bind: Spanned<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLimits {
+    pub(super) header_bytes: Option<ByteSize>,
+    pub(super) header_timeout: Option<Span>,
+    pub(super) keepalive_timeout: Option<Span>,
+    pub(super) body_timeout: Option<Span>,
+    pub(super) body_bytes: Option<ByteSize>,
+    pub(super) connect_timeout: Option<Span>,
+    pub(super) response_timeout: Option<Span>,
+    pub(super) long_poll_timeout: Option<Span>,
+    pub(super) connections: Option<usize>,
+    pub(super) idle_worker_connections: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPool {
+    pub(super) balance: RawBalance,
+    #[serde(default)]
+    pub(super) workers: Vec<Spanned<String>>,
+    pub(super) bounded_load: Option<Spanned<f64>>,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RawBalance {
+    LeastConn,
+    RoundRobin,
+    Single,
+    Hash(RawKey),
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RawKey {
+    Room,
+    User,
+    SourceIp,
+    Origin,
+}
+
+#[derive(Deserialize, Clone, Copy, Default, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RawRetry {
+    #[default]
+    Safe,
+    Never,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRoute {
+    #[serde(rename = "match")]
+    pub(super) pattern: Spanned<String>,
+    pub(super) methods: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    pub(super) if_query: Vec<String>,
+    #[serde(default)]
+    pub(super) unless_query: Vec<String>,
+    #[serde(default)]
+    pub(super) if_header: Vec<String>,
+    pub(super) pool: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) deny: bool,
+    pub(super) key: Option<RawKey>,
+    #[serde(default)]
+    pub(super) long_poll: bool,
+    #[serde(default)]
+    pub(super) retry: RawRetry,
+    pub(super) body_bytes: Option<ByteSize>,
+}

@@ -1,0 +1,155 @@
+//! What becomes of one request, and why: for a person at a terminal. The same table, keys and pools
+//! as the gateway uses; nothing is decided anew here.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::config::{Config, ConfigError};
+use crate::live::Live;
+use crate::reply;
+use crate::routes::{KeyKind, Method, Route, Target};
+use crate::sticky::{self, Clues};
+use crate::table::{Asked, Found, split_target};
+
+/// What becomes of a request.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Explanation {
+    /// The rule that takes it, as it stands in the file.
+    pub rule: Option<String>,
+    /// The rule's line in the file.
+    pub line: Option<u64>,
+    /// The pool it goes to.
+    pub pool: Option<String>,
+    /// The key it sticks by, decoded.
+    pub key: Option<String>,
+    /// The worker it meets while all are healthy and idle.
+    pub worker: Option<String>,
+    /// Why, in sentences.
+    pub why: Vec<String>,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let none = || "-".to_owned();
+        let line = self.line.map_or_else(String::new, |line| format!(" (line {line})"));
+        writeln!(f, "rule    {}{line}", self.rule.clone().unwrap_or_else(none))?;
+        writeln!(f, "pool    {}", self.pool.clone().unwrap_or_else(none))?;
+        writeln!(f, "key     {}", self.key.clone().unwrap_or_else(none))?;
+        writeln!(f, "worker  {}", self.worker.clone().unwrap_or_else(none))?;
+        for why in &self.why {
+            writeln!(f, "  {why}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One rule on one line, for reports.
+pub(crate) fn describe(config: &Config, route: &Route) -> String {
+    let target = match route.target {
+        Target::Pool(place) => config.pools[place].name.as_str(),
+        Target::Deny => "deny",
+    };
+    let mut text =
+        format!("{} {} → {target}", route.methods.names().join(","), route.pattern.as_str());
+    for (word, predicates) in [
+        ("if", &route.if_query),
+        ("unless", &route.unless_query),
+        ("with header", &route.if_header),
+    ] {
+        for predicate in predicates {
+            let value = predicate.value.as_ref().map(|v| format!("={v}")).unwrap_or_default();
+            text.push_str(&format!(" {word} {}{value}", predicate.name));
+        }
+    }
+    if let Some(key) = route.key {
+        text.push_str(&format!(" by {}", key_name(key)));
+    }
+    text
+}
+
+fn key_name(key: KeyKind) -> &'static str {
+    match key {
+        KeyKind::Room => "room",
+        KeyKind::User => "user",
+        KeyKind::SourceIp => "source ip",
+        KeyKind::Origin => "origin server",
+    }
+}
+
+/// Says what becomes of a request under a config.
+///
+/// # Errors
+/// [`ConfigError`] if the config cannot be compiled.
+pub fn explain(
+    config: &Config,
+    method: &str,
+    path_and_query: &str,
+    token: Option<&str>,
+    ip: Option<IpAddr>,
+) -> Result<Explanation, ConfigError> {
+    let live = Live::build(config.clone(), None)?;
+    Ok(explain_live(&live, method, path_and_query, token, ip))
+}
+
+/// Says what becomes of a request under what is in force.
+pub(crate) fn explain_live(
+    live: &Live,
+    method: &str,
+    path_and_query: &str,
+    token: Option<&str>,
+    ip: Option<IpAddr>,
+) -> Explanation {
+    let (path, query) = split_target(path_and_query);
+    let asked = Asked { method: Method::of(method), path, query, header: &|_| None };
+    let mut explained = Explanation {
+        rule: None,
+        line: None,
+        pool: None,
+        key: None,
+        worker: None,
+        why: Vec::new(),
+    };
+    if live.config.cors && method == "OPTIONS" {
+        explained.why.push("preflights are answered at the door, whatever the path".to_owned());
+        return explained;
+    }
+    let route = match live.table.find(&asked) {
+        Found::Rule(route) => route,
+        Found::WrongMethod => {
+            let status = reply::WRONG_METHOD.status;
+            explained.why.push(format!("rules match the path, none with {method}: {status}"));
+            return explained;
+        }
+        Found::Nothing => {
+            explained.why.push(format!("no rule matches: {}", reply::UNKNOWN_PATH.status));
+            return explained;
+        }
+    };
+    explained.rule = Some(describe(&live.config, route));
+    explained.line = Some(route.line);
+    explained.why.push("it is the first rule in file order that takes the request".to_owned());
+    let Target::Pool(place) = route.target else {
+        explained.why.push(format!("the rule denies it: {}", reply::UNKNOWN_PATH.status));
+        return explained;
+    };
+    let pool = &live.pools[place];
+    explained.pool = Some(pool.name.clone());
+    let bearer = token.map(|token| format!("Bearer {token}"));
+    let client = ip.unwrap_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+    let clues = Clues { path, query, authorization: bearer.as_deref(), client };
+    let key = sticky::key(route, &clues);
+    match (route.key, &key) {
+        (None, _) => explained.why.push(format!("pool {} sticks by nothing", pool.name)),
+        (Some(kind), Some(_)) => explained.why.push(format!("it sticks by {}", key_name(kind))),
+        (Some(kind), None) => explained.why.push(format!(
+            "it would stick by {}, but carries none: the least loaded worker takes it",
+            key_name(kind)
+        )),
+    }
+    explained.key = key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned());
+    match pool.choose(key.as_deref(), &[]) {
+        Some(place) => explained.worker = Some(pool.members[place].name.clone()),
+        None => explained.why.push(format!("pool {} has no worker", pool.name)),
+    }
+    explained
+}

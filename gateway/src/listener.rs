@@ -1,0 +1,178 @@
+//! Sockets: bound before anything else runs, so that a port in use is an error of the start; then
+//! one accept loop each, which counts connections and hands them to Pingora.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use pingora::apps::ServerApp;
+use pingora::server::ShutdownWatch;
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::sync::Notify;
+
+use crate::config::Address;
+use crate::connection::{Connection, Transport};
+use crate::live::Live;
+use crate::metrics::{Metrics, Refused};
+
+/// How many connections the kernel may hold for us before they are accepted.
+const BACKLOG: u32 = 1024;
+
+/// How long the accept loop rests when the process has no file descriptor left.
+const NO_DESCRIPTOR_REST: Duration = Duration::from_millis(100);
+
+/// A socket that listens.
+pub(crate) enum Bound {
+    /// On TCP.
+    Tcp(TcpListener),
+    /// On a path.
+    Unix(UnixListener),
+}
+
+impl Bound {
+    /// Binds a socket; must be called inside a runtime.
+    ///
+    /// # Errors
+    /// Whatever the system says: mostly that the port is taken or not allowed.
+    pub(crate) fn bind(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => {
+                let socket = match address {
+                    SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                    SocketAddr::V6(_) => TcpSocket::new_v6()?,
+                };
+                socket.set_reuseaddr(true)?;
+                socket.bind(*address)?;
+                socket.listen(BACKLOG).map(Self::Tcp)
+            }
+            Address::Unix(path) => match UnixListener::bind(path) {
+                // A file nobody listens at is what an ended process left behind.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                        return Err(error);
+                    }
+                    std::fs::remove_file(path)?;
+                    UnixListener::bind(path).map(Self::Unix)
+                }
+                bound => bound.map(Self::Unix),
+            },
+        }
+    }
+
+    /// The TCP address it got, if it is one.
+    pub(crate) fn tcp_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+
+    async fn accept(&self) -> io::Result<(Transport, IpAddr)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                // Without it an answer's last piece waits for an acknowledgement.
+                stream.set_nodelay(true)?;
+                Ok((Transport::Tcp(stream), peer.ip()))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Transport::Unix(stream), IpAddr::V4(Ipv4Addr::LOCALHOST)))
+            }
+        }
+    }
+}
+
+/// Counts open connections; shared by all listeners and by the drain at the end.
+pub(crate) struct Gate {
+    open: AtomicUsize,
+    emptied: Notify,
+    metrics: Arc<Metrics>,
+}
+
+impl Gate {
+    /// Makes a gate nobody has passed.
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { open: AtomicUsize::new(0), emptied: Notify::new(), metrics }
+    }
+
+    /// How many connections are open.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Waits until no connection is open.
+    pub(crate) async fn until_empty(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            if self.open() == 0 {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    fn enter(self: &Arc<Self>, max: usize) -> Option<Passage> {
+        let before = self.open.fetch_add(1, Ordering::Relaxed);
+        self.metrics.connections.inc();
+        self.metrics.accepted.inc();
+        let passage = Passage(Arc::clone(self));
+        if before >= max {
+            self.metrics.refused(Refused::TooManyConnections);
+            return None;
+        }
+        Some(passage)
+    }
+}
+
+/// One open connection; dropping it closes the count.
+struct Passage(Arc<Gate>);
+
+impl Drop for Passage {
+    fn drop(&mut self) {
+        self.0.metrics.connections.dec();
+        if self.0.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.emptied.notify_waiters();
+        }
+    }
+}
+
+/// Accepts connections until the shutdown begins.
+pub(crate) async fn accept_loop<A: ServerApp + Send + Sync + 'static>(
+    bound: Bound,
+    app: Arc<A>,
+    live: Arc<ArcSwap<Live>>,
+    gate: Arc<Gate>,
+    mut shutdown: ShutdownWatch,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = bound.accept() => accepted,
+            _closing = shutdown.wait_for(|closing| *closing) => return,
+        };
+        let (transport, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(NO_DESCRIPTOR_REST).await;
+                continue;
+            }
+        };
+        let live = live.load();
+        let limits = &live.config.limits;
+        let Some(passage) = gate.enter(limits.connections) else { continue };
+        let metrics = Arc::clone(&gate.metrics);
+        let Ok(connection) = Connection::new(transport, peer, limits, metrics) else { continue };
+        let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+        tokio::spawn(async move {
+            let mut stream: pingora::protocols::Stream = Box::new(connection);
+            while let Some(next) = app.process_new(stream, &shutdown).await {
+                stream = next;
+            }
+            drop(passage);
+        });
+    }
+}

@@ -1,0 +1,62 @@
+//! What is in force: one config with its compiled table and its pools, replaced as a whole.
+//!
+//! A request takes one [`Live`] at its beginning and keeps it to its end, so a reload in the middle
+//! cannot show it half of each.
+
+use std::sync::Arc;
+
+use crate::config::{Config, ConfigError, Fault};
+use crate::pools::Pool;
+use crate::table::Table;
+
+/// One config, compiled.
+#[derive(Debug)]
+pub struct Live {
+    /// What it was made from.
+    pub config: Config,
+    /// The rules, compiled.
+    pub table: Table,
+    /// The pools, in the order of [`Config::pools`].
+    pub pools: Vec<Arc<Pool>>,
+    /// Counts up with every config that came into force, from 1.
+    pub version: u64,
+}
+
+impl Live {
+    /// Compiles a config. Pools that did not change are taken over from the one before, with their
+    /// ring, their counters and their turn; members that stay keep their counters.
+    ///
+    /// # Errors
+    /// [`ConfigError::Faults`] if the rules cannot be compiled into one matcher.
+    pub fn build(config: Config, before: Option<&Live>) -> Result<Self, ConfigError> {
+        let table = Table::compile(config.routes.clone()).map_err(|error| {
+            ConfigError::Faults(vec![Fault {
+                file: config.name.clone(),
+                line: 0,
+                column: 0,
+                key: Some("routes".to_owned()),
+                problem: error.to_string(),
+                mend: Some("look for patterns with large repetitions, like {1000}".to_owned()),
+            }])
+        })?;
+        let pools = config
+            .pools
+            .iter()
+            .map(|pool| {
+                let known = before.and_then(|live| live.pool(&pool.name));
+                match known {
+                    Some((old, kept)) if old == pool => Arc::clone(kept),
+                    Some((_, known)) => Arc::new(Pool::new(pool, Some(known))),
+                    None => Arc::new(Pool::new(pool, None)),
+                }
+            })
+            .collect();
+        let version = before.map_or(1, |live| live.version + 1);
+        Ok(Self { config, table, pools, version })
+    }
+
+    fn pool(&self, name: &str) -> Option<(&crate::config::PoolConfig, &Arc<Pool>)> {
+        let place = self.config.pools.iter().position(|pool| pool.name == name)?;
+        Some((&self.config.pools[place], &self.pools[place]))
+    }
+}

@@ -1,0 +1,235 @@
+//! What the gateway counts, for Prometheus. Every label has a bounded set of values: pools, rules
+//! and workers of the config in force, status classes, and closed lists of reasons.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::live::Live;
+
+/// Upper bounds of the latency buckets, in seconds: from a cached answer to a long poll's end.
+const SECONDS: [f64; 12] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0];
+
+/// Label of requests no rule took.
+const NO_RULE: &str = "-";
+
+/// All counters of one gateway.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    seconds: HistogramVec,
+    attempts: IntCounterVec,
+    working: IntGaugeVec,
+    parked: IntGaugeVec,
+    reloads: IntCounterVec,
+    refused: IntCounterVec,
+    /// Open client connections.
+    pub connections: IntGauge,
+    /// Client connections accepted.
+    pub accepted: IntCounter,
+    table_version: IntGauge,
+    table_age: IntGauge,
+}
+
+/// How an attempt at a worker ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// It answered.
+    Answered,
+    /// No connection could be made.
+    NoConnection,
+    /// The connection broke, or what came was no HTTP.
+    Broken,
+    /// It did not answer in time.
+    TooSlow,
+}
+
+impl Attempt {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::NoConnection => "no_connection",
+            Self::Broken => "broken",
+            Self::TooSlow => "too_slow",
+        }
+    }
+}
+
+/// Why a connection was ended before it carried a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// The limit of open connections is reached.
+    TooManyConnections,
+    /// It was no HTTP.
+    Malformed,
+    /// The headers were too large.
+    HeaderTooLarge,
+    /// The headers did not arrive in time.
+    TooSlow,
+}
+
+impl Refused {
+    fn label(self) -> &'static str {
+        match self {
+            Self::TooManyConnections => "too_many_connections",
+            Self::Malformed => "malformed",
+            Self::HeaderTooLarge => "header_too_large",
+            Self::TooSlow => "too_slow",
+        }
+    }
+}
+
+impl Metrics {
+    /// Makes a set of counters, all zero.
+    ///
+    /// # Errors
+    /// None in practice: names and labels are constants, and the registry is new.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new_custom(Some("colonnade_gateway".to_owned()), None)?;
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let made = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let made = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
+        let gauge = |name: &str, help: &str| {
+            let made = IntGauge::new(name, help)?;
+            registry.register(Box::new(made.clone()))?;
+            Ok::<_, prometheus::Error>(made)
+        };
+        let accepted =
+            IntCounter::new("connections_accepted_total", "Client connections accepted")?;
+        registry.register(Box::new(accepted.clone()))?;
+        let seconds = HistogramVec::new(
+            HistogramOpts::new("request_seconds", "From a request's headers to its answer's end")
+                .buckets(SECONDS.to_vec()),
+            &["pool"],
+        )?;
+        registry.register(Box::new(seconds.clone()))?;
+        Ok(Self {
+            requests: counters(
+                "requests_total",
+                "Requests by pool, rule and status class",
+                &["pool", "rule", "status"],
+            )?,
+            seconds,
+            attempts: counters(
+                "worker_attempts_total",
+                "Attempts at workers by pool, worker and outcome",
+                &["pool", "worker", "outcome"],
+            )?,
+            working: gauges(
+                "worker_requests_working",
+                "Requests a worker works on, parked long polls not counted",
+                &["pool", "worker"],
+            )?,
+            parked: gauges(
+                "worker_requests_parked",
+                "Long polls that wait at a worker",
+                &["pool", "worker"],
+            )?,
+            reloads: counters("reloads_total", "Reloads of the routes file", &["outcome"])?,
+            refused: counters(
+                "connections_refused_total",
+                "Connections ended before they carried a request",
+                &["reason"],
+            )?,
+            connections: gauge("connections", "Open client connections")?,
+            accepted,
+            table_version: gauge("table_version", "Counts up with every table in force")?,
+            table_age: gauge("table_age_seconds", "Since the table in force came into force")?,
+            registry,
+        })
+    }
+
+    /// Counts a finished request.
+    pub fn request(&self, pool: Option<&str>, rule: Option<&str>, status: u16, took: Duration) {
+        let class = match status {
+            100..=199 => "1xx",
+            200..=299 => "2xx",
+            300..=399 => "3xx",
+            400..=499 => "4xx",
+            500..=599 => "5xx",
+            _ => "none",
+        };
+        let pool = pool.unwrap_or(NO_RULE);
+        self.requests.with_label_values(&[pool, rule.unwrap_or(NO_RULE), class]).inc();
+        self.seconds.with_label_values(&[pool]).observe(took.as_secs_f64());
+    }
+
+    /// Counts an attempt at a worker.
+    pub fn attempt(&self, pool: &str, worker: &str, outcome: Attempt) {
+        self.attempts.with_label_values(&[pool, worker, outcome.label()]).inc();
+    }
+
+    /// Counts a reload.
+    pub fn reload(&self, accepted: bool) {
+        let outcome = if accepted { "accepted" } else { "refused" };
+        self.reloads.with_label_values(&[outcome]).inc();
+    }
+
+    /// Counts a connection ended early.
+    pub fn refused(&self, reason: Refused) {
+        self.refused.with_label_values(&[reason.label()]).inc();
+    }
+
+    /// Drops the series of rules, pools and workers that are no longer in force, so that a hundred
+    /// reloads do not leave a hundred files' worth of labels.
+    pub fn forget(&self, before: &Live, after: &Live) {
+        let stays = |pool: &str, worker: &str| {
+            let pool = after.pools.iter().find(|known| known.name == pool);
+            pool.is_some_and(|pool| pool.members.iter().any(|member| member.name == worker))
+        };
+        for pool in &before.pools {
+            for member in pool.members.iter().filter(|member| !stays(&pool.name, &member.name)) {
+                let _gone = self.working.remove_label_values(&[&pool.name, &member.name]);
+                let _gone = self.parked.remove_label_values(&[&pool.name, &member.name]);
+                for outcome in
+                    [Attempt::Answered, Attempt::NoConnection, Attempt::Broken, Attempt::TooSlow]
+                {
+                    let labels = [pool.name.as_str(), &member.name, outcome.label()];
+                    let _gone = self.attempts.remove_label_values(&labels);
+                }
+            }
+        }
+        let rules = |live: &Live| -> std::collections::HashSet<(String, String)> {
+            let pool = |route: &crate::routes::Route| match route.target {
+                crate::routes::Target::Pool(place) => live.pools[place].name.clone(),
+                crate::routes::Target::Deny => NO_RULE.to_owned(),
+            };
+            let routes = live.table.routes().iter();
+            routes.map(|route| (pool(route), route.pattern.as_str().to_owned())).collect()
+        };
+        for (pool, rule) in rules(before).difference(&rules(after)) {
+            for class in ["1xx", "2xx", "3xx", "4xx", "5xx", "none"] {
+                let _gone = self.requests.remove_label_values(&[pool.as_str(), rule, class]);
+            }
+        }
+    }
+
+    /// Writes everything in Prometheus' text format.
+    pub fn text(&self, live: &Live, table_age: Duration) -> String {
+        for pool in &live.pools {
+            for member in &pool.members {
+                let labels = [pool.name.as_str(), member.name.as_str()];
+                self.working.with_label_values(&labels).set(member.working() as i64);
+                self.parked.with_label_values(&labels).set(member.parked() as i64);
+            }
+        }
+        self.table_version.set(live.version as i64);
+        self.table_age.set(table_age.as_secs() as i64);
+        let mut bytes = Vec::new();
+        match TextEncoder::new().encode(&self.registry.gather(), &mut bytes) {
+            Ok(()) => String::from_utf8(bytes).unwrap_or_default(),
+            Err(error) => format!("# cannot encode: {error}\n"),
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Replacing what is in force: read, check, compile, then swap. A file that is wrong changes
+//! nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use crate::config::{Config, ConfigError, Overrides};
+use crate::live::Live;
+use crate::metrics::Metrics;
+use crate::ring::Ring;
+
+/// How often the file is looked at. Polling sees what notification misses: files replaced by
+/// rename, mounted config maps, network file systems.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How many keys are tried to estimate the share that moves.
+const SAMPLE_KEYS: u32 = 1_000;
+
+/// Where the routes come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A file, which may change.
+    File(PathBuf),
+    /// A text, which cannot: the bundled one.
+    Text {
+        /// How messages call it.
+        name: String,
+        /// The text.
+        text: String,
+    },
+}
+
+impl Source {
+    /// The routes that ship with Colonnade.
+    pub fn bundled() -> Self {
+        Self::Text {
+            name: "routes.yaml (bundled)".to_owned(),
+            text: crate::config::BUNDLED_ROUTES.to_owned(),
+        }
+    }
+
+    /// Reads and checks the config.
+    ///
+    /// # Errors
+    /// Those of [`Config::load`] and [`Config::parse`].
+    pub fn read(&self) -> Result<Config, ConfigError> {
+        match self {
+            Self::File(path) => Config::load(path),
+            Self::Text { name, text } => Config::parse(name, text),
+        }
+    }
+
+    /// What tells one state of the file from another.
+    fn fingerprint(&self) -> Option<(SystemTime, u64, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        let Self::File(path) = self else { return None };
+        let metadata = std::fs::metadata(path).ok()?;
+        Some((metadata.modified().ok()?, metadata.ino(), metadata.len()))
+    }
+}
+
+/// What a reload did.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct ReloadReport {
+    /// The version now in force.
+    pub version: u64,
+    /// How many rules it has.
+    pub rules: usize,
+    /// What is different, one sentence each; empty if nothing is.
+    pub changes: Vec<String>,
+}
+
+/// How the last reload went, for the admin listener.
+#[derive(Debug, Clone)]
+pub struct LastReload {
+    /// When.
+    pub at: Instant,
+    /// The faults, if it was refused.
+    pub refused: Option<String>,
+}
+
+/// Does reloads, one at a time.
+pub struct Reloader {
+    /// What is in force.
+    pub live: Arc<ArcSwap<Live>>,
+    source: Source,
+    overrides: Overrides,
+    metrics: Arc<Metrics>,
+    in_force_since: Mutex<Instant>,
+    last: Mutex<Option<LastReload>>,
+    one_at_a_time: Mutex<()>,
+}
+
+impl Reloader {
+    /// Reads the config for the first time.
+    ///
+    /// # Errors
+    /// Those of [`Source::read`], and of compiling.
+    pub fn start(
+        source: Source,
+        overrides: Overrides,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ConfigError> {
+        let live = Live::build(source.read()?.with(&overrides), None)?;
+        Ok(Self {
+            live: Arc::new(ArcSwap::from_pointee(live)),
+            source,
+            overrides,
+            metrics,
+            in_force_since: Mutex::new(Instant::now()),
+            last: Mutex::new(None),
+            one_at_a_time: Mutex::new(()),
+        })
+    }
+
+    /// Reads, checks and compiles the config anew, and puts it in force.
+    ///
+    /// # Errors
+    /// Those of [`Source::read`] and of compiling; then everything stays as it was.
+    pub fn reload(&self) -> Result<ReloadReport, ConfigError> {
+        let _turn = self.one_at_a_time.lock();
+        let result = self.replace();
+        self.metrics.reload(result.is_ok());
+        let refused = result.as_ref().err().map(ToString::to_string);
+        match (&result, &refused) {
+            (Ok(report), _) => tracing::info!(version = report.version, "routes reloaded"),
+            (_, Some(why)) => tracing::error!("routes not reloaded, the old ones stay: {why}"),
+            _ => {}
+        }
+        *self.last.lock() = Some(LastReload { at: Instant::now(), refused });
+        result
+    }
+
+    fn replace(&self) -> Result<ReloadReport, ConfigError> {
+        let before = self.live.load_full();
+        let config = self.source.read()?.with(&self.overrides);
+        let after = Arc::new(Live::build(config, Some(&before))?);
+        let report = ReloadReport {
+            version: after.version,
+            rules: after.table.routes().len(),
+            changes: differences(&before, &after),
+        };
+        self.live.store(Arc::clone(&after));
+        *self.in_force_since.lock() = Instant::now();
+        self.metrics.forget(&before, &after);
+        Ok(report)
+    }
+
+    /// How long the config in force has been so.
+    pub fn in_force_for(&self) -> Duration {
+        self.in_force_since.lock().elapsed()
+    }
+
+    /// How the last reload went, if there was one.
+    pub fn last(&self) -> Option<LastReload> {
+        self.last.lock().clone()
+    }
+
+    /// Looks at the file for as long as it is polled, and reloads when it has changed.
+    pub async fn watch(self: Arc<Self>) {
+        let mut seen = self.source.fingerprint();
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let now = self.source.fingerprint();
+            if now.is_none() || now == seen {
+                continue;
+            }
+            // Off the request threads: compiling takes tens of milliseconds.
+            let this = Arc::clone(&self);
+            let reloaded = tokio::task::spawn_blocking(move || this.reload().is_ok()).await;
+            // A file caught half-written is refused now and looked at again when it is whole.
+            tracing::debug!(accepted = reloaded.unwrap_or(false), "routes file changed");
+            seen = now;
+        }
+    }
+}
+
+/// Says what is different between two configs, for a person.
+pub fn differences(before: &Live, after: &Live) -> Vec<String> {
+    let mut changes = Vec::new();
+    let rules = |live: &Live| -> Vec<String> {
+        let config = &live.config;
+        config.routes.iter().map(|route| crate::explain::describe(config, route)).collect()
+    };
+    let (old_rules, new_rules) = (rules(before), rules(after));
+    for rule in new_rules.iter().filter(|rule| !old_rules.contains(rule)) {
+        changes.push(format!("rule added: {rule}"));
+    }
+    for rule in old_rules.iter().filter(|rule| !new_rules.contains(rule)) {
+        changes.push(format!("rule removed: {rule}"));
+    }
+    let kept = |rules: &[String], others: &[String]| -> Vec<String> {
+        rules.iter().filter(|rule| others.contains(rule)).cloned().collect()
+    };
+    if kept(&old_rules, &new_rules) != kept(&new_rules, &old_rules) {
+        changes.push("the order of the rules changed".to_owned());
+    }
+    for pool in &after.config.pools {
+        match before.config.pools.iter().find(|old| old.name == pool.name) {
+            None => changes.push(format!("pool added: {}", pool.name)),
+            Some(old) if old != pool => {
+                let share = moved_share(&old.workers, &pool.workers) * 100.0;
+                changes.push(format!("pool changed: {}, {share:.0} % of its keys move", pool.name));
+            }
+            Some(_) => {}
+        }
+    }
+    for pool in &before.config.pools {
+        if !after.config.pools.iter().any(|new| new.name == pool.name) {
+            changes.push(format!("pool removed: {}", pool.name));
+        }
+    }
+    if before.config.listen != after.config.listen || before.config.admin != after.config.admin {
+        changes.push("listeners changed: that needs a restart, the old ones stay".to_owned());
+    }
+    changes
+}
+
+/// The share of keys that meet another worker, from a sample.
+fn moved_share(
+    before: &[(crate::config::WorkerAddr, u32)],
+    after: &[(crate::config::WorkerAddr, u32)],
+) -> f64 {
+    let names = |workers: &[(crate::config::WorkerAddr, u32)]| -> Vec<(String, u32)> {
+        workers.iter().map(|(address, weight)| (address.to_string(), *weight)).collect()
+    };
+    let (before, after) = (names(before), names(after));
+    let ring = |workers: &[(String, u32)]| {
+        Ring::new(workers.iter().map(|(name, weight)| (name.as_str(), *weight)))
+    };
+    let (old_ring, new_ring) = (ring(&before), ring(&after));
+    let moved = (0..SAMPLE_KEYS).filter(|n| {
+        let key = n.to_le_bytes();
+        let owner = |ring: &Ring, workers: &[(String, u32)]| {
+            ring.walk(&key).next().map(|place| workers[place].0.clone())
+        };
+        owner(&old_ring, &before) != owner(&new_ring, &after)
+    });
+    moved.count() as f64 / f64::from(SAMPLE_KEYS)
+}

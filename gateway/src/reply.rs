@@ -1,0 +1,121 @@
+//! Answers the gateway gives itself, in the shape Matrix clients expect: JSON with `errcode` and
+//! `error`, and the CORS header without which a browser would not even show the error.
+
+use bytes::Bytes;
+
+/// An error the gateway answers itself (Matrix v1.19, client-server, §API Standards).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The Matrix error code.
+    pub errcode: &'static str,
+    /// What a person reads.
+    pub error: &'static str,
+    /// After how many seconds trying again makes sense.
+    pub retry_after_s: Option<u32>,
+}
+
+const fn reply(status: u16, errcode: &'static str, error: &'static str) -> Reply {
+    Reply { status, errcode, error, retry_after_s: None }
+}
+
+/// No rule knows the path.
+pub const UNKNOWN_PATH: Reply = reply(404, "M_UNRECOGNIZED", "Unrecognized request");
+/// Rules know the path with other methods only.
+pub const WRONG_METHOD: Reply = reply(405, "M_UNRECOGNIZED", "Unrecognized request method");
+/// The request could not be understood as HTTP.
+pub const MALFORMED: Reply = reply(400, "M_UNKNOWN", "Malformed HTTP request");
+/// The body is larger than the rule allows.
+pub const BODY_TOO_LARGE: Reply = reply(413, "M_TOO_LARGE", "Request body too large");
+/// The request line and headers are larger than allowed.
+pub const HEADER_TOO_LARGE: Reply = reply(431, "M_TOO_LARGE", "Request headers too large");
+/// The headers or the body did not arrive in time.
+pub const TOO_SLOW: Reply = reply(408, "M_UNKNOWN", "Request did not arrive in time");
+/// The worker broke off or answered with something that is not HTTP.
+pub const BAD_WORKER: Reply = reply(502, "M_UNKNOWN", "The server could not answer this request");
+/// The worker did not answer in time.
+pub const WORKER_TOO_SLOW: Reply = reply(504, "M_UNKNOWN", "The server took too long to answer");
+/// No worker can take the request now.
+pub const NO_WORKER: Reply = Reply {
+    status: 503,
+    errcode: "M_UNKNOWN",
+    error: "The server is not ready for this request, try again soon",
+    retry_after_s: Some(1),
+};
+/// Something is wrong in the gateway itself.
+pub const INTERNAL: Reply = reply(500, "M_UNKNOWN", "Internal server error");
+
+/// The CORS headers of every answer (Matrix v1.19, client-server, §Web Browser Clients).
+pub const CORS: [(&str, &str); 3] = [
+    ("access-control-allow-origin", "*"),
+    ("access-control-allow-methods", "GET, POST, PUT, DELETE, OPTIONS"),
+    ("access-control-allow-headers", "X-Requested-With, Content-Type, Authorization"),
+];
+
+/// How long a browser may remember a preflight, in seconds; Chromium's own maximum is two hours.
+pub const PREFLIGHT_MAX_AGE_S: &str = "7200";
+
+impl Reply {
+    /// Finds the reply for a status that the HTTP layer below decided on.
+    pub fn for_status(status: u16) -> Self {
+        match status {
+            404 => UNKNOWN_PATH,
+            405 => WRONG_METHOD,
+            408 => TOO_SLOW,
+            413 => BODY_TOO_LARGE,
+            431 => HEADER_TOO_LARGE,
+            400..=499 => MALFORMED,
+            502 => BAD_WORKER,
+            503 => NO_WORKER,
+            504 => WORKER_TOO_SLOW,
+            _ => INTERNAL,
+        }
+    }
+
+    /// The JSON body.
+    pub fn body(&self) -> Bytes {
+        let text = format!(r#"{{"errcode":"{}","error":"{}"}}"#, self.errcode, self.error);
+        Bytes::from(text)
+    }
+
+    /// The headers that go with the body; `length` is the body's.
+    pub fn headers(&self, length: usize, cors: bool) -> Vec<(&'static str, String)> {
+        let mut headers = vec![
+            ("content-type", "application/json".to_owned()),
+            ("content-length", length.to_string()),
+        ];
+        if let Some(seconds) = self.retry_after_s {
+            headers.push(("retry-after", seconds.to_string()));
+        }
+        if cors {
+            headers.extend(CORS.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        }
+        headers
+    }
+
+    /// The whole answer as HTTP/1.1 bytes that also end the connection, for requests that never
+    /// became one.
+    pub fn parting_bytes(&self) -> Bytes {
+        let body = self.body();
+        let phrase = match self.status {
+            400 => "Bad Request",
+            405 => "Method Not Allowed",
+            408 => "Request Timeout",
+            431 => "Request Header Fields Too Large",
+            503 => "Service Unavailable",
+            _ => "Error",
+        };
+        let mut text = format!("HTTP/1.1 {} {phrase}\r\nconnection: close\r\n", self.status);
+        for (name, value) in self.headers(body.len(), true) {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str("\r\n");
+        let mut bytes = text.into_bytes();
+        bytes.extend_from_slice(&body);
+        Bytes::from(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;

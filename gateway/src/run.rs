@@ -1,0 +1,287 @@
+//! Starting and stopping: sockets first, then a runtime of our own on its own thread, then the
+//! accept loops. Installs no signal handler and never ends the process: both belong to the binary.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use pingora::apps::HttpServerApp;
+use pingora::apps::http_app::HttpServer;
+use pingora::proxy::http_proxy;
+use pingora::server::configuration::ServerConf;
+use tokio::runtime::Runtime;
+use tokio::sync::{oneshot, watch};
+
+use crate::admin::Admin;
+use crate::config::{Address, ConfigError, Overrides};
+use crate::listener::{Bound, Gate, accept_loop};
+use crate::metrics::Metrics;
+use crate::proxy::{ATTEMPTS_MAX, Door, Gateway, RequestIds};
+use crate::reload::{ReloadReport, Reloader, Source};
+
+/// Threads that serve requests, unless told otherwise.
+pub const THREADS_DEFAULT: usize = 2;
+
+/// At the end, idle connections are kept this long, so that a client that sends just now is
+/// answered `Connection: close` instead of being cut off.
+const ANNOUNCE: Duration = Duration::from_secs(1);
+
+/// How long tasks may take to notice that the runtime ends.
+const RUNTIME_END: Duration = Duration::from_millis(200);
+
+/// How to run a gateway.
+#[derive(Debug, Clone)]
+pub struct RunOptions {
+    /// Where the routes come from.
+    pub source: Source,
+    /// What the start says instead of the file.
+    pub overrides: Overrides,
+    /// Whether a changed file is reloaded by itself.
+    pub watch: bool,
+    /// Threads that serve requests.
+    pub threads: usize,
+}
+
+impl RunOptions {
+    /// Runs from this source, as it stands, watching it.
+    pub fn new(source: Source) -> Self {
+        Self { source, overrides: Overrides::default(), watch: true, threads: THREADS_DEFAULT }
+    }
+}
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The routes are wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Neither the file nor the start says where to listen.
+    #[error("no listener: add `listen:` to the routes file")]
+    NoListener,
+    /// A socket cannot be bound.
+    #[error("cannot listen on {address}")]
+    Bind {
+        /// The socket.
+        address: String,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// The system refuses threads or timers.
+    #[error("cannot start the gateway's runtime")]
+    Runtime(#[source] io::Error),
+    /// The counters cannot be registered.
+    #[error("cannot set up the metrics")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A gateway that runs. Dropping it ends the gateway at once; [`Running::shutdown`] ends it well.
+pub struct Running {
+    addresses: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    reloader: Arc<Reloader>,
+    stop: Mutex<Option<oneshot::Sender<Duration>>>,
+    ended: Mutex<Option<oneshot::Receiver<()>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+impl Running {
+    /// The TCP addresses bound, in the order of the listeners.
+    pub fn addrs(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The admin listener's address, if there is one.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Reads the routes anew and puts them in force; on SIGHUP, for instance.
+    ///
+    /// # Errors
+    /// If the file is wrong; then everything stays as it was.
+    pub fn reload(&self) -> Result<ReloadReport, ConfigError> {
+        self.reloader.reload()
+    }
+
+    /// Stops accepting, lets requests in flight finish for up to `grace`, then ends.
+    pub async fn shutdown(&self, grace: Duration) {
+        let stop = self.stop.lock().take();
+        if let Some(stop) = stop {
+            let _ended_already = stop.send(grace);
+        }
+        let ended = self.ended.lock().take();
+        if let Some(ended) = ended {
+            let _ended = ended.await;
+        }
+        self.join();
+    }
+
+    /// The same, for callers outside a runtime.
+    pub fn shutdown_blocking(&self, grace: Duration) {
+        if let Some(stop) = self.stop.lock().take() {
+            let _ended_already = stop.send(grace);
+        }
+        self.join();
+    }
+
+    fn join(&self) {
+        if let Some(thread) = self.thread.lock().take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shutdown_blocking(Duration::ZERO);
+    }
+}
+
+/// Starts a gateway on threads of its own.
+///
+/// # Errors
+/// [`StartError`]; then nothing runs and no socket stays bound.
+pub fn run(options: RunOptions) -> Result<Running, StartError> {
+    let metrics = Arc::new(Metrics::new()?);
+    let reloader =
+        Arc::new(Reloader::start(options.source, options.overrides, Arc::clone(&metrics))?);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(options.threads.max(1))
+        .thread_name("gateway")
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    let (bound, admin_bound) = match bind(&runtime, &reloader) {
+        Ok(bound) => bound,
+        Err(error) => {
+            // Waiting for its threads here could block a runtime of the caller's.
+            runtime.shutdown_background();
+            return Err(error);
+        }
+    };
+    let addresses = bound.iter().filter_map(Bound::tcp_address).collect();
+    let admin = admin_bound.as_ref().and_then(Bound::tcp_address);
+    let (stop, stopping) = oneshot::channel();
+    let (end, ended) = oneshot::channel();
+    let sockets = Sockets { bound, admin_bound };
+    let served = Arc::clone(&reloader);
+    let threads = options.threads.max(1);
+    let thread = std::thread::Builder::new()
+        .name("gateway-main".to_owned())
+        .spawn(move || {
+            runtime.block_on(serve(sockets, served, metrics, threads, options.watch, stopping));
+            runtime.shutdown_timeout(RUNTIME_END);
+            let _nobody_waits = end.send(());
+        })
+        .map_err(StartError::Runtime)?;
+    Ok(Running {
+        addresses,
+        admin,
+        reloader,
+        stop: Mutex::new(Some(stop)),
+        ended: Mutex::new(Some(ended)),
+        thread: Mutex::new(Some(thread)),
+    })
+}
+
+struct Sockets {
+    bound: Vec<Bound>,
+    admin_bound: Option<Bound>,
+}
+
+fn bind(runtime: &Runtime, reloader: &Reloader) -> Result<(Vec<Bound>, Option<Bound>), StartError> {
+    let _inside = runtime.enter();
+    let live = reloader.live.load();
+    let config = &live.config;
+    if config.listen.is_empty() {
+        return Err(StartError::NoListener);
+    }
+    let bind = |address: &Address| {
+        Bound::bind(address)
+            .map_err(|cause| StartError::Bind { address: address.to_string(), cause })
+    };
+    let bound = config.listen.iter().map(|listen| bind(&listen.bind)).collect::<Result<_, _>>()?;
+    let admin = config.admin.map(|admin| bind(&Address::Tcp(admin))).transpose()?;
+    Ok((bound, admin))
+}
+
+/// Everything that runs, until it is told to stop and has drained.
+async fn serve(
+    sockets: Sockets,
+    reloader: Arc<Reloader>,
+    metrics: Arc<Metrics>,
+    threads: usize,
+    watch: bool,
+    stopping: oneshot::Receiver<Duration>,
+) {
+    let (close, closing) = watch::channel(false);
+    let gate = Arc::new(Gate::new(Arc::clone(&metrics)));
+    let door = Arc::new(door(&reloader, &metrics, threads));
+    for bound in sockets.bound {
+        let (door, live) = (Arc::clone(&door), Arc::clone(&reloader.live));
+        tokio::spawn(accept_loop(bound, door, live, Arc::clone(&gate), closing.clone()));
+    }
+    if let Some(bound) = sockets.admin_bound {
+        let admin = Admin {
+            reloader: Arc::clone(&reloader),
+            metrics: Arc::clone(&metrics),
+            gate: Arc::clone(&gate),
+            closing: closing.clone(),
+        };
+        // Its own gate: whoever watches the drain must not keep it from ending.
+        let admin_gate = Arc::new(Gate::new(Arc::new(match Metrics::new() {
+            Ok(metrics) => metrics,
+            Err(_) => return,
+        })));
+        let (live, app) = (Arc::clone(&reloader.live), Arc::new(HttpServer::new_app(admin)));
+        let (keep, until) = watch::channel(false);
+        tokio::spawn(async move {
+            accept_loop(bound, app, live, admin_gate, until).await;
+            drop(keep);
+        });
+    }
+    if watch {
+        tokio::spawn(Arc::clone(&reloader).watch());
+    }
+    // A handle dropped without a word means: now.
+    let grace = stopping.await.unwrap_or(Duration::ZERO);
+    let _nobody_listens = close.send(true);
+    let drained = async {
+        let _quiet = tokio::time::timeout(ANNOUNCE, gate.until_empty()).await;
+        door.http_cleanup().await;
+        gate.until_empty().await;
+    };
+    if tokio::time::timeout(grace, drained).await.is_err() {
+        tracing::warn!(connections = gate.open(), "connections still open at the end of the grace");
+    }
+}
+
+fn door(reloader: &Reloader, metrics: &Arc<Metrics>, threads: usize) -> Door {
+    let live = reloader.live.load();
+    let conf = ServerConf {
+        threads,
+        max_retries: ATTEMPTS_MAX,
+        upstream_keepalive_pool_size: live.config.limits.idle_worker_connections,
+        // Workers are reached without TLS. The default would parse every certificate authority of
+        // the system, and panic where one cannot be parsed.
+        ca_file: Some("/dev/null".to_owned()),
+        ..ServerConf::default()
+    };
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let gateway = Gateway {
+        live: Arc::clone(&reloader.live),
+        metrics: Arc::clone(metrics),
+        request_ids: RequestIds::new(since_epoch.as_nanos() as u64),
+    };
+    Door::new(http_proxy(&Arc::new(conf), gateway))
+}

@@ -1,0 +1,110 @@
+//! From a request to the key it sticks by. Pure: slices in, bytes out.
+//!
+//! Keys are percent-decoded once, so that `%21room` and `!room` meet the same worker. Stickiness is
+//! speed, never correctness: nothing here is verified, and nothing may rely on it.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use percent_encoding::percent_decode_str;
+
+use crate::routes::{KeyKind, Route};
+
+/// Access tokens Colonnade mints: this, then the user's two-character shard hint, then `_`.
+/// The hint lets all devices of a user meet the same worker without a lookup.
+pub const OWN_TOKEN_PREFIX: &str = "cln_";
+
+/// How many characters the shard hint has.
+const HINT_LEN: usize = 2;
+
+/// What a key can be made from.
+pub struct Clues<'a> {
+    /// The raw path.
+    pub path: &'a str,
+    /// The raw query.
+    pub query: &'a str,
+    /// The `Authorization` header.
+    pub authorization: Option<&'a str>,
+    /// The client's address, as the trusted proxies tell it.
+    pub client: IpAddr,
+}
+
+/// Finds the key of a request under a rule; `None` when the rule sticks by nothing, or the request
+/// carries nothing to stick by.
+pub fn key<'a>(route: &Route, clues: &Clues<'a>) -> Option<Cow<'a, [u8]>> {
+    match route.key? {
+        KeyKind::Room => route.pattern.room?.cut(clues.path).map(decoded),
+        KeyKind::User => user(route, clues),
+        KeyKind::SourceIp => Some(address(clues.client)),
+        KeyKind::Origin => {
+            let origin = clues.authorization.and_then(origin_server);
+            Some(match origin {
+                Some(origin) => Cow::Borrowed(origin.as_bytes()),
+                None => address(clues.client),
+            })
+        }
+    }
+}
+
+fn address<'a>(client: IpAddr) -> Cow<'a, [u8]> {
+    Cow::Owned(client.to_canonical().to_string().into_bytes())
+}
+
+fn decoded(segment: &str) -> Cow<'_, [u8]> {
+    percent_decode_str(segment).into()
+}
+
+/// The user in the path, the one an appservice acts for, or the one the token belongs to.
+fn user<'a>(route: &Route, clues: &Clues<'a>) -> Option<Cow<'a, [u8]>> {
+    if let Some(segment) = route.pattern.user {
+        return segment.cut(clues.path).map(decoded);
+    }
+    if let Some(user) = parameter(clues.query, "user_id") {
+        return Some(decoded(user));
+    }
+    let header = clues.authorization.and_then(|value| bearer(value));
+    let token = header.or_else(|| parameter(clues.query, "access_token"))?;
+    Some(Cow::Borrowed(user_of_token(token).as_bytes()))
+}
+
+/// The part of a token that is the same for every device of its user, or else the whole token.
+fn user_of_token(token: &str) -> &str {
+    if let Some(rest) = token.strip_prefix(OWN_TOKEN_PREFIX)
+        && let Some((hint, _)) = rest.split_once('_')
+        && hint.len() == HINT_LEN
+    {
+        return hint;
+    }
+    // Synapse: syt_<localpart in base64>_<random>_<checksum>.
+    if let Some(rest) = token.strip_prefix("syt_")
+        && let Some((localpart, _)) = rest.split_once('_')
+    {
+        return localpart;
+    }
+    token
+}
+
+fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, token) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Finds a parameter of a raw query.
+pub fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(known, _)| *known == name).map(|(_, value)| value)
+}
+
+/// The `origin` of an `X-Matrix` header (Matrix v1.19, server-server, §Request Authentication).
+fn origin_server(authorization: &str) -> Option<&str> {
+    let (scheme, parameters) = authorization.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("x-matrix") {
+        return None;
+    }
+    let mut pairs = parameters.split(',').filter_map(|pair| pair.split_once('='));
+    let (_, value) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("origin"))?;
+    Some(value.trim().trim_matches('"'))
+}
+
+#[cfg(test)]
+mod tests;

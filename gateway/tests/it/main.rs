@@ -1,0 +1,10 @@
+//! The gateway as clients and workers meet it: real sockets on port 0, nothing mocked.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod client;
+mod worker;
+
+mod forwarding;
+mod hostile;
+mod lifecycle;
+mod reload;

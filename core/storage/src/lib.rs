@@ -8,13 +8,17 @@
 #[macro_use]
 pub mod database;
 pub mod aggregations;
+pub mod device_lists;
 pub mod directory;
+pub mod encryption;
 pub mod error;
 pub mod interned;
+pub mod key_backup;
 pub mod nids;
 pub mod ownership;
 pub mod settings;
 pub mod streams;
+pub mod to_device;
 
 pub use database::{CommitListener, Database, Location, Tx};
 pub use error::{Result, StorageError};

@@ -1,0 +1,180 @@
+//! Device lists: who has to look at whose keys again. A change is one row of the stream; who sees it
+//! is found when it is read, from who shares a room with whom. Never holds keys itself.
+
+use colonnade_model::{
+    nid::{RoomNid, UserNid},
+    stream::{Position, Stream, Touch},
+};
+
+use crate::{Database, Tx, database::int_list, error::Result};
+
+/// The membership number of a joined member, as stored.
+const JOIN: i64 = 1;
+
+/// Rows handed to one statement as a list.
+const LIST_MAX: usize = 5_000;
+
+/// Tells everybody who shares a room with `user`, and the user, to look at the user's keys again.
+///
+/// Takes a position: call it last in the transaction.
+///
+/// # Errors
+/// When the database fails.
+pub async fn changed(tx: &mut Tx, user: UserNid) -> Result<Position> {
+    const ROOMS: &str = "SELECT room_nid FROM room_members WHERE user_nid = $1 AND membership = $2";
+    let rooms: Vec<i64> =
+        run!(tx, |c| sqlx::query_scalar(ROOMS).bind(user.0).bind(JOIN).fetch_all(c))?;
+    let pos = insert(tx, user, None).await?;
+    tx.touch(Stream::DeviceLists, Touch::User(user), pos);
+    for room in rooms {
+        tx.touch(Stream::DeviceLists, Touch::Room(RoomNid(room)), pos);
+    }
+    Ok(pos)
+}
+
+/// Tells `viewer` alone to look at the keys of `user` again: signatures that only the viewer sees.
+///
+/// # Errors
+/// When the database fails.
+pub async fn changed_for(tx: &mut Tx, user: UserNid, viewer: UserNid) -> Result<Position> {
+    let pos = insert(tx, user, Some(viewer)).await?;
+    tx.touch(Stream::DeviceLists, Touch::User(viewer), pos);
+    Ok(pos)
+}
+
+async fn insert(tx: &mut Tx, user: UserNid, viewer: Option<UserNid>) -> Result<Position> {
+    const INSERT: &str =
+        "INSERT INTO device_changes (pos, user_nid, viewer_nid) VALUES ($1, $2, $3)";
+    let pos = tx.seal(Stream::DeviceLists, 1).await?;
+    let viewer = viewer.map(|viewer| viewer.0);
+    execute!(tx, sqlx::query(INSERT).bind(pos).bind(user.0).bind(viewer))?;
+    Ok(pos)
+}
+
+/// Returns the users whose keys changed after `from` up to `upto` and whose keys `viewer` follows:
+/// the viewer, whoever is joined to a room with the viewer now, and what only the viewer is told.
+///
+/// # Errors
+/// When the database fails.
+pub async fn changes(
+    db: &Database,
+    viewer: UserNid,
+    from: Position,
+    upto: Position,
+) -> Result<Vec<UserNid>> {
+    const CHANGES: &str = "SELECT DISTINCT d.user_nid FROM device_changes d \
+         WHERE d.pos > $2 AND d.pos <= $3 AND (d.viewer_nid = $1 OR (d.viewer_nid IS NULL AND \
+         (d.user_nid = $1 OR EXISTS (SELECT 1 FROM room_members t JOIN room_members m \
+         ON m.room_nid = t.room_nid WHERE t.user_nid = d.user_nid AND t.membership = $4 \
+         AND m.user_nid = $1 AND m.membership = $4))))";
+    let users: Vec<i64> = read!(db, |c| sqlx::query_scalar(CHANGES)
+        .bind(viewer.0)
+        .bind(from)
+        .bind(upto)
+        .bind(JOIN)
+        .fetch_all(c))?;
+    Ok(users.into_iter().map(UserNid).collect())
+}
+
+/// Tells whether any membership was written after `from` up to `upto`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn any_membership(db: &Database, from: Position, upto: Position) -> Result<bool> {
+    const ANY: &str = "SELECT CAST(count(*) AS BIGINT) FROM (SELECT 1 FROM member_log WHERE pos > $1 \
+         AND pos <= $2 LIMIT 1) AS found";
+    let found: i64 = read!(db, |c| sqlx::query_scalar(ANY).bind(from).bind(upto).fetch_one(c))?;
+    Ok(found > 0)
+}
+
+/// A user's membership of a room at the two ends of a range of positions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moved {
+    /// The user.
+    pub user: UserNid,
+    /// The room.
+    pub room: RoomNid,
+    /// Was joined before the range.
+    pub before: bool,
+    /// Is joined at its end.
+    pub after: bool,
+}
+
+/// Returns who entered or left the rooms that concern `viewer` after `from` up to `upto`: every move
+/// of the viewer, and the moves of others in rooms the viewer is joined to now.
+///
+/// # Errors
+/// When the database fails.
+pub async fn moves(
+    db: &Database,
+    viewer: UserNid,
+    from: Position,
+    upto: Position,
+) -> Result<Vec<Moved>> {
+    const MOVES: &str = "SELECT l.user_nid, l.room_nid, l.membership, \
+         COALESCE((SELECT p.membership FROM member_log p WHERE p.user_nid = l.user_nid \
+         AND p.room_nid = l.room_nid AND p.pos <= $2 ORDER BY p.pos DESC LIMIT 1), 0) \
+         FROM member_log l WHERE l.pos > $2 AND l.pos <= $3 AND (l.user_nid = $1 OR EXISTS \
+         (SELECT 1 FROM room_members m WHERE m.room_nid = l.room_nid AND m.user_nid = $1 \
+         AND m.membership = $4)) ORDER BY l.pos";
+    let rows: Vec<(i64, i64, i64, i64)> = read!(db, |c| sqlx::query_as(MOVES)
+        .bind(viewer.0)
+        .bind(from)
+        .bind(upto)
+        .bind(JOIN)
+        .fetch_all(c))?;
+    let mut last = std::collections::HashMap::with_capacity(rows.len());
+    for (user, room, membership, before) in rows {
+        last.insert((user, room), (before == JOIN, membership == JOIN));
+    }
+    let moves = last.into_iter().filter(|(_, (before, after))| before != after);
+    Ok(moves
+        .map(|((user, room), (before, after))| Moved {
+            user: UserNid(user),
+            room: RoomNid(room),
+            before,
+            after,
+        })
+        .collect())
+}
+
+/// Returns everybody who is joined to one of `rooms`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn joined(db: &Database, rooms: &[RoomNid]) -> Result<Vec<UserNid>> {
+    const JOINED: &str = "SELECT DISTINCT user_nid FROM room_members \
+         WHERE room_nid IN {INTS 1} AND membership = $2";
+    let mut users = Vec::new();
+    for chunk in rooms.chunks(LIST_MAX) {
+        let list = int_list(chunk.iter().map(|room| room.0));
+        let rows: Vec<i64> = read_list!(db, JOINED, |sql, c| sqlx::query_scalar(sql)
+            .bind(list)
+            .bind(JOIN)
+            .fetch_all(c))?;
+        users.extend(rows.into_iter().map(UserNid));
+    }
+    Ok(users)
+}
+
+/// Returns those of `users` who are joined to a room together with `viewer`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn sharing(db: &Database, viewer: UserNid, users: &[UserNid]) -> Result<Vec<UserNid>> {
+    const SHARING: &str = "SELECT DISTINCT t.user_nid FROM room_members t \
+         JOIN room_members m ON m.room_nid = t.room_nid \
+         WHERE t.user_nid IN {INTS 2} AND t.membership = $3 \
+         AND m.user_nid = $1 AND m.membership = $3";
+    let mut found = Vec::new();
+    for chunk in users.chunks(LIST_MAX) {
+        let list = int_list(chunk.iter().map(|user| user.0));
+        let rows: Vec<i64> = read_list!(db, SHARING, |sql, c| sqlx::query_scalar(sql)
+            .bind(viewer.0)
+            .bind(list)
+            .bind(JOIN)
+            .fetch_all(c))?;
+        found.extend(rows.into_iter().map(UserNid));
+    }
+    Ok(found)
+}

@@ -1,0 +1,258 @@
+//! Keys are given out once and in order, come back never, and an inbox keeps its messages until they
+//! are acknowledged.
+
+use std::sync::Arc;
+
+use colonnade_model::{
+    nid::{DeviceNid, UserNid},
+    stream::{Stream, StreamAdvance, Touch},
+};
+
+use super::one_time_keys::{self, OneTimeKey, Uploaded};
+use crate::{
+    CommitListener, Database, Location,
+    device_lists::{self, Moved},
+    key_backup::{self, RoomKey, Scope},
+    to_device::{self, Message, Txn},
+};
+
+const DEVICE: DeviceNid = DeviceNid(7);
+const ALICE: UserNid = UserNid(1);
+
+#[derive(Default)]
+struct Heard(std::sync::Mutex<Vec<StreamAdvance>>);
+
+impl CommitListener for Heard {
+    fn committed(&self, advance: StreamAdvance) {
+        self.0.lock().unwrap().push(advance);
+    }
+}
+
+async fn open() -> (tempfile::TempDir, Database, Arc<Heard>) {
+    let folder = tempfile::tempdir().unwrap();
+    let heard = Arc::new(Heard::default());
+    let location = Location::Sqlite(folder.path().join("colonnade.db"));
+    let db = Database::open(&location, Arc::clone(&heard) as _).await.unwrap();
+    (folder, db, heard)
+}
+
+fn key(id: &str, content: &str) -> OneTimeKey {
+    OneTimeKey {
+        algorithm: "signed_curve25519".to_owned(),
+        key_id: id.to_owned(),
+        key: format!("{content:?}"),
+    }
+}
+
+async fn put(db: &Database, keys: Vec<OneTimeKey>) -> Uploaded {
+    db.write(|tx| Box::pin(async move { one_time_keys::put(tx, DEVICE, keys).await }))
+        .await
+        .unwrap()
+}
+
+async fn claim(db: &Database) -> Option<String> {
+    let claimed = db.write(|tx| {
+        Box::pin(async move { one_time_keys::claim(tx, DEVICE, "signed_curve25519").await })
+    });
+    claimed.await.unwrap().map(|key| key.key_id)
+}
+
+#[tokio::test]
+async fn keys_go_out_once_in_upload_order() {
+    let (_folder, db, _) = open().await;
+    assert_eq!(put(&db, vec![key("Z", "z")]).await, Uploaded::Stored);
+    assert_eq!(put(&db, vec![key("A", "a"), key("Z", "z")]).await, Uploaded::Stored);
+    let other = put(&db, vec![key("B", "b"), key("A", "other")]).await;
+    assert_eq!(other, Uploaded::Differs("signed_curve25519:A".to_owned()));
+    let counts = one_time_keys::counts(&db, DEVICE).await.unwrap();
+    assert_eq!(counts, [("signed_curve25519".to_owned(), 2)]);
+    assert_eq!(claim(&db).await.as_deref(), Some("Z"));
+    // An issued key stays issued: the same content is no error and no new key.
+    assert_eq!(put(&db, vec![key("Z", "z")]).await, Uploaded::Stored);
+    assert!(matches!(put(&db, vec![key("Z", "new")]).await, Uploaded::Differs(_)));
+    assert_eq!(claim(&db).await.as_deref(), Some("A"));
+    assert_eq!(claim(&db).await, None);
+}
+
+#[tokio::test]
+async fn fallback_keys_are_used_when_none_is_left_and_marked() {
+    let (_folder, db, _) = open().await;
+    let put_fallback = async |id: &'static str| {
+        db.write(move |tx| {
+            Box::pin(
+                async move { one_time_keys::put_fallback(tx, DEVICE, vec![key(id, id)]).await },
+            )
+        })
+        .await
+        .unwrap();
+    };
+    let unused = async || one_time_keys::unused_fallback(&db, DEVICE).await.unwrap().len();
+    put_fallback("F").await;
+    assert_eq!(put(&db, vec![key("A", "a")]).await, Uploaded::Stored);
+    assert_eq!(claim(&db).await.as_deref(), Some("A"));
+    assert_eq!(unused().await, 1);
+    assert_eq!(claim(&db).await.as_deref(), Some("F"));
+    assert_eq!(claim(&db).await.as_deref(), Some("F"));
+    assert_eq!(unused().await, 0);
+    put_fallback("F").await;
+    assert_eq!(unused().await, 0, "the same key stays used");
+    put_fallback("G").await;
+    assert_eq!(unused().await, 1);
+}
+
+#[tokio::test]
+async fn concurrent_claims_never_get_the_same_key() {
+    let (_folder, db, _) = open().await;
+    let keys: Vec<_> = (0..40).map(|n| key(&format!("K{n:02}"), "k")).collect();
+    put(&db, keys).await;
+    let claims = futures_util::future::join_all((0..50).map(|_| claim(&db))).await;
+    let mut got: Vec<_> = claims.into_iter().flatten().collect();
+    got.sort();
+    let count = got.len();
+    got.dedup();
+    assert_eq!((count, got.len()), (40, 40));
+}
+
+#[tokio::test]
+async fn an_inbox_keeps_order_and_forgets_what_is_acknowledged() {
+    let (_folder, db, heard) = open().await;
+    let send = async |txn_id: &str, count: usize| {
+        let txn = Txn {
+            device: DEVICE,
+            event_type: "m.test".to_owned(),
+            txn_id: txn_id.to_owned(),
+            ts: 1,
+            forget_before_ts: 0,
+        };
+        let messages = (0..count).map(|n| Message { device: DEVICE, json: n.to_string() });
+        let messages: Vec<_> = messages.collect();
+        db.write(|tx| Box::pin(async move { to_device::send(tx, txn, messages).await }))
+            .await
+            .unwrap()
+    };
+    assert!(send("a", 250).await);
+    assert!(!send("a", 250).await, "the same transaction id sends nothing");
+    let all = to_device::messages(&db, DEVICE, 0, i64::MAX, 1_000).await.unwrap();
+    let order: Vec<_> = all.iter().map(|message| message.json.parse::<i64>().unwrap()).collect();
+    assert_eq!(order, (0..250).collect::<Vec<_>>());
+    assert!(all.windows(2).all(|pair| pair[0].pos < pair[1].pos));
+    let touched: usize = heard.0.lock().unwrap().iter().map(|a| a.touched.len()).sum();
+    assert_eq!(touched, 250);
+    let upto = all[99].pos;
+    db.write(move |tx| Box::pin(async move { to_device::delete_some(tx, DEVICE, upto).await }))
+        .await
+        .unwrap();
+    assert!(!to_device::holds_any(&db, DEVICE, upto).await.unwrap());
+    assert_eq!(to_device::messages(&db, DEVICE, 0, i64::MAX, 1_000).await.unwrap().len(), 150);
+    db.write(|tx| Box::pin(async move { super::forget_device(tx, DEVICE).await })).await.unwrap();
+    assert!(!to_device::holds_any(&db, DEVICE, i64::MAX).await.unwrap());
+}
+
+#[tokio::test]
+async fn better_keys_replace_worse_ones_in_a_backup() {
+    let (_folder, db, _) = open().await;
+    let create = db.write(|tx| {
+        Box::pin(async move { key_backup::create(tx, ALICE, "a".into(), "{}".into()).await })
+    });
+    assert_eq!(create.await.unwrap(), 1);
+    let put = async |first: i64, forwarded: i64, verified: bool| {
+        let key = RoomKey {
+            room_id: "!r".to_owned(),
+            session_id: "s".to_owned(),
+            first_message_index: first,
+            forwarded_count: forwarded,
+            is_verified: verified,
+            session_data: format!("{first} {forwarded} {verified}"),
+        };
+        db.write(|tx| Box::pin(async move { key_backup::put(tx, ALICE, 1, vec![key]).await }))
+            .await
+            .unwrap();
+        let keys = key_backup::keys(&db, ALICE, 1, Scope::All).await.unwrap();
+        let version = key_backup::find(&db, ALICE, 1).await.unwrap().unwrap();
+        (keys[0].session_data.clone(), version.etag)
+    };
+    assert_eq!(put(5, 5, false).await, ("5 5 false".to_owned(), 1));
+    assert_eq!(put(5, 6, false).await, ("5 5 false".to_owned(), 1));
+    assert_eq!(put(5, 4, false).await, ("5 4 false".to_owned(), 2));
+    assert_eq!(put(6, 0, false).await, ("5 4 false".to_owned(), 2));
+    assert_eq!(put(4, 9, false).await, ("4 9 false".to_owned(), 3));
+    assert_eq!(put(9, 9, true).await, ("9 9 true".to_owned(), 4));
+    assert_eq!(put(0, 0, false).await, ("9 9 true".to_owned(), 4));
+    let many: Vec<_> = (0..1_001)
+        .map(|n| RoomKey {
+            room_id: format!("!{}", n % 7),
+            session_id: n.to_string(),
+            first_message_index: 0,
+            forwarded_count: 0,
+            is_verified: false,
+            session_data: "{}".to_owned(),
+        })
+        .collect();
+    let put = db.write(|tx| Box::pin(async move { key_backup::put(tx, ALICE, 1, many).await }));
+    let contents = put.await.unwrap();
+    assert_eq!((contents.count, contents.etag), (1_002, 5));
+    let removed = db.write(|tx| {
+        Box::pin(
+            async move { key_backup::remove(tx, ALICE, 1, Scope::Room("!3".to_owned())).await },
+        )
+    });
+    assert_eq!(removed.await.unwrap().count, 1_002 - 143);
+}
+
+#[tokio::test]
+async fn changes_reach_those_who_share_a_room() {
+    const BOB: UserNid = UserNid(2);
+    const CAROL: UserNid = UserNid(3);
+    let (_folder, db, heard) = open().await;
+    let join = async |user: UserNid, room: i64, pos: i64, membership: i64| {
+        db.write(move |tx| {
+            Box::pin(async move {
+                const MEMBER: &str = "INSERT INTO room_members (room_nid, user_nid, membership, \
+                     event_nid, sender_nid, pos) VALUES ($1, $2, $3, 0, 0, $4) \
+                     ON CONFLICT (room_nid, user_nid) DO UPDATE SET membership = excluded.membership";
+                const LOG: &str = "INSERT INTO member_log (user_nid, pos, room_nid, membership, \
+                     event_nid) VALUES ($1, $2, $3, $4, 0)";
+                execute!(
+                    tx,
+                    sqlx::query(MEMBER).bind(room).bind(user.0).bind(membership).bind(pos)
+                )?;
+                execute!(tx, sqlx::query(LOG).bind(user.0).bind(pos).bind(room).bind(membership))
+            })
+        })
+        .await
+        .unwrap()
+    };
+    let changed = async |user: UserNid| {
+        db.write(move |tx| Box::pin(async move { device_lists::changed(tx, user).await }))
+            .await
+            .unwrap()
+    };
+    join(ALICE, 10, 1, 1).await;
+    join(BOB, 10, 2, 1).await;
+    let first = changed(BOB).await;
+    changed(CAROL).await;
+    let touched = heard.0.lock().unwrap()[0].touched.clone();
+    let room = Touch::Room(colonnade_model::nid::RoomNid(10));
+    assert_eq!(touched, [(Touch::User(BOB), first), (room, first)]);
+    assert_eq!(heard.0.lock().unwrap()[0].stream, Stream::DeviceLists);
+    assert_eq!(device_lists::changes(&db, ALICE, 0, 9).await.unwrap(), [BOB]);
+    assert_eq!(device_lists::changes(&db, CAROL, 0, 9).await.unwrap(), [CAROL]);
+    assert_eq!(device_lists::changes(&db, ALICE, first, 9).await.unwrap(), []);
+    db.write(|tx| Box::pin(async move { device_lists::changed_for(tx, CAROL, ALICE).await }))
+        .await
+        .unwrap();
+    assert_eq!(device_lists::changes(&db, ALICE, first, 9).await.unwrap(), [CAROL]);
+    assert_eq!(device_lists::changes(&db, BOB, first, 9).await.unwrap(), []);
+
+    assert!(!device_lists::any_membership(&db, 2, 9).await.unwrap());
+    let moved = device_lists::moves(&db, ALICE, 1, 9).await.unwrap();
+    let room = colonnade_model::nid::RoomNid(10);
+    assert_eq!(moved, [Moved { user: BOB, room, before: false, after: true }]);
+    join(BOB, 10, 3, 1).await;
+    assert_eq!(device_lists::moves(&db, ALICE, 2, 9).await.unwrap(), []);
+    join(BOB, 10, 4, 4).await;
+    let moved = device_lists::moves(&db, ALICE, 2, 9).await.unwrap();
+    assert_eq!(moved, [Moved { user: BOB, room, before: true, after: false }]);
+    assert_eq!(device_lists::sharing(&db, ALICE, &[BOB]).await.unwrap(), []);
+    assert_eq!(device_lists::joined(&db, &[room]).await.unwrap(), [ALICE]);
+}

@@ -1,0 +1,301 @@
+//! Key backup: versions of a user's backup, and in each the encrypted room keys. Version numbers are
+//! never used twice; an etag counts the changes of a version's keys.
+
+use colonnade_model::nid::UserNid;
+
+use crate::{Database, Tx, error::Result};
+
+/// Keys per INSERT: eight parameters each, below the 32,766 of the stricter engine.
+const INSERT_ROWS: usize = 200;
+
+/// What describes a version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Version {
+    /// Its number, counting from 1 per user.
+    pub version: i64,
+    /// How the keys are encrypted.
+    pub algorithm: String,
+    /// What the algorithm needs, as JSON.
+    pub auth_data: String,
+    /// How often its keys were changed.
+    pub etag: i64,
+}
+
+/// The keys a request is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All of a version.
+    All,
+    /// Those of one room.
+    Room(String),
+    /// One session of a room.
+    Session(String, String),
+}
+
+/// An encrypted room key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomKey {
+    /// The room it is for.
+    pub room_id: String,
+    /// The session it is for.
+    pub session_id: String,
+    /// The first message it can decrypt.
+    pub first_message_index: i64,
+    /// How often it was passed on.
+    pub forwarded_count: i64,
+    /// It came from a verified device.
+    pub is_verified: bool,
+    /// The encrypted key, as JSON.
+    pub session_data: String,
+}
+
+/// What a version holds after a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contents {
+    /// How often its keys were changed.
+    pub etag: i64,
+    /// How many keys it holds.
+    pub count: i64,
+}
+
+const COUNT: &str = "SELECT CAST(count(*) AS BIGINT) FROM backup_keys \
+     WHERE user_nid = $1 AND version = $2";
+const CURRENT: &str = "SELECT version, algorithm, auth_data, etag FROM backup_versions \
+     WHERE user_nid = $1 AND deleted = 0 ORDER BY version DESC LIMIT 1";
+
+type VersionRow = (i64, String, String, i64);
+
+fn version_of((version, algorithm, auth_data, etag): VersionRow) -> Version {
+    Version { version, algorithm, auth_data, etag }
+}
+
+/// Starts a new version and returns its number.
+///
+/// # Errors
+/// When the database fails.
+pub async fn create(
+    tx: &mut Tx,
+    user: UserNid,
+    algorithm: String,
+    auth_data: String,
+) -> Result<i64> {
+    const INSERT: &str = "INSERT INTO backup_versions \
+         (user_nid, version, algorithm, auth_data, etag, deleted) \
+         SELECT $1, COALESCE(MAX(version), 0) + 1, $2, $3, 0, 0 FROM backup_versions \
+         WHERE user_nid = $1 RETURNING version";
+    run!(tx, |c| sqlx::query_scalar(INSERT)
+        .bind(user.0)
+        .bind(algorithm)
+        .bind(auth_data)
+        .fetch_one(c))
+}
+
+/// Returns the newest version that is not deleted.
+///
+/// # Errors
+/// When the database fails.
+pub async fn current(db: &Database, user: UserNid) -> Result<Option<Version>> {
+    let row: Option<VersionRow> =
+        read!(db, |c| sqlx::query_as(CURRENT).bind(user.0).fetch_optional(c))?;
+    Ok(row.map(version_of))
+}
+
+/// Returns the newest version that is not deleted, inside a transaction.
+///
+/// # Errors
+/// When the database fails.
+pub async fn current_in(tx: &mut Tx, user: UserNid) -> Result<Option<Version>> {
+    let row: Option<VersionRow> =
+        run!(tx, |c| sqlx::query_as(CURRENT).bind(user.0).fetch_optional(c))?;
+    Ok(row.map(version_of))
+}
+
+/// Returns a version that is not deleted.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find(db: &Database, user: UserNid, version: i64) -> Result<Option<Version>> {
+    const FIND: &str = "SELECT version, algorithm, auth_data, etag FROM backup_versions \
+         WHERE user_nid = $1 AND version = $2 AND deleted = 0";
+    let row: Option<VersionRow> =
+        read!(db, |c| sqlx::query_as(FIND).bind(user.0).bind(version).fetch_optional(c))?;
+    Ok(row.map(version_of))
+}
+
+/// Replaces what the algorithm needs; false when there is no such version with that algorithm.
+///
+/// # Errors
+/// When the database fails.
+pub async fn update(
+    tx: &mut Tx,
+    user: UserNid,
+    version: i64,
+    algorithm: String,
+    auth_data: String,
+) -> Result<bool> {
+    const UPDATE: &str = "UPDATE backup_versions SET auth_data = $4 \
+         WHERE user_nid = $1 AND version = $2 AND algorithm = $3 AND deleted = 0";
+    let rows = execute!(
+        tx,
+        sqlx::query(UPDATE).bind(user.0).bind(version).bind(algorithm).bind(auth_data)
+    )?;
+    Ok(rows > 0)
+}
+
+/// Deletes a version with its keys; false when there never was such a version. A deleted one may be
+/// deleted again.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete(tx: &mut Tx, user: UserNid, version: i64) -> Result<bool> {
+    const MARK: &str = "UPDATE backup_versions SET deleted = 1, auth_data = '{}' \
+         WHERE user_nid = $1 AND version = $2";
+    const KEYS: &str = "DELETE FROM backup_keys WHERE user_nid = $1 AND version = $2";
+    let rows = execute!(tx, sqlx::query(MARK).bind(user.0).bind(version))?;
+    execute!(tx, sqlx::query(KEYS).bind(user.0).bind(version))?;
+    Ok(rows > 0)
+}
+
+/// Returns how many keys a version holds.
+///
+/// # Errors
+/// When the database fails.
+pub async fn count(db: &Database, user: UserNid, version: i64) -> Result<i64> {
+    read!(db, |c| sqlx::query_scalar(COUNT).bind(user.0).bind(version).fetch_one(c))
+}
+
+/// Stores keys, each unless a better one is stored: one from a verified device is better, then one
+/// with a lower first message, then one passed on less often. No two of `keys` may be for the same
+/// session.
+///
+/// Source: Matrix v1.19, client-server, "Server-side key backups", "Storing keys".
+///
+/// # Errors
+/// When the database fails.
+pub async fn put(
+    tx: &mut Tx,
+    user: UserNid,
+    version: i64,
+    mut keys: Vec<RoomKey>,
+) -> Result<Contents> {
+    let mut changed = 0;
+    while !keys.is_empty() {
+        let rest = keys.split_off(keys.len().min(INSERT_ROWS));
+        changed += put_some(tx, user, version, keys).await?;
+        keys = rest;
+    }
+    contents(tx, user, version, changed > 0).await
+}
+
+async fn put_some(tx: &mut Tx, user: UserNid, version: i64, keys: Vec<RoomKey>) -> Result<u64> {
+    const BETTER: &str = " ON CONFLICT (user_nid, version, room_id, session_id) DO UPDATE SET \
+         first_message_index = excluded.first_message_index, \
+         forwarded_count = excluded.forwarded_count, is_verified = excluded.is_verified, \
+         session_data = excluded.session_data \
+         WHERE excluded.is_verified > backup_keys.is_verified \
+         OR (excluded.is_verified = backup_keys.is_verified \
+         AND (excluded.first_message_index < backup_keys.first_message_index \
+         OR (excluded.first_message_index = backup_keys.first_message_index \
+         AND excluded.forwarded_count < backup_keys.forwarded_count)))";
+    let mut sql = String::from(
+        "INSERT INTO backup_keys (user_nid, version, room_id, session_id, \
+         first_message_index, forwarded_count, is_verified, session_data) VALUES ",
+    );
+    for n in 0..keys.len() {
+        let comma = if n == 0 { "" } else { ", " };
+        let params: Vec<String> = (1..=8).map(|place| format!("${}", 8 * n + place)).collect();
+        sql.push_str(&format!("{comma}({})", params.join(", ")));
+    }
+    sql.push_str(BETTER);
+    execute!(tx, {
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for key in keys {
+            query = query
+                .bind(user.0)
+                .bind(version)
+                .bind(key.room_id)
+                .bind(key.session_id)
+                .bind(key.first_message_index)
+                .bind(key.forwarded_count)
+                .bind(i64::from(key.is_verified))
+                .bind(key.session_data);
+        }
+        query
+    })
+}
+
+/// Deletes keys of a version.
+///
+/// # Errors
+/// When the database fails.
+pub async fn remove(tx: &mut Tx, user: UserNid, version: i64, scope: Scope) -> Result<Contents> {
+    const ALL: &str = "DELETE FROM backup_keys WHERE user_nid = $1 AND version = $2";
+    const ROOM: &str = "DELETE FROM backup_keys \
+         WHERE user_nid = $1 AND version = $2 AND room_id = $3";
+    const SESSION: &str = "DELETE FROM backup_keys \
+         WHERE user_nid = $1 AND version = $2 AND room_id = $3 AND session_id = $4";
+    let rows = match scope {
+        Scope::All => execute!(tx, sqlx::query(ALL).bind(user.0).bind(version))?,
+        Scope::Room(room) => execute!(tx, sqlx::query(ROOM).bind(user.0).bind(version).bind(room))?,
+        Scope::Session(room, session) => {
+            execute!(tx, sqlx::query(SESSION).bind(user.0).bind(version).bind(room).bind(session))?
+        }
+    };
+    contents(tx, user, version, rows > 0).await
+}
+
+/// Returns keys of a version.
+///
+/// # Errors
+/// When the database fails.
+pub async fn keys(
+    db: &Database,
+    user: UserNid,
+    version: i64,
+    scope: Scope,
+) -> Result<Vec<RoomKey>> {
+    const ALL: &str = "SELECT room_id, session_id, first_message_index, forwarded_count, \
+         is_verified, session_data FROM backup_keys WHERE user_nid = $1 AND version = $2";
+    const ROOM: &str = "SELECT room_id, session_id, first_message_index, forwarded_count, \
+         is_verified, session_data FROM backup_keys \
+         WHERE user_nid = $1 AND version = $2 AND room_id = $3";
+    const SESSION: &str = "SELECT room_id, session_id, first_message_index, forwarded_count, \
+         is_verified, session_data FROM backup_keys \
+         WHERE user_nid = $1 AND version = $2 AND room_id = $3 AND session_id = $4";
+    let rows: Vec<(String, String, i64, i64, i64, String)> = match scope {
+        Scope::All => read!(db, |c| sqlx::query_as(ALL).bind(user.0).bind(version).fetch_all(c))?,
+        Scope::Room(room) => {
+            read!(db, |c| sqlx::query_as(ROOM).bind(user.0).bind(version).bind(room).fetch_all(c))?
+        }
+        Scope::Session(room, session) => read!(db, |c| sqlx::query_as(SESSION)
+            .bind(user.0)
+            .bind(version)
+            .bind(room)
+            .bind(session)
+            .fetch_all(c))?,
+    };
+    let keys =
+        rows.into_iter().map(|(room_id, session_id, first, forwarded, verified, data)| RoomKey {
+            room_id,
+            session_id,
+            first_message_index: first,
+            forwarded_count: forwarded,
+            is_verified: verified != 0,
+            session_data: data,
+        });
+    Ok(keys.collect())
+}
+
+/// Counts a change, if there was one, and returns what the version holds now.
+async fn contents(tx: &mut Tx, user: UserNid, version: i64, changed: bool) -> Result<Contents> {
+    const ETAG: &str = "UPDATE backup_versions SET etag = etag + $3 \
+         WHERE user_nid = $1 AND version = $2 RETURNING etag";
+    let etag: i64 = run!(tx, |c| sqlx::query_scalar(ETAG)
+        .bind(user.0)
+        .bind(version)
+        .bind(i64::from(changed))
+        .fetch_one(c))?;
+    let count: i64 =
+        run!(tx, |c| sqlx::query_scalar(COUNT).bind(user.0).bind(version).fetch_one(c))?;
+    Ok(Contents { etag, count })
+}

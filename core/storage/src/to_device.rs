@@ -1,0 +1,199 @@
+//! The inbox of each device. A message stays until the device has presented a sync token past it, so
+//! a repeated token gets the same messages again and nothing is lost with an answer.
+
+use colonnade_model::{
+    nid::{DeviceNid, UserNid},
+    stream::{Position, Stream, Touch},
+};
+
+use crate::{Database, Tx, database::int_list, error::Result};
+
+/// Rows per INSERT: three parameters each, far below what an engine takes.
+const INSERT_ROWS: usize = 100;
+/// Rows per DELETE, so that a huge inbox does not hold the writer for long.
+const DELETE_ROWS: i64 = 1_000;
+/// Users asked for in one statement.
+const LIST_MAX: usize = 1_000;
+
+/// A device that can be sent to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// Whose device it is.
+    pub user: UserNid,
+    /// The device's name among the user's devices.
+    pub device_id: String,
+    /// The device.
+    pub device: DeviceNid,
+}
+
+/// What a transaction id is remembered by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Txn {
+    /// The sending device.
+    pub device: DeviceNid,
+    /// The type of the messages: the same id with another type is another request.
+    pub event_type: String,
+    /// The id the client chose.
+    pub txn_id: String,
+    /// Now, in milliseconds since the Unix epoch.
+    pub ts: i64,
+    /// Ids older than this may be forgotten.
+    pub forget_before_ts: i64,
+}
+
+/// A message for one device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// For whom.
+    pub device: DeviceNid,
+    /// The whole event as JSON.
+    pub json: String,
+}
+
+/// A message waiting in an inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its place in the stream.
+    pub pos: Position,
+    /// The whole event as JSON.
+    pub json: String,
+}
+
+/// Returns every device of `users`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn devices_of(db: &Database, users: &[UserNid]) -> Result<Vec<Recipient>> {
+    const FIND: &str = "SELECT user_nid, device_id, device_nid FROM devices \
+         WHERE user_nid IN {INTS 1} ORDER BY user_nid, device_nid";
+    let mut found = Vec::new();
+    for chunk in users.chunks(LIST_MAX) {
+        let list = int_list(chunk.iter().map(|user| user.0));
+        let rows: Vec<(i64, String, i64)> =
+            read_list!(db, FIND, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
+        found.extend(rows.into_iter().map(|(user, device_id, device)| Recipient {
+            user: UserNid(user),
+            device_id,
+            device: DeviceNid(device),
+        }));
+    }
+    Ok(found)
+}
+
+/// Puts messages into inboxes, once per transaction id: false when the id was used before, and
+/// nothing is sent then. Takes positions: call it last.
+///
+/// # Errors
+/// When the database fails.
+pub async fn send(tx: &mut Tx, txn: Txn, messages: Vec<Message>) -> Result<bool> {
+    const FORGET: &str = "DELETE FROM to_device_txns WHERE device_nid = $1 AND ts < $2";
+    const REMEMBER: &str = "INSERT INTO to_device_txns (device_nid, event_type, txn_id, ts) \
+         VALUES ($1, $2, $3, $4) ON CONFLICT (device_nid, event_type, txn_id) DO NOTHING";
+    execute!(tx, sqlx::query(FORGET).bind(txn.device.0).bind(txn.forget_before_ts))?;
+    let new = execute!(
+        tx,
+        sqlx::query(REMEMBER).bind(txn.device.0).bind(txn.event_type).bind(txn.txn_id).bind(txn.ts)
+    )?;
+    if new == 0 {
+        return Ok(false);
+    }
+    deliver(tx, messages).await?;
+    Ok(true)
+}
+
+/// Puts messages into inboxes and wakes their devices.
+async fn deliver(tx: &mut Tx, mut messages: Vec<Message>) -> Result<()> {
+    if messages.is_empty() {
+        return Ok(());
+    }
+    let mut pos = tx.seal(Stream::ToDevice, messages.len()).await?;
+    for message in &messages {
+        tx.touch(Stream::ToDevice, Touch::Device(message.device), pos);
+        pos += 1;
+    }
+    pos -= i64::try_from(messages.len()).unwrap_or(i64::MAX);
+    while !messages.is_empty() {
+        let rest = messages.split_off(messages.len().min(INSERT_ROWS));
+        let rows = messages.len();
+        insert(tx, pos, messages).await?;
+        pos += i64::try_from(rows).unwrap_or(i64::MAX);
+        messages = rest;
+    }
+    Ok(())
+}
+
+async fn insert(tx: &mut Tx, first: Position, messages: Vec<Message>) -> Result<()> {
+    let mut sql = String::from("INSERT INTO to_device (pos, device_nid, message) VALUES ");
+    for n in 0..messages.len() {
+        let comma = if n == 0 { "" } else { ", " };
+        sql.push_str(&format!("{comma}(${}, ${}, ${})", 3 * n + 1, 3 * n + 2, 3 * n + 3));
+    }
+    let rows = (first..).zip(messages);
+    execute!(tx, {
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for (pos, message) in rows {
+            query = query.bind(pos).bind(message.device.0).bind(message.json);
+        }
+        query
+    })?;
+    Ok(())
+}
+
+/// Takes a position without a message: wakes `device` because its key counts changed.
+///
+/// # Errors
+/// When the database fails.
+pub async fn wake(tx: &mut Tx, devices: &[DeviceNid]) -> Result<()> {
+    if devices.is_empty() {
+        return Ok(());
+    }
+    let first = tx.seal(Stream::ToDevice, devices.len()).await?;
+    for (pos, device) in (first..).zip(devices) {
+        tx.touch(Stream::ToDevice, Touch::Device(*device), pos);
+    }
+    Ok(())
+}
+
+/// Returns at most `limit` messages after `after` up to `upto`, in order.
+///
+/// # Errors
+/// When the database fails.
+pub async fn messages(
+    db: &Database,
+    device: DeviceNid,
+    after: Position,
+    upto: Position,
+    limit: i64,
+) -> Result<Vec<Waiting>> {
+    const FIND: &str = "SELECT pos, message FROM to_device \
+         WHERE device_nid = $1 AND pos > $2 AND pos <= $3 ORDER BY pos LIMIT $4";
+    let rows: Vec<(i64, String)> = read!(db, |c| sqlx::query_as(FIND)
+        .bind(device.0)
+        .bind(after)
+        .bind(upto)
+        .bind(limit)
+        .fetch_all(c))?;
+    Ok(rows.into_iter().map(|(pos, json)| Waiting { pos, json }).collect())
+}
+
+/// Tells whether an inbox holds anything up to `upto`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn holds_any(db: &Database, device: DeviceNid, upto: Position) -> Result<bool> {
+    const ANY: &str = "SELECT CAST(count(*) AS BIGINT) FROM (SELECT 1 FROM to_device \
+         WHERE device_nid = $1 AND pos <= $2 LIMIT 1) AS found";
+    let found: i64 = read!(db, |c| sqlx::query_scalar(ANY).bind(device.0).bind(upto).fetch_one(c))?;
+    Ok(found > 0)
+}
+
+/// Deletes some of the messages up to `upto`, oldest first; false when none is left.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete_some(tx: &mut Tx, device: DeviceNid, upto: Position) -> Result<bool> {
+    const DELETE: &str = "DELETE FROM to_device WHERE pos IN (SELECT pos FROM to_device \
+         WHERE device_nid = $1 AND pos <= $2 ORDER BY pos LIMIT $3)";
+    let rows = execute!(tx, sqlx::query(DELETE).bind(device.0).bind(upto).bind(DELETE_ROWS))?;
+    Ok(rows == DELETE_ROWS.unsigned_abs())
+}

@@ -39,7 +39,7 @@ pub(super) fn change(
     let mut editor = Editor { nodes, missing, deltas: Vec::new() };
     let tree = match root {
         None => Some(Tree::of(editor.apply(&[], &edits), 0)),
-        Some(at) => editor.node(at, None, 0, &edits)?,
+        Some(at) => editor.node(at, Prefix::ROOT, &edits)?,
     };
     Ok(tree.map(|tree| Changed { tree, deltas: editor.deltas }))
 }
@@ -57,15 +57,35 @@ struct Editor<'a, N> {
     deltas: Vec<Delta>,
 }
 
-/// The place of a binary subtree: below the inner node at `depth`, from `slot`, `bits` deeper.
+/// The first `depth` bits of the keys below a node.
+#[derive(Clone, Copy)]
+struct Prefix {
+    bits: u64,
+    depth: u8,
+}
+
+impl Prefix {
+    const ROOT: Self = Self { bits: 0, depth: 0 };
+
+    fn contains(self, entry: &Entry) -> bool {
+        self.depth == 0 || (mix(entry.skey) ^ self.bits) >> (KEY_BITS - self.depth) == 0
+    }
+}
+
+/// The place of a binary subtree: below the inner node at `node`, from `slot`, `bits` deeper.
 #[derive(Clone, Copy)]
 struct Place {
-    depth: u8,
+    node: Prefix,
     slot: u8,
     bits: u8,
 }
 
 impl Place {
+    fn prefix(self) -> Prefix {
+        let slot = u64::from(self.slot) << (KEY_BITS - NODE_BITS - self.node.depth);
+        Prefix { bits: self.node.bits | slot, depth: self.node.depth + self.bits }
+    }
+
     fn width(self) -> u8 {
         1 << (NODE_BITS - self.bits)
     }
@@ -86,40 +106,44 @@ impl<N: Nodes> Editor<'_, N> {
     }
 
     /// Loads a leaf of a known length.
-    fn load_leaf(&mut self, at: NodeRef, len: u8) -> Result<Option<Vec<Entry>>, TrieError> {
+    fn leaf(
+        &mut self,
+        at: NodeRef,
+        len: u8,
+        prefix: Prefix,
+    ) -> Result<Option<Vec<Entry>>, TrieError> {
         let Some(node) = self.load(at) else { return Ok(None) };
         match &*node {
-            Node::Leaf(entries) if entries.len() == usize::from(len) => Ok(Some(entries.to_vec())),
+            Node::Leaf(entries) if entries.len() == usize::from(len) => {
+                check_places(entries, prefix)?;
+                Ok(Some(entries.to_vec()))
+            }
             _ => Err(Corrupt("leaf is not what its parent says").into()),
         }
     }
 
-    /// Edits the subtree whose node is `at`; a leaf has `len` entries if the parent said so.
+    /// Edits the subtree whose node is `at`: a root, or what its parent says is an inner node.
     fn node(
         &mut self,
         at: NodeRef,
-        len: Option<u8>,
-        depth: u8,
+        prefix: Prefix,
         edits: &[Edit],
     ) -> Result<Option<Tree>, TrieError> {
         let Some(node) = self.load(at) else { return Ok(None) };
         match &*node {
-            Node::Leaf(entries) => {
-                if len.is_some_and(|len| usize::from(len) != entries.len()) {
-                    return Err(Corrupt("leaf is not what its parent says").into());
-                }
+            Node::Leaf(entries) if prefix.depth == 0 => {
                 let before = self.deltas.len();
                 let edited = self.apply(entries, edits);
                 if self.deltas.len() == before {
                     let len = entries.len() as u8;
                     return Ok(Some(Tree::Leaf(Source::Kept { at, len })));
                 }
-                Ok(Some(Tree::of(edited, depth)))
+                Ok(Some(Tree::of(edited, prefix.depth)))
             }
-            Node::Inner(_) if len.is_some() || depth > KEY_BITS - NODE_BITS => {
-                Err(Corrupt("inner node where none can be").into())
+            Node::Inner(inner) if prefix.depth <= KEY_BITS - NODE_BITS => {
+                self.inner(at, inner, prefix, edits)
             }
-            Node::Inner(inner) => self.inner(at, inner, depth, edits),
+            _ => Err(Corrupt("node is not what its parent says").into()),
         }
     }
 
@@ -127,10 +151,10 @@ impl<N: Nodes> Editor<'_, N> {
         &mut self,
         at: NodeRef,
         inner: &Inner,
-        depth: u8,
+        prefix: Prefix,
         edits: &[Edit],
     ) -> Result<Option<Tree>, TrieError> {
-        let place = Place { depth, slot: 0, bits: 0 };
+        let place = Place { node: prefix, slot: 0, bits: 0 };
         let Some(mut parts) = self.range(&inner.children, place, edits)? else { return Ok(None) };
         if parts.len() == 1 {
             // Everything below came to fit in a leaf.
@@ -164,8 +188,8 @@ impl<N: Nodes> Editor<'_, N> {
         let [left, right] = at.halves();
         let (left_children, right_children) =
             children.split_at(children.partition_point(|child| child.slot < right.slot));
-        let (left_edits, right_edits) =
-            edits.split_at(edits.partition_point(|edit| slot(edit.key, at.depth) < right.slot));
+        let (left_edits, right_edits) = edits
+            .split_at(edits.partition_point(|edit| slot(edit.key, at.node.depth) < right.slot));
         let left = self.range(left_children, left, left_edits)?;
         let right = self.range(right_children, right, right_edits)?;
         // Both sides ran, so that everything missing is known at once.
@@ -181,13 +205,13 @@ impl<N: Nodes> Editor<'_, N> {
     ) -> Result<Option<Vec<Part>>, TrieError> {
         let entries = match child.kind {
             ChildKind::Inner { at: node } => {
-                let tree = self.node(node, None, at.depth + NODE_BITS, edits)?;
+                let tree = self.node(node, at.prefix(), edits)?;
                 let part = |tree| vec![Part { slot: at.slot, bits: at.bits, tree }];
                 return Ok(tree.map(part));
             }
             ChildKind::Empty => Vec::new(),
-            ChildKind::Leaf { at, len } => {
-                let Some(entries) = self.load_leaf(at, len)? else { return Ok(None) };
+            ChildKind::Leaf { at: node, len } => {
+                let Some(entries) = self.leaf(node, len, at.prefix())? else { return Ok(None) };
                 entries
             }
         };
@@ -197,7 +221,7 @@ impl<N: Nodes> Editor<'_, N> {
             return Ok(Some(vec![Part::kept(child)]));
         }
         let mut parts = Vec::new();
-        place(edited, at.depth, at.slot, at.bits, &mut parts);
+        place(edited, at.node.depth, at.slot, at.bits, &mut parts);
         Ok(Some(parts))
     }
 
@@ -213,16 +237,19 @@ impl<N: Nodes> Editor<'_, N> {
             if sum.is_some_and(|sum| sum <= LEAF_MAX) {
                 let mut all = Vec::with_capacity(LEAF_MAX);
                 for part in left.drain(..).chain(right.drain(..)) {
+                    let place = Place { slot: part.slot, bits: part.bits, ..at };
                     match part.tree {
                         Tree::Leaf(Source::New(entries)) => all.extend_from_slice(&entries),
-                        Tree::Leaf(Source::Kept { at, len }) => match self.load_leaf(at, len)? {
-                            Some(entries) => all.extend(entries),
-                            None => return Ok(None),
-                        },
+                        Tree::Leaf(Source::Kept { at: node, len }) => {
+                            match self.leaf(node, len, place.prefix())? {
+                                Some(entries) => all.extend(entries),
+                                None => return Ok(None),
+                            }
+                        }
                         Tree::Empty | Tree::Inner(_) => {}
                     }
                 }
-                let tree = Tree::of(all, at.depth + at.bits);
+                let tree = Tree::of(all, at.prefix().depth);
                 return Ok(Some(vec![Part { slot: at.slot, bits: at.bits, tree }]));
             }
         }
@@ -257,5 +284,14 @@ impl<N: Nodes> Editor<'_, N> {
             entries.remove(place);
         }
         entries
+    }
+}
+
+/// A leaf whose keys belong elsewhere would come to hold a key twice, or never stop splitting.
+fn check_places(entries: &[Entry], prefix: Prefix) -> Result<(), Corrupt> {
+    if entries.iter().all(|entry| prefix.contains(entry)) {
+        Ok(())
+    } else {
+        Err(Corrupt("entry outside its subtree"))
     }
 }

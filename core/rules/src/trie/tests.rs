@@ -281,7 +281,11 @@ fn exercise(row: &Row) {
     let base = State { member: last, ..State::EMPTY };
     let member = (0..40).map(|skey| (SkeyNid(skey), Some(EventNid(1)))).collect();
     let change = StateChange { core: vec![], member };
-    let _ = base.change(&rows, &change, StateNid(state.0.saturating_add(1)), &key());
+    let own = StateNid(state.0.saturating_add(1));
+    if let Ok(new) = base.change(&rows, &change, own, &key()) {
+        let row = &new.rows[0];
+        assert_eq!(Row::decode(own, &row.bytes).as_ref(), Ok(&*row.row));
+    }
 }
 
 /// A small generator of even numbers; the figures below must not depend on a library's.
@@ -432,4 +436,18 @@ fn leaves_fill_as_designed() {
     let built = State::build([], entries(&map), &key(), &mut numbered()).unwrap();
     assert_eq!(built.rows[0].row.nodes.len(), 1);
     assert_eq!(built.state.core, None);
+}
+
+#[test]
+fn an_entry_outside_its_subtree_is_corrupt() {
+    // Found by fuzzing: the next change would have written a leaf that holds a key twice.
+    let bytes = [1, 3, 1, 5, 7, 0, 1, 5, 7, 0, 0, 1, 1, 1, 0, 0, 1, 0, 1];
+    let row = Row::decode(StateNid(1_000), &bytes).unwrap();
+    let mut rows = LoadedRows::default();
+    rows.insert(Arc::new(row));
+    let base = State { member: Some(NodeRef { state: StateNid(1_000), index: 2 }), ..State::EMPTY };
+    let member = (0..40).map(|skey| (SkeyNid(skey), Some(EventNid(1)))).collect();
+    let change = StateChange { core: vec![], member };
+    let changed = base.change(&rows, &change, StateNid(1_001), &key());
+    assert!(matches!(changed, Err(TrieError::Corrupt(_))));
 }

@@ -34,15 +34,36 @@ CREATE TABLE event_json (
     body      BYTEA NOT NULL         -- federation JSON without unsigned; codec 0: raw
 );
 
+-- The live events in the order in which they became visible, with what they mean to whoever has the
+-- default push rules and is not named by the event (class 0).
 CREATE TABLE event_stream (
     pos        BIGINT NOT NULL PRIMARY KEY,
     room_nid   BIGINT NOT NULL,
     event_nid  BIGINT NOT NULL UNIQUE,
-    notif_seq  BIGINT NOT NULL,    -- cumulative notifying events of the room, default rules
-    hl_seq     BIGINT NOT NULL,    -- cumulative @room highlights
-    thread_nid BIGINT              -- root of the thread the event is in
+    sender_nid BIGINT NOT NULL,
+    action     BIGINT NOT NULL,    -- class 0: 0 nothing, 1 notify, 2 notify and highlight
+    notif_seq  BIGINT NOT NULL,    -- cumulative notifying events of the room
+    main_seq   BIGINT NOT NULL,    -- cumulative notifying events outside threads
+    hl_seq     BIGINT NOT NULL,    -- cumulative highlights of the room
+    thread_nid BIGINT,             -- root of the thread the event is in
+    thread_seq BIGINT NOT NULL     -- cumulative notifying events of that thread; 0 outside
 );
 CREATE INDEX event_stream_room ON event_stream (room_nid, pos);
+CREATE INDEX event_stream_thread ON event_stream (room_nid, thread_nid, pos) WHERE thread_nid IS NOT NULL;
+-- A user's own notifying events, which do not count for him.
+CREATE INDEX event_stream_own ON event_stream (sender_nid, room_nid, pos) WHERE action > 0;
+
+-- What an event means to a user where that is not what it means to class 0.
+CREATE TABLE push_exceptions (
+    user_nid   BIGINT NOT NULL,
+    room_nid   BIGINT NOT NULL,
+    pos        BIGINT NOT NULL,
+    event_nid  BIGINT NOT NULL,
+    thread_nid BIGINT,
+    action     BIGINT NOT NULL,    -- to this user: 0 nothing, 1 notify, 2 notify and highlight
+    base       BIGINT NOT NULL,    -- to class 0
+    PRIMARY KEY (user_nid, room_nid, pos)
+);
 
 CREATE TABLE redactions (
     target_event_id TEXT NOT NULL,
@@ -67,7 +88,8 @@ CREATE TABLE threads (
     root_nid   BIGINT NOT NULL,
     latest_nid BIGINT NOT NULL,
     latest_pos BIGINT NOT NULL,
-    count      BIGINT NOT NULL,
+    count      BIGINT NOT NULL,    -- replies; 0 when all of them were redacted
+    notif_seq  BIGINT NOT NULL,    -- cumulative notifying events in the thread
     PRIMARY KEY (room_nid, root_nid)
 );
 CREATE INDEX threads_recent ON threads (room_nid, latest_pos);
@@ -90,7 +112,6 @@ CREATE INDEX client_txns_event ON client_txns (event_nid);
 CREATE TABLE room_states (
     state_nid BIGINT NOT NULL PRIMARY KEY,
     room_nid  BIGINT NOT NULL,
-    parent    BIGINT,
     digest    BYTEA NOT NULL,
     roots     BYTEA NOT NULL,        -- core root, member root, entry counts
     nodes     BYTEA NOT NULL
@@ -107,6 +128,7 @@ CREATE TABLE room_heads (
     joined    BIGINT NOT NULL,
     invited   BIGINT NOT NULL,
     notif_seq BIGINT NOT NULL,
+    main_seq  BIGINT NOT NULL,
     hl_seq    BIGINT NOT NULL
 );
 
@@ -143,6 +165,7 @@ CREATE TABLE member_log (
     PRIMARY KEY (user_nid, pos)
 );
 CREATE INDEX member_log_room ON member_log (room_nid, pos);
+CREATE INDEX member_log_user_room ON member_log (user_nid, room_nid, pos);
 
 CREATE TABLE room_summary (
     room_nid        BIGINT NOT NULL PRIMARY KEY,

@@ -34,15 +34,36 @@ CREATE TABLE event_json (
     body      BLOB NOT NULL         -- federation JSON without unsigned; codec 0: raw
 ) STRICT;
 
+-- The live events in the order in which they became visible, with what they mean to whoever has the
+-- default push rules and is not named by the event (class 0).
 CREATE TABLE event_stream (
     pos        INTEGER NOT NULL PRIMARY KEY,
     room_nid   INTEGER NOT NULL,
     event_nid  INTEGER NOT NULL UNIQUE,
-    notif_seq  INTEGER NOT NULL,    -- cumulative notifying events of the room, default rules
-    hl_seq     INTEGER NOT NULL,    -- cumulative @room highlights
-    thread_nid INTEGER              -- root of the thread the event is in
+    sender_nid INTEGER NOT NULL,
+    action     INTEGER NOT NULL,    -- class 0: 0 nothing, 1 notify, 2 notify and highlight
+    notif_seq  INTEGER NOT NULL,    -- cumulative notifying events of the room
+    main_seq   INTEGER NOT NULL,    -- cumulative notifying events outside threads
+    hl_seq     INTEGER NOT NULL,    -- cumulative highlights of the room
+    thread_nid INTEGER,             -- root of the thread the event is in
+    thread_seq INTEGER NOT NULL     -- cumulative notifying events of that thread; 0 outside
 ) STRICT;
 CREATE INDEX event_stream_room ON event_stream (room_nid, pos);
+CREATE INDEX event_stream_thread ON event_stream (room_nid, thread_nid, pos) WHERE thread_nid IS NOT NULL;
+-- A user's own notifying events, which do not count for him.
+CREATE INDEX event_stream_own ON event_stream (sender_nid, room_nid, pos) WHERE action > 0;
+
+-- What an event means to a user where that is not what it means to class 0.
+CREATE TABLE push_exceptions (
+    user_nid   INTEGER NOT NULL,
+    room_nid   INTEGER NOT NULL,
+    pos        INTEGER NOT NULL,
+    event_nid  INTEGER NOT NULL,
+    thread_nid INTEGER,
+    action     INTEGER NOT NULL,    -- to this user: 0 nothing, 1 notify, 2 notify and highlight
+    base       INTEGER NOT NULL,    -- to class 0
+    PRIMARY KEY (user_nid, room_nid, pos)
+) STRICT, WITHOUT ROWID;
 
 CREATE TABLE redactions (
     target_event_id TEXT NOT NULL,
@@ -67,7 +88,8 @@ CREATE TABLE threads (
     root_nid   INTEGER NOT NULL,
     latest_nid INTEGER NOT NULL,
     latest_pos INTEGER NOT NULL,
-    count      INTEGER NOT NULL,
+    count      INTEGER NOT NULL,    -- replies; 0 when all of them were redacted
+    notif_seq  INTEGER NOT NULL,    -- cumulative notifying events in the thread
     PRIMARY KEY (room_nid, root_nid)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX threads_recent ON threads (room_nid, latest_pos);
@@ -90,7 +112,6 @@ CREATE INDEX client_txns_event ON client_txns (event_nid);
 CREATE TABLE room_states (
     state_nid INTEGER NOT NULL PRIMARY KEY,
     room_nid  INTEGER NOT NULL,
-    parent    INTEGER,
     digest    BLOB NOT NULL,
     roots     BLOB NOT NULL,        -- core root, member root, entry counts
     nodes     BLOB NOT NULL
@@ -107,6 +128,7 @@ CREATE TABLE room_heads (
     joined    INTEGER NOT NULL,
     invited   INTEGER NOT NULL,
     notif_seq INTEGER NOT NULL,
+    main_seq  INTEGER NOT NULL,
     hl_seq    INTEGER NOT NULL
 ) STRICT;
 
@@ -143,6 +165,7 @@ CREATE TABLE member_log (
     PRIMARY KEY (user_nid, pos)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX member_log_room ON member_log (room_nid, pos);
+CREATE INDEX member_log_user_room ON member_log (user_nid, room_nid, pos);
 
 CREATE TABLE room_summary (
     room_nid        INTEGER NOT NULL PRIMARY KEY,

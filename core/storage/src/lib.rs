@@ -8,17 +8,26 @@
 #[macro_use]
 pub mod database;
 pub mod aggregations;
+pub mod client_txns;
 pub mod device_lists;
 pub mod directory;
 pub mod encryption;
 pub mod error;
+pub mod events;
 pub mod interned;
 pub mod key_backup;
+pub mod members;
 pub mod nids;
 pub mod ownership;
+pub mod persist;
+pub mod relations;
+pub mod rooms;
 pub mod settings;
+pub mod state;
 pub mod streams;
+pub mod summaries;
 pub mod to_device;
+mod varints;
 
 pub use database::{CommitListener, Database, Location, Tx};
 pub use error::{Result, StorageError};

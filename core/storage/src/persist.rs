@@ -1,0 +1,495 @@
+//! Writing events: everything that must be true together when a room moves on, in one transaction.
+//!
+//! Order inside the transaction:
+//! 1. The fence: this process still owns the rooms.
+//! 2. Rows that carry no position: rooms, states, events, relations, redactions, transaction ids.
+//! 3. The seal, then the rows that carry a position. From here to COMMIT other writers wait.
+//!
+//! Nothing is decided here; whoever makes a [`Batch`] has decided.
+
+use colonnade_model::{
+    nid::{EventNid, RoomNid, SkeyNid, StateNid, TypeNid, UserNid},
+    stream::{Position, Stream, Touch},
+};
+use colonnade_rules::trie::NewState;
+
+use crate::{
+    Tx,
+    client_txns::ClientTxn,
+    error::Result,
+    events::EventFlags,
+    members::Membership,
+    ownership::{Ownership, fence},
+    rooms::Head,
+    state, summaries,
+    summaries::Summary,
+    varints,
+};
+
+/// What one room wants written.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The room.
+    pub room: RoomNid,
+    /// The room's slot.
+    pub slot: u16,
+    /// The room itself, if it is new.
+    pub create: Option<NewRoom>,
+    /// New states, in the order in which they were made.
+    pub states: Vec<NewState>,
+    /// New events, in the order in which they happened.
+    pub events: Vec<NewEvent>,
+    /// Where the room stands afterwards; its `last_pos` is filled in here.
+    pub head: Head,
+    /// What the room shows, if that changed.
+    pub summary: Option<Summary>,
+}
+
+/// A room to be created.
+#[derive(Debug, Clone)]
+pub struct NewRoom {
+    /// Its id.
+    pub room_id: String,
+    /// Its version.
+    pub version: String,
+    /// When, in milliseconds since 1970.
+    pub created_ts: i64,
+    /// An alias that must be free, and who makes it; a taken one is a `Conflict`.
+    pub alias: Option<(String, UserNid)>,
+}
+
+/// An event to be stored.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    /// Its local id, greater than those of its auth events and previous events.
+    pub nid: EventNid,
+    /// Its id.
+    pub event_id: String,
+    /// Its type.
+    pub event_type: TypeNid,
+    /// Who sent it.
+    pub sender: UserNid,
+    /// Its type and state key, if it is a state event.
+    pub skey: Option<SkeyNid>,
+    /// Its depth.
+    pub depth: i64,
+    /// When its sender's server says it was sent, in milliseconds since 1970.
+    pub origin_ts: i64,
+    /// When it came, in milliseconds since 1970.
+    pub received_ts: i64,
+    /// What else is known about it.
+    pub flags: EventFlags,
+    /// The state before it.
+    pub state_before: Option<StateNid>,
+    /// The state after it.
+    pub state_after: Option<StateNid>,
+    /// The events it follows.
+    pub prevs: Vec<EventNid>,
+    /// The events that allow it.
+    pub auths: Vec<EventNid>,
+    /// Its canonical JSON.
+    pub json: Vec<u8>,
+    /// The client's name for the request that sent it.
+    pub txn: Option<ClientTxn>,
+    /// What it relates to.
+    pub relation: Option<Relation>,
+    /// What it redacts, by id: also if that is not known.
+    pub redacts: Option<String>,
+    /// The event it redacts, if that takes effect now.
+    pub redaction: Option<Redaction>,
+    /// What it means as a live event; `None` if clients do not see it.
+    pub live: Option<Live>,
+}
+
+/// What an event relates to.
+#[derive(Debug, Clone)]
+pub struct Relation {
+    /// The event it relates to.
+    pub parent: EventNid,
+    /// How.
+    pub rel_type: String,
+    /// The key of an annotation.
+    pub key: Option<String>,
+}
+
+/// A redaction that takes effect.
+#[derive(Debug, Clone)]
+pub struct Redaction {
+    /// The redacted event.
+    pub target: EventNid,
+    /// What is left of its JSON.
+    pub json: Vec<u8>,
+}
+
+/// What an event means as a live one.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// Its timeline key.
+    pub tl: i64,
+    /// What it means to class 0: 0 nothing, 1 notify, 2 notify and highlight.
+    pub action: i64,
+    /// Cumulative notifying events of the room, this one included.
+    pub notif_seq: i64,
+    /// Cumulative notifying events outside threads.
+    pub main_seq: i64,
+    /// Cumulative highlights.
+    pub hl_seq: i64,
+    /// The root of the thread it is in.
+    pub thread: Option<EventNid>,
+    /// The room's current state after it, if that changed.
+    pub state: Option<StateNid>,
+    /// Memberships that became current with it.
+    pub members: Vec<NewMember>,
+    /// Users to whom it means something else than to class 0, and what: 0, 1, 2.
+    pub exceptions: Vec<(UserNid, i64)>,
+}
+
+/// A membership that becomes current.
+#[derive(Debug, Clone)]
+pub struct NewMember {
+    /// The user.
+    pub user: UserNid,
+    /// The membership.
+    pub membership: Membership,
+    /// The member event.
+    pub event: EventNid,
+    /// Who sent it.
+    pub sender: UserNid,
+    /// The name in the room.
+    pub display_name: Option<String>,
+    /// The picture in the room.
+    pub avatar_url: Option<String>,
+}
+
+/// Where the live events of a batch went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Persisted {
+    /// The room.
+    pub room: RoomNid,
+    /// The positions of the live events, in their order.
+    pub positions: Vec<(EventNid, Position)>,
+}
+
+/// Writes what many rooms want written: all of it, or nothing.
+///
+/// # Errors
+/// [`Conflict`](crate::StorageError::Conflict) when an event, transaction id, room or alias exists
+/// already; anything else when the database fails.
+pub async fn write(tx: &mut Tx, ownership: Ownership, batches: &[Batch]) -> Result<Vec<Persisted>> {
+    let slots: Vec<u16> = batches.iter().map(|batch| batch.slot).collect();
+    fence(tx, ownership, &slots).await?;
+    for batch in batches {
+        write_unplaced(tx, batch).await?;
+    }
+    let live = batches.iter().flat_map(|batch| &batch.events).filter(|event| event.live.is_some());
+    let count = live.count();
+    let mut pos = if count > 0 { tx.seal(Stream::Events, count).await? } else { 0 };
+    let mut persisted = Vec::with_capacity(batches.len());
+    for batch in batches {
+        let mut positions = Vec::with_capacity(batch.events.len());
+        for event in &batch.events {
+            if let Some(live) = &event.live {
+                write_live(tx, batch.room, event, live, pos).await?;
+                positions.push((event.nid, pos));
+                pos += 1;
+            }
+        }
+        write_head(tx, &batch.head, positions.last().map(|(_, pos)| *pos)).await?;
+        if let Some(summary) = &batch.summary {
+            summaries::put(tx, batch.room, summary).await?;
+        }
+        persisted.push(Persisted { room: batch.room, positions });
+    }
+    Ok(persisted)
+}
+
+/// Writes the rows that carry no position.
+async fn write_unplaced(tx: &mut Tx, batch: &Batch) -> Result<()> {
+    if let Some(create) = &batch.create {
+        write_room(tx, batch.room, batch.slot, create).await?;
+    }
+    for new in &batch.states {
+        state::insert(tx, batch.room, new).await?;
+    }
+    for event in &batch.events {
+        write_event(tx, batch.room, event).await?;
+        if let Some(relation) = &event.relation {
+            write_relation(tx, event, relation).await?;
+        }
+        if let Some(redacts) = &event.redacts {
+            const REDACTS: &str =
+                "INSERT INTO redactions (target_event_id, redaction_nid) VALUES ($1, $2)";
+            execute!(tx, sqlx::query(REDACTS).bind(redacts.clone()).bind(event.nid.0))?;
+        }
+        if let Some(redaction) = &event.redaction {
+            write_redaction(tx, redaction).await?;
+        }
+        if let Some(txn) = &event.txn {
+            write_txn(tx, event, txn).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn write_room(tx: &mut Tx, room: RoomNid, slot: u16, create: &NewRoom) -> Result<()> {
+    const ROOM: &str = "INSERT INTO rooms (room_nid, room_id, version, slot, created_ts) \
+         VALUES ($1, $2, $3, $4, $5)";
+    const ALIAS: &str =
+        "INSERT INTO room_aliases (alias, room_nid, creator_nid) VALUES ($1, $2, $3)";
+    execute!(
+        tx,
+        sqlx::query(ROOM)
+            .bind(room.0)
+            .bind(create.room_id.clone())
+            .bind(create.version.clone())
+            .bind(i64::from(slot))
+            .bind(create.created_ts)
+    )?;
+    if let Some((alias, creator)) = &create.alias {
+        execute!(tx, sqlx::query(ALIAS).bind(alias.clone()).bind(room.0).bind(creator.0))?;
+    }
+    Ok(())
+}
+
+async fn write_event(tx: &mut Tx, room: RoomNid, event: &NewEvent) -> Result<()> {
+    const EVENT: &str = "INSERT INTO events (event_nid, room_nid, event_id, type_nid, sender_nid, \
+         skey_nid, depth, origin_ts, received_ts, flags, state_before, state_after, tl, prevs, \
+         auths) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+    const JSON: &str = "INSERT INTO event_json (event_nid, codec, body) VALUES ($1, 0, $2)";
+    let newest = event.prevs.iter().chain(&event.auths).max();
+    debug_assert!(newest.is_none_or(|newest| *newest < event.nid), "ids grow along the graph");
+    execute!(
+        tx,
+        sqlx::query(EVENT)
+            .bind(event.nid.0)
+            .bind(room.0)
+            .bind(event.event_id.clone())
+            .bind(event.event_type.0)
+            .bind(event.sender.0)
+            .bind(event.skey.map(|skey| skey.0))
+            .bind(event.depth)
+            .bind(event.origin_ts)
+            .bind(event.received_ts)
+            .bind(event.flags.0)
+            .bind(event.state_before.map(|state| state.0))
+            .bind(event.state_after.map(|state| state.0))
+            .bind(event.live.as_ref().map(|live| live.tl))
+            .bind(varints::encode(event.prevs.iter().map(|nid| nid.0)))
+            .bind(varints::encode(event.auths.iter().map(|nid| nid.0)))
+    )?;
+    execute!(tx, sqlx::query(JSON).bind(event.nid.0).bind(event.json.clone()))?;
+    Ok(())
+}
+
+async fn write_relation(tx: &mut Tx, event: &NewEvent, relation: &Relation) -> Result<()> {
+    const RELATION: &str = "INSERT INTO relations \
+         (parent_nid, rel_type, child_nid, type_nid, sender_nid, key, tl) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    execute!(
+        tx,
+        sqlx::query(RELATION)
+            .bind(relation.parent.0)
+            .bind(relation.rel_type.clone())
+            .bind(event.nid.0)
+            .bind(event.event_type.0)
+            .bind(event.sender.0)
+            .bind(relation.key.clone())
+            .bind(event.live.as_ref().map(|live| live.tl))
+    )?;
+    Ok(())
+}
+
+/// Takes out of the redacted event, and of what was counted for it, what redaction removes.
+async fn write_redaction(tx: &mut Tx, redaction: &Redaction) -> Result<()> {
+    const BODY: &str = "UPDATE event_json SET body = $2, codec = 0 WHERE event_nid = $1";
+    const FLAG: &str = "UPDATE events SET flags = flags + $2 WHERE event_nid = $1 \
+         AND flags % (2 * $2) < $2";
+    const THREAD: &str = "SELECT parent_nid FROM relations \
+         WHERE child_nid = $1 AND rel_type = 'm.thread'";
+    const RELATIONS: &str = "DELETE FROM relations WHERE child_nid = $1";
+    const RECOUNT: &str = "UPDATE threads SET \
+         count = (SELECT count(*) FROM relations WHERE parent_nid = $1 AND rel_type = 'm.thread'), \
+         latest_nid = COALESCE((SELECT max(child_nid) FROM relations \
+             WHERE parent_nid = $1 AND rel_type = 'm.thread'), latest_nid) \
+         WHERE root_nid = $1";
+    let target = redaction.target.0;
+    execute!(tx, sqlx::query(BODY).bind(target).bind(redaction.json.clone()))?;
+    execute!(tx, sqlx::query(FLAG).bind(target).bind(EventFlags::REDACTED.0))?;
+    let thread: Option<i64> =
+        run!(tx, |c| sqlx::query_scalar(THREAD).bind(target).fetch_optional(c))?;
+    execute!(tx, sqlx::query(RELATIONS).bind(target))?;
+    if let Some(root) = thread {
+        execute!(tx, sqlx::query(RECOUNT).bind(root))?;
+    }
+    Ok(())
+}
+
+async fn write_txn(tx: &mut Tx, event: &NewEvent, txn: &ClientTxn) -> Result<()> {
+    const TXN: &str = "INSERT INTO client_txns (device_nid, scope, txn_id, event_nid, ts) \
+         VALUES ($1, $2, $3, $4, $5)";
+    execute!(
+        tx,
+        sqlx::query(TXN)
+            .bind(txn.device.0)
+            .bind(txn.scope.clone())
+            .bind(txn.txn_id.clone())
+            .bind(event.nid.0)
+            .bind(event.received_ts)
+    )?;
+    Ok(())
+}
+
+/// Writes the rows of a live event that carry its position.
+async fn write_live(
+    tx: &mut Tx,
+    room: RoomNid,
+    event: &NewEvent,
+    live: &Live,
+    pos: Position,
+) -> Result<()> {
+    const STREAM: &str = "INSERT INTO event_stream (pos, room_nid, event_nid, sender_nid, action, \
+         notif_seq, main_seq, hl_seq, thread_nid, thread_seq) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    const STATE: &str = "INSERT INTO room_state_log (room_nid, pos, state_nid) VALUES ($1, $2, $3)";
+    const EXCEPTION: &str = "INSERT INTO push_exceptions \
+         (user_nid, room_nid, pos, event_nid, thread_nid, action, base) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    let thread_seq = match live.thread {
+        Some(root) => write_thread(tx, room, root, event, live, pos).await?,
+        None => 0,
+    };
+    let thread = live.thread.map(|root| root.0);
+    execute!(
+        tx,
+        sqlx::query(STREAM)
+            .bind(pos)
+            .bind(room.0)
+            .bind(event.nid.0)
+            .bind(event.sender.0)
+            .bind(live.action)
+            .bind(live.notif_seq)
+            .bind(live.main_seq)
+            .bind(live.hl_seq)
+            .bind(thread)
+            .bind(thread_seq)
+    )?;
+    tx.touch(Stream::Events, Touch::Room(room), pos);
+    if let Some(state) = live.state {
+        execute!(tx, sqlx::query(STATE).bind(room.0).bind(pos).bind(state.0))?;
+    }
+    for member in &live.members {
+        write_member(tx, room, member, pos).await?;
+        tx.touch(Stream::Events, Touch::User(member.user), pos);
+    }
+    for (user, action) in &live.exceptions {
+        execute!(
+            tx,
+            sqlx::query(EXCEPTION)
+                .bind(user.0)
+                .bind(room.0)
+                .bind(pos)
+                .bind(event.nid.0)
+                .bind(thread)
+                .bind(*action)
+                .bind(live.action)
+        )?;
+    }
+    Ok(())
+}
+
+/// Counts an event in its thread and returns the thread's notifying events so far.
+async fn write_thread(
+    tx: &mut Tx,
+    room: RoomNid,
+    root: EventNid,
+    event: &NewEvent,
+    live: &Live,
+    pos: Position,
+) -> Result<i64> {
+    // A reply counts and becomes the latest; a reaction or an edit in the thread does neither.
+    const REPLY: &str = "INSERT INTO threads \
+         (room_nid, root_nid, latest_nid, latest_pos, count, notif_seq) \
+         VALUES ($1, $2, $3, $4, 1, $5) ON CONFLICT (room_nid, root_nid) DO UPDATE SET \
+         latest_nid = $3, latest_pos = $4, count = threads.count + 1, \
+         notif_seq = threads.notif_seq + $5 RETURNING notif_seq";
+    const OTHER: &str = "UPDATE threads SET notif_seq = notif_seq + $3 \
+         WHERE room_nid = $1 AND root_nid = $2 RETURNING notif_seq";
+    const PARTICIPANT: &str = "INSERT INTO thread_participants (root_nid, user_nid) \
+         VALUES ($1, $2) ON CONFLICT (root_nid, user_nid) DO NOTHING";
+    let notifies = i64::from(live.action > 0);
+    let is_reply = event.relation.as_ref().is_some_and(|relation| relation.rel_type == "m.thread");
+    if !is_reply {
+        let seq: Option<i64> = run!(tx, |c| sqlx::query_scalar(OTHER)
+            .bind(room.0)
+            .bind(root.0)
+            .bind(notifies)
+            .fetch_optional(c))?;
+        return Ok(seq.unwrap_or(0));
+    }
+    execute!(tx, sqlx::query(PARTICIPANT).bind(root.0).bind(event.sender.0))?;
+    run!(tx, |c| sqlx::query_scalar(REPLY)
+        .bind(room.0)
+        .bind(root.0)
+        .bind(event.nid.0)
+        .bind(pos)
+        .bind(notifies)
+        .fetch_one(c))
+}
+
+async fn write_member(tx: &mut Tx, room: RoomNid, member: &NewMember, pos: Position) -> Result<()> {
+    const MEMBER: &str = "INSERT INTO room_members (room_nid, user_nid, membership, event_nid, \
+         sender_nid, pos, forgotten, display_name, avatar_url) \
+         VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8) \
+         ON CONFLICT (room_nid, user_nid) DO UPDATE SET membership = $3, event_nid = $4, \
+         sender_nid = $5, forgotten = 0, display_name = $7, avatar_url = $8, \
+         pos = CASE WHEN room_members.membership = $3 THEN room_members.pos ELSE $6 END";
+    const LOG: &str = "INSERT INTO member_log (user_nid, pos, room_nid, membership, event_nid) \
+         VALUES ($1, $2, $3, $4, $5)";
+    execute!(
+        tx,
+        sqlx::query(MEMBER)
+            .bind(room.0)
+            .bind(member.user.0)
+            .bind(member.membership as i64)
+            .bind(member.event.0)
+            .bind(member.sender.0)
+            .bind(pos)
+            .bind(member.display_name.clone())
+            .bind(member.avatar_url.clone())
+    )?;
+    execute!(
+        tx,
+        sqlx::query(LOG)
+            .bind(member.user.0)
+            .bind(pos)
+            .bind(room.0)
+            .bind(member.membership as i64)
+            .bind(member.event.0)
+    )?;
+    Ok(())
+}
+
+async fn write_head(tx: &mut Tx, head: &Head, last_pos: Option<Position>) -> Result<()> {
+    const HEAD: &str = "INSERT INTO room_heads (room_nid, last_pos, last_tl, state_nid, fwd, \
+         depth, joined, invited, notif_seq, main_seq, hl_seq) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+         ON CONFLICT (room_nid) DO UPDATE SET last_pos = $2, last_tl = $3, state_nid = $4, \
+         fwd = $5, depth = $6, joined = $7, invited = $8, notif_seq = $9, main_seq = $10, \
+         hl_seq = $11";
+    execute!(
+        tx,
+        sqlx::query(HEAD)
+            .bind(head.room.0)
+            .bind(last_pos.unwrap_or(head.last_pos))
+            .bind(head.last_tl)
+            .bind(head.state.0)
+            .bind(varints::encode(head.extremities.iter().map(|nid| nid.0)))
+            .bind(head.depth)
+            .bind(head.joined)
+            .bind(head.invited)
+            .bind(head.notif_seq)
+            .bind(head.main_seq)
+            .bind(head.hl_seq)
+    )?;
+    Ok(())
+}

@@ -1,0 +1,47 @@
+# make test   runs everything; installs what it needs into target/tools and says so.
+# make help   lists the parts.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+TOOLS := $(CURDIR)/target/tools
+BIN := $(CURDIR)/target/debug/colonnade
+K6_VERSION := v1.8.1
+export PATH := $(TOOLS)/bin:$(PATH)
+
+.PHONY: help test lint deny test-rust test-client test-load bench
+
+help: ## list the parts
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+test: lint test-rust test-client test-load deny ## everything, in the order of how soon it fails
+
+lint: ## formatting and clippy, warnings denied
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- --deny warnings
+
+test-rust: ## unit, property, API, gateway and process tests
+	cargo test --workspace --locked
+
+test-client: ## encrypted conversations of real clients through the gateway
+	cargo build --locked -p colonnade-workers
+	cd workers/sdk-tests && COLONNADE_BIN=$(BIN) cargo test --locked
+
+test-load: ## the k6 scripts, smallest profile
+	@if ! command -v k6 >/dev/null; then \
+	  if command -v go >/dev/null; then \
+	    echo "installing k6 $(K6_VERSION) into target/tools (a Go tool)"; \
+	    GOBIN=$(TOOLS)/bin GOFLAGS=-mod=mod go install go.k6.io/k6@$(K6_VERSION); \
+	  else echo "SKIPPED: load test: neither k6 nor Go is here; install one of them to run it"; exit 0; fi; \
+	fi; \
+	if command -v k6 >/dev/null; then cargo build --locked -p colonnade-workers; loadtest/run.sh small; fi
+
+deny: ## licences, sources, banned crates
+	@if ! command -v cargo-deny >/dev/null; then \
+	  echo "installing cargo-deny into target/tools"; \
+	  cargo install --quiet --locked --root $(TOOLS) cargo-deny || \
+	    { echo "SKIPPED: cargo-deny cannot be installed here"; exit 0; }; \
+	fi; \
+	if command -v cargo-deny >/dev/null; then cargo deny --offline check --hide-inclusion-graph licenses bans sources; fi
+
+bench: ## criterion benchmarks; figures and how to read them are in docs/benchmarks.md
+	cargo bench --profile dist -p colonnade-rules -p colonnade-services -p colonnade-gateway

@@ -143,7 +143,7 @@ impl Resolver {
         rules: &RoomVersionRules,
         chains: Chains,
     ) -> Result<Self, ResolveError> {
-        let algorithm = rules.state_res.v2_rules().ok_or(ResolveError::Unsupported)?.clone();
+        let algorithm = *rules.state_res.v2_rules().ok_or(ResolveError::Unsupported)?;
         let open = forks.iter().flat_map(|fork| fork.values()).cloned().collect();
         Ok(Self {
             rules: rules.clone(),

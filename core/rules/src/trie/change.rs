@@ -177,10 +177,10 @@ impl<N: Nodes> Editor<'_, N> {
         if edits.is_empty() {
             return Ok(Some(children.iter().map(Part::kept).collect()));
         }
-        if let [child] = children {
-            if child.slot == at.slot && child.bits == at.bits {
-                return self.child(child, at, edits);
-            }
+        if let [child] = children
+            && (child.slot, child.bits) == (at.slot, at.bits)
+        {
+            return self.child(child, at, edits);
         }
         if at.bits == NODE_BITS {
             return Err(Corrupt("children do not cover the slots").into());

@@ -28,7 +28,7 @@ const TARGETS: [(&str, &str, &str); 4] = [
 fn live() -> Live {
     let workers = (0..8).map(|n| format!("127.0.0.1:{}", 9000 + n).parse().unwrap()).collect();
     let overrides = Overrides { workers_for_all_pools: Some(workers), ..Overrides::default() };
-    Live::build(Config::bundled().unwrap().with(&overrides), None).unwrap()
+    Live::build(Config::bundled().unwrap().with(&overrides), None, 0).unwrap()
 }
 
 fn choose(live: &Live, method: &str, target: &str) -> Option<usize> {
@@ -39,7 +39,7 @@ fn choose(live: &Live, method: &str, target: &str) -> Option<usize> {
     let authorization = Some("Bearer cln_ab_0123456789");
     let client = std::net::IpAddr::from([127, 0, 0, 1]);
     let key = sticky::key(route, &Clues { path, query, authorization, client });
-    live.pools[place].choose(key.as_deref(), &[])
+    live.pools[place].choose(key.as_deref(), &[], 0)
 }
 
 fn routing(criterion: &mut Criterion) {
@@ -50,7 +50,7 @@ fn routing(criterion: &mut Criterion) {
         });
     }
     criterion.bench_function("compiling the bundled file", |bencher| {
-        bencher.iter(|| Live::build(Config::bundled().unwrap(), None).unwrap());
+        bencher.iter(|| Live::build(Config::bundled().unwrap(), None, 0).unwrap());
     });
 }
 

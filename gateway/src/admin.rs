@@ -29,6 +29,10 @@ pub(crate) struct Admin {
 }
 
 const JSON: &str = "application/json";
+/// What an unknown path is answered.
+const PATHS: &str = "GET /health /ready /metrics /table /pools\n\
+    POST /reload /drain?worker= /undrain?worker=\n";
+
 const TEXT: &str = "text/plain; charset=utf-8";
 
 fn response(status: u16, kind: &str, body: impl Into<Vec<u8>>) -> Response<Vec<u8>> {
@@ -47,15 +51,16 @@ fn response(status: u16, kind: &str, body: impl Into<Vec<u8>>) -> Response<Vec<u
 impl Admin {
     fn ready(&self) -> Response<Vec<u8>> {
         let live = self.reloader.live.load();
+        let now_ms = self.reloader.clock.now_ms();
         let empty: Vec<&str> = live
             .pools
             .iter()
-            .filter(|pool| pool.members.is_empty())
+            .filter(|pool| !pool.is_open(now_ms))
             .map(|pool| pool.name.as_str())
             .collect();
         let closing = *self.closing.borrow();
         let status = if closing || !empty.is_empty() { 503 } else { 200 };
-        let body = json!({ "ready": status == 200, "closing": closing, "empty_pools": empty });
+        let body = json!({ "ready": status == 200, "closing": closing, "closed_pools": empty });
         response(status, JSON, body.to_string())
     }
 
@@ -95,6 +100,7 @@ impl Admin {
 
     fn pools(&self) -> Response<Vec<u8>> {
         let live = self.reloader.live.load();
+        let now_ms = self.reloader.clock.now_ms();
         let pools: Vec<_> = live
             .pools
             .iter()
@@ -110,6 +116,8 @@ impl Admin {
                             "parked": member.parked(),
                             "served": member.served(),
                             "failures": member.failures(),
+                            "state": member.health.state(now_ms),
+                            "ejections": member.health.ejections(),
                         })
                     })
                     .collect();
@@ -119,6 +127,35 @@ impl Admin {
             .collect();
         let body = json!({ "connections": self.gate.open(), "pools": pools });
         response(200, JSON, body.to_string())
+    }
+
+    /// `POST /drain?worker=ADDRESS[&pool=NAME]` empties a worker; `/undrain` takes it back.
+    fn drain(&self, query: &str, draining: bool) -> Response<Vec<u8>> {
+        let decoded = |name| {
+            let raw = crate::sticky::parameter(query, name)?;
+            Some(percent_encoding::percent_decode_str(raw).decode_utf8_lossy().into_owned())
+        };
+        let (worker, pool) = (decoded("worker"), decoded("pool"));
+        let Some(worker) = worker else {
+            return response(400, JSON, json!({ "error": "say which ?worker=" }).to_string());
+        };
+        let live = self.reloader.live.load();
+        let now_ms = self.reloader.clock.now_ms();
+        let mut found = Vec::new();
+        for known in live.pools.iter().filter(|p| pool.as_ref().is_none_or(|n| *n == p.name)) {
+            for member in known.members.iter().filter(|member| member.name == worker) {
+                member.health.drain(draining, now_ms);
+                known.changed.notify_waiters();
+                found.push(json!({
+                    "pool": known.name,
+                    "working": member.working(),
+                    "parked": member.parked(),
+                }));
+            }
+        }
+        let status = if found.is_empty() { 404 } else { 200 };
+        let body = json!({ "worker": worker, "draining": draining, "pools": found });
+        response(status, JSON, body.to_string())
     }
 
     async fn reload(&self) -> Response<Vec<u8>> {
@@ -150,17 +187,22 @@ impl ServeHttp for Admin {
             (&Method::GET, "/ready") => self.ready(),
             (&Method::GET, "/metrics") => {
                 let live = self.reloader.live.load();
-                let text = self.metrics.text(&live, self.reloader.in_force_for());
+                let reloader = &self.reloader;
+                let now_ms = reloader.clock.now_ms();
+                let text = self.metrics.text(&live, reloader.in_force_for(), now_ms);
                 response(200, "text/plain; version=0.0.4", text)
             }
             (&Method::GET, "/table") => self.table(),
             (&Method::GET, "/pools") => self.pools(),
-            (&Method::POST, "/reload") if from_page => response(403, TEXT, "not from a page\n"),
+            (&Method::POST, _) if from_page => response(403, TEXT, "not from a page\n"),
             (&Method::POST, "/reload") => self.reload().await,
-            (_, "/health" | "/ready" | "/metrics" | "/table" | "/pools" | "/reload") => {
-                response(405, TEXT, "wrong method\n")
+            (&Method::POST, "/drain") => self.drain(head.uri.query().unwrap_or(""), true),
+            (&Method::POST, "/undrain") => self.drain(head.uri.query().unwrap_or(""), false),
+            (_, "/health" | "/ready" | "/metrics" | "/table" | "/pools") => {
+                response(405, TEXT, "GET this\n")
             }
-            _ => response(404, TEXT, "/health /ready /metrics /table /pools, POST /reload\n"),
+            (_, "/reload" | "/drain" | "/undrain") => response(405, TEXT, "POST this\n"),
+            _ => response(404, TEXT, PATHS),
         }
     }
 }

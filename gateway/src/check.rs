@@ -42,7 +42,7 @@ impl fmt::Display for Problem {
 /// # Errors
 /// [`ConfigError`] if the config cannot be compiled at all.
 pub fn check(config: &Config, endpoints: &[(String, String)]) -> Result<Vec<Problem>, ConfigError> {
-    let live = crate::live::Live::build(config.clone(), None)?;
+    let live = crate::live::Live::build(config.clone(), None, 0)?;
     let mut problems = Vec::new();
     for (method, template) in endpoints {
         if let Some(problem) = endpoint(&live.table, method, template) {

@@ -84,6 +84,8 @@ pub struct Limits {
     pub long_poll_timeout: Duration,
     /// Open connections from clients, all listeners together.
     pub connections: usize,
+    /// How long a request waits for a worker when none can serve.
+    pub hold: Duration,
     /// Idle connections kept open to workers, per thread.
     pub idle_worker_connections: usize,
 }
@@ -107,6 +109,8 @@ impl Default for Limits {
             long_poll_timeout: Duration::from_secs(600),
             // Each costs about 10 kB here and a file descriptor.
             connections: 20_000,
+            // A worker that restarts is back within seconds; longer, and clients give up themselves.
+            hold: Duration::from_secs(8),
             idle_worker_connections: 512,
         }
     }
@@ -137,6 +141,29 @@ pub struct PoolConfig {
     /// How far above its fair share of work a worker may be before keys spill to the next one
     /// (1.25 is a quarter above); `None` never spills.
     pub bounded_load: Option<f64>,
+    /// How its workers are asked whether they are well, if they are.
+    pub health: Option<HealthConfig>,
+    /// After how many failures in a row a worker is left alone for a moment; 0 never.
+    pub eject_after: u32,
+    /// How long a worker that has come back is given less than its share.
+    pub slow_start: Duration,
+    /// The place of the pool to use when no worker here can serve.
+    pub fallback: Option<usize>,
+}
+
+/// How workers are asked whether they are well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthConfig {
+    /// What is asked for; any 2xx is a yes.
+    pub path: String,
+    /// How often.
+    pub interval: Duration,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// So many noes in a row close a worker.
+    pub down_after: u32,
+    /// So many yeses in a row open it again.
+    pub up_after: u32,
 }
 
 /// What the start says instead of the file.

@@ -87,8 +87,8 @@ pub fn explain(
     token: Option<&str>,
     ip: Option<IpAddr>,
 ) -> Result<Explanation, ConfigError> {
-    let live = Live::build(config.clone(), None)?;
-    Ok(explain_live(&live, method, path_and_query, token, ip))
+    let live = Live::build(config.clone(), None, 0)?;
+    Ok(explain_live(&live, method, path_and_query, token, ip, 0))
 }
 
 /// Says what becomes of a request under what is in force.
@@ -98,6 +98,7 @@ pub(crate) fn explain_live(
     path_and_query: &str,
     token: Option<&str>,
     ip: Option<IpAddr>,
+    now_ms: u64,
 ) -> Explanation {
     let (path, query) = split_target(path_and_query);
     let asked = Asked { method: Method::of(method), path, query, header: &|_| None };
@@ -147,9 +148,9 @@ pub(crate) fn explain_live(
         )),
     }
     explained.key = key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned());
-    match pool.choose(key.as_deref(), &[]) {
+    match pool.choose(key.as_deref(), &[], now_ms) {
         Some(place) => explained.worker = Some(pool.members[place].name.clone()),
-        None => explained.why.push(format!("pool {} has no worker", pool.name)),
+        None => explained.why.push(format!("pool {} has no worker that can serve", pool.name)),
     }
     explained
 }

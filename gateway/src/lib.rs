@@ -1,10 +1,10 @@
 //! The front door of a Matrix deployment: one proxy, one table, sticky columns of workers.
 //!
 //! [`config`] reads `routes.yaml` into [`routes`]; [`table`] compiles them; [`sticky`] finds a
-//! request's key; [`ring`] and [`pools`] choose the worker; [`live`] is all of that in force, and
-//! [`reload`] replaces it. None of these know sockets or Pingora. [`proxy`] puts them behind
-//! Pingora's phases, [`connection`] and `listener` in front of them; [`run`] starts and stops.
-//! [`explain`] and [`check`] answer a person's questions from the same parts.
+//! request's key; [`ring`], [`pools`] and [`health`] choose the worker; [`live`] is all of that in
+//! force, and [`reload`] replaces it. None of these know sockets or Pingora. [`proxy`] puts them
+//! behind Pingora's phases, [`connection`] and `listener` in front of them; [`run`] starts and
+//! stops. [`explain`] and [`check`] answer a person's questions from the same parts.
 //!
 //! The crate imports nothing of core: their contract is the list of endpoints, docs/routes.txt.
 
@@ -12,6 +12,7 @@ pub mod config;
 pub mod routes;
 pub mod table;
 
+pub mod health;
 pub mod pools;
 pub mod ring;
 pub mod sticky;
@@ -28,6 +29,7 @@ pub mod reply;
 
 mod admin;
 mod check;
+mod checker;
 mod explain;
 mod run;
 

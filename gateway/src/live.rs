@@ -4,10 +4,29 @@
 //! cannot show it half of each.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::config::{Config, ConfigError, Fault};
 use crate::pools::Pool;
 use crate::table::Table;
+
+/// Milliseconds since the gateway started: the only time pools and health know.
+#[derive(Debug, Clone, Copy)]
+pub struct Clock {
+    began: Instant,
+}
+
+impl Clock {
+    /// Begins to count now.
+    pub fn start() -> Self {
+        Self { began: Instant::now() }
+    }
+
+    /// Milliseconds since the start.
+    pub fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+}
 
 /// One config, compiled.
 #[derive(Debug)]
@@ -28,7 +47,7 @@ impl Live {
     ///
     /// # Errors
     /// [`ConfigError::Faults`] if the rules cannot be compiled into one matcher.
-    pub fn build(config: Config, before: Option<&Live>) -> Result<Self, ConfigError> {
+    pub fn build(config: Config, before: Option<&Live>, now_ms: u64) -> Result<Self, ConfigError> {
         let table = Table::compile(config.routes.clone()).map_err(|error| {
             ConfigError::Faults(vec![Fault {
                 file: config.name.clone(),
@@ -46,8 +65,8 @@ impl Live {
                 let known = before.and_then(|live| live.pool(&pool.name));
                 match known {
                     Some((old, kept)) if old == pool => Arc::clone(kept),
-                    Some((_, known)) => Arc::new(Pool::new(pool, Some(known))),
-                    None => Arc::new(Pool::new(pool, None)),
+                    Some((_, known)) => Arc::new(Pool::new(pool, Some(known), now_ms)),
+                    None => Arc::new(Pool::new(pool, None, now_ms)),
                 }
             })
             .collect();

@@ -8,6 +8,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use crate::health::{Sign, State};
 use crate::live::Live;
 
 /// Upper bounds of the latency buckets, in seconds: from a cached answer to a long poll's end.
@@ -25,6 +26,7 @@ pub struct Metrics {
     attempts: IntCounterVec,
     working: IntGaugeVec,
     parked: IntGaugeVec,
+    open: IntGaugeVec,
     reloads: IntCounterVec,
     refused: IntCounterVec,
     /// Open client connections.
@@ -46,15 +48,45 @@ pub enum Attempt {
     Broken,
     /// It did not answer in time.
     TooSlow,
+    /// A kept connection was dead; the worker itself is asked again.
+    Stale,
+    /// It said that another worker owns what is asked for.
+    NotOwner,
+    /// The client went away before there was an answer.
+    Abandoned,
 }
 
 impl Attempt {
+    /// Every way, for forgetting their series.
+    const EACH: [Self; 7] = [
+        Self::Answered,
+        Self::NoConnection,
+        Self::Broken,
+        Self::TooSlow,
+        Self::Stale,
+        Self::NotOwner,
+        Self::Abandoned,
+    ];
+
+    /// What it tells about the worker's health.
+    pub fn sign(self) -> Option<Sign> {
+        match self {
+            Self::Answered | Self::NotOwner => Some(Sign::Good),
+            Self::NoConnection => Some(Sign::Dead),
+            Self::Broken | Self::TooSlow => Some(Sign::Bad),
+            Self::Stale | Self::Abandoned => None,
+        }
+    }
+
     fn label(self) -> &'static str {
         match self {
             Self::Answered => "answered",
             Self::NoConnection => "no_connection",
             Self::Broken => "broken",
             Self::TooSlow => "too_slow",
+            Self::Stale => "stale",
+            Self::NotOwner => "not_owner",
+            Self::Abandoned => "abandoned",
         }
     }
 }
@@ -136,6 +168,11 @@ impl Metrics {
                 "Long polls that wait at a worker",
                 &["pool", "worker"],
             )?,
+            open: gauges(
+                "worker_open",
+                "1 while a worker gets new requests, 0 while it drains, is down or ejected",
+                &["pool", "worker"],
+            )?,
             reloads: counters("reloads_total", "Reloads of the routes file", &["outcome"])?,
             refused: counters(
                 "connections_refused_total",
@@ -192,9 +229,8 @@ impl Metrics {
             for member in pool.members.iter().filter(|member| !stays(&pool.name, &member.name)) {
                 let _gone = self.working.remove_label_values(&[&pool.name, &member.name]);
                 let _gone = self.parked.remove_label_values(&[&pool.name, &member.name]);
-                for outcome in
-                    [Attempt::Answered, Attempt::NoConnection, Attempt::Broken, Attempt::TooSlow]
-                {
+                let _gone = self.open.remove_label_values(&[&pool.name, &member.name]);
+                for outcome in Attempt::EACH {
                     let labels = [pool.name.as_str(), &member.name, outcome.label()];
                     let _gone = self.attempts.remove_label_values(&labels);
                 }
@@ -216,12 +252,14 @@ impl Metrics {
     }
 
     /// Writes everything in Prometheus' text format.
-    pub fn text(&self, live: &Live, table_age: Duration) -> String {
+    pub fn text(&self, live: &Live, table_age: Duration, now_ms: u64) -> String {
         for pool in &live.pools {
             for member in &pool.members {
                 let labels = [pool.name.as_str(), member.name.as_str()];
                 self.working.with_label_values(&labels).set(member.working() as i64);
                 self.parked.with_label_values(&labels).set(member.parked() as i64);
+                let open = member.health.state(now_ms) == State::Open;
+                self.open.with_label_values(&labels).set(i64::from(open));
             }
         }
         self.table_version.set(live.version as i64);

@@ -7,7 +7,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::config::{Balance, PoolConfig, WorkerAddr};
+use tokio::sync::Notify;
+
+use crate::config::{Balance, HealthConfig, PoolConfig, WorkerAddr};
+use crate::health::{Health, Sign, State};
 use crate::ring::Ring;
 
 /// Below this many requests in flight a member is never "too loaded" for its keys: with little
@@ -23,6 +26,8 @@ pub struct Member {
     pub name: String,
     /// Its share of requests relative to the others.
     pub weight: u32,
+    /// Whether it may get new requests.
+    pub health: Health,
     working: AtomicU64,
     parked: AtomicU64,
     failures: AtomicU64,
@@ -35,6 +40,7 @@ impl Member {
             name: address.to_string(),
             address,
             weight,
+            health: Health::default(),
             working: AtomicU64::new(0),
             parked: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -62,9 +68,11 @@ impl Member {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// Work relative to weight, comparable between members.
-    fn load(&self) -> u64 {
-        self.working() * 1_000 / u64::from(self.weight)
+    /// Work relative to weight and to the share a slow start allows, comparable between members.
+    fn load(&self, slow_start_ms: u64, now_ms: u64) -> u64 {
+        let share = self.health.share_percent(slow_start_ms, now_ms);
+        // One more than it has: an idle member that begins slowly is not the least loaded for long.
+        (self.working() * 100_000 + (100 - share)) / (u64::from(self.weight) * share)
     }
 }
 
@@ -96,14 +104,25 @@ impl InFlight {
         }
     }
 
-    /// Counts the attempt as failed.
-    pub fn failed(&self) {
-        self.member.failures.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts the attempt as answered.
-    pub fn served(&self) {
-        self.member.served.fetch_add(1, Ordering::Relaxed);
+    /// Ends the attempt with what it tells about the member's health; `None` tells nothing.
+    pub fn ended(self, pool: &Pool, sign: Option<Sign>, now_ms: u64) {
+        let changed = match sign {
+            None => {
+                self.member.health.abandon_probe(now_ms);
+                false
+            }
+            Some(sign) => {
+                let counter = match sign {
+                    Sign::Good => &self.member.served,
+                    Sign::Bad | Sign::Dead => &self.member.failures,
+                };
+                counter.fetch_add(1, Ordering::Relaxed);
+                self.member.health.learn(sign, pool.eject_after, now_ms)
+            }
+        };
+        if changed {
+            pool.changed.notify_waiters();
+        }
     }
 }
 
@@ -123,62 +142,110 @@ pub struct Pool {
     pub balance: Balance,
     /// Its workers, in file order.
     pub members: Vec<Arc<Member>>,
+    /// How its members are asked whether they are well, if they are.
+    pub health: Option<HealthConfig>,
+    /// The place of the pool that serves when no member here can.
+    pub fallback: Option<usize>,
+    /// Told when a member opens or closes.
+    pub changed: Notify,
     bounded_load: Option<f64>,
+    eject_after: u32,
+    slow_start_ms: u64,
     ring: Ring,
     turn: AtomicUsize,
 }
 
 impl Pool {
-    /// Builds a pool; members already known keep their counters.
-    pub fn new(config: &PoolConfig, known: Option<&Pool>) -> Self {
-        let members: Vec<Arc<Member>> = config
-            .workers
-            .iter()
-            .map(|(address, weight)| {
-                let same =
-                    |member: &&Arc<Member>| member.address == *address && member.weight == *weight;
-                let kept = known.and_then(|pool| pool.members.iter().find(same));
-                kept.cloned().unwrap_or_else(|| Arc::new(Member::new(address.clone(), *weight)))
-            })
-            .collect();
+    /// Builds a pool; members already known keep their counters and their health. Members new in a
+    /// pool that already runs begin slowly.
+    pub fn new(config: &PoolConfig, known: Option<&Pool>, now_ms: u64) -> Self {
+        let member = |(address, weight): &(WorkerAddr, u32)| {
+            let same =
+                |member: &&Arc<Member>| member.address == *address && member.weight == *weight;
+            if let Some(kept) = known.and_then(|pool| pool.members.iter().find(same)) {
+                return Arc::clone(kept);
+            }
+            let fresh = Member::new(address.clone(), *weight);
+            if known.is_some_and(|pool| !pool.members.is_empty()) {
+                fresh.health.begin_slowly(now_ms);
+            }
+            Arc::new(fresh)
+        };
+        let members: Vec<Arc<Member>> = config.workers.iter().map(member).collect();
         Self {
             name: config.name.clone(),
             balance: config.balance,
+            health: config.health.clone(),
+            fallback: config.fallback,
+            changed: Notify::new(),
             ring: Ring::new(members.iter().map(|m| (m.name.as_str(), m.weight))),
             members,
             bounded_load: config.bounded_load,
+            eject_after: config.eject_after,
+            slow_start_ms: config.slow_start.as_millis() as u64,
             turn: AtomicUsize::new(0),
         }
     }
 
+    /// Says whether any member may get new requests.
+    pub fn is_open(&self, now_ms: u64) -> bool {
+        self.members.iter().any(|member| member.health.state(now_ms) == State::Open)
+    }
+
     /// Chooses the member for a request: by its key if it has one, else as the pool balances.
-    /// Members in `tried` are not chosen again; `None` when no member is left.
-    pub fn choose(&self, key: Option<&[u8]>, tried: &[usize]) -> Option<usize> {
-        let open = |place: &usize| !tried.contains(place);
+    /// Members that are closed or in `tried` are not chosen; `None` when no member is left.
+    pub fn choose(&self, key: Option<&[u8]>, tried: &[usize], now_ms: u64) -> Option<usize> {
+        let open = |place: &usize| {
+            !tried.contains(place) && self.members[*place].health.state(now_ms) == State::Open
+        };
         match (self.members.len(), key, self.balance) {
             (0, _, _) => None,
             (1, _, _) => Some(0).filter(open),
-            (_, Some(key), _) => self.by_key(key, &open),
+            (_, Some(key), _) => self.by_key(key, &open, now_ms),
             (_, None, Balance::Single) => (0..self.members.len()).find(open),
-            (_, None, Balance::RoundRobin) => self.in_turn(&open),
-            (_, None, Balance::LeastConn | Balance::Hash(_)) => self.least(&open),
+            (_, None, Balance::RoundRobin) => self.in_turn(&open, now_ms),
+            (_, None, Balance::LeastConn | Balance::Hash(_)) => self.least(&open, now_ms),
         }
     }
 
-    /// Takes the member for a request that was chosen by [`Pool::choose`].
-    pub fn take(&self, place: usize, long_poll: bool) -> Option<InFlight> {
-        self.members.get(place).map(|member| InFlight::new(Arc::clone(member), long_poll))
+    /// Chooses a member and takes it for a request.
+    pub fn take(
+        &self,
+        key: Option<&[u8]>,
+        tried: &[usize],
+        long_poll: bool,
+        now_ms: u64,
+    ) -> Option<(usize, InFlight)> {
+        let mut closed = tried.to_vec();
+        loop {
+            let place = self.choose(key, &closed, now_ms)?;
+            let member = &self.members[place];
+            if member.health.admit(now_ms) {
+                return Some((place, InFlight::new(Arc::clone(member), long_poll)));
+            }
+            // Another request probes it just now.
+            closed.push(place);
+        }
+    }
+
+    /// Takes a member for a request, whatever its health; for a worker that another one named.
+    pub fn take_named(&self, name: &str, long_poll: bool) -> Option<(usize, InFlight)> {
+        let place = self.members.iter().position(|member| member.name == name)?;
+        Some((place, InFlight::new(Arc::clone(&self.members[place]), long_poll)))
     }
 
     /// The first member on the ring that is open and not too loaded; if all are, the first open
     /// one.
-    fn by_key(&self, key: &[u8], open: &dyn Fn(&usize) -> bool) -> Option<usize> {
+    fn by_key(&self, key: &[u8], open: &dyn Fn(&usize) -> bool, now_ms: u64) -> Option<usize> {
+        // Where in 0..100 the key stands: a slow start lets through the keys below the share.
+        let percentile = u64::from(crc32fast::hash(key)) % 100;
         let mut first = None;
         let mut refused = 0;
         let mut last_refused = usize::MAX;
         for place in self.ring.walk(key).filter(open) {
             first = first.or(Some(place));
-            if !self.too_loaded(place) {
+            let share = self.members[place].health.share_percent(self.slow_start_ms, now_ms);
+            if percentile < share && !self.too_loaded(place) {
                 return Some(place);
             }
             // Every member refusing once is enough to know; a ring has far more points.
@@ -208,18 +275,25 @@ impl Pool {
         working as f64 + 1.0 > (share * bound).ceil()
     }
 
-    fn in_turn(&self, open: &dyn Fn(&usize) -> bool) -> Option<usize> {
+    fn in_turn(&self, open: &dyn Fn(&usize) -> bool, now_ms: u64) -> Option<usize> {
         let count = self.members.len();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        (0..count).map(|step| (turn.wrapping_add(step)) % count).find(open)
+        let places = || (0..count).map(|step| (turn.wrapping_add(step)) % count).filter(open);
+        let round = (turn / count % 100) as u64;
+        let ready = |place: &usize| {
+            round < self.members[*place].health.share_percent(self.slow_start_ms, now_ms)
+        };
+        places().find(ready).or_else(|| places().next())
     }
 
     /// The least loaded; of several, the next in turn, so that an idle pool is used evenly.
-    fn least(&self, open: &dyn Fn(&usize) -> bool) -> Option<usize> {
+    fn least(&self, open: &dyn Fn(&usize) -> bool, now_ms: u64) -> Option<usize> {
         let count = self.members.len();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let places = (0..count).map(|step| (turn.wrapping_add(step)) % count);
-        places.filter(open).min_by_key(|place| self.members[*place].load())
+        places
+            .filter(open)
+            .min_by_key(|place| self.members[*place].load(self.slow_start_ms, now_ms))
     }
 }
 

@@ -1,6 +1,9 @@
 //! Pingora's phases, in the order a request meets them, and nothing else: every decision is made
-//! in a module that knows no Pingora (table, sticky, pools, forwarded, reply).
+//! in a module that knows no Pingora (table, sticky, pools, health, forwarded, reply).
 
+mod answer;
+mod attempt;
+mod context;
 mod door;
 mod framing;
 
@@ -17,28 +20,29 @@ use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
+pub use context::{Ctx, RequestIds};
 pub use door::Door;
 
-use crate::config::Address;
 use crate::connection::wire_of;
-use crate::forwarded::{self, Client};
-use crate::live::Live;
+use crate::forwarded;
+use crate::live::{Clock, Live};
 use crate::metrics::{Attempt, Metrics};
-use crate::pools::{InFlight, Pool};
 use crate::reply::{self, Reply};
-use crate::routes::{Method, Retry, Route, Target};
+use crate::routes::{Method, Target};
 use crate::sticky::{self, Clues};
 use crate::table::{Asked, Found, split_target};
 
-/// How many workers a request may meet: a pool that refuses three connections is down.
-pub const ATTEMPTS_MAX: usize = 3;
-
-/// How long an idle connection to a worker is kept: shorter than workers keep theirs, so that a
-/// request does not meet one that is just being closed.
-const WORKER_IDLE: Duration = Duration::from_secs(50);
+/// A stop for Pingora's own loop; ours ends earlier, when the hold is over.
+pub const PINGORA_ATTEMPTS_MAX: usize = 200;
 
 /// How long the rest of a refused body is read, so that the client sees why.
 const REFUSED_DRAIN: Duration = Duration::from_secs(2);
+
+/// What a worker answers, before it does any work, when another one owns what is asked for.
+const NOT_OWNER_STATUS: u16 = 421;
+
+/// The header in which it may say who does: a worker's address as the pool lists it.
+const OWNER_HEADER: &str = "x-colonnade-owner";
 
 /// The gateway as Pingora's phases see it.
 pub struct Gateway {
@@ -46,106 +50,13 @@ pub struct Gateway {
     pub live: Arc<ArcSwap<Live>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// The time pools and health know.
+    pub clock: Clock,
     /// Makes ids for requests that bring none.
     pub request_ids: RequestIds,
 }
 
-/// Makes request ids: unique in this process, told apart between processes by the seed.
-pub struct RequestIds {
-    seed: u64,
-    next: std::sync::atomic::AtomicU64,
-}
-
-impl RequestIds {
-    /// Begins a series of ids.
-    pub fn new(seed: u64) -> Self {
-        Self { seed, next: std::sync::atomic::AtomicU64::new(0) }
-    }
-
-    fn next(&self) -> String {
-        let count = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        format!("{:016x}-{count:x}", self.seed)
-    }
-}
-
-/// What is known about one request.
-pub struct Ctx {
-    began: Instant,
-    live: Option<Arc<Live>>,
-    rule: Option<usize>,
-    pool: Option<Arc<Pool>>,
-    key: Option<Vec<u8>>,
-    client: Option<Client>,
-    request_id: String,
-    tried: Vec<usize>,
-    retried: bool,
-    in_flight: Option<InFlight>,
-    body_bytes: u64,
-    body_bytes_max: u64,
-    refused: Option<Reply>,
-}
-
-impl Ctx {
-    fn route(&self) -> Option<&Route> {
-        self.live.as_ref()?.table.routes().get(self.rule?)
-    }
-
-    /// Ends the attempt under way, counting how it went.
-    fn end_attempt(&mut self, metrics: &Metrics, outcome: Attempt) {
-        let Some(attempt) = self.in_flight.take() else { return };
-        let Some(pool) = &self.pool else { return };
-        metrics.attempt(&pool.name, &attempt.member().name, outcome);
-        match outcome {
-            Attempt::Answered => attempt.served(),
-            _ => attempt.failed(),
-        }
-    }
-}
-
-/// How an attempt failed, read from Pingora's error.
-fn outcome_of(error: &Error) -> Attempt {
-    match error.etype() {
-        ErrorType::ReadTimedout | ErrorType::WriteTimedout => Attempt::TooSlow,
-        ErrorType::ConnectTimedout
-        | ErrorType::ConnectRefused
-        | ErrorType::ConnectNoRoute
-        | ErrorType::ConnectError
-        | ErrorType::SocketError => Attempt::NoConnection,
-        _ => Attempt::Broken,
-    }
-}
-
 impl Gateway {
-    /// Answers the request here.
-    async fn answer(&self, session: &mut Session, ctx: &Ctx, reply: Reply) -> Result<()> {
-        let cors = ctx.live.as_ref().is_none_or(|live| live.config.cors);
-        let body = reply.body();
-        let mut header = ResponseHeader::build(reply.status, Some(8))?;
-        for (name, value) in reply.headers(body.len(), cors) {
-            header.insert_header(name, value)?;
-        }
-        if !ctx.request_id.is_empty() {
-            header.insert_header("x-request-id", ctx.request_id.as_str())?;
-        }
-        let bodiless = session.req_header().method == http::Method::HEAD;
-        session.write_response_header(Box::new(header), bodiless).await?;
-        if !bodiless {
-            session.write_response_body(Some(body), true).await?;
-        }
-        Ok(())
-    }
-
-    /// Answers a preflight: any path, so that a browser learns of a 404 instead of a CORS failure.
-    async fn answer_preflight(&self, session: &mut Session, ctx: &Ctx) -> Result<()> {
-        let mut header = ResponseHeader::build(204, Some(8))?;
-        for (name, value) in reply::CORS {
-            header.insert_header(name, value)?;
-        }
-        header.insert_header("access-control-max-age", reply::PREFLIGHT_MAX_AGE_S)?;
-        header.insert_header("x-request-id", ctx.request_id.as_str())?;
-        session.write_response_header(Box::new(header), true).await
-    }
-
     /// Reads who asks, before anything is decided.
     fn identify(&self, session: &Session, ctx: &mut Ctx, live: &Live) {
         let wire = wire_of(session.digest());
@@ -200,40 +111,6 @@ impl Gateway {
         }
         Ok(())
     }
-
-    /// Builds what Pingora needs to reach a worker.
-    fn peer(&self, ctx: &Ctx, live: &Live, address: &Address) -> Result<Box<HttpPeer>> {
-        let mut peer = match address {
-            Address::Tcp(address) => HttpPeer::new(address, false, String::new()),
-            Address::Unix(path) => {
-                HttpPeer::new_uds(&path.to_string_lossy(), false, String::new())?
-            }
-        };
-        let limits = &live.config.limits;
-        let long_poll = ctx.route().is_some_and(|route| route.long_poll);
-        peer.options.connection_timeout = Some(limits.connect_timeout);
-        peer.options.total_connection_timeout = Some(limits.connect_timeout);
-        peer.options.read_timeout =
-            Some(if long_poll { limits.long_poll_timeout } else { limits.response_timeout });
-        peer.options.write_timeout = Some(limits.response_timeout);
-        peer.options.idle_timeout = Some(WORKER_IDLE);
-        Ok(Box::new(peer))
-    }
-
-    /// Says whether another worker may be tried after this failure.
-    fn may_retry(&self, session: &Session, ctx: &Ctx, connected: bool) -> bool {
-        if ctx.tried.len() >= ATTEMPTS_MAX {
-            return false;
-        }
-        if !connected {
-            return true;
-        }
-        let once = ctx.tried.len() == 1 && !ctx.retried;
-        let replayable = !session.as_ref().retry_buffer_truncated();
-        let safe = ctx.route().is_some_and(|route| route.retry == Retry::Safe)
-            && session.req_header().method.is_idempotent();
-        once && replayable && safe && session.response_written().is_none()
-    }
 }
 
 #[async_trait]
@@ -251,6 +128,8 @@ impl ProxyHttp for Gateway {
             request_id: String::new(),
             tried: Vec::new(),
             retried: false,
+            owner: None,
+            hold_until_ms: None,
             in_flight: None,
             body_bytes: 0,
             body_bytes_max: u64::MAX,
@@ -300,18 +179,13 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        let (Some(live), Some(pool)) = (ctx.live.clone(), ctx.pool.clone()) else {
+        let Some(live) = ctx.live.clone() else {
             return Err(Error::new_in(ErrorType::InternalError));
         };
-        let long_poll = ctx.route().is_some_and(|route| route.long_poll);
-        let chosen = pool.choose(ctx.key.as_deref(), &ctx.tried);
-        let Some((place, attempt)) = chosen.and_then(|p| Some((p, pool.take(p, long_poll)?)))
-        else {
-            ctx.refused =
-                Some(if ctx.tried.is_empty() { reply::NO_WORKER } else { reply::BAD_WORKER });
-            return Err(Error::new_up(ErrorType::HTTPStatus(503)));
+        let Some(attempt) = self.next_worker(ctx, &live).await else {
+            ctx.refused = Some(reply::NO_WORKER);
+            return Err(Error::new_up(ErrorType::HTTPStatus(reply::NO_WORKER.status)));
         };
-        ctx.tried.push(place);
         let peer = self.peer(ctx, &live, &attempt.member().address);
         ctx.in_flight = Some(attempt);
         peer
@@ -374,15 +248,32 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    fn fail_to_connect(
+    async fn upstream_response_filter(
         &self,
         session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        if response.status.as_u16() != NOT_OWNER_STATUS
+            || !self.may_repeat(session, ctx, Attempt::NotOwner)
+        {
+            return Ok(());
+        }
+        let owner = response.headers.get(OWNER_HEADER).and_then(|value| value.to_str().ok());
+        ctx.owner = owner.map(str::to_owned);
+        Err(attempt::not_owner())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
         _peer: &HttpPeer,
         ctx: &mut Ctx,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        ctx.end_attempt(&self.metrics, Attempt::NoConnection);
-        error.set_retry(self.may_retry(session, ctx, false));
+        ctx.end_attempt(self, Attempt::NoConnection);
+        // The next phase decides who is asked then, and when to give up.
+        error.set_retry(true);
         error
     }
 
@@ -394,19 +285,20 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
         reused: bool,
     ) -> Box<Error> {
-        let worker_failed = *error.esource() == ErrorSource::Upstream;
-        let slow = matches!(error.etype(), ErrorType::ReadTimedout);
-        let retry = worker_failed && !slow && self.may_retry(session, ctx, true);
-        if worker_failed {
-            ctx.end_attempt(&self.metrics, outcome_of(&error));
-            // A kept connection may have died of age or of the worker's restart: the worker itself
-            // has not failed yet, and is asked again on a fresh one.
-            if retry && reused {
-                ctx.tried.clear();
-                ctx.retried = true;
-            }
+        if *error.esource() != ErrorSource::Upstream {
+            error.set_retry(false);
+            return error;
         }
-        error.set_retry(retry);
+        let outcome = attempt::outcome_of(&error, reused);
+        let repeat = self.may_repeat(session, ctx, outcome);
+        ctx.end_attempt(self, outcome);
+        ctx.retried |= repeat;
+        if outcome == Attempt::Stale {
+            // A kept connection died of age or of the worker's restart: the worker itself has not
+            // failed yet, and is asked again on a fresh one.
+            ctx.tried.clear();
+        }
+        error.set_retry(repeat);
         error
     }
 
@@ -416,7 +308,7 @@ impl ProxyHttp for Gateway {
         error: &Error,
         ctx: &mut Ctx,
     ) -> FailToProxy {
-        let reply = ctx.refused.or_else(|| reply_to(error));
+        let reply = ctx.refused.or_else(|| answer::reply_to(error));
         let Some(reply) = reply else {
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         };
@@ -433,8 +325,14 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
-        let broken = error.is_some_and(|error| *error.esource() == ErrorSource::Upstream);
-        ctx.end_attempt(&self.metrics, if broken { Attempt::Broken } else { Attempt::Answered });
+        ctx.end_attempt(
+            self,
+            match error {
+                Some(error) if *error.esource() == ErrorSource::Upstream => Attempt::Broken,
+                Some(_) if status == 0 => Attempt::Abandoned,
+                _ => Attempt::Answered,
+            },
+        );
         let rule = ctx.route().map(|route| route.pattern.as_str());
         let pool = ctx.pool.as_ref().map(|pool| pool.name.as_str());
         self.metrics.request(pool, rule, status, ctx.began.elapsed());
@@ -461,23 +359,5 @@ impl ProxyHttp for Gateway {
         _context: ProxyWarnLogContext,
     ) -> bool {
         true
-    }
-}
-
-/// The reply to a failure nobody refused on purpose; none when the client is gone.
-fn reply_to(error: &Error) -> Option<Reply> {
-    match (error.esource(), error.etype()) {
-        (_, ErrorType::HTTPStatus(status)) => Some(Reply::for_status(*status)),
-        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
-            Some(reply::WORKER_TOO_SLOW)
-        }
-        (ErrorSource::Upstream, _) => Some(reply::BAD_WORKER),
-        (ErrorSource::Downstream, ErrorType::ReadTimedout) => Some(reply::TOO_SLOW),
-        (
-            ErrorSource::Downstream,
-            ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed,
-        ) => None,
-        (ErrorSource::Downstream, _) => Some(reply::MALFORMED),
-        (ErrorSource::Internal | ErrorSource::Unset, _) => Some(reply::INTERNAL),
     }
 }

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::config::{Config, ConfigError, Overrides};
-use crate::live::Live;
+use crate::live::{Clock, Live};
 use crate::metrics::Metrics;
 use crate::ring::Ring;
 
@@ -87,6 +87,8 @@ pub struct LastReload {
 pub struct Reloader {
     /// What is in force.
     pub live: Arc<ArcSwap<Live>>,
+    /// The time pools and health know.
+    pub clock: Clock,
     source: Source,
     overrides: Overrides,
     metrics: Arc<Metrics>,
@@ -105,8 +107,10 @@ impl Reloader {
         overrides: Overrides,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ConfigError> {
-        let live = Live::build(source.read()?.with(&overrides), None)?;
+        let clock = Clock::start();
+        let live = Live::build(source.read()?.with(&overrides), None, clock.now_ms())?;
         Ok(Self {
+            clock,
             live: Arc::new(ArcSwap::from_pointee(live)),
             source,
             overrides,
@@ -138,7 +142,7 @@ impl Reloader {
     fn replace(&self) -> Result<ReloadReport, ConfigError> {
         let before = self.live.load_full();
         let config = self.source.read()?.with(&self.overrides);
-        let after = Arc::new(Live::build(config, Some(&before))?);
+        let after = Arc::new(Live::build(config, Some(&before), self.clock.now_ms())?);
         let report = ReloadReport {
             version: after.version,
             rules: after.table.routes().len(),

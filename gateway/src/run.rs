@@ -19,7 +19,7 @@ use crate::admin::Admin;
 use crate::config::{Address, ConfigError, Overrides};
 use crate::listener::{Bound, Gate, accept_loop};
 use crate::metrics::Metrics;
-use crate::proxy::{ATTEMPTS_MAX, Door, Gateway, RequestIds};
+use crate::proxy::{Door, Gateway, PINGORA_ATTEMPTS_MAX, RequestIds};
 use crate::reload::{ReloadReport, Reloader, Source};
 
 /// Threads that serve requests, unless told otherwise.
@@ -250,6 +250,7 @@ async fn serve(
             drop(keep);
         });
     }
+    tokio::spawn(crate::checker::run(Arc::clone(&reloader.live), reloader.clock));
     if watch {
         tokio::spawn(Arc::clone(&reloader).watch());
     }
@@ -270,7 +271,7 @@ fn door(reloader: &Reloader, metrics: &Arc<Metrics>, threads: usize) -> Door {
     let live = reloader.live.load();
     let conf = ServerConf {
         threads,
-        max_retries: ATTEMPTS_MAX,
+        max_retries: PINGORA_ATTEMPTS_MAX,
         upstream_keepalive_pool_size: live.config.limits.idle_worker_connections,
         // Workers are reached without TLS. The default would parse every certificate authority of
         // the system, and panic where one cannot be parsed.
@@ -281,6 +282,7 @@ fn door(reloader: &Reloader, metrics: &Arc<Metrics>, threads: usize) -> Door {
     let gateway = Gateway {
         live: Arc::clone(&reloader.live),
         metrics: Arc::clone(metrics),
+        clock: reloader.clock,
         request_ids: RequestIds::new(since_epoch.as_nanos() as u64),
     };
     Door::new(http_proxy(&Arc::new(conf), gateway))

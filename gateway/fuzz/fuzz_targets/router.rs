@@ -14,7 +14,7 @@ use libfuzzer_sys::fuzz_target;
 static LIVE: LazyLock<Live> = LazyLock::new(|| {
     let workers = vec!["127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()];
     let overrides = Overrides { workers_for_all_pools: Some(workers), ..Overrides::default() };
-    Live::build(Config::bundled().unwrap().with(&overrides), None).unwrap()
+    Live::build(Config::bundled().unwrap().with(&overrides), None, 0).unwrap()
 });
 
 fuzz_target!(|input: (&str, &str, Option<&str>)| {
@@ -26,7 +26,7 @@ fuzz_target!(|input: (&str, &str, Option<&str>)| {
         let client = std::net::IpAddr::from([127, 0, 0, 1]);
         let key = sticky::key(route, &Clues { path, query, authorization, client });
         if let Target::Pool(place) = route.target {
-            assert!(LIVE.pools[place].choose(key.as_deref(), &[]).is_some());
+            assert!(LIVE.pools[place].choose(key.as_deref(), &[], 0).is_some());
         }
     }
 });

@@ -1,17 +1,29 @@
 //! From the raw shape of a routes file to values that cannot be wrong, collecting every fault.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
 use super::error::nearest;
-use super::raw::{RawBalance, RawConfig, RawKey, RawLimits, RawPool, RawRetry, RawRoute};
+use super::raw::{
+    RawBalance, RawConfig, RawHealth, RawKey, RawLimits, RawPool, RawRetry, RawRoute,
+};
 use super::units::{ByteSize, Span, worker};
 use super::{
-    Balance, Config, ConfigError, Fault, Limits, Listen, POOL_WORKERS_MAX, PoolConfig, ROUTES_MAX,
+    Balance, Config, ConfigError, Fault, HealthConfig, Limits, Listen, POOL_WORKERS_MAX,
+    PoolConfig, ROUTES_MAX,
 };
 use crate::routes::{KeyKind, Method, Methods, Predicate, Retry, Route, Target};
 use crate::table::pattern::Pattern;
+
+/// Failures in a row after which a worker is left alone for a moment. One or two may be the fault
+/// of a request; a worker that cannot even be reached is left alone at once.
+const EJECT_AFTER: u32 = 3;
+
+/// How long a worker that has come back is given less than its share: about as long as its caches
+/// take to warm.
+const SLOW_START: Duration = Duration::from_secs(10);
 
 /// Collects faults while checking goes on, so that one reading shows them all.
 struct Faults<'a> {
@@ -118,6 +130,7 @@ fn limits(raw: &RawLimits) -> Limits {
         response_timeout: span(raw.response_timeout, given.response_timeout),
         long_poll_timeout: span(raw.long_poll_timeout, given.long_poll_timeout),
         connections: raw.connections.unwrap_or(given.connections),
+        hold: span(raw.hold, given.hold),
         idle_worker_connections: raw
             .idle_worker_connections
             .unwrap_or(given.idle_worker_connections),
@@ -140,7 +153,36 @@ fn pools(
     if raw.is_empty() {
         faults.whole_file("pools", "names no pool".to_owned(), "add at least one pool");
     }
-    raw.into_iter().map(|(name, raw)| pool(faults, name, &raw)).collect()
+    let names: Vec<String> = raw.keys().cloned().collect();
+    let mut pools: Vec<PoolConfig> = Vec::with_capacity(raw.len());
+    for (name, raw) in raw {
+        let mut made = pool(faults, name, &raw);
+        made.fallback = raw.fallback.as_ref().and_then(|text| {
+            let place = names.iter().position(|name| *name == text.value);
+            if place.is_none() {
+                let near = nearest(&text.value, names.iter().map(String::as_str));
+                let mend = near.map(|near| format!("did you mean `{near}`?"));
+                let problem = format!("`{}` is not one of the pools", text.value);
+                faults.at(text, "fallback", problem, mend);
+            }
+            place
+        });
+        pools.push(made);
+    }
+    for pool in &pools {
+        let mut next = pool.fallback;
+        // A chain longer than the number of pools goes round.
+        let steps = pools.iter().take_while(|_| {
+            next = next.and_then(|place| pools[place].fallback);
+            next.is_some()
+        });
+        if steps.count() == pools.len() {
+            let problem = format!("the fallbacks of pool `{}` go round in a circle", pool.name);
+            faults.whole_file("fallback", problem, "let one of them end");
+            break;
+        }
+    }
+    pools
 }
 
 fn pool(faults: &mut Faults<'_>, name: String, raw: &RawPool) -> PoolConfig {
@@ -176,7 +218,28 @@ fn pool(faults: &mut Faults<'_>, name: String, raw: &RawPool) -> PoolConfig {
         balance,
         workers,
         bounded_load: raw.bounded_load.as_ref().map(|bound| bound.value),
+        health: raw.health.as_ref().and_then(|raw| health(faults, raw)),
+        eject_after: raw.eject_after.unwrap_or(EJECT_AFTER),
+        slow_start: raw.slow_start.map_or(SLOW_START, |span| span.0),
+        fallback: None,
     }
+}
+
+fn health(faults: &mut Faults<'_>, raw: &RawHealth) -> Option<HealthConfig> {
+    let path = &raw.path.value;
+    if !path.starts_with('/') || path.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+        let problem = format!("`{path}` is not a path");
+        faults.at(&raw.path, "path", problem, Some("write it like /health".to_owned()));
+        return None;
+    }
+    let span = |raw: Option<Span>, default: u64| raw.map_or(Duration::from_secs(default), |s| s.0);
+    Some(HealthConfig {
+        path: path.clone(),
+        interval: span(raw.interval, 2),
+        timeout: span(raw.timeout, 2),
+        down_after: raw.down_after.unwrap_or(2).max(1),
+        up_after: raw.up_after.unwrap_or(1).max(1),
+    })
 }
 
 fn routes(faults: &mut Faults<'_>, pools: &[PoolConfig], raw: Vec<RawRoute>) -> Vec<Route> {

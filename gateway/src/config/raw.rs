@@ -48,6 +48,7 @@ pub(super) struct RawLimits {
     pub(super) long_poll_timeout: Option<Span>,
     pub(super) connections: Option<usize>,
     pub(super) idle_worker_connections: Option<usize>,
+    pub(super) hold: Option<Span>,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +58,20 @@ pub(super) struct RawPool {
     #[serde(default)]
     pub(super) workers: Vec<Spanned<String>>,
     pub(super) bounded_load: Option<Spanned<f64>>,
+    pub(super) health: Option<RawHealth>,
+    pub(super) eject_after: Option<u32>,
+    pub(super) slow_start: Option<Span>,
+    pub(super) fallback: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHealth {
+    pub(super) path: Spanned<String>,
+    pub(super) interval: Option<Span>,
+    pub(super) timeout: Option<Span>,
+    pub(super) down_after: Option<u32>,
+    pub(super) up_after: Option<u32>,
 }
 
 #[derive(Deserialize, Clone, Copy)]

@@ -169,7 +169,7 @@ async fn a_worker_that_breaks_off_is_retried_only_where_that_is_safe() {
     let broken = Worker::start(|_| Act::Hang).await;
     let alive = Worker::named("alive").await;
     let routes = format!(
-        "pools: {{ all: {{ balance: single, workers: [\"{}\", \"{}\"] }} }}\n\
+        "pools: {{ all: {{ balance: single, eject_after: 0, workers: [\"{}\", \"{}\"] }} }}\n\
          routes:\n\
          \x20 - {{ match: \"^/never$\", retry: never, pool: all }}\n\
          \x20 - {{ match: \"^/.*$\", pool: all }}\n",

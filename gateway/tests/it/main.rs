@@ -7,4 +7,6 @@ mod worker;
 mod forwarding;
 mod hostile;
 mod lifecycle;
+mod nginx;
 mod reload;
+mod workers;

@@ -55,7 +55,15 @@ impl Drop for Worker {
 impl Worker {
     /// Starts a worker that does as told.
     pub(crate) async fn start(act: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::at("127.0.0.1:0".parse().unwrap(), act).await
+    }
+
+    /// The same at this address.
+    pub(crate) async fn at(
+        address: SocketAddr,
+        act: impl Fn(&Seen) -> Act + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (act, log) = (Arc::new(act), Arc::clone(&seen));

@@ -1,0 +1,70 @@
+//! What is known about one request while it goes through the phases.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Gateway;
+use crate::forwarded::Client;
+use crate::live::Live;
+use crate::metrics::Attempt;
+use crate::pools::{InFlight, Pool};
+use crate::reply::Reply;
+use crate::routes::Route;
+
+/// Makes request ids: unique in this process, told apart between processes by the seed.
+pub struct RequestIds {
+    seed: u64,
+    next: std::sync::atomic::AtomicU64,
+}
+
+impl RequestIds {
+    /// Begins a series of ids.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, next: std::sync::atomic::AtomicU64::new(0) }
+    }
+
+    pub(super) fn next(&self) -> String {
+        let count = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        format!("{:016x}-{count:x}", self.seed)
+    }
+}
+
+/// What is known about one request.
+pub struct Ctx {
+    pub(super) began: Instant,
+    pub(super) live: Option<Arc<Live>>,
+    pub(super) rule: Option<usize>,
+    pub(super) pool: Option<Arc<Pool>>,
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) client: Option<Client>,
+    pub(super) request_id: String,
+    /// Members of the pool that could not take the request.
+    pub(super) tried: Vec<usize>,
+    /// Whether the request was sent a second time, after a worker may have seen it.
+    pub(super) retried: bool,
+    /// The worker that owns what is asked for, as another one said.
+    pub(super) owner: Option<String>,
+    /// Until when a worker is waited for; set when there was none.
+    pub(super) hold_until_ms: Option<u64>,
+    pub(super) in_flight: Option<InFlight>,
+    pub(super) body_bytes: u64,
+    pub(super) body_bytes_max: u64,
+    pub(super) refused: Option<Reply>,
+}
+
+impl Ctx {
+    pub(super) fn route(&self) -> Option<&Route> {
+        self.live.as_ref()?.table.routes().get(self.rule?)
+    }
+
+    /// Ends the attempt under way, counting how it went.
+    pub(super) fn end_attempt(&mut self, gateway: &Gateway, outcome: Attempt) {
+        let Some(attempt) = self.in_flight.take() else { return };
+        let Some(pool) = &self.pool else { return };
+        gateway.metrics.attempt(&pool.name, &attempt.member().name, outcome);
+        // That a long poll waited too long for news says nothing about the worker.
+        let long_poll = self.route().is_some_and(|route| route.long_poll);
+        let sign = outcome.sign().filter(|_| !(long_poll && outcome == Attempt::TooSlow));
+        attempt.ended(pool, sign, gateway.clock.now_ms());
+    }
+}

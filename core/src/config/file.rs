@@ -1,0 +1,273 @@
+//! The keys of `colonnade.yaml`, each a typed value with a default. A new topic of the services'
+//! settings gets a field here, a line in `checked` and its keys in `template.yaml`; tests compare
+//! all three.
+
+use std::{fmt, net::SocketAddr, path::Path};
+
+use colonnade_model::ruma::OwnedServerName;
+use colonnade_services::{Settings, settings as services};
+use colonnade_storage::Location;
+use serde::{Deserialize, Deserializer, de};
+
+use super::{Config, ConfigError, Logging, Problem, Tracing};
+
+/// Connections to PostgreSQL a process holds at most, unless told otherwise: enough for two cores
+/// of work, few enough that ten processes fit into a server's usual hundred.
+const CONNECTIONS_DEFAULT: u32 = 10;
+
+/// The file as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    server_name: OwnedServerName,
+    data_dir: String,
+    listen: Addresses,
+    routes: Option<String>,
+    database: Database,
+    admin: Admin,
+    logging: LoggingFile,
+    tracing: TracingFile,
+    registration: services::Registration,
+    rooms: services::Rooms,
+    media: services::Media,
+    rate_limits: services::RateLimits,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            server_name: OwnedServerName::try_from("localhost").expect("a server name"),
+            data_dir: "data".to_owned(),
+            listen: Addresses(vec![SocketAddr::from(([127, 0, 0, 1], 8008))]),
+            routes: None,
+            database: Database::default(),
+            admin: Admin::default(),
+            logging: LoggingFile::default(),
+            tracing: TracingFile::default(),
+            registration: Default::default(),
+            rooms: Default::default(),
+            media: Default::default(),
+            rate_limits: Default::default(),
+        }
+    }
+}
+
+/// Where the database is.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Database {
+    url: DatabaseUrl,
+    connections_max: u32,
+}
+
+impl Default for Database {
+    fn default() -> Self {
+        Self { url: DatabaseUrl::Sqlite, connections_max: CONNECTIONS_DEFAULT }
+    }
+}
+
+#[derive(Debug)]
+enum DatabaseUrl {
+    Sqlite,
+    Postgres(String),
+}
+
+impl<'de> Deserialize<'de> for DatabaseUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "sqlite" {
+            return Ok(Self::Sqlite);
+        }
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Ok(Self::Postgres(text));
+        }
+        // The text may hold a password: it is not repeated.
+        Err(de::Error::custom(
+            "this is not a database: write `sqlite`, or `postgres://user:password@host/database`",
+        ))
+    }
+}
+
+/// Listeners for the operator, not for clients.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Admin {
+    listen: Option<Address>,
+    gateway: Option<Address>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        let port = |port| Some(Address(SocketAddr::from(([127, 0, 0, 1], port))));
+        Self { listen: port(8010), gateway: port(8009) }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct LoggingFile {
+    level: Level,
+    format: Format,
+    filter: Option<String>,
+}
+
+/// The least important lines that are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Level {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Text with colours on a terminal, text without them elsewhere.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct TracingFile {
+    otlp_endpoint: Option<String>,
+    sample_ratio: Ratio,
+}
+
+impl Default for TracingFile {
+    fn default() -> Self {
+        Self { otlp_endpoint: None, sample_ratio: Ratio(1.0) }
+    }
+}
+
+/// A share, 0 to 1.
+#[derive(Debug)]
+struct Ratio(f64);
+
+impl<'de> Deserialize<'de> for Ratio {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let share = f64::deserialize(deserializer)?;
+        if (0.0..=1.0).contains(&share) {
+            return Ok(Self(share));
+        }
+        Err(de::Error::custom(format!("{share} is not a share: write a number from 0 to 1")))
+    }
+}
+
+/// An address and port.
+#[derive(Debug, Clone, Copy)]
+struct Address(SocketAddr);
+
+fn address<E: de::Error>(text: &str) -> Result<SocketAddr, E> {
+    text.trim().parse().map_err(|_| {
+        E::custom(format!(
+            "`{text}` is not an address with a port: write it like 127.0.0.1:8008 or [::1]:8008"
+        ))
+    })
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        address(&String::deserialize(deserializer)?).map(Self)
+    }
+}
+
+/// One address, several with commas between them, or a list.
+#[derive(Debug)]
+struct Addresses(Vec<SocketAddr>);
+
+impl<'de> Deserialize<'de> for Addresses {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = Addresses;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of addresses like [\"127.0.0.1:8008\"]")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Addresses, E> {
+                text.split(',').map(address).collect::<Result<_, E>>().map(Addresses)
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Addresses, A::Error> {
+                let mut found = Vec::new();
+                while let Some(Address(address)) = list.next_element()? {
+                    found.push(address);
+                }
+                if found.is_empty() {
+                    return Err(de::Error::custom(
+                        "an empty list: name at least one address, like [\"127.0.0.1:8008\"]",
+                    ));
+                }
+                Ok(Addresses(found))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl File {
+    /// Checks what the types do not say; relative paths start at `folder`, the file's own.
+    pub(super) fn checked(self, folder: &Path) -> Result<Config, ConfigError> {
+        let data_dir = folder.join(self.data_dir);
+        let database = match self.database.url {
+            DatabaseUrl::Sqlite => Location::Sqlite(data_dir.join("colonnade.db")),
+            DatabaseUrl::Postgres(url) => {
+                Location::Postgres { url, connections_max: self.database.connections_max.max(1) }
+            }
+        };
+        let beside = folder.join("routes.yaml");
+        let routes = match self.routes {
+            Some(named) => Some(existing(folder.join(named))?),
+            None => beside.is_file().then_some(beside),
+        };
+        let mut settings = Settings::default();
+        settings.registration = self.registration;
+        settings.rooms = self.rooms;
+        settings.media = self.media;
+        settings.rate_limits = self.rate_limits;
+        let mut config = Config {
+            server_name: self.server_name,
+            data_dir,
+            listen: self.listen.0,
+            routes,
+            database,
+            admin: self.admin.listen.map(|address| address.0),
+            gateway_admin: self.admin.gateway.map(|address| address.0),
+            logging: Logging {
+                level: self.logging.level,
+                format: self.logging.format,
+                filter: self.logging.filter,
+            },
+            tracing: Tracing {
+                otlp_endpoint: self.tracing.otlp_endpoint,
+                sample_ratio: self.tracing.sample_ratio.0,
+            },
+            settings,
+        };
+        let open = config.settings.registration.open;
+        config.settings.registration.open = Some(open.unwrap_or(config.is_local_trial()));
+        Ok(config)
+    }
+}
+
+fn existing(path: std::path::PathBuf) -> Result<std::path::PathBuf, ConfigError> {
+    if path.is_file() {
+        return Ok(path);
+    }
+    Err(ConfigError::Problems(vec![Problem {
+        place: path.display().to_string(),
+        key: Some("routes".to_owned()),
+        problem: "there is no such file".to_owned(),
+        mend: Some("name an existing routes file, or leave the key out".to_owned()),
+    }]))
+}

@@ -1,66 +1,108 @@
 //! Accepts connections and hands requests to the router, until told to stop: then no new
-//! connections, and the requests under way are answered.
+//! connections, and the requests under way are answered. Holds at most [`CONNECTIONS_MAX`]
+//! connections; further ones wait in the system's queue.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use colonnade_api::{ClientAddress, Router};
-use http_body_util::BodyExt as _;
-use hyper::{body::Incoming, service::service_fn};
+use hyper::service::service_fn;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
 };
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    sync::Semaphore,
+};
+use tokio_util::{either::Either, sync::CancellationToken};
 
-/// How long a client may take to send its request's head.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+use crate::front::Front;
+
+/// Open connections at most: each long poll holds one, and each costs about 10 kB.
+const CONNECTIONS_MAX: usize = 20_000;
+/// How long a client may take to send its request's head, counted from when it could begin: so also
+/// how long an idle connection is kept. Longer than the gateway keeps one, so that it closes first.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
+/// The largest request line with headers, in bytes.
+const HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Requests one HTTP/2 connection may have under way.
+const STREAMS_MAX: u32 = 250;
 /// How long requests under way may take to finish once we were told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait after the system refused a connection (too many open files, most often).
+const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves `listener` until `stop` is cancelled and the requests under way are answered.
-pub async fn serve(listener: TcpListener, router: Arc<Router>, stop: CancellationToken) {
+/// A socket that accepts connections.
+#[derive(Debug)]
+pub enum Socket {
+    /// A TCP port.
+    Tcp(TcpListener),
+    /// A unix socket.
+    Unix(UnixListener),
+}
+
+impl From<TcpListener> for Socket {
+    fn from(socket: TcpListener) -> Self {
+        Self::Tcp(socket)
+    }
+}
+
+impl Socket {
+    /// Accepts a connection; the peer's address if it has one.
+    async fn accept(&self) -> std::io::Result<(Either<TcpStream, UnixStream>, Option<IpAddr>)> {
+        match self {
+            Self::Tcp(socket) => {
+                let (connection, peer) = socket.accept().await?;
+                let _slower_but_works = connection.set_nodelay(true);
+                Ok((Either::Left(connection), Some(peer.ip())))
+            }
+            Self::Unix(socket) => Ok((Either::Right(socket.accept().await?.0), None)),
+        }
+    }
+}
+
+/// Serves a socket until `stop` is cancelled and the requests under way are answered.
+pub async fn serve(socket: impl Into<Socket>, front: Arc<Front>, stop: CancellationToken) {
+    let socket = socket.into();
     let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    server.http2().timer(TokioTimer::new());
+    let http1 = &mut server.http1();
+    http1.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    http1.max_buf_size(HEADER_BYTES_MAX);
+    let http2 = &mut server.http2();
+    http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
+    http2.max_header_list_size(HEADER_BYTES_MAX as u32);
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (socket.accept().await, place)
+        };
+        let (accepted, place) = tokio::select! {
+            accepted = accepted => accepted,
             () = stop.cancelled() => break,
         };
-        let (socket, peer) = match accepted {
+        let (connection, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tokio::time::sleep(REFUSED_PAUSE).await;
                 continue;
             }
         };
-        let _ = socket.set_nodelay(true);
-        let router = Arc::clone(&router);
+        let front = Arc::clone(&front);
         let service = service_fn(move |request| {
-            let router = Arc::clone(&router);
-            async move { Ok::<_, std::convert::Infallible>(answer(&router, request, peer).await) }
+            let front = Arc::clone(&front);
+            async move { Ok::<_, std::convert::Infallible>(front.answer(request, peer).await) }
         });
-        let connection = server.serve_connection_with_upgrades(TokioIo::new(socket), service);
+        let connection = server.serve_connection_with_upgrades(TokioIo::new(connection), service);
         let connection = graceful.watch(connection.into_owned());
         tokio::spawn(async move {
+            let _place = place;
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
             }
         });
     }
-    drop(listener);
+    drop(socket);
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await;
-}
-
-async fn answer(
-    router: &Router,
-    mut request: http::Request<Incoming>,
-    peer: SocketAddr,
-) -> colonnade_api::Reply {
-    request.extensions_mut().insert(ClientAddress(peer.ip()));
-    let request = request.map(|body| body.map_err(std::io::Error::other).boxed_unsync());
-    router.answer(request).await
 }

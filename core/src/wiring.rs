@@ -8,7 +8,11 @@ use colonnade_replication::{InProcess, Streams};
 use colonnade_services::{Context, Services, Settings};
 use colonnade_storage::{Database, Location, StorageError, interned::Interned, settings};
 
-use crate::keys::{self, KeyError};
+use crate::{
+    front::Front,
+    keys::{self, KeyError},
+    metrics::Metrics,
+};
 
 /// What a homeserver is started with.
 pub struct Options {
@@ -38,6 +42,17 @@ pub enum StartError {
     /// The services.
     #[error(transparent)]
     Services(#[from] colonnade_services::Error),
+    /// A socket.
+    #[error("cannot listen on {address}: {why}; is another server running there?")]
+    Listen {
+        /// The socket.
+        address: String,
+        /// The cause.
+        why: std::io::Error,
+    },
+    /// The counters.
+    #[error("cannot set up the metrics: {0}")]
+    Metrics(String),
     /// The data belongs to another server.
     #[error(
         "this data belongs to the server {stored}, but server_name is {configured}; a server name \
@@ -57,6 +72,8 @@ pub struct Homeserver {
     pub services: Arc<Services>,
     /// Its endpoints.
     pub router: Arc<Router>,
+    /// Its counters.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Homeserver {
@@ -88,7 +105,22 @@ impl Homeserver {
         });
         let services = Services::start(context).await?;
         let router = Arc::new(Router::new(Arc::clone(&services)));
-        Ok(Self { services, router })
+        let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
+        Ok(Self { services, router, metrics: Arc::new(metrics) })
+    }
+
+    /// Returns what a listener hands requests to.
+    pub fn front(&self) -> Arc<Front> {
+        let (router, metrics) = (Arc::clone(&self.router), Arc::clone(&self.metrics));
+        Arc::new(Front::new(router, metrics, Arc::clone(&self.services.context.random)))
+    }
+
+    /// Says whether requests can be served now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn ready(&self) -> Result<(), StorageError> {
+        colonnade_storage::streams::horizons(&self.services.context.db).await.map(|_| ())
     }
 
     /// Finishes the writes under way and closes the database.

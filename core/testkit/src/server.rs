@@ -60,8 +60,7 @@ impl TestServer {
         let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", socket.local_addr().expect("a bound address"));
         let stop = CancellationToken::new();
-        let router = Arc::clone(&homeserver.router);
-        let serving = tokio::spawn(listener::serve(socket, router, stop.clone()));
+        let serving = tokio::spawn(listener::serve(socket, homeserver.front(), stop.clone()));
         Self { url, homeserver, data_dir, stop, serving: Some(serving), _folder: None }
     }
 

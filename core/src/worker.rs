@@ -1,0 +1,156 @@
+//! A running worker: a homeserver behind its own sockets, and how it stops. Answers nothing itself.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use colonnade_model::{SystemClock, SystemRandom};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config, Homeserver, Options, StartError, admin,
+    listener::{self, Socket},
+};
+
+/// The longest path a unix socket may have on every system we know.
+const SOCKET_PATH_BYTES_MAX: usize = 100;
+/// What the socket of `up` is called in the data folder.
+const SOCKET_NAME: &str = "worker.sock";
+
+/// Where a worker listens for the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A TCP port.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl std::str::FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return Ok(Self::Unix(path.into()));
+        }
+        text.parse().map(Self::Tcp).map_err(|_| {
+            format!("`{text}` is not an address: write it like 127.0.0.1:9101 or unix:/run/w.sock")
+        })
+    }
+}
+
+impl Address {
+    /// Returns a private address for a worker that only this machine's gateway may reach: a socket
+    /// in the data folder, or a free port if the folder's path is too long for one.
+    pub fn private(data_dir: &Path) -> Self {
+        let path = data_dir.join(SOCKET_NAME);
+        if path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
+            Self::Unix(path)
+        } else {
+            Self::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)))
+        }
+    }
+}
+
+/// A worker that runs.
+pub struct Worker {
+    /// Its homeserver.
+    pub homeserver: Arc<Homeserver>,
+    /// Where it listens.
+    pub address: Address,
+    /// Where it serves metrics and health, if anywhere.
+    pub admin: Option<SocketAddr>,
+    stop: CancellationToken,
+    serving: Vec<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Opens everything and listens at `address`.
+    ///
+    /// # Errors
+    /// [`StartError`] with the mend.
+    pub async fn start(config: &Config, address: Address) -> Result<Self, StartError> {
+        let homeserver = Homeserver::start(Options {
+            server_name: config.server_name.clone(),
+            data_dir: config.data_dir.clone(),
+            location: Some(config.database.clone()),
+            settings: config.settings.clone(),
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+        });
+        let homeserver = Arc::new(homeserver.await?);
+        let stop = CancellationToken::new();
+        let (socket, address) = bind(address).await?;
+        let front = homeserver.front();
+        let mut serving = vec![tokio::spawn(listener::serve(socket, front, stop.clone()))];
+        let mut admin_address = None;
+        if let Some(wanted) = config.admin {
+            let (socket, got) = bind_tcp(wanted).await?;
+            admin_address = Some(got);
+            let homeserver = Arc::clone(&homeserver);
+            serving.push(tokio::spawn(admin::serve(socket, homeserver, stop.clone())));
+        }
+        Ok(Self { homeserver, address, admin: admin_address, stop, serving })
+    }
+
+    /// Tells the long polls to answer now, so that nobody waits for them while we stop.
+    pub fn hurry(&self) {}
+
+    /// Stops accepting, answers what is under way, finishes the writes and closes the database.
+    pub async fn stop(self) {
+        self.hurry();
+        self.stop.cancel();
+        for serving in self.serving {
+            let _ended = serving.await;
+        }
+        self.homeserver.close().await;
+        if let Address::Unix(path) = &self.address {
+            let _gone_already = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Binds the socket and returns it with the address it really has.
+async fn bind(address: Address) -> Result<(Socket, Address), StartError> {
+    match address {
+        Address::Tcp(wanted) => {
+            let (socket, got) = bind_tcp(wanted).await?;
+            Ok((Socket::Tcp(socket), Address::Tcp(got)))
+        }
+        Address::Unix(ref path) => {
+            // The database's lock is held: whoever left this socket behind is gone.
+            let _none_there = std::fs::remove_file(path);
+            let bound = UnixListener::bind(path).and_then(|socket| private(path).map(|()| socket));
+            let failed = |why| StartError::Listen { address: address.to_string(), why };
+            Ok((Socket::Unix(bound.map_err(failed)?), address))
+        }
+    }
+}
+
+async fn bind_tcp(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |why| StartError::Listen { address: wanted.to_string(), why };
+    let socket = TcpListener::bind(wanted).await.map_err(failed)?;
+    let got = socket.local_addr().map_err(failed)?;
+    Ok((socket, got))
+}
+
+/// Only our own user may connect.
+fn private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
+}

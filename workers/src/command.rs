@@ -1,0 +1,268 @@
+//! The command line: what can be said, and the help that teaches it.
+
+use std::{fmt, net::IpAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use colonnade_core::{
+    config::{Config, ConfigError, FILE_DEFAULT, Setting, Source, Sources},
+    worker::Address,
+};
+
+/// A Matrix homeserver in one command.
+#[derive(Debug, Parser)]
+#[command(
+    name = "colonnade",
+    version,
+    about = "A Matrix homeserver: a row of workers behind one front door",
+    long_about = "A Matrix homeserver: a row of workers behind one front door.\n\n\
+        Without a command it does what `colonnade up` does: everything in one process, on SQLite. The \
+        first start writes a commented colonnade.yaml, makes a signing key and a database, and says \
+        what to do next.",
+    after_help = "Examples:\n  \
+        colonnade                              start here, as localhost, for trying things out\n  \
+        colonnade --server-name example.org    the same under a name of your own (it cannot change later)\n  \
+        colonnade check                        is the configuration right?\n  \
+        colonnade explain GET /_matrix/client/v3/sync\n                                         \
+        which route, pool and worker take this request?\n  \
+        colonnade admin create-user alice      make an account; asks for the password on standard input\n\n\
+        Settings come from colonnade.yaml, then the environment (COLONNADE_LOGGING__LEVEL=debug), then \
+        flags;\nthe last one wins. Help on one command: colonnade help COMMAND"
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Everything in one process: the gateway in front, the homeserver behind it (the default)
+    #[command(
+        after_help = "SIGTERM or Ctrl-C stops cleanly: nothing new is accepted, waiting clients are \
+                      answered, writes finish. A second one stops at once. SIGHUP reloads the routes."
+    )]
+    Up,
+    /// One worker of a pool, without a gateway
+    #[command(after_help = "Example:\n  colonnade worker --pool sync --bind 127.0.0.1:9101\n\n\
+                      On SQLite only one process can have the data folder; use PostgreSQL for more.")]
+    Worker(WorkerOptions),
+    /// The gateway alone, in front of workers that run elsewhere
+    #[command(after_help = "Example:\n  colonnade gateway --routes routes.yaml\n\n\
+                            Workers and listeners stand in the routes file. SIGHUP reloads it.")]
+    Gateway(GatewayOptions),
+    /// Tells whether the configuration and the routes are right
+    #[command(
+        after_help = "Exit code 0: all is right. 2: something is wrong, each thing on a line."
+    )]
+    Check,
+    /// Tells which route, pool, key and worker take a request, and why
+    #[command(after_help = "Example:\n  colonnade explain PUT \
+                            '/_matrix/client/v3/rooms/!r:localhost/send/m.room.message/1'")]
+    Explain(ExplainOptions),
+    /// Accounts: create one, set a password, deactivate one
+    #[command(
+        after_help = "Works on a running `colonnade up` or `worker` of the same data folder, and \
+                            on the database itself when none runs."
+    )]
+    Admin(AdminOptions),
+    /// Prints the version
+    Version,
+}
+
+/// Flags of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Settings {
+    /// The configuration file
+    #[arg(long, short, global = true, env = "COLONNADE_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The name in the ids of your users, @alice:NAME; it cannot change once there are users
+    #[arg(long, global = true, value_name = "NAME")]
+    server_name: Option<String>,
+    /// The folder of keys, database and media
+    #[arg(long, global = true, value_name = "FOLDER")]
+    data_dir: Option<String>,
+    /// Where clients connect; several with commas between them
+    #[arg(long, global = true, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// error, warn, info, debug or trace
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log: Option<String>,
+    /// Any key of colonnade.yaml, for example --set logging.format=json
+    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkerOptions {
+    /// The pool, as routes call it
+    #[arg(long, value_name = "NAME")]
+    pub(crate) pool: String,
+    /// Where the gateway reaches this worker: an address and port, or unix:PATH
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9101")]
+    pub(crate) bind: Address,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GatewayOptions {
+    /// The routes file
+    #[arg(long, value_name = "FILE", default_value = "routes.yaml")]
+    pub(crate) routes: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainOptions {
+    /// GET, PUT, POST, …
+    pub(crate) method: String,
+    /// The path as it is sent, with its query if it has one
+    pub(crate) path: String,
+    /// An access token the request would carry
+    #[arg(long)]
+    pub(crate) token: Option<String>,
+    /// The address the request would come from
+    #[arg(long)]
+    pub(crate) ip: Option<IpAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdminOptions {
+    #[command(subcommand)]
+    pub(crate) what: AdminCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdminCommand {
+    /// Creates an account; the password is the first line of standard input
+    CreateUser {
+        /// The name, `alice` or `@alice:example.org`
+        user: String,
+    },
+    /// Sets a password and logs all devices out; the password is the first line of standard input
+    ResetPassword {
+        /// The name, `alice` or `@alice:example.org`
+        user: String,
+    },
+    /// Deactivates an account for good: nobody can log in to it or take its name again
+    Deactivate {
+        /// The name, `alice` or `@alice:example.org`
+        user: String,
+    },
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The command line or the configuration is wrong.
+    Usage(String),
+    /// It failed while running.
+    Running(String),
+}
+
+impl Failure {
+    /// Returns the exit code.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Running(_) => 1,
+        }
+    }
+
+    /// Wraps an error with everything beneath it.
+    pub(crate) fn running(error: &dyn std::error::Error) -> Self {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(deeper) = source {
+            text = format!("{text}: {deeper}");
+            source = deeper.source();
+        }
+        Self::Running(text)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(why) | Self::Running(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl Settings {
+    /// Returns the path of the configuration file, existing or not.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| FILE_DEFAULT.into())
+    }
+
+    /// Reads the configuration; a file that was named must exist.
+    pub(crate) fn load(&self) -> Result<Config, Failure> {
+        let path = self.path();
+        if self.config.is_some() && !path.exists() {
+            return Err(Failure::Usage(format!(
+                "there is no file {}; `colonnade up` writes one at its first start",
+                path.display()
+            )));
+        }
+        self.load_or_default()
+    }
+
+    /// Reads the configuration; a missing file stands for the defaults.
+    pub(crate) fn load_or_default(&self) -> Result<Config, Failure> {
+        let sources =
+            Sources { path: self.path(), environment: environment(), flags: self.flags()? };
+        Ok(Config::load(&sources)?)
+    }
+
+    fn flags(&self) -> Result<Vec<Setting>, Failure> {
+        let named = [
+            ("--server-name", "server_name", &self.server_name),
+            ("--data-dir", "data_dir", &self.data_dir),
+            ("--listen", "listen", &self.listen),
+            ("--log", "logging.level", &self.log),
+        ];
+        let mut flags = Vec::new();
+        for (flag, key, value) in named {
+            if let Some(value) = value {
+                let source = Source::Flag(flag.to_owned());
+                flags.push(Setting { source, key: key.to_owned(), value: value.clone() });
+            }
+        }
+        for pair in &self.set {
+            let Some((key, value)) = pair.split_once('=') else {
+                let why = format!("--set {pair}: write it like --set logging.format=json");
+                return Err(Failure::Usage(why));
+            };
+            let source = Source::Flag(format!("--set {pair}"));
+            flags.push(Setting { source, key: key.to_owned(), value: value.to_owned() });
+        }
+        Ok(flags)
+    }
+}
+
+/// The environment as text; variables that are not text cannot be settings of ours.
+fn environment() -> Vec<(String, String)> {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+        let arguments = Arguments::parse_from(["colonnade", "check", "--set", "a.b=c=d"]);
+        let flags = arguments.settings.flags().unwrap();
+        assert_eq!((flags[0].key.as_str(), flags[0].value.as_str()), ("a.b", "c=d"));
+    }
+}

@@ -1,0 +1,37 @@
+//! `colonnade gateway`: the front door alone, in front of workers that run elsewhere.
+
+use std::time::Duration;
+
+use colonnade_core::{config::Sources, logging};
+use colonnade_gateway as gateway;
+
+use crate::{
+    command::{Failure, GatewayOptions},
+    open_files,
+    signals::{Signals, Told},
+    terminal, up,
+};
+
+/// How long requests under way may take once we are told to stop: a long poll, and some more.
+const GRACE: Duration = Duration::from_secs(40);
+
+/// Runs until told to stop.
+pub(crate) async fn run(options: GatewayOptions) -> Result<(), Failure> {
+    let config = colonnade_core::Config::load(&Sources::default())?;
+    logging::start(&config.logging)?;
+    open_files::allow_many();
+    let mut signals = Signals::listen()?;
+    let source = up::source(Some(&options.routes));
+    let door = gateway::run(gateway::RunOptions::new(source)).map_err(|error| match error {
+        gateway::StartError::Config(wrong) => Failure::Usage(wrong.to_string()),
+        other => Failure::running(&other),
+    })?;
+    let at: Vec<String> = door.addrs().iter().map(ToString::to_string).collect();
+    terminal::say(&format!("gateway at {}", at.join(", ")));
+    while signals.next().await == Told::Reload {
+        up::reload(&door);
+    }
+    signals.end_at_the_next();
+    door.shutdown(GRACE).await;
+    Ok(())
+}

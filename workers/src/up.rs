@@ -1,0 +1,125 @@
+//! `colonnade up`: the homeserver behind a private socket, the gateway in front of it, in one
+//! process. Every request passes the gateway, also here.
+
+use std::{path::Path, time::Duration};
+
+use colonnade_core::{Config, Worker, config, logging, worker::Address};
+use colonnade_gateway as gateway;
+
+use crate::{
+    command::{Failure, Settings},
+    open_files,
+    signals::{Signals, Told},
+    terminal,
+};
+
+/// How long requests under way may take once we are told to stop.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// Runs until told to stop.
+pub(crate) async fn run(settings: &Settings) -> Result<(), Failure> {
+    let path = settings.path();
+    let first = !path.exists();
+    let config = settings.load_or_default()?;
+    logging::start(&config.logging)?;
+    open_files::allow_many();
+    if first {
+        config::write_first(&path, &config).map_err(|error| {
+            Failure::Running(format!("cannot write {}: {error}", path.display()))
+        })?;
+    }
+    let mut signals = Signals::listen()?;
+    let address = Address::private(&config.data_dir);
+    let worker = Worker::start(&config, address).await.map_err(|error| Failure::running(&error))?;
+    let door = match open_door(&config, &worker) {
+        Ok(door) => door,
+        Err(failure) => {
+            worker.stop().await;
+            return Err(failure);
+        }
+    };
+    terminal::say(&welcome(&path, &config, &door, first));
+    while signals.next().await == Told::Reload {
+        reload(&door);
+    }
+    signals.end_at_the_next();
+    tracing::info!("stopping: answering what is under way");
+    worker.hurry();
+    door.shutdown(GRACE).await;
+    worker.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Starts the gateway in front of the worker.
+fn open_door(config: &Config, worker: &Worker) -> Result<gateway::Running, Failure> {
+    let behind = worker.address.to_string().parse().map_err(|error| {
+        Failure::Running(format!("the gateway does not understand {}: {error}", worker.address))
+    })?;
+    let mut options = gateway::RunOptions::new(source(config.routes.as_deref()));
+    options.overrides = gateway::config::Overrides {
+        listen: Some(config.listen.clone()),
+        workers_for_all_pools: Some(vec![behind]),
+        admin: config.gateway_admin,
+    };
+    gateway::run(options).map_err(|error| match error {
+        gateway::StartError::Config(wrong) => Failure::Usage(wrong.to_string()),
+        other => Failure::running(&other),
+    })
+}
+
+/// The routes: the operator's file, or those that ship with us.
+pub(crate) fn source(routes: Option<&Path>) -> gateway::Source {
+    match routes {
+        Some(path) => gateway::Source::File(path.to_owned()),
+        None => gateway::Source::bundled(),
+    }
+}
+
+/// Reloads the routes and says how it went.
+pub(crate) fn reload(door: &gateway::Running) {
+    match door.reload() {
+        Ok(report) => tracing::info!(
+            version = report.version,
+            rules = report.rules,
+            changes = report.changes.len(),
+            "routes reloaded"
+        ),
+        Err(error) => tracing::error!(%error, "routes not reloaded, the old ones stay in force"),
+    }
+}
+
+/// What a person needs to know now.
+fn welcome(path: &Path, config: &Config, door: &gateway::Running, first: bool) -> String {
+    let urls: Vec<String> = door.addrs().iter().map(|at| format!("http://{at}")).collect();
+    let url = match urls.first() {
+        Some(url) => url.replace("127.0.0.1", "localhost").replace("0.0.0.0", "localhost"),
+        None => String::new(),
+    };
+    let shown = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut text = format!("\nColonnade serves {} at {}\n", config.server_name, urls.join(", "));
+    text += &format!("  configuration  {}", shown(path).display());
+    text += if first { "  (just written: every key is explained in it)\n" } else { "\n" };
+    text += &format!("  data           {}  (back it up whole)\n", config.data_dir.display());
+    if let Some(admin) = door.admin_addr() {
+        text += &format!("  gateway admin  http://{admin}\n");
+    }
+    if config.registration_is_open() {
+        text += "\nANYBODY who reaches this server may register";
+        text += if config.is_local_trial() {
+            ": it is named localhost and listens on this machine alone.\n"
+        } else {
+            ", because registration.open says so.\n"
+        };
+        text += &format!(
+            "  curl -X POST {url}/_matrix/client/v3/register \\\n    -d '{{\"username\":\"alice\",\
+             \"password\":\"correct horse\",\"auth\":{{\"type\":\"m.login.dummy\"}}}}'\n"
+        );
+    } else {
+        text += "\nRegistration is closed. Make an account:\n  colonnade admin create-user alice\n";
+    }
+    text += &format!(
+        "\nIn Element choose Sign in, Edit the homeserver, and enter {url}\nStop with Ctrl-C.\n"
+    );
+    text
+}

@@ -11,7 +11,11 @@ use colonnade_model::{
     },
 };
 use colonnade_services::{Result, Services, accounts::Session};
+use http::Request;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited, combinators::UnsyncBoxBody};
+use serde::de::DeserializeOwned;
+
+use crate::table::{JSON_BYTES_MAX, require_json};
 
 /// A request body as it comes from the listener.
 pub type ByteBody = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -43,35 +47,40 @@ pub trait Caller: AuthScheme {
     fn who(
         services: &Services,
         token: Self::Output,
+        from: Option<IpAddr>,
     ) -> impl Future<Output = Result<Self::Who>> + Send;
 }
 
 impl Caller for NoAuthentication {
     type Who = ();
-    async fn who(_: &Services, (): ()) -> Result<()> {
+    async fn who(_: &Services, (): (), _: Option<IpAddr>) -> Result<()> {
         Ok(())
     }
 }
 
 impl Caller for NoAccessToken {
     type Who = ();
-    async fn who(_: &Services, (): ()) -> Result<()> {
+    async fn who(_: &Services, (): (), _: Option<IpAddr>) -> Result<()> {
         Ok(())
     }
 }
 
 impl Caller for AccessToken {
     type Who = Session;
-    async fn who(services: &Services, token: String) -> Result<Session> {
-        services.accounts.authenticate(&token).await
+    async fn who(services: &Services, token: String, from: Option<IpAddr>) -> Result<Session> {
+        services.accounts.authenticate_from(&token, from).await
     }
 }
 
 impl Caller for AccessTokenOptional {
     type Who = Option<Session>;
-    async fn who(services: &Services, token: Option<String>) -> Result<Option<Session>> {
+    async fn who(
+        services: &Services,
+        token: Option<String>,
+        from: Option<IpAddr>,
+    ) -> Result<Option<Session>> {
         match token {
-            Some(token) => services.accounts.authenticate(&token).await.map(Some),
+            Some(token) => services.accounts.authenticate_from(&token, from).await.map(Some),
             None => Ok(None),
         }
     }
@@ -79,15 +88,19 @@ impl Caller for AccessTokenOptional {
 
 impl Caller for AppserviceToken {
     type Who = ();
-    async fn who(_: &Services, _: String) -> Result<()> {
+    async fn who(_: &Services, _: String, _: Option<IpAddr>) -> Result<()> {
         Err(MatrixError::forbidden("only application services may do this").into())
     }
 }
 
 impl Caller for AppserviceTokenOptional {
     type Who = Option<Session>;
-    async fn who(services: &Services, token: Option<String>) -> Result<Option<Session>> {
-        AccessTokenOptional::who(services, token).await
+    async fn who(
+        services: &Services,
+        token: Option<String>,
+        from: Option<IpAddr>,
+    ) -> Result<Option<Session>> {
+        AccessTokenOptional::who(services, token, from).await
     }
 }
 
@@ -103,4 +116,17 @@ pub async fn collect(body: ByteBody, limit: usize) -> Result<Bytes, MatrixError>
         }
         Err(_) => Err(MatrixError::unknown("the request body did not arrive whole")),
     }
+}
+
+/// Reads a JSON object, for endpoints that do without a typed request. An empty body is `{}`.
+///
+/// # Errors
+/// `M_TOO_LARGE`, `M_NOT_JSON`, `M_BAD_JSON`.
+pub(crate) async fn read_json<T: DeserializeOwned>(
+    request: Request<ByteBody>,
+) -> Result<T, MatrixError> {
+    let body = collect(request.into_body(), JSON_BYTES_MAX).await?;
+    let body = if body.is_empty() { Bytes::from_static(b"{}") } else { body };
+    require_json(&body)?;
+    serde_json::from_slice(&body).map_err(|error| MatrixError::bad_json(error.to_string()))
 }

@@ -73,7 +73,34 @@ impl Table {
         F: Fn(Call<R, <R::Authentication as Caller>::Who>) -> Fut + Send + Sync + Copy + 'static,
         Fut: Future<Output = Result<R::OutgoingResponse>> + Send + 'static,
     {
-        let run = typed::<R, F, Fut>(limit, handler);
+        self.mount_everywhere::<R>(typed::<R, F, Fut>(limit, handler))
+    }
+
+    /// Mounts an endpoint with a typed request whose answer the handler writes as JSON itself, for
+    /// where the library's type would say something else than the specification.
+    pub fn add_json<R, F, Fut>(&mut self, handler: F) -> &mut Self
+    where
+        R: IncomingRequest + Send + 'static,
+        R::Authentication: Caller,
+        <R::Authentication as AuthScheme>::Output: Send,
+        F: Fn(Call<R, <R::Authentication as Caller>::Who>) -> Fut + Send + Sync + Copy + 'static,
+        Fut: Future<Output = Result<serde_json::Value>> + Send + 'static,
+    {
+        let run: Erased = Arc::new(move |services, request, args| {
+            Box::pin(async move {
+                let answered = async {
+                    handler(decode::<R>(services, request, &args, JSON_BYTES_MAX).await?).await
+                };
+                match answered.await {
+                    Ok(body) => reply::ok(&body),
+                    Err(error) => reply::error(&error),
+                }
+            })
+        });
+        self.mount_everywhere::<R>(run)
+    }
+
+    fn mount_everywhere<R: IncomingRequest>(&mut self, run: Erased) -> &mut Self {
         let paths: Vec<&'static str> = R::PATH_BUILDER.all_paths().collect();
         let name = paths.last().copied().unwrap_or("?");
         for path in paths {
@@ -150,8 +177,8 @@ where
 {
     let token = R::Authentication::extract_authentication(&request)
         .map_err(|error| missing_token(&error.into().to_string()))?;
-    let who = R::Authentication::who(&services, token).await?;
     let address = request.extensions().get::<ClientAddress>().map(|address| address.0);
+    let who = R::Authentication::who(&services, token, address).await?;
     let (parts, body) = request.into_parts();
     let body = collect(body, limit).await?;
     let has_body = parts.method != Method::GET && parts.method != Method::HEAD;
@@ -170,7 +197,7 @@ fn missing_token(why: &str) -> MatrixError {
 }
 
 /// Tells what is not JSON from what is JSON of the wrong shape.
-fn require_json(body: &[u8]) -> Result<(), MatrixError> {
+pub(crate) fn require_json(body: &[u8]) -> Result<(), MatrixError> {
     let parsed: Result<serde::de::IgnoredAny, _> = serde_json::from_slice(body);
     if let Err(error) = parsed {
         return Err(MatrixError::not_json(format!("the body is not JSON: {error}")));

@@ -1,12 +1,36 @@
-//! Accounts: who exists, who is logged in.
+//! Accounts: who exists, who is logged in, and how somebody proves to be who they say. Devices as
+//! things people look at are in `devices`; profiles in `profiles`.
+//!
+//! Invariants:
+//! 1. A token is never stored, cached or logged, only its hash.
+//! 2. A token that was revoked is refused from the moment the revoking call returns.
+//! 3. Passwords are hashed two at a time at most, away from the threads that answer requests.
 
-use std::sync::Arc;
+mod cache;
+mod lifecycle;
+mod login;
+pub mod names;
+mod passwords;
+mod refresh;
+mod register;
+mod seen;
+pub mod shared_secret;
+mod tokens;
+pub mod uia;
+
+use std::{net::IpAddr, sync::Arc};
 
 use colonnade_model::{
     MatrixError,
     nid::{DeviceNid, UserNid},
-    ruma::{OwnedDeviceId, OwnedUserId},
+    ruma::{OwnedDeviceId, OwnedUserId, UserId},
 };
+use colonnade_storage::{accounts, sessions};
+
+pub use colonnade_storage::accounts::Account;
+pub use login::{LoggedIn, Login, Proof};
+pub use register::Registration;
+pub use seen::Seen;
 
 use crate::{Context, Result};
 
@@ -25,20 +49,89 @@ pub struct Session {
 
 /// Accounts and their sessions.
 pub struct Accounts {
-    #[expect(dead_code, reason = "the tables follow")]
     context: Arc<Context>,
+    cache: cache::SessionCache,
+    passwords: Arc<passwords::Passwords>,
+    /// Proofs for requests that need more than an access token.
+    pub uia: uia::Uia,
+    /// When devices were last seen.
+    pub seen: Arc<Seen>,
+    nonces: shared_secret::Nonces,
 }
 
 impl Accounts {
     pub(crate) fn new(context: Arc<Context>) -> Self {
-        Self { context }
+        let passwords = Arc::new(passwords::Passwords::new(Arc::clone(&context)));
+        Self {
+            cache: cache::SessionCache::default(),
+            uia: uia::Uia::new(Arc::clone(&context), Arc::clone(&passwords)),
+            passwords,
+            seen: Seen::start(Arc::clone(&context)),
+            nonces: shared_secret::Nonces::default(),
+            context,
+        }
     }
 
     /// Returns the session an access token belongs to.
     ///
     /// # Errors
-    /// `M_UNKNOWN_TOKEN` when there is none.
-    pub async fn authenticate(&self, _token: &str) -> Result<Session> {
-        Err(MatrixError::unknown_token("the access token is not known").into())
+    /// `M_UNKNOWN_TOKEN` when there is none, with `soft_logout` when the token only expired.
+    pub async fn authenticate(&self, token: &str) -> Result<Session> {
+        self.authenticate_from(token, None).await
+    }
+
+    /// Returns the session an access token belongs to, and notes where it was used.
+    ///
+    /// # Errors
+    /// As [`Accounts::authenticate`].
+    pub async fn authenticate_from(&self, token: &str, from: Option<IpAddr>) -> Result<Session> {
+        let now_ms = self.context.now_ms();
+        let hash = tokens::hash(token);
+        let known = match self.cache.get(&hash) {
+            Some(known) => known,
+            None => self.load_session(hash).await?,
+        };
+        if known.expires_ts.is_some_and(|expires_ts| expires_ts <= now_ms) {
+            let error = MatrixError::unknown_token("the access token has expired; refresh it");
+            return Err(error.with("soft_logout", true).into());
+        }
+        if known.is_news(now_ms) {
+            self.seen.note(known.session.device, now_ms, from);
+        }
+        Ok(known.session.clone())
+    }
+
+    /// Reads a session from the database and remembers it.
+    async fn load_session(&self, hash: sessions::TokenHash) -> Result<Arc<cache::Cached>> {
+        let generation = self.cache.generation();
+        let Some(row) = sessions::find(&self.context.db, hash).await? else {
+            return Err(MatrixError::unknown_token("the access token is not known").into());
+        };
+        if let Some(replaced) = row.replaces {
+            self.retire(row.device, replaced).await?;
+        }
+        let session = Session {
+            user_id: row.user_id,
+            user: row.user,
+            device_id: row.device_id,
+            device: row.device,
+        };
+        let known = Arc::new(cache::Cached::new(session, row.expires_ts));
+        self.cache.insert(generation, hash, Arc::clone(&known));
+        Ok(known)
+    }
+
+    /// Returns the account of a local user, deactivated or not.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn find(&self, user_id: &UserId) -> Result<Option<Account>> {
+        if user_id.server_name() != self.context.server_name {
+            return Ok(None);
+        }
+        let Some(user) = self.context.interned.find_user(user_id).await? else {
+            return Ok(None);
+        };
+        Ok(accounts::find(&self.context.db, user).await?)
     }
 }

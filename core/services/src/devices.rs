@@ -1,1 +1,114 @@
-//! To be written.
+//! Devices as their owners see them: names, when they were last seen. Keys are in `encryption`;
+//! how a device comes to be is in `accounts`.
+
+use std::sync::Arc;
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{DeviceId, OwnedDeviceId},
+};
+pub use colonnade_storage::devices::Device;
+use colonnade_storage::{device_lists, devices};
+
+use crate::{
+    Context, Result,
+    accounts::{Accounts, Session},
+};
+
+/// The longest name of a device, in bytes.
+const DISPLAY_NAME_BYTES_MAX: usize = 100;
+/// Devices deleted by one request.
+const DELETE_MAX: usize = 1_000;
+
+/// Devices of local users.
+pub struct Devices {
+    context: Arc<Context>,
+    accounts: Arc<Accounts>,
+}
+
+impl Devices {
+    pub(crate) fn new(context: Arc<Context>, accounts: Arc<Accounts>) -> Self {
+        Self { context, accounts }
+    }
+
+    /// Returns the session's user's devices, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn list(&self, session: &Session) -> Result<Vec<Device>> {
+        let stored = devices::list(&self.context.db, session.user).await?;
+        Ok(stored.into_iter().map(|device| self.with_seen(device)).collect())
+    }
+
+    /// Returns one of the session's user's devices.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is no such device.
+    pub async fn get(&self, session: &Session, device_id: &DeviceId) -> Result<Device> {
+        let stored = devices::find(&self.context.db, session.user, device_id).await?;
+        let stored = stored.ok_or_else(|| MatrixError::not_found("there is no such device"))?;
+        Ok(self.with_seen(stored))
+    }
+
+    /// Gives a device another name; `None` leaves it as it is.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is no such device, `M_TOO_LARGE` when the name is too long.
+    pub async fn rename(
+        &self,
+        session: &Session,
+        device_id: &DeviceId,
+        display_name: Option<String>,
+    ) -> Result<()> {
+        let stored = self.get(session, device_id).await?;
+        require_short(display_name.as_deref())?;
+        if display_name.is_none() || display_name == stored.display_name {
+            return Ok(());
+        }
+        let (user, device) = (session.user, stored.device);
+        let write = self.context.db.write(move |tx| {
+            Box::pin(async move {
+                devices::rename(tx, device, display_name).await?;
+                device_lists::changed(tx, user).await
+            })
+        });
+        write.await?;
+        Ok(())
+    }
+
+    /// Deletes devices with their tokens and keys; those that are not there are passed over.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` when there are too many at a time.
+    pub async fn delete(&self, session: &Session, names: &[OwnedDeviceId]) -> Result<()> {
+        if names.len() > DELETE_MAX {
+            let why = format!("more than {DELETE_MAX} devices at a time");
+            return Err(MatrixError::invalid_param(why).into());
+        }
+        let all = devices::list(&self.context.db, session.user).await?;
+        let gone = all.into_iter().filter(|known| names.contains(&known.device_id));
+        let gone = gone.map(|known| known.device).collect();
+        self.accounts.forget_devices(session.user, gone).await
+    }
+
+    fn with_seen(&self, mut device: Device) -> Device {
+        if let Some((ts, ip)) = self.accounts.seen.get(device.device) {
+            device.last_seen_ts = Some(ts);
+            device.last_seen_ip = ip.map(|ip| ip.to_string()).or(device.last_seen_ip);
+        }
+        device
+    }
+}
+
+/// Makes sure that a device's name is short.
+pub(crate) fn require_short(display_name: Option<&str>) -> Result<(), MatrixError> {
+    let name = display_name.unwrap_or_default();
+    if name.len() > DISPLAY_NAME_BYTES_MAX {
+        let why = format!("the device's name is longer than {DISPLAY_NAME_BYTES_MAX} bytes");
+        return Err(MatrixError::too_large(why).with_status(400));
+    }
+    if name.contains('\0') {
+        return Err(MatrixError::invalid_param("the device's name contains a NUL character"));
+    }
+    Ok(())
+}

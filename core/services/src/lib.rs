@@ -9,6 +9,7 @@ pub mod settings;
 // In the order in which they are built.
 pub mod account_data;
 pub mod accounts;
+pub mod deactivation;
 pub mod devices;
 pub mod directory;
 pub mod encryption;
@@ -33,8 +34,12 @@ use std::sync::Arc;
 pub struct Services {
     /// What all of them stand on.
     pub context: Arc<Context>,
+    /// How often something may be done.
+    pub limits: limits::Limits,
     /// Accounts and sessions.
-    pub accounts: accounts::Accounts,
+    pub accounts: Arc<accounts::Accounts>,
+    /// Devices as their owners see them.
+    pub devices: devices::Devices,
 }
 
 impl Services {
@@ -43,7 +48,9 @@ impl Services {
     /// # Errors
     /// When the database fails.
     pub async fn start(context: Arc<Context>) -> Result<Arc<Self>> {
-        let accounts = accounts::Accounts::new(Arc::clone(&context));
-        Ok(Arc::new(Self { context, accounts }))
+        let limits = limits::Limits::new(Arc::clone(&context));
+        let accounts = Arc::new(accounts::Accounts::new(Arc::clone(&context)));
+        let devices = devices::Devices::new(Arc::clone(&context), Arc::clone(&accounts));
+        Ok(Arc::new(Self { context, limits, accounts, devices }))
     }
 }

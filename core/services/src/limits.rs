@@ -1,1 +1,175 @@
-//! To be written.
+//! Limits on how often something may be done: one token bucket per class and per user or address,
+//! in memory. What is forgotten, at a restart or when there are too many, starts full.
+//!
+//! Source: Matrix v1.19, client-server, "Rate limiting".
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
+
+use colonnade_model::{MatrixError, nid::UserNid};
+use parking_lot::Mutex;
+use quick_cache::sync::Cache;
+
+use crate::{Context, Result, settings::Rate};
+
+/// Buckets kept in memory, about 100 bytes each: the callers of the last minutes on a large server.
+const BUCKETS_MAX: usize = 100_000;
+
+/// What is limited together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Logging in.
+    Login,
+    /// Registering.
+    Registration,
+    /// Sending events and to-device messages.
+    Message,
+    /// Joining, inviting, knocking and creating rooms.
+    Join,
+    /// Uploading files.
+    Media,
+    /// Everything else that writes or searches.
+    Other,
+}
+
+/// Who is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// A user.
+    User(UserNid),
+    /// An address; IPv6 addresses of one /64 network count as one.
+    Address(IpAddr),
+    /// Something else by its hash, such as the account somebody tries to log in to.
+    Name(u64),
+}
+
+impl Key {
+    /// Makes the key of something that has a name only.
+    pub fn name(name: &str) -> Self {
+        let hash = blake3::hash(name.as_bytes());
+        let first = hash.as_bytes().first_chunk().expect("a hash has more than 8 bytes");
+        Self::Name(u64::from_le_bytes(*first))
+    }
+}
+
+impl From<UserNid> for Key {
+    fn from(user: UserNid) -> Self {
+        Self::User(user)
+    }
+}
+
+impl From<IpAddr> for Key {
+    fn from(address: IpAddr) -> Self {
+        Self::Address(match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let network = u128::from(address) & !u128::from(u64::MAX);
+                IpAddr::V6(Ipv6Addr::from(network))
+            }
+            v4 => v4,
+        })
+    }
+}
+
+/// A bucket of tokens that fills by itself.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    tokens: f64,
+    at_ms: i64,
+}
+
+impl Bucket {
+    fn full(rate: Rate, now_ms: i64) -> Self {
+        Self { tokens: f64::from(rate.burst), at_ms: now_ms }
+    }
+
+    /// Takes a token.
+    ///
+    /// # Errors
+    /// How long it takes until there is one, in milliseconds.
+    fn take(&mut self, rate: Rate, now_ms: i64) -> Result<(), u64> {
+        let passed_ms = now_ms.saturating_sub(self.at_ms).max(0);
+        let grown = self.tokens + passed_ms as f64 * rate.per_second / 1_000.0;
+        self.tokens = grown.min(f64::from(rate.burst));
+        self.at_ms = now_ms;
+        if self.tokens >= 1.0 {
+            self.tokens -= 1.0;
+            return Ok(());
+        }
+        let missing_ms = (1.0 - self.tokens) / rate.per_second.max(1e-6) * 1_000.0;
+        // Not negative, and a float that is too large becomes the largest integer.
+        Err(missing_ms.ceil() as u64)
+    }
+}
+
+/// The limits.
+pub struct Limits {
+    context: Arc<Context>,
+    buckets: Cache<(Class, Key), Arc<Mutex<Bucket>>>,
+}
+
+impl Limits {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context, buckets: Cache::new(BUCKETS_MAX) }
+    }
+
+    /// Counts one request of a class.
+    ///
+    /// # Errors
+    /// `M_LIMIT_EXCEEDED` with `retry_after_ms` when there were too many.
+    pub fn check(&self, class: Class, key: impl Into<Key>) -> Result<(), MatrixError> {
+        let limits = &self.context.settings.rate_limits;
+        if !limits.enabled {
+            return Ok(());
+        }
+        let rate = match class {
+            Class::Login => limits.login,
+            Class::Registration => limits.registration,
+            Class::Message => limits.message,
+            Class::Join => limits.join,
+            Class::Media => limits.media,
+            Class::Other => limits.other,
+        };
+        let (key, now_ms) = ((class, key.into()), self.context.now_ms());
+        let fresh = || Arc::new(Mutex::new(Bucket::full(rate, now_ms)));
+        let bucket = self.buckets.get_or_insert_with(&key, || Ok::<_, MatrixError>(fresh()))?;
+        let taken = bucket.lock().take(rate, now_ms);
+        taken.map_err(MatrixError::limit_exceeded)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_gives_its_burst_then_its_rate() {
+        let rate = Rate { per_second: 2.0, burst: 3 };
+        let mut bucket = Bucket::full(rate, 1_000);
+        for _ in 0..3 {
+            assert_eq!(bucket.take(rate, 1_000), Ok(()));
+        }
+        assert_eq!(bucket.take(rate, 1_000), Err(500));
+        assert_eq!(bucket.take(rate, 1_400), Err(100));
+        assert_eq!(bucket.take(rate, 1_500), Ok(()));
+        assert_eq!(bucket.take(rate, 900), Err(500), "a clock that goes back gives nothing");
+        assert_eq!(bucket.take(rate, 1_000_000), Ok(()));
+        assert!((bucket.tokens - 2.0).abs() < 1e-9, "never more than the burst");
+    }
+
+    #[test]
+    fn a_rate_of_nothing_never_divides_by_it() {
+        let rate = Rate { per_second: 0.0, burst: 0 };
+        assert!(Bucket::full(rate, 0).take(rate, 10).unwrap_err() > 1_000_000);
+    }
+
+    #[test]
+    fn neighbours_in_one_network_count_as_one() {
+        let key = |text: &str| Key::from(text.parse::<IpAddr>().unwrap());
+        assert_eq!(key("2001:db8::1"), key("2001:db8::ffff"));
+        assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
+        assert_ne!(key("10.0.0.1"), key("10.0.0.2"));
+        assert_eq!(key("::ffff:10.0.0.1"), key("10.0.0.1"));
+    }
+}

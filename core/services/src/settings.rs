@@ -10,6 +10,8 @@ use serde::Deserialize;
 pub struct Settings {
     /// Who may register.
     pub registration: Registration,
+    /// Sessions of devices.
+    pub sessions: Sessions,
     /// New rooms.
     pub rooms: Rooms,
     /// Uploaded files.
@@ -22,7 +24,8 @@ pub struct Settings {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Registration {
-    /// Anybody may, without proof (`m.login.dummy`). `None`: only on loopback as `localhost`.
+    /// Anybody may, without proof (`m.login.dummy`). `None`: only where the assembly switches it
+    /// on, which it does when it listens on loopback as `localhost`.
     pub open: Option<bool>,
     /// Whoever knows one of these tokens may (`m.login.registration_token`).
     pub tokens: Vec<String>,
@@ -58,16 +61,63 @@ impl Default for Media {
     }
 }
 
-/// Limits on how often something may be done; a token bucket each.
+/// Sessions of devices.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sessions {
+    /// How long the access token of a client that can refresh it lasts, in milliseconds.
+    pub access_token_ms: u64,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { access_token_ms: 60 * 60 * 1_000 }
+    }
+}
+
+/// Limits on how often something may be done: a token bucket for each class of requests, per user
+/// or per address.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RateLimits {
     /// False switches all of them off, for tests and load tests.
     pub enabled: bool,
+    /// Logging in, per address and per account.
+    pub login: Rate,
+    /// Registering, per address.
+    pub registration: Rate,
+    /// Sending events and to-device messages, per user.
+    pub message: Rate,
+    /// Joining, inviting, knocking and creating rooms, per user.
+    pub join: Rate,
+    /// Uploading files, per user.
+    pub media: Rate,
+    /// Everything else that writes or searches, per user.
+    pub other: Rate,
 }
 
 impl Default for RateLimits {
     fn default() -> Self {
-        Self { enabled: true }
+        Self {
+            enabled: true,
+            // A person mistypes a few times; a dictionary needs thousands.
+            login: Rate { per_second: 0.2, burst: 10 },
+            registration: Rate { per_second: 0.2, burst: 5 },
+            // Faster than anybody types, with room for a client that catches up after a tunnel.
+            message: Rate { per_second: 10.0, burst: 100 },
+            join: Rate { per_second: 2.0, burst: 30 },
+            media: Rate { per_second: 2.0, burst: 30 },
+            other: Rate { per_second: 20.0, burst: 200 },
+        }
     }
+}
+
+/// How often something may be done.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    /// In the long run, per second.
+    pub per_second: f64,
+    /// At once, after a pause.
+    pub burst: u32,
 }

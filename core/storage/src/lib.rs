@@ -7,9 +7,11 @@
 
 #[macro_use]
 pub mod database;
+pub mod accounts;
 pub mod aggregations;
 pub mod client_txns;
 pub mod device_lists;
+pub mod devices;
 pub mod directory;
 pub mod encryption;
 pub mod error;
@@ -22,11 +24,13 @@ pub mod ownership;
 pub mod persist;
 pub mod relations;
 pub mod rooms;
+pub mod sessions;
 pub mod settings;
 pub mod state;
 pub mod streams;
 pub mod summaries;
 pub mod to_device;
+pub mod uia;
 mod varints;
 
 pub use database::{CommitListener, Database, Location, Tx};

@@ -81,6 +81,12 @@ impl Client {
         Self::new(&self.url).logged_in(&answer)
     }
 
+    /// Returns the same session talking to another address, after a restart say.
+    #[must_use]
+    pub fn at(&self, url: &str) -> Self {
+        Self { url: url.to_owned(), ..self.clone() }
+    }
+
     fn logged_in(mut self, answer: &Value) -> Self {
         let text = |key: &str| answer[key].as_str().expect("a string").to_owned();
         self.token = Some(text("access_token"));

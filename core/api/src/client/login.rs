@@ -1,6 +1,169 @@
-//! To be written.
+//! Logging in and out, refreshing tokens, and tokens that log in another device.
 
-use crate::table::Table;
+use std::{sync::Arc, time::Duration};
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{
+        OwnedDeviceId,
+        api::client::session::{get_login_token, get_login_types, logout, logout_all},
+    },
+};
+use colonnade_services::{
+    Result, Services,
+    accounts::{Login, Proof, Session},
+    limits::{Class, Key},
+};
+use http::{Method, Request};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::registration::render;
+use crate::{
+    call::{ByteBody, Call, ClientAddress, read_json},
+    reply::{self, Reply},
+    table::Table,
+};
 
 /// Mounts the endpoints of this area.
-pub(crate) fn mount(_table: &mut Table) {}
+pub(crate) fn mount(table: &mut Table) {
+    // Raw: the typed request of the library panics on a body without a type, and a stale access
+    // token in the header must not keep anybody from logging in.
+    table.add_raw(Method::POST, "/_matrix/client/r0/login", login);
+    table.add_raw(Method::POST, "/_matrix/client/v3/login", login);
+    table.add::<get_login_types::v3::Request, _, _>(flows);
+    table.add::<get_login_token::v1::Request, _, _>(login_token);
+    table.add_raw(Method::POST, "/_matrix/client/unstable/org.matrix.msc2918/refresh", refresh);
+    table.add_raw(Method::POST, "/_matrix/client/v3/refresh", refresh);
+    table.add::<logout::v3::Request, _, _>(log_out);
+    table.add::<logout_all::v3::Request, _, _>(log_out_everywhere);
+}
+
+#[derive(Deserialize)]
+struct LoginBody {
+    #[serde(rename = "type")]
+    login_type: String,
+    identifier: Option<Value>,
+    user: Option<String>,
+    medium: Option<String>,
+    password: Option<String>,
+    token: Option<String>,
+    device_id: Option<OwnedDeviceId>,
+    initial_device_display_name: Option<String>,
+    #[serde(default)]
+    refresh_token: bool,
+}
+
+async fn login(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    _args: Vec<String>,
+) -> Result<Reply> {
+    if let Some(address) = request.extensions().get::<ClientAddress>() {
+        services.limits.check(Class::Login, address.0)?;
+    }
+    let body: LoginBody = read_json(request).await?;
+    let proof = proof_of(&body)?;
+    if let Proof::Password { user, .. } = &proof {
+        // Many addresses may try one account: it has a bucket of its own.
+        services.limits.check(Class::Login, Key::name(&user.to_lowercase()))?;
+    }
+    let login = Login {
+        device_id: body.device_id,
+        display_name: body.initial_device_display_name,
+        refreshable: body.refresh_token,
+    };
+    let logged_in = services.accounts.login(proof, login).await?;
+    Ok(reply::ok(&render(&logged_in)))
+}
+
+fn proof_of(body: &LoginBody) -> Result<Proof, MatrixError> {
+    let missing = |what: &str| MatrixError::missing_param(format!("{what} is missing"));
+    match body.login_type.as_str() {
+        "m.login.password" => {
+            let password = body.password.clone().ok_or_else(|| missing("password"))?;
+            Ok(Proof::Password { user: name_of(body)?, password })
+        }
+        "m.login.token" => Ok(Proof::Token(body.token.clone().ok_or_else(|| missing("token"))?)),
+        "m.login.application_service" => {
+            Err(MatrixError::unknown("application services cannot log in on this server"))
+        }
+        other => {
+            let shown: String = other.chars().take(64).collect();
+            Err(MatrixError::unknown(format!("the login type {shown:?} is not known")))
+        }
+    }
+}
+
+/// Reads who wants to log in, from the identifier or its old form.
+///
+/// Source: Matrix v1.19, client-server, "Identifier types".
+fn name_of(body: &LoginBody) -> Result<String, MatrixError> {
+    let Some(identifier) = &body.identifier else {
+        if body.medium.is_some() {
+            return Err(unknown_person());
+        }
+        return body.user.clone().ok_or_else(|| MatrixError::missing_param("no identifier"));
+    };
+    match identifier.get("type").and_then(Value::as_str) {
+        Some("m.id.user") => {
+            let name = identifier.get("user").and_then(Value::as_str);
+            let missing = || MatrixError::missing_param("the identifier has no user");
+            name.map(str::to_owned).ok_or_else(missing)
+        }
+        // No account here has an address or a number.
+        Some("m.id.thirdparty" | "m.id.phone") => Err(unknown_person()),
+        _ => Err(MatrixError::unknown("the type of the identifier is not known")),
+    }
+}
+
+fn unknown_person() -> MatrixError {
+    MatrixError::forbidden("nobody here is known by this address or number")
+}
+
+async fn flows(
+    _call: Call<get_login_types::v3::Request, ()>,
+) -> Result<get_login_types::v3::Response> {
+    use get_login_types::v3::{LoginType, PasswordLoginType, Response, TokenLoginType};
+    let token = TokenLoginType { get_login_token: true };
+    Ok(Response { flows: vec![LoginType::Password(PasswordLoginType {}), LoginType::Token(token)] })
+}
+
+async fn login_token(
+    call: Call<get_login_token::v1::Request, Session>,
+) -> Result<get_login_token::v1::Response> {
+    let accounts = &call.services.accounts;
+    accounts.uia.check(&call.who, call.request.auth.as_ref(), "login/get_token").await?;
+    let (login_token, in_ms) = accounts.login_token(&call.who).await?;
+    Ok(get_login_token::v1::Response { expires_in: Duration::from_millis(in_ms), login_token })
+}
+
+#[derive(Deserialize)]
+struct RefreshBody {
+    refresh_token: String,
+}
+
+async fn refresh(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    _args: Vec<String>,
+) -> Result<Reply> {
+    let body: RefreshBody = read_json(request).await?;
+    let logged_in = services.accounts.refresh(&body.refresh_token).await?;
+    let mut answer = json!({ "access_token": logged_in.access_token });
+    answer["refresh_token"] = json!(logged_in.refresh_token);
+    answer["expires_in_ms"] = json!(logged_in.expires_in_ms);
+    Ok(reply::ok(&answer))
+}
+
+async fn log_out(call: Call<logout::v3::Request, Session>) -> Result<logout::v3::Response> {
+    call.services.accounts.logout(&call.who).await?;
+    Ok(logout::v3::Response {})
+}
+
+async fn log_out_everywhere(
+    call: Call<logout_all::v3::Request, Session>,
+) -> Result<logout_all::v3::Response> {
+    call.services.accounts.logout_all(&call.who).await?;
+    Ok(logout_all::v3::Response {})
+}

@@ -1,6 +1,184 @@
-//! To be written.
+//! Registering: `/register` with its stages, whether a name is free, and registration by an
+//! administrator's script.
 
-use crate::table::Table;
+use std::{net::IpAddr, sync::Arc};
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{
+        OwnedDeviceId,
+        api::client::{
+            account::{check_registration_token_validity, get_username_availability},
+            uiaa::AuthData,
+        },
+    },
+};
+use colonnade_services::{
+    Result, Services,
+    accounts::{LoggedIn, Login, Registration, shared_secret::SharedSecretRegistration},
+    limits::Class,
+};
+use http::{Method, Request};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::{
+    call::{ByteBody, Call, ClientAddress, read_json},
+    reply::{self, Reply},
+    table::Table,
+};
 
 /// Mounts the endpoints of this area.
-pub(crate) fn mount(_table: &mut Table) {}
+pub(crate) fn mount(table: &mut Table) {
+    // Raw: a stale access token in the header must not keep anybody from registering.
+    table.add_raw(Method::POST, "/_matrix/client/r0/register", register);
+    table.add_raw(Method::POST, "/_matrix/client/v3/register", register);
+    table.add::<get_username_availability::v3::Request, _, _>(available);
+    table.add::<check_registration_token_validity::v1::Request, _, _>(is_token_valid);
+    table.add_raw(Method::GET, "/_synapse/admin/v1/register", nonce);
+    table.add_raw(Method::POST, "/_synapse/admin/v1/register", register_by_shared_secret);
+}
+
+#[derive(Deserialize)]
+struct RegisterBody {
+    username: Option<String>,
+    password: Option<String>,
+    device_id: Option<OwnedDeviceId>,
+    initial_device_display_name: Option<String>,
+    auth: Option<AuthData>,
+    #[serde(default)]
+    inhibit_login: bool,
+    #[serde(default)]
+    refresh_token: bool,
+    #[serde(rename = "type")]
+    login_type: Option<String>,
+}
+
+async fn register(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    _args: Vec<String>,
+) -> Result<Reply> {
+    limit(&services, &request)?;
+    require_user(request.uri().query().unwrap_or_default())?;
+    let body: RegisterBody = read_json(request).await?;
+    if body.login_type.as_deref() == Some("m.login.application_service") {
+        let why = "application services cannot register users on this server";
+        return Err(MatrixError::unknown(why).into());
+    }
+    // Before the stages, so that nobody goes through them for a name that is taken.
+    if let Some(name) = &body.username {
+        services.accounts.require_available(name).await?;
+    }
+    services.accounts.check_registration(body.auth.as_ref()).await?;
+    let password = body.password.ok_or_else(|| MatrixError::missing_param("no password"))?;
+    let login = Login {
+        device_id: body.device_id,
+        display_name: body.initial_device_display_name,
+        refreshable: body.refresh_token,
+    };
+    let registration =
+        Registration { username: body.username, login: (!body.inhibit_login).then_some(login) };
+    let (user_id, logged_in) = services.accounts.register(registration, &password).await?;
+    Ok(match logged_in {
+        Some(logged_in) => reply::ok(&render(&logged_in)),
+        None => reply::ok(&json!({ "user_id": user_id })),
+    })
+}
+
+/// Makes sure that an ordinary user is to be registered, not a guest.
+fn require_user(query: &str) -> Result<(), MatrixError> {
+    let kind = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "kind");
+    match kind.as_ref().map(|(_, kind)| kind.as_ref()) {
+        None | Some("user") => Ok(()),
+        Some("guest") => {
+            Err(MatrixError::guest_access_forbidden("this server does not have guests"))
+        }
+        Some(_) => Err(MatrixError::invalid_param("the kind of account is neither user nor guest")),
+    }
+}
+
+/// Renders a new session: the same members for registering, logging in and refreshing.
+pub(crate) fn render(logged_in: &LoggedIn) -> Value {
+    let mut body = json!({
+        "user_id": logged_in.session.user_id,
+        "device_id": logged_in.session.device_id,
+        "access_token": logged_in.access_token,
+        "home_server": logged_in.session.user_id.server_name(),
+    });
+    if let Some(token) = &logged_in.refresh_token {
+        body["refresh_token"] = json!(token);
+    }
+    if let Some(in_ms) = logged_in.expires_in_ms {
+        body["expires_in_ms"] = json!(in_ms);
+    }
+    body
+}
+
+fn limit(services: &Services, request: &Request<ByteBody>) -> Result<(), MatrixError> {
+    let address = request.extensions().get::<ClientAddress>().map(|address| address.0);
+    limit_address(services, address)
+}
+
+fn limit_address(services: &Services, address: Option<IpAddr>) -> Result<(), MatrixError> {
+    match address {
+        Some(address) => services.limits.check(Class::Registration, address),
+        None => Ok(()),
+    }
+}
+
+async fn available(
+    call: Call<get_username_availability::v3::Request, ()>,
+) -> Result<get_username_availability::v3::Response> {
+    limit_address(&call.services, call.address)?;
+    call.services.accounts.require_available(&call.request.username).await?;
+    Ok(get_username_availability::v3::Response { available: true })
+}
+
+async fn is_token_valid(
+    call: Call<check_registration_token_validity::v1::Request, ()>,
+) -> Result<check_registration_token_validity::v1::Response> {
+    limit_address(&call.services, call.address)?;
+    let valid = call.services.accounts.is_registration_token(&call.request.token);
+    Ok(check_registration_token_validity::v1::Response { valid })
+}
+
+async fn nonce(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    _args: Vec<String>,
+) -> Result<Reply> {
+    limit(&services, &request)?;
+    Ok(reply::ok(&json!({ "nonce": services.accounts.shared_secret_nonce()? })))
+}
+
+#[derive(Deserialize)]
+struct SharedSecretBody {
+    nonce: String,
+    username: String,
+    password: String,
+    #[serde(default)]
+    admin: bool,
+    user_type: Option<String>,
+    mac: String,
+}
+
+/// Not limited by address: whoever holds the secret may register many, and a wrong code costs one
+/// hash of a few hundred bytes.
+async fn register_by_shared_secret(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    _args: Vec<String>,
+) -> Result<Reply> {
+    let body: SharedSecretBody = read_json(request).await?;
+    let wish = SharedSecretRegistration {
+        nonce: body.nonce,
+        username: body.username,
+        password: body.password,
+        admin: body.admin,
+        user_type: body.user_type,
+        mac: body.mac,
+    };
+    let logged_in = services.accounts.register_by_shared_secret(wish).await?;
+    Ok(reply::ok(&render(&logged_in)))
+}

@@ -78,7 +78,6 @@ macro_rules! read_list {
 }
 
 /// [`read_list`] inside a transaction.
-#[expect(unused_macros, reason = "for the first write that takes a list")]
 macro_rules! run_list {
     ($tx:expr, $sql:expr, |$text:ident, $c:ident| $query:expr) => {
         match &mut $tx.connection {
@@ -89,7 +88,7 @@ macro_rules! run_list {
             }
             $crate::database::tx::Connection::Postgres(connection) => {
                 let $text = sqlx::AssertSqlSafe($crate::database::list_sql($sql, true));
-                let $c = &mut **connection;
+                let $c = &mut ***connection;
                 $query.await.map_err($crate::error::StorageError::from)
             }
         }

@@ -1,0 +1,130 @@
+//! What happens to an account after it was made: another password, devices forgotten, the end.
+
+use colonnade_model::{
+    MatrixError,
+    nid::{DeviceNid, UserNid},
+    ruma::{OwnedUserId, UserId},
+};
+use colonnade_storage::{accounts, device_lists, devices, encryption, sessions};
+
+use super::{Accounts, Session, names};
+use crate::Result;
+
+impl Accounts {
+    /// Gives the session's user a new password, and logs the other devices out if asked to.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` when the password cannot be one.
+    pub async fn change_password(
+        &self,
+        session: &Session,
+        password: &str,
+        logout_devices: bool,
+    ) -> Result<()> {
+        self.set_password(session.user, password).await?;
+        if !logout_devices {
+            return Ok(());
+        }
+        let all = devices::list(&self.context.db, session.user).await?;
+        let others = all.into_iter().map(|known| known.device);
+        let others = others.filter(|device| *device != session.device).collect();
+        self.forget_devices(session.user, others).await
+    }
+
+    /// Deletes devices of a user with all that belongs to them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn forget_devices(&self, user: UserNid, gone: Vec<DeviceNid>) -> Result<()> {
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let write = self.context.db.write(move |tx| {
+            Box::pin(async move {
+                let dead = sessions::revoke(tx, &gone).await?;
+                for device in &gone {
+                    encryption::forget_device(tx, *device).await?;
+                }
+                devices::delete(tx, &gone).await?;
+                device_lists::changed(tx, user).await?;
+                Ok(dead)
+            })
+        });
+        self.cache.remove(&write.await?);
+        Ok(())
+    }
+
+    /// Closes an account for good: password, tokens and devices are gone, the name stays taken.
+    /// Rooms are left by [`crate::Services::deactivate`].
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn close(&self, user: UserNid, erase: bool) -> Result<()> {
+        let write = self.context.db.write(move |tx| {
+            Box::pin(async move {
+                accounts::deactivate(tx, user, erase).await?;
+                sessions::revoke_login_tokens(tx, user).await
+            })
+        });
+        write.await?;
+        let all = devices::list(&self.context.db, user).await?;
+        self.forget_devices(user, all.into_iter().map(|known| known.device).collect()).await
+    }
+
+    // === For the operator ===
+
+    /// Makes an account, whether registration is open or not.
+    ///
+    /// # Errors
+    /// `M_INVALID_USERNAME`, `M_USER_IN_USE`, `M_INVALID_PARAM` when the password cannot be one.
+    pub async fn create_user(
+        &self,
+        name: &str,
+        password: &str,
+        admin: bool,
+    ) -> Result<OwnedUserId> {
+        let localpart = name.strip_prefix('@').and_then(|rest| {
+            rest.strip_suffix(self.context.server_name.as_str())?.strip_suffix(':')
+        });
+        let user_id = names::new_user(localpart.unwrap_or(name), &self.context.server_name)?;
+        self.create(&user_id, Some(password), admin, None).await?;
+        Ok(user_id)
+    }
+
+    /// Gives a user a new password and logs all devices out.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is no such account in use.
+    pub async fn reset_password(&self, user_id: &UserId, password: &str) -> Result<()> {
+        let account = self.find(user_id).await?.filter(|account| !account.deactivated);
+        let account = account.ok_or_else(|| {
+            MatrixError::not_found(format!("there is no account {user_id} in use"))
+        })?;
+        self.set_password(account.user, password).await?;
+        let all = devices::list(&self.context.db, account.user).await?;
+        self.forget_devices(account.user, all.into_iter().map(|known| known.device).collect()).await
+    }
+
+    /// Tells whether a user may administrate the server.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_admin(&self, session: &Session) -> Result<bool> {
+        let account = accounts::find(&self.context.db, session.user).await?;
+        Ok(account.is_some_and(|account| account.admin && !account.deactivated))
+    }
+
+    async fn set_password(&self, user: UserNid, password: &str) -> Result<()> {
+        let hashed = self.passwords.hash(password).await?;
+        let write = self.context.db.write(move |tx| {
+            Box::pin(async move {
+                sessions::revoke_login_tokens(tx, user).await?;
+                accounts::set_password(tx, user, hashed).await
+            })
+        });
+        if !write.await? {
+            return Err(MatrixError::user_deactivated("this account is not in use").into());
+        }
+        Ok(())
+    }
+}

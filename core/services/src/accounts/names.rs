@@ -1,0 +1,79 @@
+//! The grammar of user names, new and historical, and how a name a client gives is read.
+//!
+//! Source: Matrix v1.19, appendices, "User identifiers" and "Historical user IDs".
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{OwnedUserId, ServerName, UserId},
+};
+
+/// The longest user id, in bytes, with `@`, colon and server name.
+const USER_ID_BYTES_MAX: usize = 255;
+
+/// Reads the name of a user to be: capitals become small, then the grammar for new users holds.
+///
+/// # Errors
+/// `M_INVALID_USERNAME` when the name cannot be one.
+pub fn new_user(name: &str, server_name: &ServerName) -> Result<OwnedUserId, MatrixError> {
+    let name = name.to_ascii_lowercase();
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._=-/+".contains(c);
+    if name.is_empty() || !name.chars().all(allowed) {
+        return Err(MatrixError::invalid_username(
+            "a user name has letters a to z, digits and the characters . _ = - / + only",
+        ));
+    }
+    if name.len() + server_name.as_str().len() + 2 > USER_ID_BYTES_MAX {
+        return Err(MatrixError::invalid_username("the user name is too long"));
+    }
+    UserId::parse(format!("@{name}:{server_name}"))
+        .map_err(|error| MatrixError::invalid_username(format!("not a user name: {error}")))
+}
+
+/// Reads a name somebody logs in with, a localpart or a whole user id, into the user ids it may
+/// mean: as written first (historical names have capitals), then in small letters.
+pub fn login_candidates(name: &str, server_name: &ServerName) -> Vec<OwnedUserId> {
+    let full =
+        if name.starts_with('@') { name.to_owned() } else { format!("@{name}:{server_name}") };
+    let Ok(written) = UserId::parse(full) else { return Vec::new() };
+    if written.server_name() != server_name {
+        return Vec::new();
+    }
+    let small = format!("@{}:{server_name}", written.localpart().to_lowercase());
+    let mut candidates = vec![written];
+    candidates.extend(UserId::parse(small).ok().filter(|small| *small != candidates[0]));
+    candidates
+}
+
+#[cfg(test)]
+mod tests {
+    use colonnade_model::ruma::server_name;
+
+    use super::*;
+
+    #[test]
+    fn new_names_are_small_and_plain() {
+        let here = server_name!("example.org");
+        let name = |text: &str| new_user(text, here).map(|id| id.to_string());
+        assert_eq!(name("Alice"), Ok("@alice:example.org".to_owned()));
+        assert_eq!(name("a.b_c=d-e/f+9"), Ok("@a.b_c=d-e/f+9:example.org".to_owned()));
+        for wrong in ["", "a b", "é", "a:b", "@a", "a\0", "a!", "a#"] {
+            assert_eq!(name(wrong).unwrap_err().errcode, "M_INVALID_USERNAME", "{wrong:?}");
+        }
+        assert!(name(&"a".repeat(255 - 13)).is_ok());
+        assert!(name(&"a".repeat(255 - 12)).is_err());
+    }
+
+    #[test]
+    fn logins_may_be_short_long_or_shouted() {
+        let here = server_name!("example.org");
+        let ids = |text: &str| -> Vec<String> {
+            login_candidates(text, here).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(ids("alice"), ["@alice:example.org"]);
+        assert_eq!(ids("@alice:example.org"), ["@alice:example.org"]);
+        assert_eq!(ids("Alice"), ["@Alice:example.org", "@alice:example.org"]);
+        assert!(ids("@alice:elsewhere.org").is_empty());
+        assert!(ids("@alice").is_empty());
+        assert!(ids("a:b").is_empty());
+    }
+}

@@ -1,0 +1,158 @@
+//! Registration by an administrator's script that knows the shared secret, with the nonces and the
+//! message authentication code other homeservers' tools use.
+//!
+//! Source: Synapse, admin API, "Shared-Secret Registration":
+//! `HMAC-SHA1(secret, nonce \0 user \0 password \0 admin|notadmin [\0 user_type])`.
+
+use std::collections::VecDeque;
+
+use colonnade_model::MatrixError;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use parking_lot::Mutex;
+use sha1::Sha1;
+use subtle::ConstantTimeEq as _;
+
+use super::{Accounts, LoggedIn, Login, names};
+use crate::Result;
+
+/// How long a nonce can be used, in milliseconds.
+const NONCE_MS: i64 = 60 * 1_000;
+/// Nonces outstanding at a time; beyond it the oldest is forgotten.
+const NONCES_MAX: usize = 1_000;
+/// Random characters of a nonce.
+const NONCE_LENGTH: usize = 64;
+
+/// A request with its proof.
+pub struct SharedSecretRegistration {
+    /// A nonce from [`Accounts::shared_secret_nonce`].
+    pub nonce: String,
+    /// The user name.
+    pub username: String,
+    /// The password.
+    pub password: String,
+    /// The user may administrate the server.
+    pub admin: bool,
+    /// The kind of user; `None` for an ordinary one.
+    pub user_type: Option<String>,
+    /// The code over all of the above, in hexadecimal.
+    pub mac: String,
+}
+
+/// The nonces given out. They live in the process that gave them out; a script that meets another
+/// one is told to fetch a new nonce.
+#[derive(Default)]
+pub(super) struct Nonces(Mutex<VecDeque<(String, i64)>>);
+
+impl Nonces {
+    fn put(&self, nonce: String, now_ms: i64) {
+        let mut nonces = self.0.lock();
+        nonces.retain(|(_, ts)| now_ms - ts < NONCE_MS);
+        if nonces.len() >= NONCES_MAX {
+            nonces.pop_front();
+        }
+        nonces.push_back((nonce, now_ms));
+    }
+
+    /// Uses a nonce up; false when it is not known (any more).
+    fn take(&self, nonce: &str, now_ms: i64) -> bool {
+        let mut nonces = self.0.lock();
+        nonces.retain(|(_, ts)| now_ms - ts < NONCE_MS);
+        match nonces.iter().position(|(known, _)| known == nonce) {
+            Some(place) => nonces.remove(place).is_some(),
+            None => false,
+        }
+    }
+}
+
+impl Accounts {
+    fn shared_secret(&self) -> Result<&str, MatrixError> {
+        let secret = self.context.settings.registration.shared_secret.as_deref();
+        secret.filter(|secret| !secret.is_empty()).ok_or_else(|| {
+            MatrixError::unknown("shared secret registration is not enabled on this server")
+        })
+    }
+
+    /// Gives out a nonce for one registration.
+    ///
+    /// # Errors
+    /// `M_UNKNOWN` when there is no shared secret.
+    pub fn shared_secret_nonce(&self) -> Result<String> {
+        self.shared_secret()?;
+        let nonce = self.context.random.alphanumeric(NONCE_LENGTH);
+        self.nonces.put(nonce.clone(), self.context.now_ms());
+        Ok(nonce)
+    }
+
+    /// Registers a user and logs a first device in.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` when the code is wrong, `M_UNKNOWN` when the nonce is, otherwise as
+    /// [`Accounts::register`].
+    pub async fn register_by_shared_secret(
+        &self,
+        wish: SharedSecretRegistration,
+    ) -> Result<LoggedIn> {
+        let secret = self.shared_secret()?;
+        if !self.nonces.take(&wish.nonce, self.context.now_ms()) {
+            return Err(MatrixError::unknown("unrecognised nonce").into());
+        }
+        if [&wish.username, &wish.password].iter().any(|text| text.contains('\0')) {
+            return Err(MatrixError::unknown("a NUL character cannot be part of this").into());
+        }
+        let right = code(secret, &wish);
+        if !bool::from(right.as_bytes().ct_eq(wish.mac.to_ascii_lowercase().as_bytes())) {
+            return Err(MatrixError::forbidden("the code does not fit: HMAC incorrect").into());
+        }
+        let user_id = names::new_user(&wish.username, &self.context.server_name)?;
+        let user = self.create(&user_id, Some(&wish.password), wish.admin, wish.user_type).await?;
+        self.open_session(user, user_id, Login::default()).await
+    }
+}
+
+/// Computes the code of a request, in lower-case hexadecimal.
+fn code(secret: &str, wish: &SharedSecretRegistration) -> String {
+    let mut mac =
+        Hmac::<Sha1>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of every length");
+    let rights: &[u8] = if wish.admin { b"admin" } else { b"notadmin" };
+    mac.update(wish.nonce.as_bytes());
+    for part in [wish.username.as_bytes(), wish.password.as_bytes(), rights] {
+        mac.update(b"\0");
+        mac.update(part);
+    }
+    if let Some(user_type) = &wish.user_type {
+        mac.update(b"\0");
+        mac.update(user_type.as_bytes());
+    }
+    mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_is_the_one_other_tools_compute() {
+        // printf 'thisisanonce\0pepper_roni\0pizza\0admin' | openssl sha1 -hmac shared_secret
+        let mut wish = SharedSecretRegistration {
+            nonce: "thisisanonce".to_owned(),
+            username: "pepper_roni".to_owned(),
+            password: "pizza".to_owned(),
+            admin: true,
+            user_type: None,
+            mac: String::new(),
+        };
+        assert_eq!(code("shared_secret", &wish), "48715842ad67d5dc9a9ee938a3bda4fcfae8d7c7");
+        wish.user_type = Some("bot".to_owned());
+        assert_eq!(code("shared_secret", &wish), "2ab701ea6618f3a4ffffc98f2116ea6ff5157182");
+    }
+
+    #[test]
+    fn a_nonce_works_once_and_not_for_long() {
+        let nonces = Nonces::default();
+        nonces.put("a".to_owned(), 0);
+        nonces.put("b".to_owned(), 0);
+        assert!(nonces.take("a", 10));
+        assert!(!nonces.take("a", 10));
+        assert!(!nonces.take("b", NONCE_MS));
+    }
+}

@@ -1,0 +1,95 @@
+//! Accounts of this server: passwords (as PHC strings), rights, whether they are still in use. Who
+//! is logged in is in `sessions`, on what in `devices`.
+
+use colonnade_model::nid::UserNid;
+
+use crate::{Database, Tx, error::Result};
+
+/// An account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Whose it is.
+    pub user: UserNid,
+    /// The password's PHC string; `None` when nobody can log in by password.
+    pub password: Option<String>,
+    /// May administrate the server.
+    pub admin: bool,
+    /// Closed for good.
+    pub deactivated: bool,
+    /// Closed, with the wish that messages be hidden from whoever joins later.
+    pub erased: bool,
+    /// The kind of user an administrator's script asked for.
+    pub user_type: Option<String>,
+    /// When it was made, in milliseconds since the Unix epoch.
+    pub created_ts: i64,
+}
+
+/// Stores a new account; false when the user has one already, deactivated or not.
+///
+/// # Errors
+/// When the database fails.
+pub async fn create(tx: &mut Tx, account: Account) -> Result<bool> {
+    const INSERT: &str = "INSERT INTO accounts \
+         (user_nid, password, admin, deactivated, erased, user_type, created_ts) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (user_nid) DO NOTHING";
+    let inserted = execute!(
+        tx,
+        sqlx::query(INSERT)
+            .bind(account.user.0)
+            .bind(account.password)
+            .bind(i64::from(account.admin))
+            .bind(i64::from(account.deactivated))
+            .bind(i64::from(account.erased))
+            .bind(account.user_type)
+            .bind(account.created_ts)
+    )?;
+    Ok(inserted == 1)
+}
+
+/// Returns the account of a user, `None` if it has none here.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find(db: &Database, user: UserNid) -> Result<Option<Account>> {
+    const FIND: &str = "SELECT password, admin, deactivated, erased, user_type, created_ts \
+         FROM accounts WHERE user_nid = $1";
+    type Row = (Option<String>, i64, i64, i64, Option<String>, i64);
+    let row: Option<Row> = read!(db, |c| sqlx::query_as(FIND).bind(user.0).fetch_optional(c))?;
+    Ok(row.map(|(password, admin, deactivated, erased, user_type, created_ts)| Account {
+        user,
+        password,
+        admin: admin != 0,
+        deactivated: deactivated != 0,
+        erased: erased != 0,
+        user_type,
+        created_ts,
+    }))
+}
+
+/// Replaces the password of a user; false when there is no account in use.
+///
+/// # Errors
+/// When the database fails.
+pub async fn set_password(tx: &mut Tx, user: UserNid, password: String) -> Result<bool> {
+    const SET: &str = "UPDATE accounts SET password = $2 WHERE user_nid = $1 AND deactivated = 0";
+    Ok(execute!(tx, sqlx::query(SET).bind(user.0).bind(password))? == 1)
+}
+
+/// Grants or takes the right to administrate; false when there is no such account.
+///
+/// # Errors
+/// When the database fails.
+pub async fn set_admin(tx: &mut Tx, user: UserNid, admin: bool) -> Result<bool> {
+    const SET: &str = "UPDATE accounts SET admin = $2 WHERE user_nid = $1";
+    Ok(execute!(tx, sqlx::query(SET).bind(user.0).bind(i64::from(admin)))? == 1)
+}
+
+/// Closes an account for good and forgets its password; false when there is no such account.
+///
+/// # Errors
+/// When the database fails.
+pub async fn deactivate(tx: &mut Tx, user: UserNid, erase: bool) -> Result<bool> {
+    const CLOSE: &str = "UPDATE accounts SET deactivated = 1, password = NULL, admin = 0, \
+         erased = CASE WHEN $2 = 1 THEN 1 ELSE erased END WHERE user_nid = $1";
+    Ok(execute!(tx, sqlx::query(CLOSE).bind(user.0).bind(i64::from(erase)))? == 1)
+}

@@ -1,0 +1,134 @@
+//! Devices of local users: their names and when they were last seen. Their keys and inboxes are in
+//! `encryption`, their tokens in `sessions`.
+
+use colonnade_model::{
+    nid::{DeviceNid, UserNid},
+    ruma::{DeviceId, OwnedDeviceId},
+};
+
+use futures_util::TryFutureExt as _;
+
+use crate::{Database, Tx, database::int_list, error::Result};
+
+/// A device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its local id.
+    pub device: DeviceNid,
+    /// The name the client knows it by; unique within the user.
+    pub device_id: OwnedDeviceId,
+    /// The name people gave it.
+    pub display_name: Option<String>,
+    /// When it was last seen, in milliseconds since the Unix epoch.
+    pub last_seen_ts: Option<i64>,
+    /// Where it was last seen.
+    pub last_seen_ip: Option<String>,
+}
+
+/// When and where a device was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The device.
+    pub device: DeviceNid,
+    /// When, in milliseconds since the Unix epoch.
+    pub ts: i64,
+    /// Where; `None` keeps what was stored.
+    pub ip: Option<String>,
+}
+
+/// Stores a device unless the user has one of this name, and returns the local id of the one that
+/// is there now, with whether it is new.
+///
+/// # Errors
+/// When the database fails.
+pub async fn create(
+    tx: &mut Tx,
+    user: UserNid,
+    fresh: Device,
+    created_ts: i64,
+) -> Result<(DeviceNid, bool)> {
+    const INSERT: &str = "INSERT INTO devices \
+         (device_nid, user_nid, device_id, display_name, created_ts, last_seen_ts, last_seen_ip) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7) \
+         ON CONFLICT (user_nid, device_id) DO UPDATE SET device_id = excluded.device_id \
+         RETURNING device_nid";
+    let stored: i64 = run!(tx, |c| sqlx::query_scalar(INSERT)
+        .bind(fresh.device.0)
+        .bind(user.0)
+        .bind(fresh.device_id.to_string())
+        .bind(fresh.display_name.clone())
+        .bind(created_ts)
+        .bind(fresh.last_seen_ts)
+        .bind(fresh.last_seen_ip.clone())
+        .fetch_one(c))?;
+    Ok((DeviceNid(stored), stored == fresh.device.0))
+}
+
+type Row = (i64, String, Option<String>, Option<i64>, Option<String>);
+
+fn device_of((nid, id, display_name, last_seen_ts, last_seen_ip): Row) -> Device {
+    Device {
+        device: DeviceNid(nid),
+        device_id: id.into(),
+        display_name,
+        last_seen_ts,
+        last_seen_ip,
+    }
+}
+
+/// Returns the device a user calls `device_id`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find(db: &Database, user: UserNid, device_id: &DeviceId) -> Result<Option<Device>> {
+    const FIND: &str = "SELECT device_nid, device_id, display_name, last_seen_ts, last_seen_ip \
+         FROM devices WHERE user_nid = $1 AND device_id = $2";
+    let row: Option<Row> = read!(db, |c| sqlx::query_as(FIND)
+        .bind(user.0)
+        .bind(device_id.as_str().to_owned())
+        .fetch_optional(c))?;
+    Ok(row.map(device_of))
+}
+
+/// Returns all devices of a user, oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(db: &Database, user: UserNid) -> Result<Vec<Device>> {
+    const LIST: &str = "SELECT device_nid, device_id, display_name, last_seen_ts, last_seen_ip \
+         FROM devices WHERE user_nid = $1 ORDER BY device_nid";
+    let rows: Vec<Row> = read!(db, |c| sqlx::query_as(LIST).bind(user.0).fetch_all(c))?;
+    Ok(rows.into_iter().map(device_of).collect())
+}
+
+/// Gives a device another name; false when there is no such device.
+///
+/// # Errors
+/// When the database fails.
+pub async fn rename(tx: &mut Tx, device: DeviceNid, display_name: Option<String>) -> Result<bool> {
+    const RENAME: &str = "UPDATE devices SET display_name = $2 WHERE device_nid = $1";
+    Ok(execute!(tx, sqlx::query(RENAME).bind(device.0).bind(display_name))? == 1)
+}
+
+/// Deletes devices. Their tokens and keys have to be deleted beside it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete(tx: &mut Tx, devices: &[DeviceNid]) -> Result<()> {
+    const DELETE: &str = "DELETE FROM devices WHERE device_nid IN {INTS 1}";
+    let list = int_list(devices.iter().map(|device| device.0));
+    run_list!(tx, DELETE, |sql, c| sqlx::query(sql).bind(list).execute(c).map_ok(drop))
+}
+
+/// Notes when and where devices were seen; one that is gone by now is passed over.
+///
+/// # Errors
+/// When the database fails.
+pub async fn seen(tx: &mut Tx, seen: Vec<Seen>) -> Result<()> {
+    const SEEN: &str = "UPDATE devices SET last_seen_ts = $2, \
+         last_seen_ip = COALESCE($3, last_seen_ip) WHERE device_nid = $1";
+    for Seen { device, ts, ip } in seen {
+        execute!(tx, sqlx::query(SEEN).bind(device.0).bind(ts).bind(ip))?;
+    }
+    Ok(())
+}

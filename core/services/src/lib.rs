@@ -40,6 +40,8 @@ pub struct Services {
     pub accounts: Arc<accounts::Accounts>,
     /// Devices as their owners see them.
     pub devices: devices::Devices,
+    /// Uploaded files.
+    pub media: media::Media,
 }
 
 impl Services {
@@ -51,6 +53,7 @@ impl Services {
         let limits = limits::Limits::new(Arc::clone(&context));
         let accounts = Arc::new(accounts::Accounts::new(Arc::clone(&context)));
         let devices = devices::Devices::new(Arc::clone(&context), Arc::clone(&accounts));
-        Ok(Arc::new(Self { context, limits, accounts, devices }))
+        let media = media::Media::start(Arc::clone(&context)).await?;
+        Ok(Arc::new(Self { context, limits, accounts, devices, media }))
     }
 }

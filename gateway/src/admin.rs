@@ -31,7 +31,7 @@ pub(crate) struct Admin {
 const JSON: &str = "application/json";
 /// What an unknown path is answered.
 const PATHS: &str = "GET /health /ready /metrics /table /pools\n\
-    POST /reload /drain?worker= /undrain?worker=\n";
+    POST /reload[?dry_run] /drain?worker= /undrain?worker=\n";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -158,10 +158,12 @@ impl Admin {
         response(status, JSON, body.to_string())
     }
 
-    async fn reload(&self) -> Response<Vec<u8>> {
+    /// `POST /reload`, or `POST /reload?dry_run` to see what it would change.
+    async fn reload(&self, dry_run: bool) -> Response<Vec<u8>> {
         let reloader = Arc::clone(&self.reloader);
+        let reload = move || if dry_run { reloader.dry_run() } else { reloader.reload() };
         // Off the request threads: compiling takes tens of milliseconds.
-        match tokio::task::spawn_blocking(move || reloader.reload()).await {
+        match tokio::task::spawn_blocking(reload).await {
             Ok(Ok(report)) => response(200, JSON, json!(report).to_string()),
             Ok(Err(error)) => {
                 let faults: Vec<String> = error.faults().iter().map(ToString::to_string).collect();
@@ -195,7 +197,10 @@ impl ServeHttp for Admin {
             (&Method::GET, "/table") => self.table(),
             (&Method::GET, "/pools") => self.pools(),
             (&Method::POST, _) if from_page => response(403, TEXT, "not from a page\n"),
-            (&Method::POST, "/reload") => self.reload().await,
+            (&Method::POST, "/reload") => {
+                let query = head.uri.query().unwrap_or("").to_owned();
+                self.reload(query.split('&').any(|word| word.starts_with("dry_run"))).await
+            }
             (&Method::POST, "/drain") => self.drain(head.uri.query().unwrap_or(""), true),
             (&Method::POST, "/undrain") => self.drain(head.uri.query().unwrap_or(""), false),
             (_, "/health" | "/ready" | "/metrics" | "/table" | "/pools") => {

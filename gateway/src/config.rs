@@ -13,7 +13,7 @@ mod units;
 mod tests;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::{ConfigError, Fault};
@@ -61,6 +61,19 @@ pub struct Listen {
     pub name: String,
     /// The socket.
     pub bind: Address,
+    /// Its certificates, if it is encrypted.
+    pub tls: Option<TlsConfig>,
+    /// Whether every connection begins with a PROXY protocol header, from a trusted proxy.
+    pub proxy_protocol: bool,
+}
+
+/// How a listener is encrypted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// Pairs of certificate chain and key, in PEM files; the first is the default.
+    pub certificates: Vec<(PathBuf, PathBuf)>,
+    /// Whether HTTP/2 is offered.
+    pub http2: bool,
 }
 
 /// Sizes and deadlines at the door.
@@ -216,6 +229,8 @@ impl Config {
                 .map(|(i, address)| Listen {
                     name: format!("listen{i}"),
                     bind: Address::Tcp(*address),
+                    tls: None,
+                    proxy_protocol: false,
                 })
                 .collect();
         }

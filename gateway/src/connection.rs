@@ -10,7 +10,6 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -25,12 +24,12 @@ use pingora::protocols::{
     TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::config::Limits;
 use crate::metrics::{Metrics, Refused};
 use crate::reply::{self, Reply};
+use crate::transport::Transport;
 
 /// Small writes are gathered up to this many bytes: an answer's head and a short body leave in one
 /// packet. Larger ones go straight through.
@@ -42,6 +41,10 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// How many bytes a lingering close reads and throws away at most.
 const LINGER_BYTES_MAX: u64 = 1 << 20;
+
+/// So many abandoned requests on one HTTP/2 connection, and more than half of all, are a flood. A
+/// browser that closes a busy page abandons some dozens.
+const ABANDONED_MAX: u32 = 100;
 
 /// Between two requests; nothing of the next one has arrived.
 const WAITING: u8 = 0;
@@ -57,6 +60,8 @@ pub struct Wire {
     pub peer: IpAddr,
     /// Whether the connection is encrypted.
     pub tls: bool,
+    requests: AtomicU32,
+    abandoned: AtomicU32,
     phase: AtomicU8,
     /// Counts phases, so that a timer of one is never taken for that of another.
     turn: AtomicU32,
@@ -75,65 +80,20 @@ impl Wire {
 
     /// The headers are complete and the request is being served.
     pub fn serve_request(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         self.enter(REQUEST);
     }
-}
 
-/// The transport underneath.
-#[derive(Debug)]
-pub enum Transport {
-    /// Plain TCP.
-    Tcp(TcpStream),
-    /// A unix socket.
-    Unix(UnixStream),
-}
-
-impl AsyncRead for Transport {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Transport {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+    /// The client went away from a request before it was answered.
+    pub fn abandon_request(&self) {
+        self.abandoned.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-}
-
-impl Transport {
-    fn raw_fd(&self) -> RawFd {
-        match self {
-            Self::Tcp(stream) => stream.as_raw_fd(),
-            Self::Unix(stream) => stream.as_raw_fd(),
-        }
+    /// Says whether the client mostly begins requests to abandon them (rapid reset,
+    /// CVE-2023-44487): cheap for it, work for us and the workers.
+    fn is_flooded(&self) -> bool {
+        let abandoned = self.abandoned.load(Ordering::Relaxed);
+        abandoned >= ABANDONED_MAX && abandoned > self.requests.load(Ordering::Relaxed) / 2
     }
 }
 
@@ -178,9 +138,12 @@ impl Connection {
         limits: &Limits,
         metrics: Arc<Metrics>,
     ) -> pingora::Result<Self> {
+        let http2 = transport.speaks_http2();
         let wire = Arc::new(Wire {
             peer,
-            tls: false,
+            tls: transport.is_encrypted(),
+            requests: AtomicU32::new(0),
+            abandoned: AtomicU32::new(0),
             phase: AtomicU8::new(WAITING),
             turn: AtomicU32::new(0),
         });
@@ -196,7 +159,7 @@ impl Connection {
                 rest: limits.keepalive_timeout,
             },
             metrics,
-            http2: false,
+            http2,
             head_bytes: 0,
             gathered: BytesMut::new(),
             timer: None,
@@ -300,6 +263,9 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.http2 && this.wire.is_flooded() {
+            return Poll::Ready(Err(this.give_up(reply::MALFORMED, Refused::Flood)));
+        }
         let phase = this.phase();
         let before = buf.filled().len();
         let read = Pin::new(&mut this.transport).poll_read(cx, buf);
@@ -347,7 +313,8 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let Some(reply) = this.parting.take() {
+        // On HTTP/2 there is no such thing as a bare answer.
+        if let Some(reply) = this.parting.take().filter(|_| !this.http2) {
             this.gathered = BytesMut::from(reply.parting_bytes().as_ref());
         }
         if !this.lingering {

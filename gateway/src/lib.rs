@@ -25,7 +25,10 @@ pub mod forwarded;
 mod listener;
 pub mod metrics;
 pub mod proxy;
+pub mod proxy_protocol;
 pub mod reply;
+pub mod tls;
+pub mod transport;
 
 mod admin;
 mod check;

@@ -10,19 +10,27 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use pingora::apps::ServerApp;
 use pingora::server::ShutdownWatch;
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
 
 use crate::config::Address;
-use crate::connection::{Connection, Transport};
+use crate::connection::Connection;
 use crate::live::Live;
 use crate::metrics::{Metrics, Refused};
+use crate::proxy_protocol::{self, Parsed};
+use crate::transport::{Plain, Transport};
 
 /// How many connections the kernel may hold for us before they are accepted.
 const BACKLOG: u32 = 1024;
 
 /// How long the accept loop rests when the process has no file descriptor left.
 const NO_DESCRIPTOR_REST: Duration = Duration::from_millis(100);
+
+/// How long to rest when only part of a PROXY header has come; it is sent in one piece, nearly
+/// always.
+const PARTIAL_REST: Duration = Duration::from_millis(5);
 
 /// A socket that listens.
 pub(crate) enum Bound {
@@ -70,18 +78,73 @@ impl Bound {
         }
     }
 
-    async fn accept(&self) -> io::Result<(Transport, IpAddr)> {
+    async fn accept(&self) -> io::Result<(Plain, IpAddr)> {
         match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 // Without it an answer's last piece waits for an acknowledgement.
                 stream.set_nodelay(true)?;
-                Ok((Transport::Tcp(stream), peer.ip()))
+                Ok((Plain::Tcp(stream), peer.ip()))
             }
             Self::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Transport::Unix(stream), IpAddr::V4(Ipv4Addr::LOCALHOST)))
+                Ok((Plain::Unix(stream), IpAddr::V4(Ipv4Addr::LOCALHOST)))
             }
+        }
+    }
+}
+
+/// What happens to a connection between the socket and the first request.
+#[derive(Clone, Default)]
+pub(crate) struct Entrance {
+    /// How it is encrypted, if it is.
+    pub(crate) tls: Option<TlsAcceptor>,
+    /// Whether a PROXY protocol header comes first.
+    pub(crate) proxy_protocol: bool,
+}
+
+impl Entrance {
+    /// Takes a connection through; what is wrong with it is an error nobody else needs to see.
+    async fn pass(
+        &self,
+        mut plain: Plain,
+        mut peer: IpAddr,
+        live: &Live,
+    ) -> io::Result<(Transport, IpAddr)> {
+        let wrong = |why: &str| io::Error::new(io::ErrorKind::InvalidData, why.to_owned());
+        if self.proxy_protocol {
+            if !live.config.trusts(peer) {
+                return Err(wrong("a PROXY header from a peer that is not trusted"));
+            }
+            let Plain::Tcp(stream) = &mut plain else { return Err(wrong("not a TCP socket")) };
+            peer = read_proxy_header(stream).await?.unwrap_or(peer);
+        }
+        match &self.tls {
+            None => Ok((Transport::Plain(plain), peer)),
+            Some(acceptor) => {
+                let stream = acceptor.accept(plain).await?;
+                Ok((Transport::Tls(Box::new(stream)), peer))
+            }
+        }
+    }
+}
+
+/// Takes the header off the stream, and not one byte more.
+async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<Option<IpAddr>> {
+    let mut bytes = [0; proxy_protocol::HEADER_LEN_MAX];
+    loop {
+        let peeked = stream.peek(&mut bytes).await?;
+        if peeked == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match proxy_protocol::parse(&bytes[..peeked]) {
+            Parsed::Whole { length, client } => {
+                stream.read_exact(&mut bytes[..length]).await?;
+                return Ok(client);
+            }
+            Parsed::Wrong => return Err(io::Error::new(io::ErrorKind::InvalidData, "no header")),
+            // What was peeked at is still there, so waiting to read would not wait.
+            Parsed::Partial => tokio::time::sleep(PARTIAL_REST).await,
         }
     }
 }
@@ -143,6 +206,7 @@ impl Drop for Passage {
 /// Accepts connections until the shutdown begins.
 pub(crate) async fn accept_loop<A: ServerApp + Send + Sync + 'static>(
     bound: Bound,
+    entrance: Entrance,
     app: Arc<A>,
     live: Arc<ArcSwap<Live>>,
     gate: Arc<Gate>,
@@ -153,7 +217,7 @@ pub(crate) async fn accept_loop<A: ServerApp + Send + Sync + 'static>(
             accepted = bound.accept() => accepted,
             _closing = shutdown.wait_for(|closing| *closing) => return,
         };
-        let (transport, peer) = match accepted {
+        let (plain, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -161,18 +225,42 @@ pub(crate) async fn accept_loop<A: ServerApp + Send + Sync + 'static>(
                 continue;
             }
         };
-        let live = live.load();
-        let limits = &live.config.limits;
-        let Some(passage) = gate.enter(limits.connections) else { continue };
-        let metrics = Arc::clone(&gate.metrics);
-        let Ok(connection) = Connection::new(transport, peer, limits, metrics) else { continue };
-        let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+        let live = live.load_full();
+        let Some(passage) = gate.enter(live.config.limits.connections) else { continue };
+        let (app, shutdown, entrance) = (Arc::clone(&app), shutdown.clone(), entrance.clone());
         tokio::spawn(async move {
-            let mut stream: pingora::protocols::Stream = Box::new(connection);
-            while let Some(next) = app.process_new(stream, &shutdown).await {
-                stream = next;
-            }
+            serve_connection(plain, peer, &entrance, &*live, &passage, &app, &shutdown).await;
             drop(passage);
         });
+    }
+}
+
+/// Takes one connection through the entrance and serves it to its end.
+async fn serve_connection<A: ServerApp + Send + Sync + 'static>(
+    plain: Plain,
+    peer: IpAddr,
+    entrance: &Entrance,
+    live: &Live,
+    passage: &Passage,
+    app: &Arc<A>,
+    shutdown: &ShutdownWatch,
+) {
+    let limits = &live.config.limits;
+    let metrics = &passage.0.metrics;
+    let passing = tokio::time::timeout(limits.header_timeout, entrance.pass(plain, peer, live));
+    let (transport, peer) = match passing.await {
+        Ok(Ok(passed)) => passed,
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "connection ended at the entrance");
+            return metrics.refused(Refused::Malformed);
+        }
+        Err(_) => return metrics.refused(Refused::TooSlow),
+    };
+    let Ok(connection) = Connection::new(transport, peer, limits, Arc::clone(metrics)) else {
+        return;
+    };
+    let mut stream: pingora::protocols::Stream = Box::new(connection);
+    while let Some(next) = app.process_new(stream, shutdown).await {
+        stream = next;
     }
 }

@@ -102,6 +102,8 @@ pub enum Refused {
     HeaderTooLarge,
     /// The headers did not arrive in time.
     TooSlow,
+    /// Requests were begun mostly to be abandoned.
+    Flood,
 }
 
 impl Refused {
@@ -111,6 +113,7 @@ impl Refused {
             Self::Malformed => "malformed",
             Self::HeaderTooLarge => "header_too_large",
             Self::TooSlow => "too_slow",
+            Self::Flood => "flood",
         }
     }
 }

@@ -333,6 +333,11 @@ impl ProxyHttp for Gateway {
                 _ => Attempt::Answered,
             },
         );
+        if status == 0
+            && let Some(wire) = wire_of(session.digest())
+        {
+            wire.abandon_request();
+        }
         let rule = ctx.route().map(|route| route.pattern.as_str());
         let pool = ctx.pool.as_ref().map(|pool| pool.name.as_str());
         self.metrics.request(pool, rule, status, ctx.began.elapsed());

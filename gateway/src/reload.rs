@@ -1,17 +1,18 @@
 //! Replacing what is in force: read, check, compile, then swap. A file that is wrong changes
 //! nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use crate::config::{Config, ConfigError, Overrides};
+use crate::config::{Config, ConfigError, Listen, Overrides};
 use crate::live::{Clock, Live};
 use crate::metrics::Metrics;
 use crate::ring::Ring;
+use crate::tls::{self, Certificates};
 
 /// How often the file is looked at. Polling sees what notification misses: files replaced by
 /// rename, mounted config maps, network file systems.
@@ -53,14 +54,19 @@ impl Source {
             Self::Text { name, text } => Config::parse(name, text),
         }
     }
+}
 
-    /// What tells one state of the file from another.
-    fn fingerprint(&self) -> Option<(SystemTime, u64, u64)> {
-        use std::os::unix::fs::MetadataExt;
-        let Self::File(path) = self else { return None };
-        let metadata = std::fs::metadata(path).ok()?;
-        Some((metadata.modified().ok()?, metadata.ino(), metadata.len()))
-    }
+/// What tells one state of a file from another.
+fn fingerprint(path: &Path) -> Option<(SystemTime, u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.ino(), metadata.len()))
+}
+
+fn read_certificates(listen: &Listen) -> Result<Option<Certificates>, ConfigError> {
+    let Some(tls) = &listen.tls else { return Ok(None) };
+    let named = |cause| ConfigError::Certificate { listener: listen.name.clone(), cause };
+    Certificates::read(tls).map(Some).map_err(named)
 }
 
 /// What a reload did.
@@ -89,6 +95,8 @@ pub struct Reloader {
     pub live: Arc<ArcSwap<Live>>,
     /// The time pools and health know.
     pub clock: Clock,
+    /// The certificates of each encrypted listener, by the listener's place.
+    certificates: Vec<Option<Arc<Certificates>>>,
     source: Source,
     overrides: Overrides,
     metrics: Arc<Metrics>,
@@ -108,9 +116,13 @@ impl Reloader {
         metrics: Arc<Metrics>,
     ) -> Result<Self, ConfigError> {
         let clock = Clock::start();
-        let live = Live::build(source.read()?.with(&overrides), None, clock.now_ms())?;
+        let config = source.read()?.with(&overrides);
+        let read = |listen: &Listen| read_certificates(listen).map(|read| read.map(Arc::new));
+        let certificates = config.listen.iter().map(read).collect::<Result<_, _>>()?;
+        let live = Live::build(config, None, clock.now_ms())?;
         Ok(Self {
             clock,
+            certificates,
             live: Arc::new(ArcSwap::from_pointee(live)),
             source,
             overrides,
@@ -142,6 +154,8 @@ impl Reloader {
     fn replace(&self) -> Result<ReloadReport, ConfigError> {
         let before = self.live.load_full();
         let config = self.source.read()?.with(&self.overrides);
+        let certificates =
+            config.listen.iter().map(read_certificates).collect::<Result<Vec<_>, _>>()?;
         let after = Arc::new(Live::build(config, Some(&before), self.clock.now_ms())?);
         let report = ReloadReport {
             version: after.version,
@@ -149,9 +163,47 @@ impl Reloader {
             changes: differences(&before, &after),
         };
         self.live.store(Arc::clone(&after));
+        for (known, fresh) in self.certificates.iter().zip(certificates) {
+            if let (Some(known), Some(fresh)) = (known, fresh) {
+                known.replace(fresh);
+            }
+        }
         *self.in_force_since.lock() = Instant::now();
         self.metrics.forget(&before, &after);
         Ok(report)
+    }
+
+    /// The certificates of the listener at this place, kept up to date by reloads.
+    pub(crate) fn certificates(&self, place: usize) -> Option<&Arc<Certificates>> {
+        self.certificates.get(place)?.as_ref()
+    }
+
+    /// Reads, checks and compiles the config, and says what would change; nothing does.
+    ///
+    /// # Errors
+    /// Those of a reload.
+    pub fn dry_run(&self) -> Result<ReloadReport, ConfigError> {
+        let before = self.live.load_full();
+        let config = self.source.read()?.with(&self.overrides);
+        config.listen.iter().try_for_each(|listen| read_certificates(listen).map(drop))?;
+        let after = Live::build(config, Some(&before), self.clock.now_ms())?;
+        Ok(ReloadReport {
+            version: after.version,
+            rules: after.table.routes().len(),
+            changes: differences(&before, &after),
+        })
+    }
+
+    /// What tells one state of the files from another: the routes, and the certificates they name.
+    fn fingerprint(&self) -> Vec<Option<(SystemTime, u64, u64)>> {
+        let live = self.live.load();
+        let listeners = live.config.listen.iter().filter_map(|listen| listen.tls.as_ref());
+        let certificates = listeners.flat_map(tls::files).map(|path| fingerprint(path));
+        let routes = match &self.source {
+            Source::File(path) => fingerprint(path),
+            Source::Text { .. } => None,
+        };
+        std::iter::once(routes).chain(certificates).collect()
     }
 
     /// How long the config in force has been so.
@@ -166,11 +218,14 @@ impl Reloader {
 
     /// Looks at the file for as long as it is polled, and reloads when it has changed.
     pub async fn watch(self: Arc<Self>) {
-        let mut seen = self.source.fingerprint();
+        let mut seen = self.fingerprint();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let now = self.source.fingerprint();
-            if now.is_none() || now == seen {
+            let now = self.fingerprint();
+            // A file that is just being replaced is not there for a moment.
+            if now == seen
+                || now.iter().zip(&seen).any(|(now, seen)| now.is_none() && seen.is_some())
+            {
                 continue;
             }
             // Off the request threads: compiling takes tens of milliseconds.
@@ -178,7 +233,8 @@ impl Reloader {
             let reloaded = tokio::task::spawn_blocking(move || this.reload().is_ok()).await;
             // A file caught half-written is refused now and looked at again when it is whole.
             tracing::debug!(accepted = reloaded.unwrap_or(false), "routes file changed");
-            seen = now;
+            // Other certificates may be named now.
+            seen = self.fingerprint();
         }
     }
 }

@@ -8,8 +8,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use pingora::apps::HttpServerApp;
 use pingora::apps::http_app::HttpServer;
+use pingora::apps::{HttpServerApp, HttpServerOptions};
+use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
 use tokio::runtime::Runtime;
@@ -17,7 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::admin::Admin;
 use crate::config::{Address, ConfigError, Overrides};
-use crate::listener::{Bound, Gate, accept_loop};
+use crate::listener::{Bound, Entrance, Gate, accept_loop};
 use crate::metrics::Metrics;
 use crate::proxy::{Door, Gateway, PINGORA_ATTEMPTS_MAX, RequestIds};
 use crate::reload::{ReloadReport, Reloader, Source};
@@ -31,6 +32,16 @@ const ANNOUNCE: Duration = Duration::from_secs(1);
 
 /// How long tasks may take to notice that the runtime ends.
 const RUNTIME_END: Duration = Duration::from_millis(200);
+
+/// Requests under way on one HTTP/2 connection; browsers open at most about a hundred.
+const HTTP2_STREAMS_MAX: u32 = 128;
+
+/// Streams reset before they were served that are remembered; a client that resets faster than that
+/// is cut off (rapid reset, CVE-2023-44487).
+const HTTP2_RESETS_MAX: usize = 32;
+
+/// Requests on one connection; then it is closed, so that load moves after a change.
+const REQUESTS_PER_CONNECTION_MAX: u32 = 10_000;
 
 /// How to run a gateway.
 #[derive(Debug, Clone)]
@@ -169,7 +180,7 @@ pub fn run(options: RunOptions) -> Result<Running, StartError> {
             return Err(error);
         }
     };
-    let addresses = bound.iter().filter_map(Bound::tcp_address).collect();
+    let addresses = bound.iter().filter_map(|(bound, _)| bound.tcp_address()).collect();
     let admin = admin_bound.as_ref().and_then(Bound::tcp_address);
     let (stop, stopping) = oneshot::channel();
     let (end, ended) = oneshot::channel();
@@ -195,11 +206,14 @@ pub fn run(options: RunOptions) -> Result<Running, StartError> {
 }
 
 struct Sockets {
-    bound: Vec<Bound>,
+    bound: Vec<(Bound, Entrance)>,
     admin_bound: Option<Bound>,
 }
 
-fn bind(runtime: &Runtime, reloader: &Reloader) -> Result<(Vec<Bound>, Option<Bound>), StartError> {
+fn bind(
+    runtime: &Runtime,
+    reloader: &Reloader,
+) -> Result<(Vec<(Bound, Entrance)>, Option<Bound>), StartError> {
     let _inside = runtime.enter();
     let live = reloader.live.load();
     let config = &live.config;
@@ -210,7 +224,15 @@ fn bind(runtime: &Runtime, reloader: &Reloader) -> Result<(Vec<Bound>, Option<Bo
         Bound::bind(address)
             .map_err(|cause| StartError::Bind { address: address.to_string(), cause })
     };
-    let bound = config.listen.iter().map(|listen| bind(&listen.bind)).collect::<Result<_, _>>()?;
+    let mut bound = Vec::new();
+    for (place, listen) in config.listen.iter().enumerate() {
+        let mut entrance = Entrance { tls: None, proxy_protocol: listen.proxy_protocol };
+        if let (Some(tls), Some(certificates)) = (&listen.tls, reloader.certificates(place)) {
+            let named = |cause| ConfigError::Certificate { listener: listen.name.clone(), cause };
+            entrance.tls = Some(certificates.accept_with(tls).map_err(named)?.into());
+        }
+        bound.push((bind(&listen.bind)?, entrance));
+    }
     let admin = config.admin.map(|admin| bind(&Address::Tcp(admin))).transpose()?;
     Ok((bound, admin))
 }
@@ -227,9 +249,10 @@ async fn serve(
     let (close, closing) = watch::channel(false);
     let gate = Arc::new(Gate::new(Arc::clone(&metrics)));
     let door = Arc::new(door(&reloader, &metrics, threads));
-    for bound in sockets.bound {
+    for (bound, entrance) in sockets.bound {
         let (door, live) = (Arc::clone(&door), Arc::clone(&reloader.live));
-        tokio::spawn(accept_loop(bound, door, live, Arc::clone(&gate), closing.clone()));
+        let gate = Arc::clone(&gate);
+        tokio::spawn(accept_loop(bound, entrance, door, live, gate, closing.clone()));
     }
     if let Some(bound) = sockets.admin_bound {
         let admin = Admin {
@@ -246,7 +269,7 @@ async fn serve(
         let (live, app) = (Arc::clone(&reloader.live), Arc::new(HttpServer::new_app(admin)));
         let (keep, until) = watch::channel(false);
         tokio::spawn(async move {
-            accept_loop(bound, app, live, admin_gate, until).await;
+            accept_loop(bound, Entrance::default(), app, live, admin_gate, until).await;
             drop(keep);
         });
     }
@@ -285,5 +308,19 @@ fn door(reloader: &Reloader, metrics: &Arc<Metrics>, threads: usize) -> Door {
         clock: reloader.clock,
         request_ids: RequestIds::new(since_epoch.as_nanos() as u64),
     };
-    Door::new(http_proxy(&Arc::new(conf), gateway))
+    let mut proxy = http_proxy(&Arc::new(conf), gateway);
+    let limits = &live.config.limits;
+    let mut http2 = default_h2_options();
+    http2
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_pending_accept_reset_streams(HTTP2_RESETS_MAX)
+        .max_concurrent_reset_streams(HTTP2_RESETS_MAX);
+    proxy.h2_options = Some(http2);
+    let mut options = HttpServerOptions::default();
+    // Without it an idle HTTP/2 connection lives forever.
+    options.h2_idle_timeout = Some(limits.keepalive_timeout);
+    options.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION_MAX);
+    proxy.server_options = Some(options);
+    Door::new(proxy)
 }

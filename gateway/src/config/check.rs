@@ -7,12 +7,12 @@ use serde_saphyr::Spanned;
 
 use super::error::nearest;
 use super::raw::{
-    RawBalance, RawConfig, RawHealth, RawKey, RawLimits, RawPool, RawRetry, RawRoute,
+    RawBalance, RawConfig, RawHealth, RawKey, RawLimits, RawListen, RawPool, RawRetry, RawRoute,
 };
 use super::units::{ByteSize, Span, worker};
 use super::{
-    Balance, Config, ConfigError, Fault, HealthConfig, Limits, Listen, POOL_WORKERS_MAX,
-    PoolConfig, ROUTES_MAX,
+    Address, Balance, Config, ConfigError, Fault, HealthConfig, Limits, Listen, POOL_WORKERS_MAX,
+    PoolConfig, ROUTES_MAX, TlsConfig,
 };
 use crate::routes::{KeyKind, Method, Methods, Predicate, Retry, Route, Target};
 use crate::table::pattern::Pattern;
@@ -75,12 +75,7 @@ pub(super) fn check(file: &str, raw: RawConfig) -> Result<Config, ConfigError> {
     let mut faults = Faults { file, found: Vec::new() };
     let pools = pools(&mut faults, raw.pools);
     let routes = routes(&mut faults, &pools, raw.routes);
-    let mut listen = Vec::new();
-    for entry in &raw.listen {
-        if let Some(bind) = faults.parse("bind", &entry.bind, str::parse) {
-            listen.push(Listen { name: entry.name.clone(), bind });
-        }
-    }
+    let listen = raw.listen.into_iter().filter_map(|raw| listener(&mut faults, raw)).collect();
     let admin = raw.admin.as_ref().and_then(|text| admin(&mut faults, text));
     let trusted_proxies = raw
         .trusted_proxies
@@ -100,6 +95,27 @@ pub(super) fn check(file: &str, raw: RawConfig) -> Result<Config, ConfigError> {
         pools,
         routes,
     })
+}
+
+fn listener(faults: &mut Faults<'_>, raw: RawListen) -> Option<Listen> {
+    let bind = faults.parse("bind", &raw.bind, str::parse)?;
+    if raw.proxy_protocol && matches!(bind, Address::Unix(_)) {
+        let problem =
+            "is a unix socket, where nobody needs to tell the client's address".to_owned();
+        faults.at(&raw.bind, "bind", problem, Some("leave out `proxy_protocol`".to_owned()));
+        return None;
+    }
+    if raw.tls.as_ref().is_some_and(|tls| tls.certificates.is_empty()) {
+        let problem = "is encrypted, but has no certificate".to_owned();
+        let mend = "add `certificates: [{ cert: …, key: … }]`, or leave out `tls`";
+        faults.at(&raw.bind, "bind", problem, Some(mend.to_owned()));
+        return None;
+    }
+    let tls = raw.tls.map(|tls| TlsConfig {
+        certificates: tls.certificates.into_iter().map(|pair| (pair.cert, pair.key)).collect(),
+        http2: tls.http2,
+    });
+    Some(Listen { name: raw.name, bind, tls, proxy_protocol: raw.proxy_protocol })
 }
 
 /// The admin listener answers whoever reaches it, so it must not be reachable from outside.

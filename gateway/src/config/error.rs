@@ -51,6 +51,15 @@ pub enum ConfigError {
         #[source]
         cause: std::io::Error,
     },
+    /// A certificate the file names cannot be used.
+    #[error("listener `{listener}`")]
+    Certificate {
+        /// The listener.
+        listener: String,
+        /// Why.
+        #[source]
+        cause: crate::tls::CertificateError,
+    },
     /// The file is read and wrong in one or more places.
     #[error("{}", lines(.0))]
     Faults(Vec<Fault>),
@@ -60,7 +69,7 @@ impl ConfigError {
     /// Says every fault found; empty when the file could not be read at all.
     pub fn faults(&self) -> &[Fault] {
         match self {
-            Self::Read { .. } => &[],
+            Self::Read { .. } | Self::Certificate { .. } => &[],
             Self::Faults(faults) => faults,
         }
     }

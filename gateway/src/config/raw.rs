@@ -2,6 +2,7 @@
 //! No meaning is given here: `check.rs` turns these into the types of `config.rs`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -33,6 +34,24 @@ fn yes() -> bool {
 pub(super) struct RawListen {
     pub(super) name: String,
     pub(super) bind: Spanned<String>,
+    pub(super) tls: Option<RawTls>,
+    #[serde(default)]
+    pub(super) proxy_protocol: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTls {
+    pub(super) certificates: Vec<RawCertificate>,
+    #[serde(default = "yes")]
+    pub(super) http2: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCertificate {
+    pub(super) cert: PathBuf,
+    pub(super) key: PathBuf,
 }
 
 #[derive(Deserialize, Default)]

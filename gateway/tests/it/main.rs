@@ -9,4 +9,5 @@ mod hostile;
 mod lifecycle;
 mod nginx;
 mod reload;
+mod tls;
 mod workers;

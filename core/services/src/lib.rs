@@ -13,6 +13,7 @@ pub mod deactivation;
 pub mod devices;
 pub mod directory;
 pub mod encryption;
+pub mod key_backup;
 pub mod limits;
 pub mod media;
 pub mod presence;
@@ -22,6 +23,7 @@ pub mod receipts;
 pub mod rooms;
 pub mod sync;
 pub mod timeline;
+pub mod to_device;
 pub mod typing;
 
 pub use context::Context;
@@ -40,8 +42,12 @@ pub struct Services {
     pub accounts: Arc<accounts::Accounts>,
     /// Devices as their owners see them.
     pub devices: devices::Devices,
-    /// Uploaded files.
-    pub media: media::Media,
+    /// Keys of devices and users.
+    pub encryption: encryption::Encryption,
+    /// Backups of room keys.
+    pub key_backup: key_backup::KeyBackup,
+    /// Messages to devices.
+    pub to_device: to_device::ToDevice,
 }
 
 impl Services {
@@ -53,7 +59,9 @@ impl Services {
         let limits = limits::Limits::new(Arc::clone(&context));
         let accounts = Arc::new(accounts::Accounts::new(Arc::clone(&context)));
         let devices = devices::Devices::new(Arc::clone(&context), Arc::clone(&accounts));
-        let media = media::Media::start(Arc::clone(&context)).await?;
-        Ok(Arc::new(Self { context, limits, accounts, devices, media }))
+        let encryption = encryption::Encryption::new(Arc::clone(&context), Arc::clone(&accounts));
+        let key_backup = key_backup::KeyBackup::new(Arc::clone(&context));
+        let to_device = to_device::ToDevice::new(Arc::clone(&context));
+        Ok(Arc::new(Self { context, limits, accounts, devices, encryption, key_backup, to_device }))
     }
 }

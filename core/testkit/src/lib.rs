@@ -3,6 +3,5 @@
 pub mod server;
 pub mod user;
 
-pub use reqwest::Method;
 pub use server::TestServer;
-pub use user::{Answer, Client, RawAnswer};
+pub use user::{Answer, Client};

@@ -1,1 +1,96 @@
-//! To be written.
+//! End-to-end encryption through the API: keys, cross-signing, messages to devices, key backup.
+
+mod backup;
+mod cross_signing;
+mod keys;
+mod to_device;
+
+use colonnade_model::ruma::{
+    CanonicalJsonObject,
+    serde::Base64,
+    signatures::{Ed25519KeyPair, KeyPair as _, to_canonical_json_string_for_signing},
+};
+use colonnade_services::accounts::Session;
+use colonnade_testkit::{Client, TestServer};
+use serde_json::{Value, json};
+
+/// A key that signs as a client's does.
+struct Signer {
+    pair: Ed25519KeyPair,
+    public: String,
+}
+
+impl Signer {
+    fn new() -> Self {
+        let document = Ed25519KeyPair::generate();
+        let pair = Ed25519KeyPair::from_der(&document, "1".to_owned()).unwrap();
+        let public: Base64 = Base64::new(pair.public_key().to_vec());
+        Self { public: public.encode(), pair }
+    }
+
+    /// Adds this key's signature under `signer` and `ed25519:<name>`.
+    fn sign(&self, object: &mut Value, signer: &str, name: &str) {
+        let canonical: CanonicalJsonObject = serde_json::from_value(object.clone()).unwrap();
+        let text = to_canonical_json_string_for_signing(&canonical).unwrap();
+        let signature = self.pair.sign(text.as_bytes()).base64();
+        object["signatures"][signer][format!("ed25519:{name}")] = signature.into();
+    }
+
+    /// Returns this key as a cross-signing key of `user_id`.
+    fn as_key(&self, user_id: &str, usage: &str) -> Value {
+        let key_id = format!("ed25519:{}", self.public);
+        json!({ "user_id": user_id, "usage": [usage], "keys": { key_id: self.public } })
+    }
+}
+
+/// Returns identity keys for a client's device, signed by the device.
+fn device_keys(client: &Client, signer: &Signer) -> Value {
+    let device_id = &client.device_id;
+    let mut keys = json!({
+        "user_id": client.user_id,
+        "device_id": device_id,
+        "algorithms": ["m.olm.v1.curve25519-aes-sha2", "m.megolm.v1.aes-sha2"],
+        "keys": {
+            format!("curve25519:{device_id}"): "3C5BFWi2Y8MaVvjM8M22DBmh24PmgR0nPvJOIArzgyI",
+            format!("ed25519:{device_id}"): signer.public,
+        },
+    });
+    signer.sign(&mut keys, &client.user_id, device_id);
+    keys
+}
+
+async fn upload_device(client: &Client) -> (Signer, Value) {
+    let signer = Signer::new();
+    let keys = device_keys(client, &signer);
+    client.post(UPLOAD, json!({ "device_keys": keys })).await.ok();
+    (signer, keys)
+}
+
+/// Returns the client of a server that was started again, on another port.
+fn at(server: &TestServer, mut client: Client) -> Client {
+    client.url.clone_from(&server.url);
+    client
+}
+
+/// Looks behind the API: the session of a client.
+async fn session(server: &TestServer, client: &Client) -> Session {
+    let token = client.token.as_deref().unwrap();
+    server.homeserver.services.accounts.authenticate(token).await.unwrap()
+}
+
+/// Returns whose keys changed for `client` since `from`.
+async fn changed_since(
+    server: &TestServer,
+    client: &Client,
+    from: &colonnade_model::stream::Positions,
+) -> Vec<String> {
+    let services = &server.homeserver.services;
+    let upto = services.context.streams.positions();
+    let user = session(server, client).await.user;
+    let changes = services.encryption.device_list_changes(user, from, &upto).await.unwrap();
+    changes.changed.iter().map(ToString::to_string).collect()
+}
+
+const UPLOAD: &str = "/_matrix/client/v3/keys/upload";
+const QUERY: &str = "/_matrix/client/v3/keys/query";
+const CLAIM: &str = "/_matrix/client/v3/keys/claim";

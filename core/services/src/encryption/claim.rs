@@ -1,0 +1,136 @@
+//! Claiming one-time keys: each is handed out at most once.
+//!
+//! Source: Matrix v1.19, client-server, `POST /keys/claim`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use colonnade_model::{
+    MatrixError,
+    nid::DeviceNid,
+    ruma::{
+        OneTimeKeyAlgorithm, OneTimeKeyId, OwnedDeviceId, OwnedUserId,
+        api::client::keys::claim_keys::v3::{OneTimeKeys, Request, Response},
+        serde::Raw,
+    },
+};
+use colonnade_storage::{
+    StorageError,
+    encryption::one_time_keys::{self, OneTimeKey},
+    to_device,
+};
+
+use super::{Encryption, unreachable_server};
+use crate::Result;
+
+/// Keys claimed in one transaction, so that a claim for a large room does not hold the writer long.
+const BATCH: usize = 100;
+/// Keys claimed by one request: every device of a large room.
+const CLAIMS_MAX: usize = 20_000;
+
+/// One key that is asked for.
+#[derive(Debug, Clone)]
+struct Wanted {
+    user_id: OwnedUserId,
+    device_id: OwnedDeviceId,
+    device: DeviceNid,
+    algorithm: OneTimeKeyAlgorithm,
+}
+
+impl Encryption {
+    /// Hands out one key for each device asked for. Unknown devices are left out.
+    ///
+    /// # Errors
+    /// `M_TOO_LARGE` when too many are asked for at once.
+    pub async fn claim(&self, request: Request) -> Result<Response> {
+        let mut response = Response { failures: BTreeMap::new(), one_time_keys: BTreeMap::new() };
+        let count: usize = request.one_time_keys.values().map(BTreeMap::len).sum();
+        if count > CLAIMS_MAX {
+            return Err(MatrixError::too_large("too many keys are claimed at once").into());
+        }
+        let mut local = Vec::with_capacity(request.one_time_keys.len());
+        for (user_id, devices) in request.one_time_keys {
+            if let Some(server) = self.elsewhere(&user_id) {
+                response.failures.insert(server.to_string(), unreachable_server());
+            } else {
+                local.push((user_id, devices));
+            }
+        }
+        let wanted = self.find_devices(local).await?;
+        for batch in wanted.chunks(BATCH) {
+            let claimed = self.claim_batch(batch).await?;
+            for (wanted, key) in batch.iter().zip(claimed) {
+                if let Some(key) = key {
+                    insert(&mut response.one_time_keys, wanted, key)?;
+                }
+            }
+        }
+        Ok(response)
+    }
+
+    /// Finds the devices asked for, in the order of their local ids: claims that run at the same
+    /// time then take their rows in the same order and cannot wait for each other in a circle.
+    async fn find_devices(
+        &self,
+        local: Vec<(OwnedUserId, BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>)>,
+    ) -> Result<Vec<Wanted>> {
+        let mut users = HashMap::with_capacity(local.len());
+        for (user_id, devices) in local {
+            if let Some(user) = self.context.interned.find_user(&user_id).await? {
+                users.insert(user, (user_id, devices));
+            }
+        }
+        let nids: Vec<_> = users.keys().copied().collect();
+        let mut wanted = Vec::new();
+        for device in to_device::devices_of(&self.context.db, &nids).await? {
+            let Some((user_id, devices)) = users.get_mut(&device.user) else { continue };
+            let device_id = OwnedDeviceId::from(device.device_id);
+            let Some(algorithm) = devices.remove(&device_id) else { continue };
+            let user_id = user_id.clone();
+            wanted.push(Wanted { user_id, device_id, device: device.device, algorithm });
+        }
+        wanted.sort_by_key(|wanted| wanted.device);
+        Ok(wanted)
+    }
+
+    async fn claim_batch(&self, batch: &[Wanted]) -> Result<Vec<Option<OneTimeKey>>> {
+        let devices: Vec<DeviceNid> = batch.iter().map(|wanted| wanted.device).collect();
+        let asked: Vec<_> = batch.iter().map(|w| (w.device, w.algorithm.to_string())).collect();
+        let claimed = self.context.db.write(move |tx| {
+            Box::pin(async move {
+                let mut claimed = Vec::with_capacity(asked.len());
+                let mut touched = Vec::with_capacity(asked.len());
+                for (device, algorithm) in asked {
+                    let key = one_time_keys::claim(tx, device, &algorithm).await?;
+                    if key.is_some() {
+                        touched.push(device);
+                    }
+                    claimed.push(key);
+                }
+                to_device::wake(tx, &touched).await?;
+                Ok(claimed)
+            })
+        });
+        let claimed = claimed.await;
+        self.counts.forget(&devices);
+        Ok(claimed?)
+    }
+}
+
+fn insert(
+    keys: &mut BTreeMap<OwnedUserId, OneTimeKeys>,
+    wanted: &Wanted,
+    key: OneTimeKey,
+) -> Result<()> {
+    let corrupt = |why: String| {
+        StorageError::corrupt("one_time_keys", "key", format!("device {}", wanted.device), why)
+    };
+    let key_id = format!("{}:{}", key.algorithm, key.key_id);
+    let key_id = OneTimeKeyId::parse(key_id).map_err(|error| corrupt(error.to_string()))?;
+    let raw = Raw::from_json_string(key.key).map_err(|error| corrupt(error.to_string()))?;
+    keys.entry(wanted.user_id.clone())
+        .or_default()
+        .entry(wanted.device_id.clone())
+        .or_default()
+        .insert(key_id, raw);
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! Uploading cross-signing keys. The first set is free; replacing one takes another proof of who one
+//! is, and uploading the same set again changes nothing.
+//!
+//! Source: Matrix v1.19, client-server, `POST /keys/device_signing/upload`.
+
+use colonnade_model::{
+    MatrixError,
+    nid::UserNid,
+    ruma::{
+        CanonicalJsonObject,
+        api::client::keys::upload_signing_keys::v3::Request,
+        encryption::{CrossSigningKey, KeyUsage},
+        serde::{Base64, Raw},
+    },
+};
+use colonnade_storage::{
+    device_lists,
+    encryption::cross_signing::{self, Usage},
+    to_device,
+};
+
+use super::{Encryption, signed};
+use crate::{Result, accounts::Session};
+
+/// Bytes of a cross-signing key: a public key and a signature per device.
+const KEY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of an ed25519 public key.
+const PUBLIC_KEY_BYTES: usize = 32;
+
+/// What names the request in user-interactive authentication.
+const ACTION: &str = "POST /keys/device_signing/upload";
+
+/// A key of an upload, checked on its own.
+#[derive(Debug, Clone)]
+struct NewKey {
+    usage: Usage,
+    public_key: String,
+    object: CanonicalJsonObject,
+}
+
+/// How an upload compares to what is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// The user has no master key yet.
+    First,
+    /// Nothing in it is new.
+    Same,
+    /// Something would be replaced or added.
+    Change,
+}
+
+/// What the user has proven.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// The access token.
+    Token,
+    /// Who he is, once more.
+    Again,
+}
+
+impl Encryption {
+    /// Stores the cross-signing keys of a user.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` for malformed or foreign keys, `M_INVALID_SIGNATURE` when a key is not
+    /// signed by the master key, `M_MISSING_PARAM` when there is no master key, `M_FORBIDDEN` when a
+    /// public key is a device id, a demand for authentication when keys would be replaced.
+    pub async fn upload_cross_signing(&self, session: &Session, request: Request) -> Result<()> {
+        let Request { auth, master_key, self_signing_key, user_signing_key } = request;
+        let given = [
+            (Usage::Master, master_key),
+            (Usage::SelfSigning, self_signing_key),
+            (Usage::UserSigning, user_signing_key),
+        ];
+        let mut keys = Vec::with_capacity(given.len());
+        for (usage, raw) in given {
+            if let Some(raw) = raw {
+                keys.push(parse(session, usage, &raw)?);
+            }
+        }
+        self.check_signatures(session, &keys).await?;
+        self.check_free_names(session, &keys).await?;
+        if self.put_cross_signing(session.user, keys.clone(), Proof::Token).await? {
+            return Ok(());
+        }
+        self.accounts.uia.check(session, auth.as_ref(), ACTION).await?;
+        self.put_cross_signing(session.user, keys, Proof::Again).await?;
+        Ok(())
+    }
+
+    /// Makes sure that self-signing and user-signing key are signed by the master key: the one in
+    /// the request, or else the stored one.
+    async fn check_signatures(&self, session: &Session, keys: &[NewKey]) -> Result<()> {
+        let master = match keys.iter().find(|key| key.usage == Usage::Master) {
+            Some(master) => master.public_key.clone(),
+            None => {
+                let users = [session.user];
+                let stored = cross_signing::of_users(&self.context.db, &users).await?;
+                let master = stored.into_iter().find(|key| key.usage == Usage::Master);
+                let Some(master) = master else {
+                    return Err(MatrixError::missing_param("there is no master key yet").into());
+                };
+                master.public_key
+            }
+        };
+        let key_id = format!("ed25519:{master}");
+        for key in keys.iter().filter(|key| key.usage != Usage::Master) {
+            let signatures = signed::signatures_by(&key.object, session.user_id.as_str());
+            let by_master = signatures.into_iter().find(|(id, _)| *id == key_id);
+            let Some((_, signature)) = by_master else {
+                return Err(MatrixError::invalid_signature(
+                    "the key is not signed by the master key",
+                )
+                .into());
+            };
+            signed::verify(&key.object, signature, &master)?;
+        }
+        Ok(())
+    }
+
+    /// A key called like a device would be mistaken for it where signatures are uploaded.
+    async fn check_free_names(&self, session: &Session, keys: &[NewKey]) -> Result<()> {
+        let devices = to_device::devices_of(&self.context.db, &[session.user]).await?;
+        if keys.iter().any(|key| devices.iter().any(|d| d.device_id == key.public_key)) {
+            return Err(MatrixError::forbidden("the key is named like one of your devices").into());
+        }
+        Ok(())
+    }
+
+    /// Stores the keys unless that takes another proof; false then. Decided inside the transaction,
+    /// so that of two first uploads the second cannot slip through.
+    async fn put_cross_signing(
+        &self,
+        user: UserNid,
+        keys: Vec<NewKey>,
+        proof: Proof,
+    ) -> Result<bool> {
+        let stored = self.context.db.write(move |tx| {
+            Box::pin(async move {
+                let stored = cross_signing::of_user(tx, user).await?;
+                match compare(&stored, &keys) {
+                    Standing::Same => return Ok(true),
+                    Standing::Change if proof == Proof::Token => return Ok(false),
+                    Standing::First | Standing::Change => {}
+                }
+                let find = |usage| keys.iter().find(|key| key.usage == usage);
+                let is_other = |new: &NewKey, old: &cross_signing::CrossSigningKey| {
+                    old.usage == Usage::Master && old.public_key != new.public_key
+                };
+                let new_master = find(Usage::Master)
+                    .is_some_and(|new| stored.iter().any(|old| is_other(new, old)));
+                for usage in [Usage::SelfSigning, Usage::UserSigning] {
+                    // Signed by the old master key: worth nothing under the new one.
+                    if new_master && find(usage).is_none() {
+                        cross_signing::delete(tx, user, usage).await?;
+                    }
+                }
+                for NewKey { usage, public_key, object } in keys {
+                    let key = signed::text(object);
+                    let row = cross_signing::CrossSigningKey { user, usage, public_key, key };
+                    cross_signing::put(tx, row).await?;
+                }
+                device_lists::changed(tx, user).await?;
+                Ok(true)
+            })
+        });
+        Ok(stored.await?)
+    }
+}
+
+fn compare(stored: &[cross_signing::CrossSigningKey], keys: &[NewKey]) -> Standing {
+    if !stored.iter().any(|key| key.usage == Usage::Master) {
+        return Standing::First;
+    }
+    let is_stored = |new: &NewKey| {
+        stored.iter().any(|old| old.usage == new.usage && old.public_key == new.public_key)
+    };
+    if keys.iter().all(is_stored) { Standing::Same } else { Standing::Change }
+}
+
+fn parse(
+    session: &Session,
+    usage: Usage,
+    raw: &Raw<CrossSigningKey>,
+) -> Result<NewKey, MatrixError> {
+    if raw.json().get().len() > KEY_BYTES_MAX {
+        return Err(MatrixError::too_large("the cross-signing key is too large"));
+    }
+    let key = raw.deserialize().map_err(|error| {
+        MatrixError::bad_json(format!("the cross-signing key is malformed: {error}"))
+    })?;
+    let invalid = |why: &str| Err(MatrixError::invalid_param(why));
+    if key.user_id != session.user_id {
+        return invalid("the cross-signing key belongs to another user");
+    }
+    let expected = match usage {
+        Usage::Master => KeyUsage::Master,
+        Usage::SelfSigning => KeyUsage::SelfSigning,
+        Usage::UserSigning => KeyUsage::UserSigning,
+    };
+    if !key.usage.contains(&expected) {
+        return invalid("the cross-signing key is for another usage");
+    }
+    let mut object = signed::object(raw.json())?;
+    let keys = object.get("keys").and_then(|keys| keys.as_object());
+    let only = keys.filter(|keys| keys.len() == 1).and_then(|keys| keys.iter().next());
+    let Some((key_id, public_key)) = only else {
+        return invalid("a cross-signing key has exactly one public key");
+    };
+    let public_key = public_key.as_str().unwrap_or_default().to_owned();
+    let decoded: Result<Base64, _> = Base64::parse(&public_key);
+    if !decoded.is_ok_and(|bytes| bytes.as_bytes().len() == PUBLIC_KEY_BYTES) {
+        return invalid("the public key is not 32 bytes in base64");
+    }
+    if *key_id != format!("ed25519:{public_key}") {
+        return invalid("the key's id is not ed25519: and the public key");
+    }
+    signed::keep_signatures_by(&mut object, session.user_id.as_str());
+    Ok(NewKey { usage, public_key, object })
+}

@@ -1,0 +1,101 @@
+//! Whose keys a user has to look at again, and whose no longer.
+//!
+//! Source: Matrix v1.19, client-server, "Tracking the device list for a user".
+
+use std::collections::HashSet;
+
+use colonnade_model::{
+    MatrixError,
+    nid::UserNid,
+    ruma::OwnedUserId,
+    stream::{Positions, Stream},
+    token::SyncToken,
+};
+use colonnade_storage::device_lists;
+
+use super::Encryption;
+use crate::{Result, accounts::Session};
+
+/// What changed between two places of the streams.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeviceListChanges {
+    /// Users with new keys, and users who newly share a room.
+    pub changed: Vec<OwnedUserId>,
+    /// Users who no longer share any room.
+    pub left: Vec<OwnedUserId>,
+}
+
+impl Encryption {
+    /// Returns whose keys `user` has to look at again after `from` up to `upto`. Costs nothing when
+    /// neither keys nor events have moved, one probe when no membership has.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn device_list_changes(
+        &self,
+        user: UserNid,
+        from: &Positions,
+        upto: &Positions,
+    ) -> Result<DeviceListChanges> {
+        let db = &self.context.db;
+        let range = |stream| (from.get(stream), upto.get(stream));
+        let mut changed = HashSet::new();
+        let mut left = HashSet::new();
+        let (keys_from, keys_upto) = range(Stream::DeviceLists);
+        if keys_from < keys_upto {
+            changed.extend(device_lists::changes(db, user, keys_from, keys_upto).await?);
+        }
+        let (events_from, events_upto) = range(Stream::Events);
+        if events_from < events_upto
+            && device_lists::any_membership(db, events_from, events_upto).await?
+        {
+            let (mut entered, mut exited) = (Vec::new(), Vec::new());
+            for moved in device_lists::moves(db, user, events_from, events_upto).await? {
+                match (moved.user == user, moved.after) {
+                    (true, true) => entered.push(moved.room),
+                    (true, false) => exited.push(moved.room),
+                    (false, true) => drop(changed.insert(moved.user)),
+                    (false, false) => drop(left.insert(moved.user)),
+                }
+            }
+            changed.extend(device_lists::joined(db, &entered).await?);
+            left.extend(device_lists::joined(db, &exited).await?);
+            left.remove(&user);
+            let gone: Vec<UserNid> = left.iter().copied().collect();
+            for sharing in device_lists::sharing(db, user, &gone).await? {
+                left.remove(&sharing);
+            }
+        }
+        changed.retain(|user| !left.contains(user));
+        Ok(DeviceListChanges { changed: self.names(changed).await?, left: self.names(left).await? })
+    }
+
+    /// Returns the changes between two sync tokens.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` when a token is not one of ours.
+    pub async fn changes_between(
+        &self,
+        session: &Session,
+        from: &str,
+        to: &str,
+    ) -> Result<DeviceListChanges> {
+        let decode = |name: &str, token: &str| {
+            SyncToken::decode(token, &self.context.token_key)
+                .map_err(|error| MatrixError::invalid_param(format!("{name}: {error}")))
+        };
+        let from = decode("from", from)?;
+        let to = decode("to", to)?;
+        self.device_list_changes(session.user, &from.positions, &to.positions).await
+    }
+
+    async fn names(&self, users: HashSet<UserNid>) -> Result<Vec<OwnedUserId>> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        let nids: Vec<UserNid> = users.into_iter().collect();
+        let mut names = self.context.interned.user_ids(&nids).await?;
+        names.sort();
+        Ok(names)
+    }
+}

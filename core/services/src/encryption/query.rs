@@ -1,0 +1,134 @@
+//! Looking keys up: everything that was uploaded, with the signatures the asking user may see.
+//!
+//! Source: Matrix v1.19, client-server, `POST /keys/query`.
+
+use std::collections::{BTreeMap, HashMap};
+
+use colonnade_model::{
+    nid::UserNid,
+    ruma::{
+        OwnedDeviceId, OwnedUserId,
+        api::client::keys::get_keys::v3::{Request, Response},
+        serde::Raw,
+    },
+};
+use colonnade_storage::{
+    StorageError,
+    encryption::{
+        cross_signing::{self, Usage},
+        device_keys::{self, Signature},
+    },
+};
+use serde_json::{Map, Value, json};
+
+use super::{Encryption, unreachable_server};
+use crate::{Result, accounts::Session};
+
+/// A user asked about: the name, and the devices asked for (none: all).
+type Asked = HashMap<UserNid, (OwnedUserId, Vec<OwnedDeviceId>)>;
+
+/// Signatures by whose key they are on, and which key.
+type Signatures = HashMap<(UserNid, String), Vec<(OwnedUserId, Signature)>>;
+
+impl Encryption {
+    /// Returns the keys of users. Unknown users and devices are left out.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn query(&self, session: &Session, request: Request) -> Result<Response> {
+        let mut response = Response::default();
+        let mut asked = Asked::with_capacity(request.device_keys.len());
+        for (user_id, devices) in request.device_keys {
+            if let Some(server) = self.elsewhere(&user_id) {
+                response.failures.insert(server.to_string(), unreachable_server());
+            } else if let Some(user) = self.context.interned.find_user(&user_id).await? {
+                response.device_keys.insert(user_id.clone(), BTreeMap::new());
+                asked.insert(user, (user_id, devices));
+            }
+        }
+        let users: Vec<UserNid> = asked.keys().copied().collect();
+        let signatures = self.visible_signatures(session, &users).await?;
+        for named in device_keys::of_users(&self.context.db, &users).await? {
+            let keys = named.keys;
+            let Some((user_id, devices)) = asked.get(&keys.user) else { continue };
+            let device_id = OwnedDeviceId::from(keys.device_id.clone());
+            if !devices.is_empty() && !devices.contains(&device_id) {
+                continue;
+            }
+            let extra = signatures.get(&(keys.user, keys.device_id));
+            let unsigned = named.display_name.map(|name| json!({ "device_display_name": name }));
+            let raw = render("device_keys", &keys.keys, extra, unsigned)?;
+            let of_user = response.device_keys.entry(user_id.clone()).or_default();
+            of_user.insert(device_id, raw);
+        }
+        self.add_cross_signing(session, &asked, &signatures, &mut response).await?;
+        Ok(response)
+    }
+
+    async fn add_cross_signing(
+        &self,
+        session: &Session,
+        asked: &Asked,
+        signatures: &Signatures,
+        response: &mut Response,
+    ) -> Result<()> {
+        let users: Vec<UserNid> = asked.keys().copied().collect();
+        for key in cross_signing::of_users(&self.context.db, &users).await? {
+            let Some((user_id, _)) = asked.get(&key.user) else { continue };
+            let extra = signatures.get(&(key.user, key.public_key));
+            let raw = || render("cross_signing_keys", &key.key, extra, None);
+            match key.usage {
+                Usage::Master => drop(response.master_keys.insert(user_id.clone(), raw()?)),
+                Usage::SelfSigning => {
+                    response.self_signing_keys.insert(user_id.clone(), raw()?);
+                }
+                // Whom a user has verified is the user's own business.
+                Usage::UserSigning if key.user == session.user => {
+                    response.user_signing_keys.insert(user_id.clone(), raw()?);
+                }
+                Usage::UserSigning => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn visible_signatures(&self, viewer: &Session, users: &[UserNid]) -> Result<Signatures> {
+        let db = &self.context.db;
+        let mut by_key = Signatures::new();
+        for signature in device_keys::signatures(db, users, viewer.user).await? {
+            let signer = self.context.interned.user_id(signature.signer).await?;
+            let place = (signature.target, signature.target_key.clone());
+            by_key.entry(place).or_default().push((signer, signature));
+        }
+        Ok(by_key)
+    }
+}
+
+/// Adds signatures and `unsigned` to a stored key.
+fn render<T>(
+    table: &'static str,
+    stored: &str,
+    signatures: Option<&Vec<(OwnedUserId, Signature)>>,
+    unsigned: Option<Value>,
+) -> Result<Raw<T>> {
+    let corrupt = |why: String| StorageError::corrupt(table, "key", stored, why);
+    let text = if signatures.is_none() && unsigned.is_none() {
+        stored.to_owned()
+    } else {
+        let mut object: Map<String, Value> =
+            serde_json::from_str(stored).map_err(|error| corrupt(error.to_string()))?;
+        for (signer, signature) in signatures.into_iter().flatten() {
+            let all = object.entry("signatures").or_insert_with(|| json!({}));
+            let all = all.as_object_mut().ok_or_else(|| corrupt("odd signatures".to_owned()))?;
+            let by_signer = all.entry(signer.as_str()).or_insert_with(|| json!({}));
+            if let Some(by_signer) = by_signer.as_object_mut() {
+                by_signer.insert(signature.signer_key.clone(), signature.signature.clone().into());
+            }
+        }
+        if let Some(unsigned) = unsigned {
+            object.insert("unsigned".to_owned(), unsigned);
+        }
+        Value::Object(object).to_string()
+    };
+    Ok(Raw::from_json_string(text).map_err(|error| corrupt(error.to_string()))?)
+}

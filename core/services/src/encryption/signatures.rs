@@ -1,0 +1,193 @@
+//! Uploading signatures: on one's own devices by the self-signing key, on one's own master key by a
+//! device, on somebody else's master key by the user-signing key. Nothing else may be signed, and
+//! what does not verify is not stored.
+//!
+//! Source: Matrix v1.19, client-server, `POST /keys/signatures/upload`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use colonnade_model::{
+    MatrixError,
+    nid::UserNid,
+    ruma::{
+        CanonicalJsonObject, OwnedUserId,
+        api::client::keys::upload_signatures::v3::{Failure, Request, Response},
+    },
+};
+use colonnade_storage::{
+    StorageError, device_lists,
+    encryption::{
+        cross_signing::{self, Usage},
+        device_keys::{self, Signature},
+    },
+};
+use serde_json::value::RawValue;
+
+use super::{Encryption, signed};
+use crate::{Error, Result, accounts::Session};
+
+/// Keys signed by one request.
+const SIGNED_MAX: usize = 1_000;
+/// Bytes of one signed object.
+const OBJECT_BYTES_MAX: usize = 64 * 1024;
+
+/// What may be signed: the stored object, and the keys that may sign it by their ids.
+#[derive(Debug)]
+struct Signable {
+    stored: CanonicalJsonObject,
+    signers: BTreeMap<String, String>,
+}
+
+/// Everything this request may sign, by whose key it is and the key's name.
+type Signables = HashMap<(UserNid, String), Signable>;
+
+impl Encryption {
+    /// Stores the signatures that verify and returns why the others were not stored.
+    ///
+    /// # Errors
+    /// `M_TOO_LARGE` for too many at once; what is wrong with a single one stands in the answer.
+    pub async fn upload_signatures(&self, session: &Session, request: Request) -> Result<Response> {
+        let count: usize = request.signed_keys.values().map(|keys| keys.iter().count()).sum();
+        if count > SIGNED_MAX {
+            return Err(MatrixError::too_large("too many signatures at once").into());
+        }
+        let mut targets: HashMap<OwnedUserId, UserNid> = HashMap::new();
+        for user_id in request.signed_keys.keys() {
+            if let Some(user) = self.context.interned.find_user(user_id).await? {
+                targets.insert(user_id.clone(), user);
+            }
+        }
+        let signables = self.signables(session, targets.values().copied().collect()).await?;
+        let mut accepted = Vec::new();
+        let mut response = Response::default();
+        for (user_id, keys) in &request.signed_keys {
+            let target = targets.get(user_id).copied();
+            for (name, raw) in keys.iter() {
+                let checked = target
+                    .and_then(|target| Some((target, signables.get(&(target, name.to_owned()))?)))
+                    .ok_or_else(|| MatrixError::not_found("no key of that name can be signed"))
+                    .and_then(|(target, signable)| check(session, target, name, signable, raw));
+                match checked {
+                    Ok(signatures) => accepted.extend(signatures),
+                    Err(error) => {
+                        let of_user = response.failures.entry(user_id.clone()).or_default();
+                        of_user.insert(name.to_owned(), failure(&error)?);
+                    }
+                }
+            }
+        }
+        self.store_signatures(session.user, accepted).await?;
+        Ok(response)
+    }
+
+    /// Collects what the session's user may sign among the keys of `targets`.
+    async fn signables(&self, session: &Session, targets: BTreeSet<UserNid>) -> Result<Signables> {
+        let db = &self.context.db;
+        let own = session.user;
+        let users: Vec<UserNid> = targets.into_iter().chain([own]).collect();
+        let keys = cross_signing::of_users(db, &users).await?;
+        let signer = |usage| {
+            let key = keys.iter().find(|key| key.user == own && key.usage == usage);
+            key.map(|key| (format!("ed25519:{}", key.public_key), key.public_key.clone()))
+        };
+        let by_devices: BTreeMap<_, _> = signer(Usage::SelfSigning).into_iter().collect();
+        let by_user: BTreeMap<_, _> = signer(Usage::UserSigning).into_iter().collect();
+        let mut signables = Signables::new();
+        let mut device_signers = BTreeMap::new();
+        for named in device_keys::of_users(db, &[own]).await? {
+            let stored = parse_stored("device_keys", &named.keys.keys)?;
+            let key_id = format!("ed25519:{}", named.keys.device_id);
+            if let Some(public_key) = signed::public_key(&stored, &key_id) {
+                device_signers.insert(key_id.clone(), public_key.to_owned());
+            }
+            let signable = Signable { stored, signers: by_devices.clone() };
+            signables.insert((own, named.keys.device_id), signable);
+        }
+        for key in keys.iter().filter(|key| key.usage == Usage::Master) {
+            let stored = parse_stored("cross_signing_keys", &key.key)?;
+            let signers = if key.user == own { &device_signers } else { &by_user };
+            let signable = Signable { stored, signers: signers.clone() };
+            signables.insert((key.user, key.public_key.clone()), signable);
+        }
+        Ok(signables)
+    }
+
+    async fn store_signatures(&self, signer: UserNid, signatures: Vec<Signature>) -> Result<()> {
+        if signatures.is_empty() {
+            return Ok(());
+        }
+        let stored = self.context.db.write(move |tx| {
+            Box::pin(async move {
+                let mut changed = BTreeSet::new();
+                for signature in signatures {
+                    let target = signature.target;
+                    if device_keys::sign(tx, signature).await? {
+                        changed.insert(target);
+                    }
+                }
+                for target in changed {
+                    if target == signer {
+                        device_lists::changed(tx, signer).await?;
+                    } else {
+                        device_lists::changed_for(tx, target, signer).await?;
+                    }
+                }
+                Ok(())
+            })
+        });
+        Ok(stored.await?)
+    }
+}
+
+/// Checks one signed object: it must be the stored key, and every signature that is new must be by a
+/// key that may sign it and verify.
+fn check(
+    session: &Session,
+    target: UserNid,
+    name: &str,
+    signable: &Signable,
+    raw: &RawValue,
+) -> Result<Vec<Signature>, MatrixError> {
+    if raw.get().len() > OBJECT_BYTES_MAX {
+        return Err(MatrixError::too_large("the signed object is too large"));
+    }
+    let given = signed::object(raw)?;
+    if signed::content(&given) != signed::content(&signable.stored) {
+        return Err(MatrixError::invalid_signature("what is signed is not the key we have"));
+    }
+    let signer = session.user_id.as_str();
+    let known = signed::signatures_by(&signable.stored, signer);
+    let mut accepted = Vec::new();
+    for (key_id, signature) in signed::signatures_by(&given, signer) {
+        let Some(public_key) = signable.signers.get(key_id) else {
+            if known.contains(&(key_id, signature)) {
+                continue;
+            }
+            let why = format!("{key_id} is not a key that may sign this");
+            return Err(MatrixError::invalid_signature(why));
+        };
+        signed::verify(&given, signature, public_key)?;
+        accepted.push(Signature {
+            target,
+            target_key: name.to_owned(),
+            signer: session.user,
+            signer_key: key_id.to_owned(),
+            signature: signature.to_owned(),
+        });
+    }
+    if accepted.is_empty() {
+        return Err(MatrixError::invalid_signature("there is no new signature of yours"));
+    }
+    Ok(accepted)
+}
+
+fn parse_stored(table: &'static str, text: &str) -> Result<CanonicalJsonObject> {
+    serde_json::from_str(text)
+        .map_err(|error| StorageError::corrupt(table, "key", text, error).into())
+}
+
+/// Renders an error as the answer carries it.
+fn failure(error: &MatrixError) -> Result<Failure> {
+    serde_json::from_value(error.to_json())
+        .map_err(|cause| Error::internal("render a failed signature", cause))
+}

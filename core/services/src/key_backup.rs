@@ -1,0 +1,346 @@
+//! Key backup: the encrypted room keys a user keeps on the server, in versions of which only the
+//! newest takes keys. The server never sees a key; it keeps the better of two for the same session.
+//!
+//! Source: Matrix v1.19, client-server, "Server-side key backups".
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use colonnade_model::{
+    MatrixError,
+    nid::UserNid,
+    ruma::{
+        OwnedRoomId, RoomId, UInt,
+        api::client::backup::{BackupAlgorithm, KeyBackupData, RoomKeyBackup},
+        serde::Raw,
+    },
+};
+use colonnade_storage::{
+    StorageError,
+    key_backup::{self, Contents, RoomKey, Version},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{Context, Error, Result};
+
+pub use colonnade_storage::key_backup::Scope;
+
+/// Bytes of what describes a version: a public key and a signature per device.
+const AUTH_DATA_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one encrypted key: about a thousand are used.
+const SESSION_DATA_BYTES_MAX: usize = 16 * 1024;
+/// Characters of an algorithm, room or session id.
+const NAME_LEN_MAX: usize = 255;
+/// The largest number JSON of the specification can carry.
+const INTEGER_MAX: u64 = (1 << 53) - 1;
+
+/// Backups of room keys.
+pub struct KeyBackup {
+    context: Arc<Context>,
+}
+
+/// A version as clients are told it.
+#[derive(Debug, Clone)]
+pub struct BackupInfo {
+    /// `algorithm` and `auth_data`.
+    pub algorithm: Raw<BackupAlgorithm>,
+    /// How many keys it holds.
+    pub count: UInt,
+    /// Changes with every change of its keys.
+    pub etag: String,
+    /// Its number.
+    pub version: String,
+}
+
+/// What a version holds after a change.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Changes with every change of its keys.
+    pub etag: String,
+    /// How many keys it holds.
+    pub count: UInt,
+}
+
+/// The keys of a backup, by room and session.
+pub type Rooms = BTreeMap<OwnedRoomId, RoomKeyBackup>;
+
+#[derive(Deserialize)]
+struct Described {
+    algorithm: String,
+    auth_data: Box<RawValue>,
+    version: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Description<'d> {
+    algorithm: &'d str,
+    auth_data: &'d RawValue,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeyData {
+    first_message_index: u64,
+    forwarded_count: u64,
+    is_verified: bool,
+    session_data: Box<RawValue>,
+}
+
+/// What an attempt to change keys came to, decided inside the transaction.
+enum Attempt {
+    Done(Contents),
+    NoVersion,
+    NotCurrent(i64),
+}
+
+impl KeyBackup {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+
+    /// Starts a version and returns its number.
+    ///
+    /// # Errors
+    /// `M_BAD_JSON` when it is malformed.
+    pub async fn create(&self, user: UserNid, described: &Raw<BackupAlgorithm>) -> Result<String> {
+        let Described { algorithm, auth_data, .. } = parse(described)?;
+        let auth_data = String::from(Box::<str>::from(auth_data));
+        let created = self.context.db.write(move |tx| {
+            Box::pin(async move { key_backup::create(tx, user, algorithm, auth_data).await })
+        });
+        Ok(created.await?.to_string())
+    }
+
+    /// Returns the newest version.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is none.
+    pub async fn latest(&self, user: UserNid) -> Result<BackupInfo> {
+        let version = key_backup::current(&self.context.db, user).await?;
+        let version = version.ok_or_else(|| MatrixError::not_found("no current backup version"))?;
+        self.info(user, version).await
+    }
+
+    /// Returns a version.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is no such version.
+    pub async fn get(&self, user: UserNid, version: &str) -> Result<BackupInfo> {
+        let version = self.find(user, version).await?;
+        self.info(user, version).await
+    }
+
+    async fn info(&self, user: UserNid, version: Version) -> Result<BackupInfo> {
+        let count = key_backup::count(&self.context.db, user, version.version).await?;
+        let corrupt = |error| StorageError::corrupt("backup_versions", "auth_data", user, error);
+        let auth_data = RawValue::from_string(version.auth_data).map_err(corrupt)?;
+        let description = Description { algorithm: &version.algorithm, auth_data: &auth_data };
+        let text = serde_json::to_string(&description).map_err(corrupt)?;
+        Ok(BackupInfo {
+            algorithm: Raw::from_json_string(text).map_err(corrupt)?,
+            count: as_uint(count),
+            etag: version.etag.to_string(),
+            version: version.version.to_string(),
+        })
+    }
+
+    /// Replaces the `auth_data` of a version.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is no such version, `M_INVALID_PARAM` when the algorithm or the
+    /// version in the body is another one.
+    pub async fn update(
+        &self,
+        user: UserNid,
+        version: &str,
+        described: &Raw<BackupAlgorithm>,
+    ) -> Result<()> {
+        let Described { algorithm, auth_data, version: named } = parse(described)?;
+        let found = self.find(user, version).await?;
+        if named.is_some_and(|named| named != version) {
+            return Err(MatrixError::invalid_param("the body names another version").into());
+        }
+        if algorithm != found.algorithm {
+            return Err(MatrixError::invalid_param("the algorithm does not match").into());
+        }
+        let auth_data = String::from(Box::<str>::from(auth_data));
+        let number = found.version;
+        let updated = self.context.db.write(move |tx| {
+            Box::pin(
+                async move { key_backup::update(tx, user, number, algorithm, auth_data).await },
+            )
+        });
+        if updated.await? { Ok(()) } else { Err(unknown_version().into()) }
+    }
+
+    /// Deletes a version with its keys. A deleted one may be deleted again.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there never was such a version.
+    pub async fn delete(&self, user: UserNid, version: &str) -> Result<()> {
+        let number = number(version)?;
+        let deleted = self
+            .context
+            .db
+            .write(move |tx| Box::pin(async move { key_backup::delete(tx, user, number).await }));
+        if deleted.await? { Ok(()) } else { Err(unknown_version().into()) }
+    }
+
+    /// Stores keys, keeping better ones that are stored. All or none of them.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is no version, `M_WRONG_ROOM_KEYS_VERSION` with `current_version`
+    /// when it is not the newest, `M_BAD_JSON` when a key is malformed.
+    pub async fn put(&self, user: UserNid, version: &str, rooms: Rooms) -> Result<Stored> {
+        let mut keys = Vec::new();
+        for (room_id, backup) in rooms {
+            for (session_id, raw) in backup.sessions {
+                keys.push(room_key(&room_id, session_id, &raw)?);
+            }
+        }
+        let number = number(version)?;
+        self.change(user, number, move |tx| {
+            Box::pin(async move { key_backup::put(tx, user, number, keys).await })
+        })
+        .await
+    }
+
+    /// Deletes keys of a version.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is no such version.
+    pub async fn remove(&self, user: UserNid, version: &str, scope: Scope) -> Result<Stored> {
+        let version = self.find(user, version).await?.version;
+        let removed = self.context.db.write(move |tx| {
+            Box::pin(async move { key_backup::remove(tx, user, version, scope).await })
+        });
+        Ok(stored(removed.await?))
+    }
+
+    /// Returns keys of a version, by room.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is no such version.
+    pub async fn keys(&self, user: UserNid, version: &str, scope: Scope) -> Result<Rooms> {
+        let version = self.find(user, version).await?.version;
+        let mut rooms = Rooms::new();
+        for key in key_backup::keys(&self.context.db, user, version, scope).await? {
+            let corrupt = |why: String| {
+                let place = format!("{user} {version} {} {}", key.room_id, key.session_id);
+                StorageError::corrupt("backup_keys", "session_data", place, why)
+            };
+            let room_id = RoomId::parse(&key.room_id).map_err(|e| corrupt(e.to_string()))?;
+            let session_data = RawValue::from_string(key.session_data.clone())
+                .map_err(|error| corrupt(error.to_string()))?;
+            let data = KeyData {
+                first_message_index: key.first_message_index.unsigned_abs(),
+                forwarded_count: key.forwarded_count.unsigned_abs(),
+                is_verified: key.is_verified,
+                session_data,
+            };
+            let text = serde_json::to_string(&data).map_err(|error| corrupt(error.to_string()))?;
+            let raw = Raw::from_json_string(text).map_err(|error| corrupt(error.to_string()))?;
+            let room =
+                rooms.entry(room_id).or_insert_with(|| RoomKeyBackup { sessions: BTreeMap::new() });
+            room.sessions.insert(key.session_id, raw);
+        }
+        Ok(rooms)
+    }
+
+    /// Runs a change if `version` is the newest.
+    async fn change<F>(&self, user: UserNid, version: i64, body: F) -> Result<Stored>
+    where
+        F: for<'t> FnOnce(
+                &'t mut colonnade_storage::Tx,
+            ) -> futures_util::future::BoxFuture<
+                't,
+                colonnade_storage::Result<Contents>,
+            > + Send
+            + 'static,
+    {
+        let attempt = self.context.db.write(move |tx| {
+            Box::pin(async move {
+                Ok(match key_backup::current_in(tx, user).await? {
+                    None => Attempt::NoVersion,
+                    Some(current) if current.version != version => {
+                        Attempt::NotCurrent(current.version)
+                    }
+                    Some(_) => Attempt::Done(body(tx).await?),
+                })
+            })
+        });
+        match attempt.await? {
+            Attempt::Done(contents) => Ok(stored(contents)),
+            Attempt::NoVersion => Err(unknown_version().into()),
+            Attempt::NotCurrent(current) => {
+                let why = "this is not the current backup version";
+                let error = MatrixError::wrong_room_keys_version(why);
+                Err(error.with("current_version", current.to_string()).into())
+            }
+        }
+    }
+
+    async fn find(&self, user: UserNid, version: &str) -> Result<Version> {
+        let found = key_backup::find(&self.context.db, user, number(version)?).await?;
+        Ok(found.ok_or_else(unknown_version)?)
+    }
+}
+
+fn unknown_version() -> MatrixError {
+    MatrixError::not_found("unknown backup version")
+}
+
+/// Reads a version number; text that is none names no version.
+fn number(version: &str) -> Result<i64, MatrixError> {
+    version.parse().map_err(|_| unknown_version())
+}
+
+fn as_uint(count: i64) -> UInt {
+    UInt::try_from(count).unwrap_or(UInt::MAX)
+}
+
+fn stored(contents: Contents) -> Stored {
+    Stored { etag: contents.etag.to_string(), count: as_uint(contents.count) }
+}
+
+fn parse(described: &Raw<BackupAlgorithm>) -> Result<Described> {
+    let parsed: Described = serde_json::from_str(described.json().get())
+        .map_err(|error| MatrixError::bad_json(format!("malformed backup version: {error}")))?;
+    if !parsed.auth_data.get().starts_with('{') {
+        return Err(MatrixError::bad_json("auth_data is not a JSON object").into());
+    }
+    let is_long = parsed.algorithm.len() > NAME_LEN_MAX;
+    if is_long || parsed.auth_data.get().len() > AUTH_DATA_BYTES_MAX {
+        return Err(MatrixError::too_large("the backup version is too large").into());
+    }
+    Ok(parsed)
+}
+
+fn room_key(room_id: &RoomId, session_id: String, raw: &Raw<KeyBackupData>) -> Result<RoomKey> {
+    let malformed =
+        |why: String| Error::from(MatrixError::bad_json(format!("key {session_id}: {why}")));
+    let data: KeyData =
+        serde_json::from_str(raw.json().get()).map_err(|error| malformed(error.to_string()))?;
+    if !data.session_data.get().starts_with('{') {
+        return Err(malformed("session_data is not a JSON object".to_owned()));
+    }
+    let integer = |number: u64| {
+        let small = Some(number).filter(|number| *number <= INTEGER_MAX);
+        small
+            .and_then(|number| i64::try_from(number).ok())
+            .ok_or_else(|| malformed(format!("{number} is too large")))
+    };
+    let first_message_index = integer(data.first_message_index)?;
+    let forwarded_count = integer(data.forwarded_count)?;
+    let is_long = session_id.len() > NAME_LEN_MAX || room_id.as_str().len() > NAME_LEN_MAX;
+    if is_long || data.session_data.get().len() > SESSION_DATA_BYTES_MAX {
+        return Err(MatrixError::too_large("the key is too large").into());
+    }
+    Ok(RoomKey {
+        room_id: room_id.to_string(),
+        session_id,
+        first_message_index,
+        forwarded_count,
+        is_verified: data.is_verified,
+        session_data: data.session_data.get().to_owned(),
+    })
+}

@@ -1,0 +1,198 @@
+//! Messages from device to device: each arrives once, in order. A transaction id is used up in the
+//! same transaction that fills the inboxes, and an inbox is emptied only by the device itself, when
+//! it presents a sync token past a message.
+//!
+//! Source: Matrix v1.19, client-server, "Send-to-Device messaging".
+
+use std::{collections::HashMap, sync::Arc};
+
+use colonnade_model::{
+    MatrixError,
+    nid::{DeviceNid, UserNid},
+    ruma::{
+        OwnedDeviceId, OwnedUserId,
+        api::client::to_device::send_event_to_device::v3::{Messages, Request},
+        events::AnyToDeviceEventContent,
+        serde::Raw,
+        to_device::DeviceIdOrAllDevices,
+    },
+    stream::Position,
+};
+use colonnade_storage::{
+    StorageError,
+    to_device::{self, Message, Txn},
+};
+use quick_cache::sync::Cache;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::{Context, Error, Result, accounts::Session};
+
+/// Bytes of one message: the limit of an event, which is what gateways and peers are built for.
+const CONTENT_BYTES_MAX: usize = 65_536;
+/// Messages of one request: every device of a large room, in one transaction.
+const MESSAGES_MAX: usize = 20_000;
+/// Characters of an event type or transaction id.
+const NAME_LEN_MAX: usize = 255;
+/// How long a transaction id is remembered, in milliseconds: clients retry for minutes, not days.
+const TXN_LIFETIME_MS: i64 = 24 * 60 * 60 * 1_000;
+/// Devices whose acknowledged position is kept in memory; about 50 bytes each.
+const ACKNOWLEDGED_MAX: usize = 50_000;
+
+/// A message waiting for a device.
+#[derive(Debug, Clone)]
+pub struct ToDeviceMessage {
+    /// Its place in the to-device stream.
+    pub pos: Position,
+    /// The event: `content`, `sender`, `type`.
+    pub event: Box<RawValue>,
+}
+
+/// Messages to devices.
+pub struct ToDevice {
+    context: Arc<Context>,
+    /// Up to where inboxes are known to be empty.
+    acknowledged: Cache<DeviceNid, Position>,
+}
+
+/// The event as the recipient sees it.
+#[derive(Serialize)]
+struct Event<'e> {
+    content: &'e RawValue,
+    sender: &'e str,
+    #[serde(rename = "type")]
+    event_type: &'e str,
+}
+
+impl ToDevice {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context, acknowledged: Cache::new(ACKNOWLEDGED_MAX) }
+    }
+
+    /// Sends messages to devices. Recipients that do not exist are passed over; a transaction id
+    /// that was used before sends nothing.
+    ///
+    /// # Errors
+    /// `M_TOO_LARGE` when a message is too large or there are too many.
+    pub async fn send(&self, session: &Session, request: Request) -> Result<()> {
+        let Request { event_type, txn_id, messages } = request;
+        let (event_type, txn_id) = (event_type.to_string(), txn_id.to_string());
+        if event_type.len() > NAME_LEN_MAX || txn_id.len() > NAME_LEN_MAX {
+            return Err(MatrixError::invalid_param("the type or transaction id is too long").into());
+        }
+        let messages = self.addressed(session, &event_type, messages).await?;
+        let now_ms = self.context.now_ms();
+        let txn = Txn {
+            device: session.device,
+            event_type,
+            txn_id,
+            ts: now_ms,
+            forget_before_ts: now_ms - TXN_LIFETIME_MS,
+        };
+        self.context
+            .db
+            .write(move |tx| Box::pin(async move { to_device::send(tx, txn, messages).await }))
+            .await?;
+        Ok(())
+    }
+
+    /// Finds the devices behind the names.
+    async fn addressed(
+        &self,
+        session: &Session,
+        event_type: &str,
+        messages: Messages,
+    ) -> Result<Vec<Message>> {
+        let mut users: HashMap<UserNid, OwnedUserId> = HashMap::new();
+        for user_id in messages.keys() {
+            if user_id.server_name() != self.context.server_name {
+                continue;
+            }
+            if let Some(user) = self.context.interned.find_user(user_id).await? {
+                users.insert(user, user_id.clone());
+            }
+        }
+        let nids: Vec<UserNid> = users.keys().copied().collect();
+        let mut addressed = Vec::new();
+        for found in to_device::devices_of(&self.context.db, &nids).await? {
+            let to_user = users.get(&found.user).and_then(|user_id| messages.get(user_id));
+            let Some(to_user) = to_user else { continue };
+            let by_name = DeviceIdOrAllDevices::DeviceId(OwnedDeviceId::from(found.device_id));
+            let content = to_user.get(&by_name);
+            let content = content.or_else(|| to_user.get(&DeviceIdOrAllDevices::AllDevices));
+            if let Some(content) = content {
+                let json = render(session, event_type, content)?;
+                addressed.push(Message { device: found.device, json });
+            }
+            if addressed.len() > MESSAGES_MAX {
+                return Err(MatrixError::too_large("too many messages at once").into());
+            }
+        }
+        Ok(addressed)
+    }
+
+    /// Returns at most `limit` messages for `device` after `after` up to `upto`, in order. When
+    /// there are `limit`, the device has to be given a token at the last one's position.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn messages(
+        &self,
+        device: DeviceNid,
+        after: Position,
+        upto: Position,
+        limit: usize,
+    ) -> Result<Vec<ToDeviceMessage>> {
+        if after >= upto {
+            return Ok(Vec::new());
+        }
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let waiting = to_device::messages(&self.context.db, device, after, upto, limit).await?;
+        let messages = waiting.into_iter().map(|message| {
+            let event = RawValue::from_string(message.json).map_err(|error| {
+                StorageError::corrupt("to_device", "message", message.pos, error)
+            })?;
+            Ok(ToDeviceMessage { pos: message.pos, event })
+        });
+        messages.collect()
+    }
+
+    /// Deletes what `device` has received: it has presented a token at `upto`. Costs nothing when
+    /// that is known already, one probe when nothing waits there; may be called twice.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn acknowledge(&self, device: DeviceNid, upto: Position) -> Result<()> {
+        if self.acknowledged.get(&device).is_some_and(|known| known >= upto) {
+            return Ok(());
+        }
+        let mut more = to_device::holds_any(&self.context.db, device, upto).await?;
+        while more {
+            let delete = self.context.db.write(move |tx| {
+                Box::pin(async move { to_device::delete_some(tx, device, upto).await })
+            });
+            more = delete.await?;
+        }
+        // Nothing is ever put before a position that was reached, so this stays true.
+        self.acknowledged.insert(device, upto);
+        Ok(())
+    }
+}
+
+fn render(
+    session: &Session,
+    event_type: &str,
+    content: &Raw<AnyToDeviceEventContent>,
+) -> Result<String> {
+    let content = content.json();
+    if content.get().len() > CONTENT_BYTES_MAX {
+        let why = format!("a message is larger than {CONTENT_BYTES_MAX} bytes");
+        return Err(MatrixError::too_large(why).into());
+    }
+    if !content.get().starts_with('{') {
+        return Err(MatrixError::bad_json("a message is not a JSON object").into());
+    }
+    let event = Event { content, sender: session.user_id.as_str(), event_type };
+    serde_json::to_string(&event)
+        .map_err(|error| Error::internal("render a to-device message", error))
+}

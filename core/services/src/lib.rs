@@ -48,6 +48,10 @@ pub struct Services {
     pub key_backup: key_backup::KeyBackup,
     /// Messages to devices.
     pub to_device: to_device::ToDevice,
+    /// Uploaded files.
+    pub media: media::Media,
+    /// Rooms and what is in them.
+    pub rooms: rooms::Rooms,
 }
 
 impl Services {
@@ -62,6 +66,18 @@ impl Services {
         let encryption = encryption::Encryption::new(Arc::clone(&context), Arc::clone(&accounts));
         let key_backup = key_backup::KeyBackup::new(Arc::clone(&context));
         let to_device = to_device::ToDevice::new(Arc::clone(&context));
-        Ok(Arc::new(Self { context, limits, accounts, devices, encryption, key_backup, to_device }))
+        let media = media::Media::start(Arc::clone(&context)).await?;
+        let rooms = rooms::Rooms::start(&context);
+        Ok(Arc::new(Self {
+            context,
+            limits,
+            accounts,
+            devices,
+            encryption,
+            key_backup,
+            to_device,
+            media,
+            rooms,
+        }))
     }
 }

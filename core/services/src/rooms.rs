@@ -1,1 +1,103 @@
-//! To be written.
+//! Rooms: what is in them, and how something comes to be in them.
+//!
+//! Reading is [`Store`]'s, to which [`Rooms`] dereferences. Writing goes one way (`send.rs` and its
+//! neighbours → `actor.rs`, one per room → `work.rs` → `ingest.rs`, the one door → `committer.rs`,
+//! one transaction for many rooms): nothing else writes events.
+
+use std::{ops::Deref, sync::Arc};
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{CanonicalJsonObject, CanonicalJsonValue, RoomId, UserId},
+};
+use colonnade_rules::event::Event;
+use serde_json::Value;
+
+mod actor;
+mod checks;
+mod committer;
+mod create;
+mod fork;
+mod ingest;
+mod join;
+mod moderate;
+mod presets;
+mod send;
+mod store;
+mod summary;
+mod unread;
+mod upgrade;
+mod work;
+
+pub use create::NewRoomWish;
+pub use presets::Preset;
+pub use store::{Room, RoomEvent, Store};
+pub use work::Sent;
+
+use crate::{Context, Result};
+
+/// The rooms of this server. Cheap to clone.
+#[derive(Clone)]
+pub struct Rooms {
+    store: Arc<Store>,
+    actors: actor::Actors,
+    committer: committer::Committer,
+}
+
+impl Deref for Rooms {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl Rooms {
+    /// Starts the rooms.
+    pub fn start(context: &Arc<Context>) -> Self {
+        let store = Arc::new(Store::new(Arc::clone(context)));
+        let committer = committer::Committer::start(context.db.clone());
+        let actors = actor::Actors::new(Arc::clone(&store), committer.clone());
+        Self { store, actors, committer }
+    }
+
+    /// Takes an event that somebody else made, whose hash and signatures were checked.
+    ///
+    /// Returns once it is stored; one that is rejected or soft-failed is stored and shown to nobody.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when an event it follows or is allowed by is not known.
+    pub async fn receive(&self, room: &Arc<Room>, event: Event) -> Result<Sent> {
+        let mut sent = self.actors.ask(room, actor::Ask::Receive(Box::new(event))).await?;
+        let none = || MatrixError::internal("no answer for an event");
+        Ok(sent.pop().ok_or_else(none)?)
+    }
+
+    /// Returns a room a user wants to do something in.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if there is none: a stranger is not told which rooms exist.
+    async fn known(&self, room_id: &RoomId) -> Result<Arc<Room>> {
+        let unknown = || MatrixError::forbidden("you are not a member of this room");
+        Ok(self.find(room_id).await?.ok_or_else(unknown)?)
+    }
+}
+
+/// Takes JSON as the content of an event.
+///
+/// # Errors
+/// `M_BAD_JSON` when it is no object or contains what canonical JSON does not allow.
+fn content(value: Value) -> Result<CanonicalJsonObject, MatrixError> {
+    match CanonicalJsonValue::try_from(value) {
+        Ok(CanonicalJsonValue::Object(content)) => Ok(content),
+        Ok(_) => Err(MatrixError::bad_json("the content of an event is an object")),
+        Err(error) => Err(MatrixError::bad_json(error.to_string())),
+    }
+}
+
+impl Rooms {
+    /// Returns a user's display name and picture.
+    async fn profile(&self, _user_id: &UserId) -> Result<(Option<String>, Option<String>)> {
+        Ok((None, None))
+    }
+}

@@ -7,6 +7,8 @@
 //!
 //! Nothing is decided here; whoever makes a [`Batch`] has decided.
 
+use std::sync::Arc;
+
 use colonnade_model::{
     nid::{EventNid, RoomNid, SkeyNid, StateNid, TypeNid, UserNid},
     stream::{Position, Stream, Touch},
@@ -175,7 +177,11 @@ pub struct Persisted {
 /// # Errors
 /// [`Conflict`](crate::StorageError::Conflict) when an event, transaction id, room or alias exists
 /// already; anything else when the database fails.
-pub async fn write(tx: &mut Tx, ownership: Ownership, batches: &[Batch]) -> Result<Vec<Persisted>> {
+pub async fn write(
+    tx: &mut Tx,
+    ownership: Ownership,
+    batches: &[Arc<Batch>],
+) -> Result<Vec<Persisted>> {
     let slots: Vec<u16> = batches.iter().map(|batch| batch.slot).collect();
     fence(tx, ownership, &slots).await?;
     for batch in batches {

@@ -105,16 +105,6 @@ pub async fn many(db: &Database, rooms: &[RoomNid]) -> Result<Vec<(RoomNid, Summ
     Ok(rows.into_iter().map(Row::summary).collect())
 }
 
-/// Puts a room into the public directory, or takes it out.
-///
-/// # Errors
-/// When the database fails.
-pub async fn publish(tx: &mut Tx, room: RoomNid, published: bool) -> Result<()> {
-    const PUBLISH: &str = "UPDATE room_summary SET published = $2 WHERE room_nid = $1";
-    execute!(tx, sqlx::query(PUBLISH).bind(room.0).bind(i64::from(published)))?;
-    Ok(())
-}
-
 /// Stores what a room shows; whether it is published stays as it was.
 pub(crate) async fn put(tx: &mut Tx, room: RoomNid, summary: &Summary) -> Result<()> {
     const PUT: &str = "INSERT INTO room_summary (room_nid, name, topic, avatar_url, \

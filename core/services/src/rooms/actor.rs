@@ -1,0 +1,207 @@
+//! One actor per room: a task with a bounded mailbox, made when somebody wants to write to the room
+//! and gone when nobody does any more. It alone adds events to its room, in the order in which they
+//! were asked for; what waits meanwhile is written together.
+//!
+//! If a commit fails, everything in it is answered with the error and the room is loaded anew from
+//! the database: the actor holds nothing that the database does not.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use colonnade_model::{MatrixError, nid::RoomNid};
+use colonnade_rules::event::Event;
+use colonnade_storage::{StorageError, client_txns};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    checks,
+    committer::Committer,
+    store::{Room, Store},
+    work::{Proposal, Sent, Work},
+};
+use crate::{Error, Result};
+
+/// Requests that may wait for one room; beyond it callers wait in turn.
+const MAILBOX_MAX: usize = 256;
+/// Requests written together at most.
+const TOGETHER_MAX: usize = 64;
+/// How long an actor without work stays: its memory is small, loading it costs a few reads.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// What an actor is asked to do.
+pub(super) enum Ask {
+    /// Add these events of our users, all of them or none.
+    Send(Vec<Proposal>),
+    /// Add an event that somebody else made.
+    Receive(Box<Event>),
+}
+
+/// A request and whom to answer.
+struct Letter {
+    ask: Ask,
+    answer: oneshot::Sender<Result<Vec<Sent>>>,
+}
+
+/// The actors at work.
+#[derive(Clone)]
+pub(super) struct Actors {
+    store: Arc<Store>,
+    committer: Committer,
+    mailboxes: Arc<Mutex<HashMap<RoomNid, mpsc::Sender<Letter>>>>,
+}
+
+impl Actors {
+    pub(super) fn new(store: Arc<Store>, committer: Committer) -> Self {
+        Self { store, committer, mailboxes: Arc::default() }
+    }
+
+    /// Asks a room's actor to do something, and waits until that is committed.
+    ///
+    /// # Errors
+    /// What the checks said, or that the database failed.
+    pub(super) async fn ask(&self, room: &Arc<Room>, ask: Ask) -> Result<Vec<Sent>> {
+        let (answer, answered) = oneshot::channel();
+        let stopped = || MatrixError::unavailable("the server is being stopped");
+        let mailbox = self.mailbox(room);
+        mailbox.send(Letter { ask, answer }).await.map_err(|_| stopped())?;
+        drop(mailbox);
+        answered.await.map_err(|_| stopped())?
+    }
+
+    /// Returns the mailbox of a room's actor, starting it if there is none.
+    fn mailbox(&self, room: &Arc<Room>) -> mpsc::Sender<Letter> {
+        let mut mailboxes = self.mailboxes.lock();
+        match mailboxes.get(&room.nid) {
+            Some(mailbox) if !mailbox.is_closed() => mailbox.clone(),
+            _ => {
+                let (mailbox, letters) = mpsc::channel(MAILBOX_MAX);
+                mailboxes.insert(room.nid, mailbox.clone());
+                tokio::spawn(self.clone().run(Arc::clone(room), letters));
+                mailbox
+            }
+        }
+    }
+
+    async fn run(self, room: Arc<Room>, mut letters: mpsc::Receiver<Letter>) {
+        let mut work = None;
+        loop {
+            let first = match tokio::time::timeout(IDLE, letters.recv()).await {
+                Ok(Some(letter)) => letter,
+                Ok(None) => return,
+                Err(_) if self.retire(&room, &letters) => return,
+                Err(_) => continue,
+            };
+            let mut together = vec![first];
+            while together.len() < TOGETHER_MAX {
+                let Ok(letter) = letters.try_recv() else { break };
+                together.push(letter);
+            }
+            work = self.serve(&room, work, together).await;
+        }
+    }
+
+    /// Ends an idle actor, unless somebody is about to write to it: clones of the mailbox are only
+    /// made under the lock.
+    fn retire(&self, room: &Room, letters: &mpsc::Receiver<Letter>) -> bool {
+        let mut mailboxes = self.mailboxes.lock();
+        let idle = letters.is_empty() && letters.sender_strong_count() <= 1;
+        if idle {
+            mailboxes.remove(&room.nid);
+        }
+        idle
+    }
+
+    /// Does what is asked and answers; returns where the room stands, if that is certain.
+    async fn serve(
+        &self,
+        room: &Arc<Room>,
+        work: Option<Work>,
+        letters: Vec<Letter>,
+    ) -> Option<Work> {
+        let loaded = match work {
+            Some(work) => Ok(work),
+            None => Work::load(&self.store, Arc::clone(room)).await,
+        };
+        let mut work = match loaded {
+            Ok(work) => work,
+            Err(error) => {
+                tracing::warn!(room = %room.room_id, %error, "cannot load a room");
+                fail(letters.into_iter().map(|letter| letter.answer));
+                return None;
+            }
+        };
+        let mut done = Vec::with_capacity(letters.len());
+        for Letter { ask, answer } in letters {
+            // A request is done whole or not at all.
+            let before = work.clone();
+            match self.perform(&mut work, ask).await {
+                Ok(sent) => done.push((answer, sent)),
+                Err(error) => {
+                    work = before;
+                    let _ = answer.send(Err(error));
+                }
+            }
+        }
+        if work.is_clean() {
+            done.into_iter().for_each(|(answer, sent)| drop(answer.send(Ok(sent))));
+            return Some(work);
+        }
+        let committed = match work.batch() {
+            Ok(batch) => self.committer.commit(batch).await.map_err(Error::from),
+            Err(error) => Err(error),
+        };
+        match committed {
+            Ok(persisted) => {
+                work.settle(&self.store, &persisted);
+                done.into_iter().for_each(|(answer, sent)| drop(answer.send(Ok(sent))));
+                Some(work)
+            }
+            Err(error) => {
+                tracing::warn!(room = %room.room_id, %error, "cannot commit events");
+                fail(done.into_iter().map(|(answer, _)| answer));
+                None
+            }
+        }
+    }
+
+    async fn perform(&self, work: &mut Work, ask: Ask) -> Result<Vec<Sent>> {
+        let mut sent = Vec::new();
+        match ask {
+            Ask::Receive(event) => sent.push(work.receive(&self.store, *event).await?),
+            Ask::Send(proposals) => {
+                for proposal in proposals {
+                    if let Some(before) = self.sent_before(work, &proposal).await? {
+                        sent.push(before);
+                        continue;
+                    }
+                    checks::proposal(work, &self.store, &proposal).await?;
+                    sent.push(work.propose(&self.store, proposal).await?);
+                }
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Returns the event that the same request sent before.
+    async fn sent_before(&self, work: &Work, proposal: &Proposal) -> Result<Option<Sent>> {
+        let Some(txn) = &proposal.txn else { return Ok(None) };
+        if let Some(sent) = work.sent_as(txn) {
+            return Ok(Some(sent));
+        }
+        let Some(nid) = client_txns::find(&self.store.context.db, txn).await? else {
+            return Ok(None);
+        };
+        let event = self.store.event(nid).await?;
+        let missing = || StorageError::corrupt("client_txns", "event_nid", nid, "no such event");
+        let event = event.ok_or_else(missing)?;
+        Ok(Some(Sent { event_id: event.event.event_id().to_owned(), nid }))
+    }
+}
+
+/// Tells everybody that the database failed them.
+fn fail(answers: impl Iterator<Item = oneshot::Sender<Result<Vec<Sent>>>>) {
+    for answer in answers {
+        let error = MatrixError::unavailable("the database is not available; try again later");
+        let _ = answer.send(Err(error.into()));
+    }
+}

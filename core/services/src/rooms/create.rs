@@ -1,0 +1,336 @@
+//! Making a room: all its first events are built and written together, or none.
+
+use std::sync::Arc;
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{
+        CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedUserId, RoomAliasId,
+        RoomId, RoomVersionId, UInt, events::TimelineEventType,
+        room_version_rules::RoomVersionRules,
+    },
+    versions,
+};
+use colonnade_rules::event::{Draft, Event};
+use colonnade_storage::{StorageError, directory, persist::NewRoom};
+use serde_json::{Value, json};
+
+use super::{
+    Preset, Room, Rooms, checks, content,
+    join::member,
+    presets,
+    work::{Proposal, Work, draft_error},
+};
+use crate::{Error, Result, accounts::Session};
+
+/// Characters of the random part of a room id, for versions that need one: 107 bits.
+const ROOM_ID_LEN: usize = 18;
+/// Users invited at once at most: each is an event that is signed and written with the room.
+const INVITES_MAX: usize = 100;
+/// State events given at once at most, for the same reason.
+const INITIAL_STATE_MAX: usize = 200;
+
+/// What somebody wants in a new room.
+///
+/// Source: Matrix v1.19, client-server, `POST /createRoom`.
+#[derive(Debug, Clone, Default)]
+pub struct NewRoomWish {
+    /// Further content of the create event.
+    pub creation_content: Option<Value>,
+    /// State events: `type`, `state_key` (empty if missing), `content`.
+    pub initial_state: Vec<Value>,
+    /// Users to invite.
+    pub invite: Vec<OwnedUserId>,
+    /// The invitations are to a conversation.
+    pub is_direct: bool,
+    /// Its name.
+    pub name: Option<String>,
+    /// Its topic.
+    pub topic: Option<String>,
+    /// What replaces parts of the default power levels.
+    pub power_levels: Option<Value>,
+    /// What kind of room it is; by default public if published, private if not.
+    pub preset: Option<Preset>,
+    /// The local part of its alias.
+    pub alias_name: Option<String>,
+    /// Its version.
+    pub version: Option<RoomVersionId>,
+    /// Whether it stands in the public directory.
+    pub published: bool,
+}
+
+/// A room about to be made.
+pub(super) struct Plan {
+    pub(super) creator: OwnedUserId,
+    pub(super) version: RoomVersionId,
+    pub(super) rules: RoomVersionRules,
+    /// The content of the create event, as far as it is given.
+    pub(super) create: CanonicalJsonObject,
+    /// What follows the creator's join, in order.
+    pub(super) proposals: Vec<Proposal>,
+    pub(super) alias: Option<String>,
+    pub(super) published: bool,
+}
+
+impl Rooms {
+    /// Makes a room.
+    ///
+    /// # Errors
+    /// `M_UNSUPPORTED_ROOM_VERSION`, `M_ROOM_IN_USE` for a taken alias, `M_INVALID_ROOM_STATE` when
+    /// the wishes contradict what a room can be, `M_BAD_JSON`, `M_INVALID_PARAM`.
+    pub async fn create(&self, session: &Session, wish: NewRoomWish) -> Result<OwnedRoomId> {
+        if wish.invite.len() > INVITES_MAX {
+            let why = format!("at most {INVITES_MAX} users can be invited with a new room");
+            return Err(MatrixError::invalid_param(why).into());
+        }
+        if wish.initial_state.len() > INITIAL_STATE_MAX {
+            let why = format!("at most {INITIAL_STATE_MAX} state events can start a room");
+            return Err(MatrixError::invalid_param(why).into());
+        }
+        for user_id in &wish.invite {
+            self.require_reachable(user_id)?;
+        }
+        let plan = self.plan(session, wish).await?;
+        if let Some(alias) = &plan.alias {
+            let parsed = RoomAliasId::parse(alias.as_str());
+            let parsed = parsed.map_err(|error| MatrixError::invalid_param(error.to_string()))?;
+            if directory::resolve(&self.context.db, &parsed).await?.is_some() {
+                return Err(alias_taken().into());
+            }
+        }
+        Ok(self.found(session, plan).await?.room_id.clone())
+    }
+
+    /// Turns wishes into events, in the order the specification gives.
+    async fn plan(&self, session: &Session, wish: NewRoomWish) -> Result<Plan> {
+        let default = &self.context.settings.rooms.default_version;
+        let version = wish.version.clone().unwrap_or_else(|| default.clone());
+        let rules = rules_of(&version)?;
+        let creator = &session.user_id;
+        let fallback = if wish.published { Preset::Public } else { Preset::Private };
+        let preset = wish.preset.unwrap_or(fallback);
+        let mut invited: Vec<OwnedUserId> =
+            wish.invite.iter().filter(|user| *user != creator).cloned().collect();
+        invited.sort();
+        invited.dedup();
+
+        let mut create = wish.creation_content.clone().unwrap_or_else(|| json!({}));
+        let additional = rules.authorization.additional_room_creators;
+        if preset == Preset::TrustedPrivate && additional && !invited.is_empty() {
+            add_creators(&mut create, &invited)?;
+        }
+        let given = initial_state(&wish.initial_state)?;
+        let is_given = |kind: &str| given.iter().any(|(k, key, _)| k == kind && key.is_empty());
+
+        let mut state: Vec<(String, String, Value)> = Vec::new();
+        let mut add = |kind: &str, value: Value| {
+            state.push((kind.to_owned(), String::new(), value));
+        };
+        if !is_given("m.room.power_levels") {
+            let mut levels = presets::power_levels(preset, &rules, creator, &invited);
+            override_levels(&mut levels, wish.power_levels.as_ref())?;
+            add("m.room.power_levels", levels);
+        }
+        let alias = self.alias(wish.alias_name.as_deref())?;
+        if let Some(alias) = alias.as_ref().filter(|_| !is_given("m.room.canonical_alias")) {
+            add("m.room.canonical_alias", json!({ "alias": alias }));
+        }
+        for (kind, value) in preset.state() {
+            if !is_given(kind) {
+                add(kind, value);
+            }
+        }
+        // Power levels first, whoever gives them: they decide about the rest.
+        let (levels, others): (Vec<_>, Vec<_>) =
+            given.into_iter().partition(|(kind, _, _)| kind == "m.room.power_levels");
+        state.splice(0..0, levels);
+        state.extend(others);
+        if let Some(name) = &wish.name {
+            state.push(("m.room.name".to_owned(), String::new(), json!({ "name": name })));
+        }
+        if let Some(topic) = &wish.topic {
+            let rich = json!({ "topic": topic, "m.topic": { "m.text": [{ "body": topic }] } });
+            state.push(("m.room.topic".to_owned(), String::new(), rich));
+        }
+        let mut proposals = Vec::with_capacity(state.len() + invited.len());
+        for (kind, state_key, value) in state {
+            proposals.push(state_event(creator, &kind, state_key, content(value)?));
+        }
+        for user_id in &invited {
+            let mut invite = self.member_content(user_id, "invite", None).await?;
+            if wish.is_direct {
+                invite.insert("is_direct".to_owned(), true.into());
+            }
+            proposals.push(member(creator, user_id, invite));
+        }
+        let create = content(create)?;
+        let (creator, published) = (creator.clone(), wish.published);
+        Ok(Plan { creator, version, rules, create, proposals, alias, published })
+    }
+
+    /// Makes the alias of a new room.
+    fn alias(&self, name: Option<&str>) -> Result<Option<String>> {
+        let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
+        let alias = format!("#{name}:{}", self.context.server_name);
+        let forbidden = |c: char| c.is_whitespace() || c.is_control() || matches!(c, ':' | '#');
+        let valid = !name.contains(forbidden) && RoomAliasId::parse(alias.as_str()).is_ok();
+        if !valid || alias.len() > 255 {
+            let why = "room_alias_name cannot be the local part of an alias";
+            return Err(MatrixError::invalid_param(why).into());
+        }
+        Ok(Some(alias))
+    }
+
+    /// Makes a room by a plan.
+    pub(super) async fn found(&self, session: &Session, plan: Plan) -> Result<Arc<Room>> {
+        let context = &self.context;
+        let create = self.create_event(&plan)?;
+        let room = Arc::new(Room {
+            nid: context.nids.room(&context.db).await?,
+            room_id: create.room_id().to_owned(),
+            version: plan.version.clone(),
+            rules: plan.rules,
+        });
+        let new = NewRoom {
+            room_id: room.room_id.to_string(),
+            version: room.version.to_string(),
+            created_ts: context.now_ms(),
+            alias: plan.alias.map(|alias| (alias, session.user)),
+        };
+        let mut work = Work::empty(Arc::clone(&room), new, plan.published);
+        work.begin(&self.store, create).await.map_err(invalid_state)?;
+        let join = self.member_content(&plan.creator, "join", None).await?;
+        let join = member(&plan.creator, &plan.creator, join);
+        for proposal in std::iter::once(join).chain(plan.proposals) {
+            checks::proposal(&mut work, &self.store, &proposal).await?;
+            work.propose(&self.store, proposal).await.map_err(invalid_state)?;
+        }
+        match self.committer.commit(work.batch()?).await {
+            Ok(persisted) => work.settle(&self.store, &persisted),
+            Err(StorageError::Conflict(_)) => return Err(alias_taken().into()),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(room)
+    }
+
+    /// Makes and signs the create event.
+    fn create_event(&self, plan: &Plan) -> Result<Event> {
+        let context = &self.context;
+        let mut content = plan.create.clone();
+        content.insert("room_version".to_owned(), plan.version.to_string().into());
+        content.remove("creator");
+        if !plan.rules.authorization.use_room_create_sender {
+            content.insert("creator".to_owned(), plan.creator.to_string().into());
+        }
+        let room_id = match plan.rules.event_format.require_room_create_room_id {
+            true => {
+                let name = context.random.alphanumeric(ROOM_ID_LEN);
+                let room_id = RoomId::parse(format!("!{name}:{}", context.server_name));
+                Some(room_id.map_err(|error| Error::internal("make a room id", error))?)
+            }
+            false => None,
+        };
+        let draft = Draft {
+            room_id,
+            sender: plan.creator.clone(),
+            event_type: TimelineEventType::RoomCreate,
+            state_key: Some(String::new()),
+            content,
+            prev_events: Vec::new(),
+            auth_events: Vec::new(),
+            depth: 1,
+            origin_server_ts: MilliSecondsSinceUnixEpoch(
+                UInt::try_from(context.now_ms()).unwrap_or_default(),
+            ),
+            redacts: None,
+        };
+        let signed = draft.sign(&context.server_name, context.signing_key.as_ref(), &plan.rules);
+        Ok(signed.map_err(draft_error)?)
+    }
+}
+
+/// Returns the rules of a version.
+///
+/// # Errors
+/// `M_UNSUPPORTED_ROOM_VERSION`.
+pub(super) fn rules_of(version: &RoomVersionId) -> Result<RoomVersionRules> {
+    let unsupported = || {
+        MatrixError::unsupported_room_version(format!("room version {version} is not known here"))
+    };
+    Ok(versions::rules(version).ok_or_else(unsupported)?)
+}
+
+/// Makes the proposal of a state event.
+pub(super) fn state_event(
+    sender: &OwnedUserId,
+    kind: &str,
+    state_key: String,
+    content: CanonicalJsonObject,
+) -> Proposal {
+    Proposal {
+        sender: sender.clone(),
+        event_type: kind.into(),
+        state_key: Some(state_key),
+        content,
+        redacts: None,
+        txn: None,
+    }
+}
+
+fn alias_taken() -> MatrixError {
+    MatrixError::room_in_use("the room alias is taken")
+}
+
+/// An event that the room's own beginning does not allow makes the wishes contradictory.
+fn invalid_state(error: Error) -> Error {
+    match error {
+        Error::Client(error) if error.errcode == "M_FORBIDDEN" => {
+            MatrixError::invalid_room_state(error.message).into()
+        }
+        other => other,
+    }
+}
+
+/// Adds users to the creators that the content of a create event names.
+fn add_creators(create: &mut Value, users: &[OwnedUserId]) -> Result<()> {
+    let object = create.as_object_mut();
+    let object = object.ok_or_else(|| MatrixError::bad_json("creation_content is an object"))?;
+    let creators = object.entry("additional_creators").or_insert_with(|| json!([]));
+    let creators = creators.as_array_mut();
+    let creators = creators.ok_or_else(|| MatrixError::bad_json("creators are a list"))?;
+    for user in users {
+        if !creators.iter().any(|creator| creator.as_str() == Some(user.as_str())) {
+            creators.push(user.to_string().into());
+        }
+    }
+    Ok(())
+}
+
+/// Reads the state events a client wants a room to start with.
+fn initial_state(given: &[Value]) -> Result<Vec<(String, String, Value)>> {
+    let mut state: Vec<(String, String, Value)> = Vec::with_capacity(given.len());
+    for event in given {
+        let bad = || MatrixError::bad_json("initial_state has `type`, `state_key`, `content`");
+        let kind = event["type"].as_str().ok_or_else(bad)?.to_owned();
+        let state_key = match &event["state_key"] {
+            Value::Null => String::new(),
+            Value::String(state_key) => state_key.clone(),
+            _ => return Err(bad().into()),
+        };
+        let content = event["content"].is_object().then(|| event["content"].clone());
+        state.push((kind, state_key, content.ok_or_else(bad)?));
+    }
+    Ok(state)
+}
+
+/// Replaces the parts of the power levels that the creator wants otherwise.
+fn override_levels(levels: &mut Value, wish: Option<&Value>) -> Result<()> {
+    let Some(wish) = wish else { return Ok(()) };
+    let wish = wish.as_object();
+    let wish =
+        wish.ok_or_else(|| MatrixError::bad_json("power_level_content_override is an object"))?;
+    for (key, value) in wish {
+        levels[key] = value.clone();
+    }
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! Coming into a room: joining, by invitation, by membership elsewhere or freely, and knocking.
+
+use std::sync::Arc;
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{
+        CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, RoomId, RoomOrAliasId,
+        UserId, events::TimelineEventType,
+    },
+};
+use colonnade_rules::power::PowerLevels;
+use colonnade_storage::{
+    directory,
+    members::{self, Membership},
+};
+use serde_json::{Value, json};
+
+use super::{Room, Rooms, content, work::Proposal};
+use crate::{Result, accounts::Session};
+
+/// Members looked at to find one who may let others in. Whoever may is nearly always an early one.
+const AUTHORISERS_MAX: i64 = 1_000;
+/// Rooms a join rule may name: bounds what one join costs.
+const ALLOWED_ROOMS_MAX: usize = 100;
+
+impl Rooms {
+    /// Finds the room that an id or alias names.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` if there is none here.
+    pub async fn resolve(&self, name: &RoomOrAliasId) -> Result<Arc<Room>> {
+        let unknown = || MatrixError::not_found("no such room, or no server known that is in it");
+        if let Ok(alias) = <&colonnade_model::ruma::RoomAliasId>::try_from(name) {
+            let target = directory::resolve(&self.context.db, alias).await?;
+            let target = target.ok_or_else(|| MatrixError::not_found("no such room alias"))?;
+            return self.room(target.room).await;
+        }
+        let room_id = <&RoomId>::try_from(name).map_err(|_| unknown())?;
+        Ok(self.find(room_id).await?.ok_or_else(unknown)?)
+    }
+
+    /// Joins a room. Whoever is in it already stays as he is.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` for an unknown room, `M_FORBIDDEN` if the room does not let the user in.
+    pub async fn join(
+        &self,
+        session: &Session,
+        name: &RoomOrAliasId,
+        reason: Option<&str>,
+    ) -> Result<OwnedRoomId> {
+        let room = self.resolve(name).await?;
+        let membership = self.membership(room.nid, session.user).await?;
+        if membership == Some(Membership::Join) {
+            return Ok(room.room_id.clone());
+        }
+        let mut content = self.member_content(&session.user_id, "join", reason).await?;
+        self.complete_member(session, &room, session.user_id.as_str(), &mut content).await?;
+        self.propose(&room, member(&session.user_id, &session.user_id, content)).await?;
+        Ok(room.room_id.clone())
+    }
+
+    /// Asks to be let into a room.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` for an unknown room, `M_FORBIDDEN` if the room takes no knocks.
+    pub async fn knock(
+        &self,
+        session: &Session,
+        name: &RoomOrAliasId,
+        reason: Option<&str>,
+    ) -> Result<OwnedRoomId> {
+        let room = self.resolve(name).await?;
+        let content = self.member_content(&session.user_id, "knock", reason).await?;
+        self.propose(&room, member(&session.user_id, &session.user_id, content)).await?;
+        Ok(room.room_id.clone())
+    }
+
+    /// Returns the rooms a user is in.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn joined_rooms(&self, session: &Session) -> Result<Vec<OwnedRoomId>> {
+        let joined = members::rooms_of(&self.context.db, session.user, &[Membership::Join]).await?;
+        let nids: Vec<_> = joined.iter().map(|member| member.room).collect();
+        let rooms = self.rooms(&nids).await?;
+        Ok(rooms.iter().map(|room| room.room_id.clone()).collect())
+    }
+
+    /// Makes the content of a member event for a user of this server, with his profile.
+    pub(super) async fn member_content(
+        &self,
+        user_id: &UserId,
+        membership: &str,
+        reason: Option<&str>,
+    ) -> Result<CanonicalJsonObject> {
+        let mut member = json!({ "membership": membership });
+        if self.is_local(user_id) && matches!(membership, "join" | "invite" | "knock") {
+            let profile = self.profile(user_id).await?;
+            for (key, value) in [("displayname", profile.0), ("avatar_url", profile.1)] {
+                if let Some(value) = value {
+                    member[key] = value.into();
+                }
+            }
+        }
+        if let Some(reason) = reason {
+            member["reason"] = reason.into();
+        }
+        Ok(content(member)?)
+    }
+
+    /// Checks a member event a user wants to send, and adds who lets him in where the room asks
+    /// for that.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` for an invitation to another server, and when nothing lets the user in.
+    pub(super) async fn complete_member(
+        &self,
+        session: &Session,
+        room: &Room,
+        state_key: &str,
+        content: &mut CanonicalJsonObject,
+    ) -> Result<()> {
+        let membership = content.get("membership").and_then(CanonicalJsonValue::as_str);
+        match membership {
+            Some("invite") => {
+                let invited = UserId::parse(state_key)
+                    .map_err(|_| MatrixError::invalid_param("not a user id"))?;
+                self.require_reachable(&invited)?;
+            }
+            Some("join") if state_key == session.user_id.as_str() => {
+                if let Some(authoriser) = self.authoriser(session, room).await? {
+                    let key = "join_authorised_via_users_server".to_owned();
+                    content.insert(key, authoriser.to_string().into());
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Refuses users of other servers, which this one does not talk to yet.
+    pub(super) fn require_reachable(&self, user_id: &UserId) -> Result<()> {
+        if self.is_local(user_id) {
+            return Ok(());
+        }
+        let why = format!("{user_id} is on another server, and this one does not federate");
+        Err(MatrixError::forbidden(why).into())
+    }
+
+    /// Finds who lets a user into a room that asks for membership of other rooms; `None` where the
+    /// user needs nobody.
+    ///
+    /// Source: Matrix v1.19, client-server, "Restricted rooms".
+    async fn authoriser(&self, session: &Session, room: &Room) -> Result<Option<OwnedUserId>> {
+        let rules = self.state_event(room.nid, "m.room.join_rules", "").await?;
+        let rules: Value =
+            rules.and_then(|event| event.event.content_as().ok()).unwrap_or(Value::Null);
+        let restricted = match rules["join_rule"].as_str() {
+            Some("restricted") => room.rules.authorization.restricted_join_rule,
+            Some("knock_restricted") => room.rules.authorization.knock_restricted_join_rule,
+            _ => false,
+        };
+        let membership = self.membership(room.nid, session.user).await?;
+        let welcome = matches!(membership, Some(Membership::Join | Membership::Invite));
+        if !restricted || welcome || membership == Some(Membership::Ban) {
+            return Ok(None);
+        }
+        if !self.meets_a_condition(session, &rules).await? {
+            let why = "you are in none of the rooms whose members may join this one";
+            return Err(MatrixError::forbidden(why).into());
+        }
+        let found = self.inviter(room).await?;
+        let nobody = || MatrixError::forbidden("nobody here can let you in");
+        Ok(Some(found.ok_or_else(nobody)?))
+    }
+
+    async fn meets_a_condition(&self, session: &Session, rules: &Value) -> Result<bool> {
+        let conditions = rules["allow"].as_array().map(Vec::as_slice).unwrap_or_default();
+        for condition in conditions.iter().take(ALLOWED_ROOMS_MAX) {
+            let room_id = condition["room_id"].as_str().and_then(|id| RoomId::parse(id).ok());
+            let (Some("m.room_membership"), Some(room_id)) = (condition["type"].as_str(), room_id)
+            else {
+                continue;
+            };
+            if let Some(room) = self.find(&room_id).await? {
+                let membership = self.membership(room.nid, session.user).await?;
+                if membership == Some(Membership::Join) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Finds a member of this server who may invite.
+    async fn inviter(&self, room: &Room) -> Result<Option<OwnedUserId>> {
+        let Some(levels) = self.power_levels(room).await? else { return Ok(None) };
+        let db = &self.context.db;
+        let kinds = [Membership::Join];
+        let joined = members::first_members(db, room.nid, &kinds, AUTHORISERS_MAX).await?;
+        let users: Vec<_> = joined.iter().map(|member| member.user).collect();
+        let ids = self.context.interned.user_ids(&users).await?;
+        Ok(ids.into_iter().find(|user| self.is_local(user) && levels.may_invite(user)))
+    }
+
+    /// Returns the current power levels of a room; `None` when they are malformed.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn power_levels(&self, room: &Room) -> Result<Option<PowerLevels>> {
+        let state = self.head(room.nid).await?.state;
+        let Some(create) = self.state_event_at(state, "m.room.create", "").await? else {
+            return Ok(None);
+        };
+        let levels = self.state_event_at(state, "m.room.power_levels", "").await?;
+        let levels = levels.as_ref().map(|levels| &*levels.event);
+        Ok(PowerLevels::new(&create.event, levels, &room.rules.authorization).ok())
+    }
+
+    /// Tells every room a user is in of his new profile.
+    ///
+    /// # Errors
+    /// When the database fails. A room that does not let the user change is skipped.
+    pub async fn profile_changed(
+        &self,
+        user_id: &UserId,
+        displayname: Option<&str>,
+        avatar_url: Option<&str>,
+    ) -> Result<()> {
+        let Some(user) = self.context.interned.find_user(user_id).await? else { return Ok(()) };
+        let mut profile = json!({ "membership": "join" });
+        for (key, value) in [("displayname", displayname), ("avatar_url", avatar_url)] {
+            if let Some(value) = value {
+                profile[key] = value.into();
+            }
+        }
+        let profile = content(profile)?;
+        let joined = members::rooms_of(&self.context.db, user, &[Membership::Join]).await?;
+        let nids: Vec<_> = joined.iter().map(|member| member.room).collect();
+        let rooms = self.rooms(&nids).await?;
+        let tell = |room: Arc<Room>| {
+            let proposal = member(user_id, user_id, profile.clone());
+            async move {
+                if let Err(error) = self.propose(&room, proposal).await {
+                    tracing::warn!(room = %room.room_id, %error, "cannot update a member");
+                }
+            }
+        };
+        futures_util::future::join_all(rooms.into_iter().map(tell)).await;
+        Ok(())
+    }
+}
+
+/// Makes the proposal of a member event.
+pub(super) fn member(sender: &UserId, target: &UserId, content: CanonicalJsonObject) -> Proposal {
+    Proposal {
+        sender: sender.to_owned(),
+        event_type: TimelineEventType::RoomMember,
+        state_key: Some(target.to_string()),
+        content,
+        redacts: None,
+        txn: None,
+    }
+}

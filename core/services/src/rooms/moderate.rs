@@ -1,0 +1,142 @@
+//! Inviting, leaving and moderating: member events about others, and the ways out.
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{RoomId, UserId},
+};
+use colonnade_storage::members::{self, Membership};
+
+use super::{Room, Rooms, join::member};
+use crate::{Result, accounts::Session};
+
+impl Rooms {
+    /// Invites a user.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the inviter may not, or the user is in the room or banned.
+    pub async fn invite(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        target: &UserId,
+        reason: Option<&str>,
+    ) -> Result<()> {
+        let room = self.known(room_id).await?;
+        self.require_reachable(target)?;
+        if self.membership_of(&room, target).await? == Some(Membership::Join) {
+            return Err(MatrixError::forbidden(format!("{target} is in the room already")).into());
+        }
+        let content = self.member_content(target, "invite", reason).await?;
+        self.propose(&room, member(&session.user_id, target, content)).await?;
+        Ok(())
+    }
+
+    /// Leaves a room, turns an invitation down, or takes a knock back. Leaving a room once more
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the user never had to do with the room, or is banned.
+    pub async fn leave(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        reason: Option<&str>,
+    ) -> Result<()> {
+        let room = self.known(room_id).await?;
+        if self.membership(room.nid, session.user).await? == Some(Membership::Leave) {
+            return Ok(());
+        }
+        let content = self.member_content(&session.user_id, "leave", reason).await?;
+        self.propose(&room, member(&session.user_id, &session.user_id, content)).await?;
+        Ok(())
+    }
+
+    /// Removes a user from a room.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the remover may not, or the user is not in the room.
+    pub async fn kick(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        target: &UserId,
+        reason: Option<&str>,
+    ) -> Result<()> {
+        let room = self.known(room_id).await?;
+        let membership = self.membership_of(&room, target).await?;
+        let present = [Membership::Join, Membership::Invite, Membership::Knock];
+        if !membership.is_some_and(|membership| present.contains(&membership)) {
+            return Err(MatrixError::forbidden(format!("{target} is not in the room")).into());
+        }
+        let content = self.member_content(target, "leave", reason).await?;
+        self.propose(&room, member(&session.user_id, target, content)).await?;
+        Ok(())
+    }
+
+    /// Bans a user from a room, who need not be in it.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the banner may not.
+    pub async fn ban(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        target: &UserId,
+        reason: Option<&str>,
+    ) -> Result<()> {
+        let room = self.known(room_id).await?;
+        let content = self.member_content(target, "ban", reason).await?;
+        self.propose(&room, member(&session.user_id, target, content)).await?;
+        Ok(())
+    }
+
+    /// Lifts a ban.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the user may not, or there is no ban.
+    pub async fn unban(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        target: &UserId,
+        reason: Option<&str>,
+    ) -> Result<()> {
+        let room = self.known(room_id).await?;
+        if self.membership_of(&room, target).await? != Some(Membership::Ban) {
+            return Err(MatrixError::forbidden(format!("{target} is not banned")).into());
+        }
+        let content = self.member_content(target, "leave", reason).await?;
+        self.propose(&room, member(&session.user_id, target, content)).await?;
+        Ok(())
+    }
+
+    /// Notes that a user does not want to hear of a room again that he left.
+    ///
+    /// # Errors
+    /// `M_UNKNOWN` if he has not left it.
+    pub async fn forget(&self, session: &Session, room_id: &RoomId) -> Result<()> {
+        let Some(room) = self.find(room_id).await? else { return Ok(()) };
+        let user = session.user;
+        match self.membership(room.nid, user).await? {
+            None => return Ok(()),
+            Some(Membership::Leave | Membership::Ban) => {}
+            Some(_) => return Err(MatrixError::unknown("leave the room before").into()),
+        }
+        let room = room.nid;
+        let forgotten = self
+            .context
+            .db
+            .write(move |tx| Box::pin(async move { members::forget(tx, room, user).await }));
+        if forgotten.await? {
+            return Ok(());
+        }
+        Err(MatrixError::unknown("leave the room before").into())
+    }
+
+    async fn membership_of(&self, room: &Room, user_id: &UserId) -> Result<Option<Membership>> {
+        match self.context.interned.find_user(user_id).await? {
+            Some(user) => self.membership(room.nid, user).await,
+            None => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What new rooms are made of: the presets and the default power levels.
+
+use colonnade_model::ruma::{OwnedUserId, room_version_rules::RoomVersionRules};
+use serde_json::{Value, json};
+
+/// What kind of room it shall be.
+///
+/// Source: Matrix v1.19, client-server, `POST /createRoom`, "preset".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// By invitation.
+    Private,
+    /// By invitation; whoever is invited at the start may do what the creator may.
+    TrustedPrivate,
+    /// Anybody may join.
+    Public,
+}
+
+impl Preset {
+    /// Returns the state events of the preset: type and content, each with an empty state key.
+    pub(super) fn state(self) -> [(&'static str, Value); 3] {
+        let (join_rule, guests) = match self {
+            Self::Private | Self::TrustedPrivate => ("invite", "can_join"),
+            Self::Public => ("public", "forbidden"),
+        };
+        [
+            ("m.room.join_rules", json!({ "join_rule": join_rule })),
+            ("m.room.history_visibility", json!({ "history_visibility": "shared" })),
+            ("m.room.guest_access", json!({ "guest_access": guests })),
+        ]
+    }
+}
+
+/// Returns the power levels a room starts with, before the wishes of its creator.
+///
+/// Where creators stand above all levels (room version 12) they must not be among the users, and
+/// only they may upgrade the room.
+pub(super) fn power_levels(
+    preset: Preset,
+    rules: &RoomVersionRules,
+    creator: &OwnedUserId,
+    invited: &[OwnedUserId],
+) -> Value {
+    let privileged = rules.authorization.explicitly_privilege_room_creators;
+    let mut users = serde_json::Map::new();
+    if !privileged {
+        users.insert(creator.to_string(), 100.into());
+        if preset == Preset::TrustedPrivate {
+            users.extend(invited.iter().map(|user| (user.to_string(), 100.into())));
+        }
+    }
+    json!({
+        "users": users,
+        "users_default": 0,
+        "events": {
+            "m.room.name": 50,
+            "m.room.avatar": 50,
+            "m.room.canonical_alias": 50,
+            "m.room.power_levels": 100,
+            "m.room.history_visibility": 100,
+            "m.room.server_acl": 100,
+            "m.room.encryption": 100,
+            "m.room.tombstone": if privileged { 150 } else { 100 },
+        },
+        "events_default": 0,
+        "state_default": 50,
+        "ban": 50,
+        "kick": 50,
+        "redact": 50,
+        "invite": if preset == Preset::Public { 50 } else { 0 },
+    })
+}

@@ -1,0 +1,179 @@
+//! Sending: messages, state and redactions of a user in a room.
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{
+        CanonicalJsonObject, CanonicalJsonValue, EventId, RoomAliasId, RoomId,
+        events::TimelineEventType,
+    },
+};
+use colonnade_rules::event::content_from_json;
+use colonnade_storage::{client_txns::ClientTxn, directory};
+use serde_json::{Value, json, value::RawValue};
+
+use super::{
+    Rooms, Sent,
+    actor::Ask,
+    content,
+    store::Room,
+    work::{Proposal, draft_error},
+};
+use crate::{Error, Result, accounts::Session};
+
+impl Rooms {
+    /// Sends a message event.
+    ///
+    /// The same transaction id from the same device sends nothing and gives the same answer.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN`, `M_BAD_JSON`, `M_TOO_LARGE`, `M_DUPLICATE_ANNOTATION`.
+    pub async fn send(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        event_type: &str,
+        body: &RawValue,
+        txn_id: &str,
+    ) -> Result<Sent> {
+        let room = self.known(room_id).await?;
+        let content = content_from_json(body).map_err(draft_error)?;
+        let event_type = TimelineEventType::from(event_type);
+        let redacts = match (&event_type, content.get("redacts")) {
+            (TimelineEventType::RoomRedaction, Some(CanonicalJsonValue::String(id))) => {
+                EventId::parse(id.as_str()).ok()
+            }
+            _ => None,
+        };
+        let scope = format!("send {} {event_type}", room.nid);
+        let txn = ClientTxn { device: session.device, scope, txn_id: txn_id.to_owned() };
+        let sender = session.user_id.clone();
+        let proposal =
+            Proposal { sender, event_type, state_key: None, content, redacts, txn: Some(txn) };
+        self.propose(&room, proposal).await
+    }
+
+    /// Sends a state event.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN`, `M_BAD_JSON`, `M_TOO_LARGE`; `M_BAD_ALIAS` and `M_INVALID_PARAM` for a
+    /// canonical alias.
+    pub async fn set_state(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        event_type: &str,
+        state_key: &str,
+        body: &RawValue,
+    ) -> Result<Sent> {
+        let room = self.known(room_id).await?;
+        let mut content = content_from_json(body).map_err(draft_error)?;
+        match event_type {
+            "m.room.canonical_alias" => self.check_aliases(&room, &content).await?,
+            "m.room.member" => {
+                self.complete_member(session, &room, state_key, &mut content).await?;
+            }
+            _ => {}
+        }
+        let proposal = Proposal {
+            sender: session.user_id.clone(),
+            event_type: event_type.into(),
+            state_key: Some(state_key.to_owned()),
+            content,
+            redacts: None,
+            txn: None,
+        };
+        self.propose(&room, proposal).await
+    }
+
+    /// Redacts an event.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN`, `M_NOT_FOUND`.
+    pub async fn redact(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        target: &EventId,
+        reason: Option<&str>,
+        txn_id: &str,
+    ) -> Result<Sent> {
+        let room = self.joined_room(room_id, session.user).await?;
+        let content = match reason {
+            Some(reason) => content(json!({ "reason": reason }))?,
+            None => CanonicalJsonObject::new(),
+        };
+        let scope = format!("redact {} {target}", room.nid);
+        let txn = ClientTxn { device: session.device, scope, txn_id: txn_id.to_owned() };
+        let proposal = Proposal {
+            sender: session.user_id.clone(),
+            event_type: TimelineEventType::RoomRedaction,
+            state_key: None,
+            content,
+            redacts: Some(target.to_owned()),
+            txn: Some(txn),
+        };
+        self.propose(&room, proposal).await
+    }
+
+    /// Proposes one event to the room's actor.
+    pub(super) async fn propose(
+        &self,
+        room: &std::sync::Arc<Room>,
+        proposal: Proposal,
+    ) -> Result<Sent> {
+        let mut sent = self.actors.ask(room, Ask::Send(vec![proposal])).await?;
+        sent.pop().ok_or_else(|| Error::internal("send an event", NoAnswer))
+    }
+
+    /// Checks that aliases a room newly calls its own are aliases that point to it.
+    ///
+    /// Source: Matrix v1.19, client-server, `PUT /rooms/{roomId}/state/{eventType}/{stateKey}`,
+    /// error responses 400.
+    async fn check_aliases(&self, room: &Room, content: &CanonicalJsonObject) -> Result<()> {
+        let content: Value = CanonicalJsonValue::Object(content.clone()).into();
+        let current = self.state_event(room.nid, "m.room.canonical_alias", "").await?;
+        let current: Value =
+            current.and_then(|event| event.event.content_as().ok()).unwrap_or(Value::Null);
+        let known = aliases_of(&current).unwrap_or_default();
+        let invalid = || MatrixError::invalid_param("an alias is a string like #name:server");
+        for alias in aliases_of(&content).ok_or_else(invalid)? {
+            if known.contains(&alias) {
+                continue;
+            }
+            let parsed = RoomAliasId::parse(alias.as_str()).map_err(|_| invalid())?;
+            let target = directory::resolve(&self.context.db, &parsed).await?;
+            if target.is_none_or(|target| target.room != room.nid) {
+                let why = format!("{alias} does not point to this room");
+                return Err(MatrixError::bad_alias(why).into());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns the alias and alternative aliases in a content; `None` when one is no string.
+fn aliases_of(content: &Value) -> Option<Vec<String>> {
+    let mut aliases = Vec::new();
+    match content.get("alias") {
+        None | Some(Value::Null) => {}
+        // The empty string stands for none, as clients send it.
+        Some(Value::String(alias)) if alias.is_empty() => {}
+        Some(Value::String(alias)) => aliases.push(alias.clone()),
+        Some(_) => return None,
+    }
+    match content.get("alt_aliases") {
+        None | Some(Value::Null) => {}
+        Some(Value::Array(alternatives)) => {
+            for alternative in alternatives {
+                aliases.push(alternative.as_str()?.to_owned());
+            }
+        }
+        Some(_) => return None,
+    }
+    Some(aliases)
+}
+
+/// An actor gave no answer for a proposal; it gives one for each.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer for a proposal")]
+struct NoAnswer;

@@ -1,0 +1,241 @@
+//! Replacing a room by one of another version: the new room takes over what can be taken over, the
+//! old one points to it and falls silent.
+
+use std::sync::Arc;
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{
+        CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId,
+        events::TimelineEventType,
+    },
+};
+use colonnade_storage::{directory, members::Membership, state::Part};
+use serde_json::{Value, json};
+
+use super::{
+    Room, RoomEvent, Rooms, content,
+    create::{Plan, rules_of, state_event},
+    work::Proposal,
+};
+use crate::{Result, accounts::Session};
+
+/// State that a replacement takes over.
+///
+/// Source: Matrix v1.19, client-server, "Server behaviour" of room upgrades.
+const TAKEN_OVER: [&str; 9] = [
+    "m.room.server_acl",
+    "m.room.encryption",
+    "m.room.name",
+    "m.room.avatar",
+    "m.room.topic",
+    "m.room.guest_access",
+    "m.room.history_visibility",
+    "m.room.join_rules",
+    "m.space.child",
+];
+/// Bans that a replacement takes over at most: each is an event that is signed and written at once.
+const BANS_MAX: usize = 1_000;
+
+impl Rooms {
+    /// Replaces a room.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if the user may not close the room, `M_UNSUPPORTED_ROOM_VERSION`.
+    pub async fn upgrade(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        version: RoomVersionId,
+        additional_creators: &[OwnedUserId],
+    ) -> Result<OwnedRoomId> {
+        let rules = rules_of(&version)?;
+        let old = self.joined_room(room_id, session.user).await?;
+        let levels = self.power_levels(&old).await?;
+        let may = levels.is_some_and(|levels| {
+            levels.may_send_state(&session.user_id, &TimelineEventType::from("m.room.tombstone"))
+        });
+        if !may {
+            return Err(MatrixError::forbidden("you may not replace this room").into());
+        }
+        let head = self.head(old.nid).await?;
+        let core = self.state_events(head.state, Part::Core).await?;
+        let find = |kind: &str| core.iter().find(|e| e.event.is_state(&kind.into(), ""));
+        let create = self.replacement_create(&old, find("m.room.create"), head.extremities).await?;
+        let mut create = create;
+        if rules.authorization.additional_room_creators {
+            let ids = additional_creators.iter().map(|id| id.to_string().into()).collect();
+            create.insert("additional_creators".to_owned(), CanonicalJsonValue::Array(ids));
+        } else {
+            create.remove("additional_creators");
+        }
+        let creator = &session.user_id;
+        let mut proposals = Vec::new();
+        if let Some(levels) = find("m.room.power_levels") {
+            let mut taken: Value = levels.event.content_as().unwrap_or_else(|_| json!({}));
+            fit_levels(&mut taken, &old, creator, additional_creators, &rules);
+            proposals.push(state_event(
+                creator,
+                "m.room.power_levels",
+                String::new(),
+                content(taken)?,
+            ));
+        }
+        proposals.extend(taken_over(&core, creator)?);
+        proposals.extend(self.bans(head.state, creator).await?);
+        let published = directory::published(&self.context.db, old.nid).await?.unwrap_or(false);
+        let plan = Plan {
+            creator: creator.clone(),
+            version,
+            rules,
+            create,
+            proposals,
+            alias: None,
+            published,
+        };
+        let new = self.found(session, plan).await?;
+        self.retire(session, &old, &new).await?;
+        Ok(new.room_id.clone())
+    }
+
+    /// Makes the content of the create event: that of the old room, and where that was.
+    async fn replacement_create(
+        &self,
+        old: &Room,
+        create: Option<&Arc<RoomEvent>>,
+        extremities: Vec<colonnade_model::nid::EventNid>,
+    ) -> Result<CanonicalJsonObject> {
+        let mut taken: Value = match create {
+            Some(create) => create.event.content_as().unwrap_or_else(|_| json!({})),
+            None => json!({}),
+        };
+        let mut predecessor = json!({ "room_id": old.room_id });
+        if let Some(last) = extremities.last() {
+            if let Some(last) = self.event(*last).await? {
+                predecessor["event_id"] = last.event.event_id().as_str().into();
+            }
+        }
+        taken["predecessor"] = predecessor;
+        Ok(content(taken)?)
+    }
+
+    async fn bans(
+        &self,
+        state: colonnade_model::nid::StateNid,
+        creator: &OwnedUserId,
+    ) -> Result<Vec<Proposal>> {
+        let members = self.state_events(state, Part::Member).await?;
+        let banned = members.iter().filter(|member| {
+            member.event.membership().as_ref().and_then(Membership::of) == Some(Membership::Ban)
+        });
+        let mut bans = Vec::new();
+        for member in banned.take(BANS_MAX) {
+            let state_key = member.event.state_key().unwrap_or_default().to_owned();
+            let taken: Value = member.event.content_as().unwrap_or_else(|_| json!({}));
+            let taken = content(taken)?;
+            bans.push(state_event(creator, "m.room.member", state_key, taken));
+        }
+        Ok(bans)
+    }
+
+    /// Points the old room to the new one, moves its aliases, and lets nobody speak in it.
+    async fn retire(&self, session: &Session, old: &Arc<Room>, new: &Arc<Room>) -> Result<()> {
+        let creator = &session.user_id;
+        let body = "This room has been replaced";
+        let tombstone = content(json!({ "body": body, "replacement_room": new.room_id }))?;
+        self.propose(old, state_event(creator, "m.room.tombstone", String::new(), tombstone))
+            .await?;
+        let (source, target) = (old.nid, new.nid);
+        self.context
+            .db
+            .write(move |tx| {
+                Box::pin(async move {
+                    directory::move_aliases(tx, source, target).await?;
+                    directory::set_published(tx, source, false).await
+                })
+            })
+            .await?;
+        if let Some(canonical) = self.state_event(old.nid, "m.room.canonical_alias", "").await? {
+            let taken: Value = canonical.event.content_as().unwrap_or_else(|_| json!({}));
+            let kind = "m.room.canonical_alias";
+            let moved = state_event(creator, kind, String::new(), content(taken)?);
+            self.propose(new, moved).await?;
+            let none = state_event(creator, kind, String::new(), CanonicalJsonObject::new());
+            self.ignoring_refusal(old, none).await?;
+        }
+        if let Some(levels) = self.state_event(old.nid, "m.room.power_levels", "").await? {
+            let mut levels: Value = levels.event.content_as().unwrap_or_else(|_| json!({}));
+            let default = levels["users_default"].as_i64().unwrap_or(0);
+            let silent = default.saturating_add(1).max(50);
+            for key in ["events_default", "invite"] {
+                let level = levels[key].as_i64().unwrap_or(0);
+                levels[key] = level.max(silent).into();
+            }
+            let kind = "m.room.power_levels";
+            let silent = state_event(creator, kind, String::new(), content(levels)?);
+            self.ignoring_refusal(old, silent).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends what would be good to have in a retired room; the user may not have the power for it.
+    async fn ignoring_refusal(&self, room: &Arc<Room>, proposal: Proposal) -> Result<()> {
+        match self.propose(room, proposal).await {
+            Err(crate::Error::Client(error)) if error.errcode == "M_FORBIDDEN" => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+}
+
+fn taken_over(core: &[Arc<RoomEvent>], creator: &OwnedUserId) -> Result<Vec<Proposal>> {
+    let mut proposals = Vec::new();
+    for kind in TAKEN_OVER {
+        for found in core.iter().filter(|e| e.event.event_type().to_string() == kind) {
+            let state_key = found.event.state_key().unwrap_or_default().to_owned();
+            let taken: Value = found.event.content_as().unwrap_or_else(|_| json!({}));
+            let empty = taken.as_object().is_none_or(serde_json::Map::is_empty);
+            // A space's child that was removed has no content; nothing else needs an empty one.
+            if !empty && (state_key.is_empty() || kind == "m.space.child") {
+                proposals.push(state_event(creator, kind, state_key, content(taken)?));
+            }
+        }
+    }
+    Ok(proposals)
+}
+
+/// Makes the old room's power levels fit the new version and its creators.
+fn fit_levels(
+    levels: &mut Value,
+    old: &Room,
+    creator: &OwnedUserId,
+    additional: &[OwnedUserId],
+    rules: &colonnade_model::ruma::room_version_rules::RoomVersionRules,
+) {
+    if rules.authorization.explicitly_privilege_room_creators {
+        if let Some(users) = levels["users"].as_object_mut() {
+            users.remove(creator.as_str());
+            for user in additional {
+                users.remove(user.as_str());
+            }
+        }
+        if !levels["events"].is_object() {
+            levels["events"] = json!({});
+        }
+        let tombstone = levels["events"]["m.room.tombstone"].as_i64().unwrap_or(100);
+        levels["events"]["m.room.tombstone"] = tombstone.max(150).into();
+        return;
+    }
+    // From a version in which creators stand above all levels: they need one here.
+    if old.rules.authorization.explicitly_privilege_room_creators
+        || levels["users"].get(creator.as_str()).is_none()
+    {
+        if !levels["users"].is_object() {
+            levels["users"] = json!({});
+        }
+        levels["users"][creator.as_str()] = 100.into();
+        let tombstone = &mut levels["events"]["m.room.tombstone"];
+        if tombstone.as_i64().is_some_and(|level| level > 100) {
+            *tombstone = 100.into();
+        }
+    }
+}

@@ -104,6 +104,20 @@ impl Caller for AppserviceTokenOptional {
     }
 }
 
+/// Finds out who makes a request that a handler reads itself.
+///
+/// # Errors
+/// `M_MISSING_TOKEN`, `M_UNKNOWN_TOKEN`.
+pub async fn session(services: &Services, parts: &http::request::Parts) -> Result<Session> {
+    let mut head = http::Request::new(());
+    head.headers_mut().clone_from(&parts.headers);
+    head.uri_mut().clone_from(&parts.uri);
+    let token = AccessToken::extract_authentication(&head)
+        .map_err(|_| MatrixError::missing_token("this endpoint needs an access token"))?;
+    let from = parts.extensions.get::<ClientAddress>().map(|address| address.0);
+    AccessToken::who(services, token, from).await
+}
+
 /// Collects a body of at most `limit` bytes.
 ///
 /// # Errors

@@ -53,11 +53,15 @@ impl Default for Rooms {
 pub struct Media {
     /// The largest upload, in bytes.
     pub upload_bytes_max: u64,
+    /// Media uploaded from this instant on (milliseconds since the Unix epoch) is served only to
+    /// who is logged in. `None`: the old endpoints, which ask for no token, serve everything; 0:
+    /// they serve nothing.
+    pub unauthenticated_until_ms: Option<i64>,
 }
 
 impl Default for Media {
     fn default() -> Self {
-        Self { upload_bytes_max: 50 * 1024 * 1024 }
+        Self { upload_bytes_max: 50 * 1024 * 1024, unauthenticated_until_ms: None }
     }
 }
 

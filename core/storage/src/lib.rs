@@ -18,6 +18,7 @@ pub mod error;
 pub mod events;
 pub mod interned;
 pub mod key_backup;
+pub mod media;
 pub mod members;
 pub mod nids;
 pub mod ownership;

@@ -3,5 +3,6 @@
 pub mod server;
 pub mod user;
 
+pub use reqwest::Method;
 pub use server::TestServer;
-pub use user::{Answer, Client};
+pub use user::{Answer, Client, RawAnswer};

@@ -75,8 +75,14 @@ impl TestServer {
     }
 
     /// Stops the homeserver cleanly and starts it again over the same folder, on a new port.
-    pub async fn restart(mut self) -> Self {
-        let settings = self.homeserver.services.context.settings.clone();
+    pub async fn restart(self) -> Self {
+        self.restart_with(|_| ()).await
+    }
+
+    /// [`TestServer::restart`] with changed settings.
+    pub async fn restart_with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = self.homeserver.services.context.settings.clone();
+        change(&mut settings);
         self.stop.cancel();
         if let Some(serving) = self.serving.take() {
             serving.await.expect("the listener ends");

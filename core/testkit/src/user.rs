@@ -26,6 +26,30 @@ pub struct Answer {
     pub body: Value,
 }
 
+/// An answer as it came: for files and headers.
+#[derive(Debug, Clone)]
+pub struct RawAnswer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers.
+    pub headers: reqwest::header::HeaderMap,
+    /// The body.
+    pub bytes: Vec<u8>,
+}
+
+impl RawAnswer {
+    /// Returns a header's text, empty when there is none.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// Reads the body as JSON, null when it is not.
+    pub fn answer(&self) -> Answer {
+        let body = serde_json::from_slice(&self.bytes).unwrap_or(Value::Null);
+        Answer { status: self.status, body }
+    }
+}
+
 impl Answer {
     /// Asserts a 200 and returns the body.
     #[track_caller]
@@ -108,6 +132,27 @@ impl Client {
         let status = response.status().as_u16();
         let bytes = response.bytes().await.expect("a whole body");
         Answer { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+    }
+
+    /// Sends a request with headers of the test's own and returns the answer as it came.
+    pub async fn raw(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> RawAnswer {
+        let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.expect("an answer");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let bytes = response.bytes().await.expect("a whole body").to_vec();
+        RawAnswer { status, headers, bytes }
     }
 
     /// GET.

@@ -1,6 +1,179 @@
-//! To be written.
+//! `/media`: uploads here, downloads and thumbnails in `media/download.rs`. Bodies are streams, so
+//! most of these endpoints read the request themselves. URL previews are not offered.
 
-use crate::table::Table;
+mod download;
+mod headers;
+
+use std::{sync::Arc, time::Duration};
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{
+        MilliSecondsSinceUnixEpoch, OwnedMxcUri, UInt,
+        api::client::{
+            authenticated_media::get_media_config as authenticated_config,
+            media::{create_mxc_uri, get_media_config},
+        },
+    },
+};
+use colonnade_services::{Result, Services, accounts::Session, media::Described};
+use futures_util::StreamExt as _;
+use http::{Method, Request, header, request::Parts};
+use http_body::Body as _;
+use http_body_util::{BodyDataStream, BodyExt as _};
+
+use crate::{
+    call::{ByteBody, Call, session},
+    reply::{self, Reply},
+    table::Table,
+};
+
+/// How much of a refused body is read and thrown away, so that a client that writes before it reads
+/// gets to see why it was refused.
+const REFUSED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long that may take.
+const REFUSED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Mounts the endpoints of this area.
-pub(crate) fn mount(_table: &mut Table) {}
+pub(crate) fn mount(table: &mut Table) {
+    table.add::<create_mxc_uri::v1::Request, _, _>(create);
+    table.add::<authenticated_config::v1::Request, _, _>(config);
+    #[expect(deprecated, reason = "clients from before version 1.11 ask here")]
+    table.add::<get_media_config::v3::Request, _, _>(old_config);
+    for path in ["/_matrix/media/r0/upload", "/_matrix/media/v1/upload", "/_matrix/media/v3/upload"]
+    {
+        table.add_raw(Method::POST, path, upload);
+    }
+    for path in [
+        "/_matrix/media/unstable/fi.mau.msc2246/upload/{server_name}/{media_id}",
+        "/_matrix/media/v3/upload/{server_name}/{media_id}",
+    ] {
+        table.add_raw(Method::PUT, path, fill);
+    }
+    download::mount(table);
+}
+
+async fn create(
+    call: Call<create_mxc_uri::v1::Request, Session>,
+) -> Result<create_mxc_uri::v1::Response> {
+    let (media_id, expires_ts) = call.services.media.create(&call.who).await?;
+    let expires = u64::try_from(expires_ts).ok().and_then(|ts| UInt::try_from(ts).ok());
+    Ok(create_mxc_uri::v1::Response {
+        content_uri: OwnedMxcUri::from(content_uri(&call.services, &media_id)),
+        unused_expires_at: expires.map(MilliSecondsSinceUnixEpoch),
+    })
+}
+
+async fn config(
+    call: Call<authenticated_config::v1::Request, Session>,
+) -> Result<authenticated_config::v1::Response> {
+    let upload_size = UInt::new_saturating(call.services.media.upload_bytes_max());
+    Ok(authenticated_config::v1::Response { upload_size })
+}
+
+#[expect(deprecated, reason = "clients from before version 1.11 ask here")]
+async fn old_config(
+    call: Call<get_media_config::v3::Request, Session>,
+) -> Result<get_media_config::v3::Response> {
+    let upload_size = UInt::new_saturating(call.services.media.upload_bytes_max());
+    Ok(get_media_config::v3::Response { upload_size })
+}
+
+async fn upload(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    _args: Vec<String>,
+) -> Result<Reply> {
+    let (parts, body) = request.into_parts();
+    let session = match session(&services, &parts).await {
+        Ok(session) => session,
+        Err(error) => return refused(&parts, body.into_data_stream(), error).await,
+    };
+    let described = match described(&parts, &body) {
+        Ok(described) => described,
+        Err(error) => return refused(&parts, body.into_data_stream(), error.into()).await,
+    };
+    let mut stream = body.into_data_stream();
+    match services.media.upload(&session, described, &mut stream).await {
+        Ok(media_id) => {
+            let content_uri = content_uri(&services, &media_id);
+            Ok(reply::ok(&serde_json::json!({ "content_uri": content_uri })))
+        }
+        Err(error) => refused(&parts, stream, error).await,
+    }
+}
+
+async fn fill(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    args: Vec<String>,
+) -> Result<Reply> {
+    let (parts, body) = request.into_parts();
+    let session = match session(&services, &parts).await {
+        Ok(session) => session,
+        Err(error) => return refused(&parts, body.into_data_stream(), error).await,
+    };
+    let described = match described(&parts, &body) {
+        Ok(described) => described,
+        Err(error) => return refused(&parts, body.into_data_stream(), error.into()).await,
+    };
+    let [server_name, media_id] = args.as_slice() else { return Err(no_arguments().into()) };
+    let mut stream = body.into_data_stream();
+    match services.media.fill(&session, server_name, media_id, described, &mut stream).await {
+        Ok(()) => Ok(reply::ok(&serde_json::json!({}))),
+        Err(error) => refused(&parts, stream, error).await,
+    }
+}
+
+fn content_uri(services: &Services, media_id: &str) -> String {
+    format!("mxc://{}/{media_id}", services.context.server_name)
+}
+
+/// Reads what the request says about the body without touching it.
+fn described(parts: &Parts, body: &ByteBody) -> Result<Described, MatrixError> {
+    let content_type = match parts.headers.get(header::CONTENT_TYPE) {
+        Some(value) => Some(
+            value
+                .to_str()
+                .map(str::to_owned)
+                .map_err(|_| MatrixError::invalid_param("the Content-Type header is not ASCII"))?,
+        ),
+        None => None,
+    };
+    let file_name = query(parts, "filename").filter(|name| !name.is_empty());
+    Ok(Described { content_type, file_name, bytes: body.size_hint().exact() })
+}
+
+/// Answers with an error after letting the client finish writing, within limits. A client that asked
+/// first (`Expect: 100-continue`) has written nothing and is told at once.
+async fn refused(
+    parts: &Parts,
+    mut body: BodyDataStream<ByteBody>,
+    error: colonnade_services::Error,
+) -> Result<Reply> {
+    if !parts.headers.contains_key(header::EXPECT) {
+        let drained = async {
+            let mut bytes = 0;
+            while let Some(Ok(piece)) = body.next().await {
+                bytes += piece.len();
+                if bytes > REFUSED_BYTES_MAX {
+                    break;
+                }
+            }
+        };
+        let _ = tokio::time::timeout(REFUSED_TIMEOUT, drained).await;
+    }
+    Err(error)
+}
+
+/// Returns a parameter of the query string.
+fn query(parts: &Parts, name: &str) -> Option<String> {
+    let query = parts.uri.query()?;
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+/// The router gives as many arguments as the path has, so this is never seen.
+fn no_arguments() -> MatrixError {
+    MatrixError::not_found("the path names no media")
+}

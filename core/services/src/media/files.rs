@@ -1,0 +1,200 @@
+//! Files on disk under the hash of their content: `media/ab/cd/<rest of the hash>`. A file is written
+//! aside under a name of its own, made durable, and moved into place whole; what a crash leaves aside
+//! is swept at a later start. Knows nothing of ids and users.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use colonnade_storage::media::ContentHash;
+use futures_util::StreamExt as _;
+use tokio::{fs, io::AsyncWriteExt as _};
+
+use super::{Body, PIECE_TIMEOUT};
+
+/// Bytes collected before they are hashed and written: one hop to the file thread per piece.
+const PIECE_BYTES: usize = 256 * 1024;
+/// Files aside that are older than this belong to nobody: no upload lasts a day.
+const LEFT_BEHIND: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A file operation that failed, with the file it failed on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {doing} {}", path.display())]
+pub(super) struct FileError {
+    doing: &'static str,
+    path: PathBuf,
+    #[source]
+    pub(super) source: io::Error,
+}
+
+impl FileError {
+    fn new(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| Self { doing, path, source }
+    }
+}
+
+/// Why a body did not become a file.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It is larger than allowed.
+    TooLarge,
+    /// It stopped arriving.
+    Interrupted,
+    /// The disk.
+    Disk(FileError),
+}
+
+/// A file written aside, not yet in place. Dropping it deletes it.
+pub(super) struct Aside {
+    path: PathBuf,
+    pub(super) hash: ContentHash,
+    pub(super) bytes: u64,
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // Gone already when it was moved into place; anything else is swept at a later start.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// The folder of all media.
+pub(super) struct Files {
+    root: PathBuf,
+}
+
+impl Files {
+    /// Makes the folders and removes what uploads cut short by a crash have left.
+    pub(super) async fn open(data_dir: &Path, now_ms: i64) -> Result<Self, FileError> {
+        let root = data_dir.join("media");
+        let aside = root.join("aside");
+        fs::create_dir_all(&aside).await.map_err(FileError::new("create", &aside))?;
+        let old =
+            Duration::from_millis(u64::try_from(now_ms).unwrap_or(0)).checked_sub(LEFT_BEHIND);
+        if let Some(old) = old {
+            sweep(&aside, old).await.map_err(FileError::new("sweep", &aside))?;
+        }
+        Ok(Self { root })
+    }
+
+    /// Writes a body aside, hashing it on the way; never holds more than a piece of it in memory.
+    pub(super) async fn receive(
+        &self,
+        name: &str,
+        bytes_max: u64,
+        mut body: impl Body,
+    ) -> Result<Aside, Failure> {
+        let path = self.root.join("aside").join(name);
+        let disk = |doing: &'static str, path: &Path| {
+            let wrap = FileError::new(doing, path);
+            move |error| Failure::Disk(wrap(error))
+        };
+        let file = fs::File::create_new(&path).await;
+        let mut file = file.map_err(disk("create", &path))?;
+        let mut aside = Aside { path: path.clone(), hash: [0; 32], bytes: 0 };
+        let mut hasher = blake3::Hasher::new();
+        let mut piece = Vec::with_capacity(PIECE_BYTES);
+        loop {
+            let next = tokio::time::timeout(PIECE_TIMEOUT, body.next()).await;
+            let bytes: Option<Bytes> = next
+                .map_err(|_| Failure::Interrupted)?
+                .transpose()
+                .map_err(|_| Failure::Interrupted)?;
+            let last = bytes.is_none();
+            let bytes = bytes.unwrap_or_default();
+            aside.bytes = aside.bytes.saturating_add(bytes.len() as u64);
+            if aside.bytes > bytes_max {
+                return Err(Failure::TooLarge);
+            }
+            piece.extend_from_slice(&bytes);
+            if piece.len() >= PIECE_BYTES || last {
+                hasher.update(&piece);
+                file.write_all(&piece).await.map_err(disk("write", &path))?;
+                piece.clear();
+            }
+            if last {
+                break;
+            }
+        }
+        file.flush().await.map_err(disk("write", &path))?;
+        file.sync_all().await.map_err(disk("sync", &path))?;
+        aside.hash = *hasher.finalize().as_bytes();
+        Ok(aside)
+    }
+
+    /// Moves a file into its place and makes that durable. The same content may be there already:
+    /// then it is replaced by itself, which also mends a file that was damaged.
+    pub(super) async fn keep(&self, aside: Aside) -> Result<(), FileError> {
+        let (first, second, place) = self.place(&aside.hash);
+        fs::create_dir_all(&second).await.map_err(FileError::new("create", &second))?;
+        fs::rename(&aside.path, &place).await.map_err(FileError::new("create", &place))?;
+        for folder in [&second, &first, &self.root] {
+            sync_folder(folder).await.map_err(FileError::new("sync", folder))?;
+        }
+        Ok(())
+    }
+
+    /// Opens the content with this hash.
+    pub(super) async fn read(&self, hash: &ContentHash) -> Result<(fs::File, u64), FileError> {
+        let (_, _, place) = self.place(hash);
+        let file = fs::File::open(&place).await.map_err(FileError::new("open", &place))?;
+        let facts = file.metadata().await.map_err(FileError::new("read", &place))?;
+        Ok((file, facts.len()))
+    }
+
+    /// Returns where something made of the content with this hash is kept: `name` is ours.
+    pub(super) fn beside(&self, hash: &ContentHash, name: &str) -> PathBuf {
+        let (_, second, place) = self.place(hash);
+        let hash = place.file_name().unwrap_or_default().to_string_lossy();
+        second.join(format!("{hash}.{name}"))
+    }
+
+    /// Stores something that can be made again: whole or not at all.
+    pub(super) async fn keep_beside(
+        &self,
+        place: &Path,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<(), FileError> {
+        let path = self.root.join("aside").join(name);
+        let aside = Aside { path: path.clone(), hash: [0; 32], bytes: 0 };
+        let mut file =
+            fs::File::create_new(&path).await.map_err(FileError::new("create", &path))?;
+        file.write_all(bytes).await.map_err(FileError::new("write", &path))?;
+        file.sync_all().await.map_err(FileError::new("sync", &path))?;
+        fs::rename(&path, place).await.map_err(FileError::new("create", place))?;
+        drop(aside);
+        Ok(())
+    }
+
+    /// Returns the two folders and the file for a hash.
+    fn place(&self, hash: &ContentHash) -> (PathBuf, PathBuf, PathBuf) {
+        let hex = blake3::Hash::from_bytes(*hash).to_hex();
+        let first = self.root.join(&hex[..2]);
+        let second = first.join(&hex[2..4]);
+        let place = second.join(&hex[4..]);
+        (first, second, place)
+    }
+}
+
+/// Makes the entries of a folder durable.
+async fn sync_folder(folder: &Path) -> io::Result<()> {
+    fs::File::open(folder).await?.sync_all().await
+}
+
+/// Deletes files last written before `old`, counted from the Unix epoch.
+async fn sweep(folder: &Path, old: Duration) -> io::Result<()> {
+    let mut entries = fs::read_dir(folder).await?;
+    while let Some(entry) = entries.next_entry().await? {
+        let Ok(facts) = entry.metadata().await else { continue };
+        let written = facts.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        if facts.is_file() && written.is_some_and(|written| written < old) {
+            let _ = fs::remove_file(entry.path()).await;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! Thumbnails: which sizes there are, where they are kept, and how many are made at once. The pixels
+//! are `pictures.rs`.
+
+use std::{io::BufReader, sync::Arc, time::Duration};
+
+use colonnade_model::MatrixError;
+use colonnade_storage::media::ContentHash;
+
+use super::{
+    MEDIA_ID_LENGTH, Media, THUMBNAIL_WAIT,
+    pictures::{self, Format, Picture, Refusal},
+};
+use crate::{Error, Result};
+
+/// Width and height in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Size {
+    pub(super) width: u32,
+    pub(super) height: u32,
+}
+
+/// The sizes kept, as the specification recommends them; a wish gets the next larger one.
+///
+/// Source: Matrix v1.19, client-server, "Thumbnails".
+const SIZES: [Size; 5] = [
+    Size { width: 32, height: 32 },
+    Size { width: 96, height: 96 },
+    Size { width: 320, height: 240 },
+    Size { width: 640, height: 480 },
+    Size { width: 800, height: 600 },
+];
+/// The sizes kept of pictures cropped to a square: with the sizes above a square would be cut wrong.
+const SQUARES: [Size; 5] = [
+    Size { width: 32, height: 32 },
+    Size { width: 96, height: 96 },
+    Size { width: 240, height: 240 },
+    Size { width: 480, height: 480 },
+    Size { width: 800, height: 800 },
+];
+
+/// How a picture is made to fit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// Fills the size and cuts off the rest.
+    Crop,
+    /// Fits into the size.
+    Scale,
+}
+
+/// What a client wishes for.
+#[derive(Debug, Clone, Copy)]
+pub struct ThumbnailRequest {
+    /// In pixels.
+    pub width: u32,
+    /// In pixels.
+    pub height: u32,
+    /// How to make it fit.
+    pub method: Method,
+    /// How long to wait for an id that has no content yet.
+    pub wait: Option<Duration>,
+}
+
+/// A thumbnail. Small enough (at most a full-size picture of the limits in `pictures.rs`, encoded)
+/// to be held in memory.
+pub struct Thumbnail {
+    /// `image/jpeg` or `image/png`.
+    pub content_type: &'static str,
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// The hash of the original, for caches.
+    pub hash: ContentHash,
+}
+
+/// Names a thumbnail among all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    hash: ContentHash,
+    size: Option<Size>,
+    method: Method,
+}
+
+impl Key {
+    /// The part of the file name that says which thumbnail it is.
+    fn name(&self, format: Format) -> String {
+        let method = match self.method {
+            Method::Crop => "crop",
+            Method::Scale => "scale",
+        };
+        let extension = format.extension();
+        match self.size {
+            Some(Size { width, height }) => format!("{width}x{height}.{method}.{extension}"),
+            None => format!("whole.{extension}"),
+        }
+    }
+}
+
+/// Returns the size kept for a wish; `None` is the size of the original, for wishes beyond all sizes.
+fn snapped(wish: &ThumbnailRequest) -> Option<Size> {
+    let square = wish.method == Method::Crop && wish.width == wish.height;
+    let sizes = if square { &SQUARES } else { &SIZES };
+    sizes.iter().copied().find(|size| wish.width <= size.width && wish.height <= size.height)
+}
+
+impl Media {
+    /// Returns a thumbnail, made now or earlier.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND`, `M_NOT_YET_UPLOADED`, `M_UNKNOWN` for what is not a picture, `M_TOO_LARGE` for
+    /// one with too many pixels.
+    pub async fn thumbnail(
+        &self,
+        server_name: &str,
+        media_id: &str,
+        wish: &ThumbnailRequest,
+    ) -> Result<Thumbnail> {
+        if wish.width == 0 || wish.height == 0 {
+            let why = "width and height of a thumbnail are at least 1";
+            return Err(MatrixError::invalid_param(why).into());
+        }
+        let content = self.content(server_name, media_id, wish.wait).await?;
+        let size = snapped(wish);
+        let method = if size.is_none() { Method::Scale } else { wish.method };
+        let key = Key { hash: content.hash, size, method };
+        if let Some(kept) = self.kept(&key).await {
+            return Ok(kept);
+        }
+        if let Some(refusal) = self.refused.get(&key) {
+            return Err(refused(refusal));
+        }
+        let waited = Arc::clone(&self.decoding).acquire_owned();
+        let Ok(Ok(permit)) = tokio::time::timeout(THUMBNAIL_WAIT, waited).await else {
+            let why = "too many thumbnails are being made; try again later";
+            return Err(MatrixError::unavailable(why).into());
+        };
+        // Another request may have made it, or found that it cannot be made, meanwhile.
+        if let Some(kept) = self.kept(&key).await {
+            return Ok(kept);
+        }
+        if let Some(refusal) = self.refused.get(&key) {
+            return Err(refused(refusal));
+        }
+        let opened = self.files.read(&key.hash).await;
+        let (file, _) = opened.map_err(|error| Error::internal("read an uploaded file", error))?;
+        let file = BufReader::new(file.into_std().await);
+        let made = tokio::task::spawn_blocking(move || {
+            let made = pictures::shrink(file, key.size, key.method);
+            drop(permit);
+            made
+        });
+        // A decoder that panics on a damaged file takes only its own task with it.
+        match made.await.unwrap_or(Err(Refusal::NotAPicture)) {
+            Ok(picture) => Ok(self.keep_thumbnail(&key, picture).await),
+            Err(refusal) => {
+                self.refused.insert(key, refusal);
+                Err(refused(refusal))
+            }
+        }
+    }
+
+    async fn kept(&self, key: &Key) -> Option<Thumbnail> {
+        for format in Format::ALL {
+            let place = self.files.beside(&key.hash, &key.name(format));
+            if let Ok(bytes) = tokio::fs::read(place).await {
+                let content_type = format.content_type();
+                return Some(Thumbnail { content_type, bytes, hash: key.hash });
+            }
+        }
+        None
+    }
+
+    /// Keeps a thumbnail for the next request. It can be made again, so failing only costs time.
+    async fn keep_thumbnail(&self, key: &Key, picture: Picture) -> Thumbnail {
+        let place = self.files.beside(&key.hash, &key.name(picture.format));
+        let name = self.context.random.alphanumeric(MEDIA_ID_LENGTH);
+        if let Err(error) = self.files.keep_beside(&place, &name, &picture.bytes).await {
+            tracing::warn!(cause = %error.source, "cannot keep a thumbnail: {error}");
+        }
+        let content_type = picture.format.content_type();
+        Thumbnail { content_type, bytes: picture.bytes, hash: key.hash }
+    }
+}
+
+fn refused(refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::NotAPicture => {
+            MatrixError::unknown("no thumbnail can be made of this content").into()
+        }
+        Refusal::TooLarge => {
+            MatrixError::too_large("the picture has too many pixels for a thumbnail").into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

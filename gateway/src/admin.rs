@@ -1,10 +1,15 @@
 //! The admin listener: health, readiness, metrics, the table, the pools, reload. On loopback,
 //! without a password; it changes nothing a client can see except by `POST /reload`.
 
+mod page;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Method, Response};
+use parking_lot::Mutex;
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde_json::json;
@@ -26,11 +31,46 @@ pub(crate) struct Admin {
     pub(crate) gate: Arc<Gate>,
     /// Whether the gateway is ending.
     pub(crate) closing: pingora::server::ShutdownWatch,
+    /// How much was asked lately.
+    pub(crate) lately: Arc<Lately>,
+}
+
+/// The totals of the last seconds, for rates on the status page.
+#[derive(Default)]
+pub(crate) struct Lately {
+    totals: Mutex<VecDeque<(u64, u64)>>,
+}
+
+/// Over how many seconds rates are taken.
+const LATELY_S: usize = 10;
+
+impl Lately {
+    /// Looks at the totals once a second, until dropped.
+    pub(crate) async fn watch(self: Arc<Self>, metrics: Arc<Metrics>) {
+        loop {
+            {
+                let mut totals = self.totals.lock();
+                totals.push_back(metrics.totals());
+                if totals.len() > LATELY_S + 1 {
+                    totals.pop_front();
+                }
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Requests and errors per second.
+    fn rates(&self) -> (f64, f64) {
+        let totals = self.totals.lock();
+        let (Some(first), Some(last)) = (totals.front(), totals.back()) else { return (0.0, 0.0) };
+        let seconds = (totals.len() - 1).max(1) as f64;
+        ((last.0 - first.0) as f64 / seconds, (last.1 - first.1) as f64 / seconds)
+    }
 }
 
 const JSON: &str = "application/json";
 /// What an unknown path is answered.
-const PATHS: &str = "GET /health /ready /metrics /table /pools\n\
+const PATHS: &str = "GET / /health /ready /metrics /table /pools\n\
     POST /reload[?dry_run] /drain?worker= /undrain?worker=\n";
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -62,6 +102,21 @@ impl Admin {
         let status = if closing || !empty.is_empty() { 503 } else { 200 };
         let body = json!({ "ready": status == 200, "closing": closing, "closed_pools": empty });
         response(status, JSON, body.to_string())
+    }
+
+    fn page(&self) -> Response<Vec<u8>> {
+        let (requests_per_s, errors_per_s) = self.lately.rates();
+        let facts = page::Facts {
+            connections: self.gate.open(),
+            requests_per_s,
+            errors_per_s,
+            in_force_for: self.reloader.in_force_for(),
+            last_reload: self.reloader.last(),
+            closing: *self.closing.borrow(),
+            now_ms: self.reloader.clock.now_ms(),
+        };
+        let live = self.reloader.live.load();
+        response(200, "text/html; charset=utf-8", page::render(&live, &facts))
     }
 
     fn table(&self) -> Response<Vec<u8>> {
@@ -185,6 +240,7 @@ impl ServeHttp for Admin {
         // A page in a browser on this machine must not steer the gateway.
         let from_page = head.headers.contains_key(http::header::ORIGIN);
         match (&head.method, head.uri.path()) {
+            (&Method::GET, "/") => self.page(),
             (&Method::GET, "/health") => response(200, JSON, r#"{"healthy":true}"#),
             (&Method::GET, "/ready") => self.ready(),
             (&Method::GET, "/metrics") => {

@@ -12,6 +12,7 @@ mod units;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +20,10 @@ use std::time::Duration;
 pub use error::{ConfigError, Fault};
 pub use units::{Address, IpRange, WorkerAddr};
 
+use bytes::Bytes;
+
+use crate::access_log;
+use crate::buckets::Rate;
 use crate::routes::{KeyKind, Route};
 
 /// The routes file that ships with Colonnade, for `colonnade up` and as a starting point.
@@ -46,6 +51,18 @@ pub struct Config {
     pub trusted_proxies: Vec<IpRange>,
     /// Whether preflights are answered here and `Access-Control-Allow-Origin` is added.
     pub cors: bool,
+    /// What is answered at `/.well-known/matrix/<name>`, as JSON.
+    pub well_known: BTreeMap<String, Bytes>,
+    /// How often one address may ask.
+    pub rate_per_ip: Option<Rate>,
+    /// How often one access token may ask.
+    pub rate_per_token: Option<Rate>,
+    /// Whose connections are refused.
+    pub deny_ips: Vec<IpRange>,
+    /// Where each request is written down.
+    pub access_log: Option<access_log::Target>,
+    /// Whether answers are compressed for clients that can read that; takes a restart.
+    pub compression: bool,
     /// Sizes and deadlines.
     pub limits: Limits,
     /// The pools, sorted by name.
@@ -97,6 +114,9 @@ pub struct Limits {
     pub long_poll_timeout: Duration,
     /// Open connections from clients, all listeners together.
     pub connections: usize,
+    /// Open connections from one address that is no trusted proxy; unlimited when absent, since a
+    /// whole campus may share an address.
+    pub connections_per_ip: Option<usize>,
     /// How long a request waits for a worker when none can serve.
     pub hold: Duration,
     /// Idle connections kept open to workers, per thread.
@@ -122,7 +142,8 @@ impl Default for Limits {
             long_poll_timeout: Duration::from_secs(600),
             // Each costs about 10 kB here and a file descriptor.
             connections: 20_000,
-            // A worker that restarts is back within seconds; longer, and clients give up themselves.
+            connections_per_ip: None,
+            // A worker that restarts is back within seconds; after that, clients give up.
             hold: Duration::from_secs(8),
             idle_worker_connections: 512,
         }
@@ -243,6 +264,11 @@ impl Config {
             self.admin = Some(admin);
         }
         self
+    }
+
+    /// Says whether the address may not connect.
+    pub fn denies(&self, ip: std::net::IpAddr) -> bool {
+        self.deny_ips.iter().any(|range| range.contains(ip))
     }
 
     /// Says whether the address belongs to a proxy whose forwarding headers are believed.

@@ -50,6 +50,15 @@ pub fn client(
     Client { ip: ip.unwrap_or(peer), forwarded_for: chain.join(", "), proto }
 }
 
+/// What counts as one client for limits: an IPv4 address, or the /64 an IPv6 client chooses its
+/// addresses from.
+pub fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => IpAddr::V4(ip),
+        IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() >> 64 << 64).into()),
+    }
+}
+
 /// One entry of the chain; some proxies write a port behind the address.
 fn hop(text: &str) -> Option<IpAddr> {
     let text = text.trim();

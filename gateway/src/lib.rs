@@ -20,6 +20,8 @@ pub mod sticky;
 pub mod live;
 pub mod reload;
 
+pub mod access_log;
+pub mod buckets;
 pub mod connection;
 pub mod forwarded;
 mod listener;

@@ -1,6 +1,7 @@
 //! Sockets: bound before anything else runs, so that a port in use is an error of the start; then
 //! one accept loop each, which counts connections and hands them to Pingora.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use pingora::apps::ServerApp;
 use pingora::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
@@ -15,8 +17,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
-use crate::config::Address;
+use crate::config::{Address, Config};
 use crate::connection::Connection;
+use crate::forwarded;
 use crate::live::Live;
 use crate::metrics::{Metrics, Refused};
 use crate::proxy_protocol::{self, Parsed};
@@ -27,6 +30,9 @@ const BACKLOG: u32 = 1024;
 
 /// How long the accept loop rests when the process has no file descriptor left.
 const NO_DESCRIPTOR_REST: Duration = Duration::from_millis(100);
+
+/// Connections to the admin listener: a person, Prometheus, and what they forgot to close.
+const ADMIN_CONNECTIONS_MAX: usize = 64;
 
 /// How long to rest when only part of a PROXY header has come; it is sent in one piece, nearly
 /// always.
@@ -101,6 +107,8 @@ pub(crate) struct Entrance {
     pub(crate) tls: Option<TlsAcceptor>,
     /// Whether a PROXY protocol header comes first.
     pub(crate) proxy_protocol: bool,
+    /// Whether this is the admin listener: nothing the file says about clients may close it.
+    pub(crate) admin: bool,
 }
 
 impl Entrance {
@@ -152,6 +160,7 @@ async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<Option<IpAddr>>
 /// Counts open connections; shared by all listeners and by the drain at the end.
 pub(crate) struct Gate {
     open: AtomicUsize,
+    per_ip: Mutex<HashMap<IpAddr, usize>>,
     emptied: Notify,
     metrics: Arc<Metrics>,
 }
@@ -159,7 +168,12 @@ pub(crate) struct Gate {
 impl Gate {
     /// Makes a gate nobody has passed.
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { open: AtomicUsize::new(0), emptied: Notify::new(), metrics }
+        Self {
+            open: AtomicUsize::new(0),
+            per_ip: Mutex::default(),
+            emptied: Notify::new(),
+            metrics,
+        }
     }
 
     /// How many connections are open.
@@ -188,6 +202,47 @@ impl Gate {
             return None;
         }
         Some(passage)
+    }
+}
+
+impl Gate {
+    /// Counts a connection with its address, where addresses are limited.
+    fn enter_from(self: &Arc<Self>, ip: IpAddr, config: &Config) -> Result<Option<Origin>, ()> {
+        if config.denies(ip) {
+            self.metrics.refused(Refused::Denied);
+            return Err(());
+        }
+        let Some(max) = config.limits.connections_per_ip else { return Ok(None) };
+        if config.trusts(ip) {
+            return Ok(None);
+        }
+        let network = forwarded::network(ip);
+        let mut per_ip = self.per_ip.lock();
+        let count = per_ip.entry(network).or_insert(0);
+        if *count >= max {
+            self.metrics.refused(Refused::TooManyFromAddress);
+            return Err(());
+        }
+        *count += 1;
+        Ok(Some(Origin { gate: Arc::clone(self), network }))
+    }
+}
+
+/// One open connection of an address; dropping it closes the count.
+struct Origin {
+    gate: Arc<Gate>,
+    network: IpAddr,
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        let mut per_ip = self.gate.per_ip.lock();
+        if let Some(count) = per_ip.get_mut(&self.network) {
+            *count -= 1;
+            if *count == 0 {
+                per_ip.remove(&self.network);
+            }
+        }
     }
 }
 
@@ -226,7 +281,9 @@ pub(crate) async fn accept_loop<A: ServerApp + Send + Sync + 'static>(
             }
         };
         let live = live.load_full();
-        let Some(passage) = gate.enter(live.config.limits.connections) else { continue };
+        let max =
+            if entrance.admin { ADMIN_CONNECTIONS_MAX } else { live.config.limits.connections };
+        let Some(passage) = gate.enter(max) else { continue };
         let (app, shutdown, entrance) = (Arc::clone(&app), shutdown.clone(), entrance.clone());
         tokio::spawn(async move {
             serve_connection(plain, peer, &entrance, &*live, &passage, &app, &shutdown).await;
@@ -256,6 +313,11 @@ async fn serve_connection<A: ServerApp + Send + Sync + 'static>(
         }
         Err(_) => return metrics.refused(Refused::TooSlow),
     };
+    let origin = match entrance.admin {
+        true => Ok(None),
+        false => passage.0.enter_from(peer, &live.config),
+    };
+    let Ok(_counted) = origin else { return };
     let Ok(connection) = Connection::new(transport, peer, limits, Arc::clone(metrics)) else {
         return;
     };

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::access_log::AccessLog;
 use crate::config::{Config, ConfigError, Fault};
 use crate::pools::Pool;
 use crate::table::Table;
@@ -37,6 +38,8 @@ pub struct Live {
     pub table: Table,
     /// The pools, in the order of [`Config::pools`].
     pub pools: Vec<Arc<Pool>>,
+    /// Where requests are written down, if they are.
+    pub access_log: Option<Arc<AccessLog>>,
     /// Counts up with every config that came into force, from 1.
     pub version: u64,
 }
@@ -71,7 +74,28 @@ impl Live {
             })
             .collect();
         let version = before.map_or(1, |live| live.version + 1);
-        Ok(Self { config, table, pools, version })
+        Ok(Self { config, table, pools, access_log: None, version })
+    }
+
+    /// Opens the access log the config asks for, or takes it over from the one before, with its
+    /// file opened anew.
+    ///
+    /// # Errors
+    /// [`ConfigError::AccessLog`] if it cannot be opened.
+    pub fn open_access_log(&mut self, before: Option<&Live>) -> Result<(), ConfigError> {
+        let Some(target) = &self.config.access_log else { return Ok(()) };
+        let known = before.and_then(|live| live.access_log.as_ref());
+        self.access_log =
+            match known.filter(|log| log.target() == target) {
+                Some(log) => {
+                    log.reopen();
+                    Some(Arc::clone(log))
+                }
+                None => Some(Arc::new(AccessLog::open(target.clone()).map_err(|cause| {
+                    ConfigError::AccessLog { path: format!("{target:?}"), cause }
+                })?)),
+            };
+        Ok(())
     }
 
     fn pool(&self, name: &str) -> Option<(&crate::config::PoolConfig, &Arc<Pool>)> {

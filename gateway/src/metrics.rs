@@ -35,6 +35,9 @@ pub struct Metrics {
     pub accepted: IntCounter,
     table_version: IntGauge,
     table_age: IntGauge,
+    /// The sums of `requests`, for the status page only.
+    total: IntCounter,
+    errors: IntCounter,
 }
 
 /// How an attempt at a worker ended.
@@ -104,6 +107,10 @@ pub enum Refused {
     TooSlow,
     /// Requests were begun mostly to be abandoned.
     Flood,
+    /// The address is on the deny list.
+    Denied,
+    /// The address has as many connections as it may.
+    TooManyFromAddress,
 }
 
 impl Refused {
@@ -114,6 +121,8 @@ impl Refused {
             Self::HeaderTooLarge => "header_too_large",
             Self::TooSlow => "too_slow",
             Self::Flood => "flood",
+            Self::Denied => "denied",
+            Self::TooManyFromAddress => "too_many_from_address",
         }
     }
 }
@@ -185,6 +194,8 @@ impl Metrics {
             connections: gauge("connections", "Open client connections")?,
             accepted,
             table_version: gauge("table_version", "Counts up with every table in force")?,
+            total: IntCounter::new("total", "not exported")?,
+            errors: IntCounter::new("errors", "not exported")?,
             table_age: gauge("table_age_seconds", "Since the table in force came into force")?,
             registry,
         })
@@ -200,9 +211,18 @@ impl Metrics {
             500..=599 => "5xx",
             _ => "none",
         };
+        self.total.inc();
+        if status >= 500 {
+            self.errors.inc();
+        }
         let pool = pool.unwrap_or(NO_RULE);
         self.requests.with_label_values(&[pool, rule.unwrap_or(NO_RULE), class]).inc();
         self.seconds.with_label_values(&[pool]).observe(took.as_secs_f64());
+    }
+
+    /// Requests so far, and those of them answered with an error of ours or a worker's (5xx).
+    pub fn totals(&self) -> (u64, u64) {
+        (self.total.get(), self.errors.get())
     }
 
     /// Counts an attempt at a worker.

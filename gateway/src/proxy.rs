@@ -16,6 +16,8 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::modules::http::compression::ResponseCompressionBuilder;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -23,6 +25,8 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 pub use context::{Ctx, RequestIds};
 pub use door::Door;
 
+use crate::buckets::Buckets;
+use crate::config::Config;
 use crate::connection::wire_of;
 use crate::forwarded;
 use crate::live::{Clock, Live};
@@ -34,6 +38,9 @@ use crate::table::{Asked, Found, split_target};
 
 /// A stop for Pingora's own loop; ours ends earlier, when the hold is over.
 pub const PINGORA_ATTEMPTS_MAX: usize = 200;
+
+/// zlib's 1 of 9: JSON shrinks to a fifth at a tenth of the CPU of the highest.
+const COMPRESSION_LEVEL: u32 = 1;
 
 /// How long the rest of a refused body is read, so that the client sees why.
 const REFUSED_DRAIN: Duration = Duration::from_secs(2);
@@ -52,6 +59,12 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// The time pools and health know.
     pub clock: Clock,
+    /// What addresses have asked.
+    pub per_ip: Buckets,
+    /// What access tokens have asked.
+    pub per_token: Buckets,
+    /// Whether answers are compressed.
+    pub compression: bool,
     /// Makes ids for requests that bring none.
     pub request_ids: RequestIds,
 }
@@ -81,6 +94,24 @@ impl Gateway {
             Some(id) => id.to_owned(),
             None => self.request_ids.next(),
         };
+    }
+
+    /// Takes one request of the client's and of the token's rate.
+    fn limit(&self, session: &Session, ctx: &Ctx, live: &Live) -> Result<(), Reply> {
+        let now_ms = self.clock.now_ms();
+        let refused = |ms| reply::LIMIT_EXCEEDED.after(ms);
+        if let (Some(rate), Some(client)) = (live.config.rate_per_ip, &ctx.client) {
+            self.per_ip.take(forwarded::network(client.ip), rate, now_ms).map_err(refused)?;
+        }
+        if let Some(rate) = live.config.rate_per_token {
+            let head = session.req_header();
+            let header = head.headers.get("authorization").and_then(|v| v.to_str().ok());
+            let query = head.uri.query().unwrap_or("");
+            if let Some(token) = sticky::token(query, header) {
+                self.per_token.take(token, rate, now_ms).map_err(refused)?;
+            }
+        }
+        Ok(())
     }
 
     /// Finds rule, pool and key; or the reply to give instead.
@@ -113,6 +144,16 @@ impl Gateway {
     }
 }
 
+/// The JSON configured for a `/.well-known/matrix/` path.
+fn well_known(session: &Session, config: &Config) -> Option<Bytes> {
+    let head = session.req_header();
+    if config.well_known.is_empty() || !matches!(head.method.as_str(), "GET" | "HEAD") {
+        return None;
+    }
+    let name = head.uri.path().strip_prefix("/.well-known/matrix/")?;
+    config.well_known.get(name).cloned()
+}
+
 #[async_trait]
 impl ProxyHttp for Gateway {
     type CTX = Ctx;
@@ -129,6 +170,7 @@ impl ProxyHttp for Gateway {
             tried: Vec::new(),
             retried: false,
             owner: None,
+            worker: None,
             hold_until_ms: None,
             in_flight: None,
             body_bytes: 0,
@@ -137,8 +179,12 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    /// No modules: each costs every request.
-    fn init_downstream_modules(&self, _modules: &mut pingora::modules::http::HttpModules) {}
+    /// No modules but the one asked for: each costs every request.
+    fn init_downstream_modules(&self, modules: &mut HttpModules) {
+        if self.compression {
+            modules.add_module(ResponseCompressionBuilder::enable(COMPRESSION_LEVEL));
+        }
+    }
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
         let live = self.live.load_full();
@@ -165,7 +211,11 @@ impl ProxyHttp for Gateway {
             self.answer_preflight(session, ctx).await?;
             return Ok(true);
         }
-        match self.route(session, ctx, &live) {
+        if let Some(json) = well_known(session, &live.config) {
+            self.answer_json(session, ctx, json).await?;
+            return Ok(true);
+        }
+        match self.limit(session, ctx, &live).and_then(|()| self.route(session, ctx, &live)) {
             Ok(()) => Ok(false),
             Err(reply) if reply == reply::BODY_TOO_LARGE => {
                 ctx.refused = Some(reply);
@@ -341,6 +391,9 @@ impl ProxyHttp for Gateway {
         let rule = ctx.route().map(|route| route.pattern.as_str());
         let pool = ctx.pool.as_ref().map(|pool| pool.name.as_str());
         self.metrics.request(pool, rule, status, ctx.began.elapsed());
+        if let Some(log) = ctx.live.as_ref().and_then(|live| live.access_log.as_ref()) {
+            log.write(&context::log_line(session, ctx, status));
+        }
         tracing::debug!(
             request_id = ctx.request_id,
             method = session.req_header().method.as_str(),

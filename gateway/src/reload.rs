@@ -119,7 +119,8 @@ impl Reloader {
         let config = source.read()?.with(&overrides);
         let read = |listen: &Listen| read_certificates(listen).map(|read| read.map(Arc::new));
         let certificates = config.listen.iter().map(read).collect::<Result<_, _>>()?;
-        let live = Live::build(config, None, clock.now_ms())?;
+        let mut live = Live::build(config, None, clock.now_ms())?;
+        live.open_access_log(None)?;
         Ok(Self {
             clock,
             certificates,
@@ -156,7 +157,9 @@ impl Reloader {
         let config = self.source.read()?.with(&self.overrides);
         let certificates =
             config.listen.iter().map(read_certificates).collect::<Result<Vec<_>, _>>()?;
-        let after = Arc::new(Live::build(config, Some(&before), self.clock.now_ms())?);
+        let mut after = Live::build(config, Some(&before), self.clock.now_ms())?;
+        after.open_access_log(Some(&before))?;
+        let after = Arc::new(after);
         let report = ReloadReport {
             version: after.version,
             rules: after.table.routes().len(),
@@ -273,6 +276,9 @@ pub fn differences(before: &Live, after: &Live) -> Vec<String> {
         if !after.config.pools.iter().any(|new| new.name == pool.name) {
             changes.push(format!("pool removed: {}", pool.name));
         }
+    }
+    if before.config.limits != after.config.limits {
+        changes.push("limits changed".to_owned());
     }
     if before.config.listen != after.config.listen || before.config.admin != after.config.admin {
         changes.push("listeners changed: that needs a restart, the old ones stay".to_owned());

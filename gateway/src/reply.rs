@@ -12,12 +12,12 @@ pub struct Reply {
     pub errcode: &'static str,
     /// What a person reads.
     pub error: &'static str,
-    /// After how many seconds trying again makes sense.
-    pub retry_after_s: Option<u32>,
+    /// After how many milliseconds trying again makes sense.
+    pub retry_after_ms: Option<u64>,
 }
 
 const fn reply(status: u16, errcode: &'static str, error: &'static str) -> Reply {
-    Reply { status, errcode, error, retry_after_s: None }
+    Reply { status, errcode, error, retry_after_ms: None }
 }
 
 /// No rule knows the path.
@@ -41,8 +41,10 @@ pub const NO_WORKER: Reply = Reply {
     status: 503,
     errcode: "M_UNKNOWN",
     error: "The server is not ready for this request, try again soon",
-    retry_after_s: Some(1),
+    retry_after_ms: Some(1_000),
 };
+/// The client asks too much; [`Reply::after`] says for how long.
+pub const LIMIT_EXCEEDED: Reply = reply(429, "M_LIMIT_EXCEEDED", "Too many requests");
 /// Something is wrong in the gateway itself.
 pub const INTERNAL: Reply = reply(500, "M_UNKNOWN", "Internal server error");
 
@@ -64,6 +66,7 @@ impl Reply {
             405 => WRONG_METHOD,
             408 => TOO_SLOW,
             413 => BODY_TOO_LARGE,
+            429 => LIMIT_EXCEEDED,
             431 => HEADER_TOO_LARGE,
             400..=499 => MALFORMED,
             502 => BAD_WORKER,
@@ -73,10 +76,22 @@ impl Reply {
         }
     }
 
+    /// The same reply, with the time after which trying again makes sense.
+    #[must_use]
+    pub fn after(self, retry_after_ms: u64) -> Self {
+        Self { retry_after_ms: Some(retry_after_ms), ..self }
+    }
+
     /// The JSON body.
     pub fn body(&self) -> Bytes {
-        let text = format!(r#"{{"errcode":"{}","error":"{}"}}"#, self.errcode, self.error);
-        Bytes::from(text)
+        let after = match self.retry_after_ms {
+            Some(ms) if self.status == LIMIT_EXCEEDED.status => {
+                format!(r#","retry_after_ms":{ms}"#)
+            }
+            _ => String::new(),
+        };
+        let (errcode, error) = (self.errcode, self.error);
+        Bytes::from(format!(r#"{{"errcode":"{errcode}","error":"{error}"{after}}}"#))
     }
 
     /// The headers that go with the body; `length` is the body's.
@@ -85,8 +100,8 @@ impl Reply {
             ("content-type", "application/json".to_owned()),
             ("content-length", length.to_string()),
         ];
-        if let Some(seconds) = self.retry_after_s {
-            headers.push(("retry-after", seconds.to_string()));
+        if let Some(ms) = self.retry_after_ms {
+            headers.push(("retry-after", ms.div_ceil(1_000).to_string()));
         }
         if cors {
             headers.extend(CORS.iter().map(|(name, value)| (*name, (*value).to_owned())));

@@ -16,7 +16,8 @@ use pingora::server::configuration::ServerConf;
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
-use crate::admin::Admin;
+use crate::admin::{Admin, Lately};
+use crate::buckets::Buckets;
 use crate::config::{Address, ConfigError, Overrides};
 use crate::listener::{Bound, Entrance, Gate, accept_loop};
 use crate::metrics::Metrics;
@@ -226,7 +227,8 @@ fn bind(
     };
     let mut bound = Vec::new();
     for (place, listen) in config.listen.iter().enumerate() {
-        let mut entrance = Entrance { tls: None, proxy_protocol: listen.proxy_protocol };
+        let mut entrance =
+            Entrance { proxy_protocol: listen.proxy_protocol, ..Entrance::default() };
         if let (Some(tls), Some(certificates)) = (&listen.tls, reloader.certificates(place)) {
             let named = |cause| ConfigError::Certificate { listener: listen.name.clone(), cause };
             entrance.tls = Some(certificates.accept_with(tls).map_err(named)?.into());
@@ -255,11 +257,14 @@ async fn serve(
         tokio::spawn(accept_loop(bound, entrance, door, live, gate, closing.clone()));
     }
     if let Some(bound) = sockets.admin_bound {
+        let lately = Arc::new(Lately::default());
+        tokio::spawn(Arc::clone(&lately).watch(Arc::clone(&metrics)));
         let admin = Admin {
             reloader: Arc::clone(&reloader),
             metrics: Arc::clone(&metrics),
             gate: Arc::clone(&gate),
             closing: closing.clone(),
+            lately: Arc::clone(&lately),
         };
         // Its own gate: whoever watches the drain must not keep it from ending.
         let admin_gate = Arc::new(Gate::new(Arc::new(match Metrics::new() {
@@ -267,9 +272,10 @@ async fn serve(
             Err(_) => return,
         })));
         let (live, app) = (Arc::clone(&reloader.live), Arc::new(HttpServer::new_app(admin)));
+        let entrance = Entrance { admin: true, ..Entrance::default() };
         let (keep, until) = watch::channel(false);
         tokio::spawn(async move {
-            accept_loop(bound, Entrance::default(), app, live, admin_gate, until).await;
+            accept_loop(bound, entrance, app, live, admin_gate, until).await;
             drop(keep);
         });
     }
@@ -306,6 +312,9 @@ fn door(reloader: &Reloader, metrics: &Arc<Metrics>, threads: usize) -> Door {
         live: Arc::clone(&reloader.live),
         metrics: Arc::clone(metrics),
         clock: reloader.clock,
+        per_ip: Buckets::default(),
+        per_token: Buckets::default(),
+        compression: live.config.compression,
         request_ids: RequestIds::new(since_epoch.as_nanos() as u64),
     };
     let mut proxy = http_proxy(&Arc::new(conf), gateway);

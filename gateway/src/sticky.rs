@@ -62,9 +62,13 @@ fn user<'a>(route: &Route, clues: &Clues<'a>) -> Option<Cow<'a, [u8]>> {
     if let Some(user) = parameter(clues.query, "user_id") {
         return Some(decoded(user));
     }
-    let header = clues.authorization.and_then(|value| bearer(value));
-    let token = header.or_else(|| parameter(clues.query, "access_token"))?;
+    let token = token(clues.query, clues.authorization)?;
     Some(Cow::Borrowed(user_of_token(token).as_bytes()))
+}
+
+/// The access token of a request, from the header or the query.
+pub fn token<'a>(query: &'a str, authorization: Option<&'a str>) -> Option<&'a str> {
+    authorization.and_then(|value| bearer(value)).or_else(|| parameter(query, "access_token"))
 }
 
 /// The part of a token that is the same for every device of its user, or else the whole token.

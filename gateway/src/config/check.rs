@@ -7,13 +7,16 @@ use serde_saphyr::Spanned;
 
 use super::error::nearest;
 use super::raw::{
-    RawBalance, RawConfig, RawHealth, RawKey, RawLimits, RawListen, RawPool, RawRetry, RawRoute,
+    RawBalance, RawConfig, RawHealth, RawKey, RawLimits, RawListen, RawPool, RawRate, RawRetry,
+    RawRoute,
 };
 use super::units::{ByteSize, Span, worker};
 use super::{
-    Address, Balance, Config, ConfigError, Fault, HealthConfig, Limits, Listen, POOL_WORKERS_MAX,
-    PoolConfig, ROUTES_MAX, TlsConfig,
+    Address, Balance, Config, ConfigError, Fault, HealthConfig, IpRange, Limits, Listen,
+    POOL_WORKERS_MAX, PoolConfig, ROUTES_MAX, TlsConfig,
 };
+use crate::access_log;
+use crate::buckets::Rate;
 use crate::routes::{KeyKind, Method, Methods, Predicate, Retry, Route, Target};
 use crate::table::pattern::Pattern;
 
@@ -77,11 +80,16 @@ pub(super) fn check(file: &str, raw: RawConfig) -> Result<Config, ConfigError> {
     let routes = routes(&mut faults, &pools, raw.routes);
     let listen = raw.listen.into_iter().filter_map(|raw| listener(&mut faults, raw)).collect();
     let admin = raw.admin.as_ref().and_then(|text| admin(&mut faults, text));
-    let trusted_proxies = raw
-        .trusted_proxies
-        .iter()
-        .filter_map(|text| faults.parse("trusted_proxies", text, str::parse))
-        .collect();
+    let mut ranges = |key: &str, raw: &[Spanned<String>]| -> Vec<IpRange> {
+        raw.iter().filter_map(|text| faults.parse(key, text, str::parse)).collect()
+    };
+    let trusted_proxies = ranges("trusted_proxies", &raw.trusted_proxies);
+    let deny_ips = ranges("deny_ips", &raw.deny_ips);
+    let rate_per_ip = raw.rate_limits.per_ip.as_ref().and_then(|raw| rate(&mut faults, raw));
+    let rate_per_token = raw.rate_limits.per_token.as_ref().and_then(|raw| rate(&mut faults, raw));
+    let access_log =
+        raw.access_log.as_ref().and_then(|text| faults.parse("access_log", text, log_target));
+    let well_known = raw.well_known.into_iter().map(|(name, json)| (name, json.to_string().into()));
     if !faults.found.is_empty() {
         return Err(ConfigError::Faults(faults.found));
     }
@@ -91,10 +99,35 @@ pub(super) fn check(file: &str, raw: RawConfig) -> Result<Config, ConfigError> {
         admin,
         trusted_proxies,
         cors: raw.cors,
+        well_known: well_known.collect(),
+        rate_per_ip,
+        rate_per_token,
+        deny_ips,
+        access_log,
+        compression: raw.compression,
         limits: limits(&raw.limits),
         pools,
         routes,
     })
+}
+
+fn rate(faults: &mut Faults<'_>, raw: &RawRate) -> Option<Rate> {
+    let per_second = raw.per_second.value;
+    if !(0.01..=1_000_000.0).contains(&per_second) || raw.burst == 0 {
+        let problem = "is no rate a request could pass".to_owned();
+        let mend = "write it like { per_second: 20, burst: 100 }".to_owned();
+        faults.at(&raw.per_second, "per_second", problem, Some(mend));
+        return None;
+    }
+    Some(Rate { per_second, burst: raw.burst })
+}
+
+fn log_target(text: &str) -> Result<access_log::Target, String> {
+    match text {
+        "stdout" => Ok(access_log::Target::Stdout),
+        path if path.starts_with('/') => Ok(access_log::Target::File(path.into())),
+        _ => Err(format!("`{text}` is neither stdout nor an absolute path")),
+    }
 }
 
 fn listener(faults: &mut Faults<'_>, raw: RawListen) -> Option<Listen> {
@@ -146,6 +179,7 @@ fn limits(raw: &RawLimits) -> Limits {
         response_timeout: span(raw.response_timeout, given.response_timeout),
         long_poll_timeout: span(raw.long_poll_timeout, given.long_poll_timeout),
         connections: raw.connections.unwrap_or(given.connections),
+        connections_per_ip: raw.connections_per_ip.or(given.connections_per_ip),
         hold: span(raw.hold, given.hold),
         idle_worker_connections: raw
             .idle_worker_connections

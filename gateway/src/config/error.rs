@@ -60,6 +60,15 @@ pub enum ConfigError {
         #[source]
         cause: crate::tls::CertificateError,
     },
+    /// The access log cannot be opened.
+    #[error("cannot open the access log {path}")]
+    AccessLog {
+        /// The log.
+        path: String,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
     /// The file is read and wrong in one or more places.
     #[error("{}", lines(.0))]
     Faults(Vec<Fault>),
@@ -69,7 +78,7 @@ impl ConfigError {
     /// Says every fault found; empty when the file could not be read at all.
     pub fn faults(&self) -> &[Fault] {
         match self {
-            Self::Read { .. } | Self::Certificate { .. } => &[],
+            Self::Read { .. } | Self::Certificate { .. } | Self::AccessLog { .. } => &[],
             Self::Faults(faults) => faults,
         }
     }

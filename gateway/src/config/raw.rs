@@ -20,6 +20,15 @@ pub(super) struct RawConfig {
     #[serde(default = "yes")]
     pub(super) cors: bool,
     #[serde(default)]
+    pub(super) well_known: BTreeMap<String, serde_json::Value>,
+    #[serde(default)]
+    pub(super) rate_limits: RawRates,
+    #[serde(default)]
+    pub(super) deny_ips: Vec<Spanned<String>>,
+    pub(super) access_log: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) compression: bool,
+    #[serde(default)]
     pub(super) limits: RawLimits,
     pub(super) pools: BTreeMap<String, RawPool>,
     pub(super) routes: Vec<RawRoute>,
@@ -56,6 +65,20 @@ pub(super) struct RawCertificate {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
+pub(super) struct RawRates {
+    pub(super) per_ip: Option<RawRate>,
+    pub(super) per_token: Option<RawRate>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRate {
+    pub(super) per_second: Spanned<f64>,
+    pub(super) burst: u32,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawLimits {
     pub(super) header_bytes: Option<ByteSize>,
     pub(super) header_timeout: Option<Span>,
@@ -66,6 +89,7 @@ pub(super) struct RawLimits {
     pub(super) response_timeout: Option<Span>,
     pub(super) long_poll_timeout: Option<Span>,
     pub(super) connections: Option<usize>,
+    pub(super) connections_per_ip: Option<usize>,
     pub(super) idle_worker_connections: Option<usize>,
     pub(super) hold: Option<Span>,
 }

@@ -1,5 +1,6 @@
 //! Answers given at the door instead of a worker's.
 
+use bytes::Bytes;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -29,6 +30,28 @@ impl Gateway {
         session.write_response_header(Box::new(header), bodiless).await?;
         if !bodiless {
             session.write_response_body(Some(body), true).await?;
+        }
+        Ok(())
+    }
+
+    /// Answers with JSON from the configuration.
+    pub(super) async fn answer_json(
+        &self,
+        session: &mut Session,
+        ctx: &Ctx,
+        json: Bytes,
+    ) -> Result<()> {
+        let mut header = ResponseHeader::build(200, Some(8))?;
+        header.insert_header("content-type", "application/json")?;
+        header.insert_header("content-length", json.len())?;
+        header.insert_header("x-request-id", ctx.request_id.as_str())?;
+        for (name, value) in reply::CORS {
+            header.insert_header(name, value)?;
+        }
+        let bodiless = session.req_header().method == http::Method::HEAD;
+        session.write_response_header(Box::new(header), bodiless).await?;
+        if !bodiless {
+            session.write_response_body(Some(json), true).await?;
         }
         Ok(())
     }

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::Gateway;
+use pingora::proxy::Session;
+
+use super::{Gateway, framing};
+use crate::access_log::{self, Line};
 use crate::forwarded::Client;
 use crate::live::Live;
 use crate::metrics::Attempt;
-use crate::pools::{InFlight, Pool};
+use crate::pools::{InFlight, Member, Pool};
 use crate::reply::Reply;
 use crate::routes::Route;
 
@@ -44,6 +47,8 @@ pub struct Ctx {
     pub(super) retried: bool,
     /// The worker that owns what is asked for, as another one said.
     pub(super) owner: Option<String>,
+    /// The worker that answered.
+    pub(super) worker: Option<Arc<Member>>,
     /// Until when a worker is waited for; set when there was none.
     pub(super) hold_until_ms: Option<u64>,
     pub(super) in_flight: Option<InFlight>,
@@ -65,6 +70,30 @@ impl Ctx {
         // That a long poll waited too long for news says nothing about the worker.
         let long_poll = self.route().is_some_and(|route| route.long_poll);
         let sign = outcome.sign().filter(|_| !(long_poll && outcome == Attempt::TooSlow));
+        if outcome == Attempt::Answered {
+            self.worker = Some(Arc::clone(attempt.member()));
+        }
         attempt.ended(pool, sign, gateway.clock.now_ms());
+    }
+}
+
+/// What the access log says about a finished request.
+pub(super) fn log_line<'a>(session: &'a Session, ctx: &'a Ctx, status: u16) -> Line<'a> {
+    let head = session.req_header();
+    let target = framing::target(head).unwrap_or_default();
+    Line {
+        time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+        request_id: &ctx.request_id,
+        client: ctx.client.as_ref().map(|client| client.ip),
+        method: head.method.as_str(),
+        target: access_log::redact(&target),
+        protocol: format!("{:?}", head.version),
+        status,
+        bytes: session.body_bytes_sent(),
+        took_ms: ctx.began.elapsed().as_millis() as u64,
+        pool: ctx.pool.as_ref().map(|pool| pool.name.as_str()),
+        rule: ctx.route().map(|route| route.line),
+        worker: ctx.worker.as_ref().map(|worker| worker.name.as_str()),
+        user_agent: head.headers.get("user-agent").and_then(|value| value.to_str().ok()),
     }
 }

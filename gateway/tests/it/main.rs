@@ -4,6 +4,7 @@
 mod client;
 mod worker;
 
+mod edge;
 mod forwarding;
 mod hostile;
 mod lifecycle;

@@ -1,1 +1,67 @@
-//! To be written.
+//! Finding rooms: aliases (`aliases.rs`), the published list (`published.rs`), what a room shows to
+//! those who are not in it (`summary.rs`) and the rooms below a space (`hierarchy.rs`). Changes no
+//! room, except that a deleted alias is taken out of the room's own list of them.
+
+mod aliases;
+mod hierarchy;
+mod published;
+mod summary;
+
+use std::sync::Arc;
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{RoomId, events::TimelineEventType},
+};
+use colonnade_storage::members::Membership;
+
+use crate::{
+    Context, Error, Result,
+    accounts::Session,
+    rooms::{Room, Rooms},
+};
+
+pub use hierarchy::{Branch, HierarchyPage, HierarchyWish};
+pub use published::{PublishedPage, PublishedWish};
+
+/// Finds rooms.
+pub struct Directory {
+    context: Arc<Context>,
+    rooms: Rooms,
+}
+
+impl Directory {
+    pub(crate) fn new(context: Arc<Context>, rooms: Rooms) -> Self {
+        Self { context, rooms }
+    }
+
+    /// Returns a room that is known here.
+    async fn room(&self, room_id: &RoomId) -> Result<Arc<Room>> {
+        self.rooms.find(room_id).await?.ok_or_else(no_room)
+    }
+
+    /// Refuses who is not in the room, or may not say there what it is called.
+    async fn require_naming(&self, session: &Session, room: &Room) -> Result<()> {
+        let membership = self.rooms.membership(room.nid, session.user).await?;
+        if membership != Some(Membership::Join) {
+            return Err(MatrixError::forbidden("you are not a member of this room").into());
+        }
+        if self.may_name(session, room).await? {
+            return Ok(());
+        }
+        let why = "your power level in this room does not allow this";
+        Err(MatrixError::forbidden(why).into())
+    }
+
+    /// Tells whether a user may change the canonical alias of a room, and so what stands in the
+    /// directory about it.
+    async fn may_name(&self, session: &Session, room: &Room) -> Result<bool> {
+        let levels = self.rooms.power_levels(room).await?;
+        let kind = TimelineEventType::RoomCanonicalAlias;
+        Ok(levels.is_some_and(|levels| levels.may_send_state(&session.user_id, &kind)))
+    }
+}
+
+fn no_room() -> Error {
+    MatrixError::not_found("there is no such room").into()
+}

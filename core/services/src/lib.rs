@@ -52,6 +52,8 @@ pub struct Services {
     pub media: media::Media,
     /// Rooms and what is in them.
     pub rooms: rooms::Rooms,
+    /// Finding rooms.
+    pub directory: directory::Directory,
 }
 
 impl Services {
@@ -68,6 +70,7 @@ impl Services {
         let to_device = to_device::ToDevice::new(Arc::clone(&context));
         let media = media::Media::start(Arc::clone(&context)).await?;
         let rooms = rooms::Rooms::start(&context);
+        let directory = directory::Directory::new(Arc::clone(&context), rooms.clone());
         Ok(Arc::new(Self {
             context,
             limits,
@@ -78,6 +81,7 @@ impl Services {
             to_device,
             media,
             rooms,
+            directory,
         }))
     }
 }

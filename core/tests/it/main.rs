@@ -2,6 +2,7 @@
 
 mod accounts;
 mod conformance;
+mod directory;
 mod encryption;
 mod ephemeral;
 mod hostile;

@@ -1,6 +1,161 @@
-//! To be written.
+//! Aliases, the visibility of rooms, and the list of published rooms.
 
-use crate::table::Table;
+use std::sync::Arc;
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{
+        OwnedRoomId, RoomId,
+        api::client::{
+            alias::{create_alias, delete_alias, get_alias},
+            directory::{get_public_rooms, get_public_rooms_filtered, get_room_visibility},
+            room::{Visibility, aliases},
+        },
+        directory::RoomNetwork,
+    },
+};
+use colonnade_services::{
+    Result, Services, accounts::Session, directory::PublishedWish, limits::Class,
+};
+use http::{Method, Request};
+use serde::Deserialize;
+
+use crate::{
+    call::{ByteBody, Call, collect, session},
+    reply::{self, Reply},
+    table::{JSON_BYTES_MAX, Table},
+};
 
 /// Mounts the endpoints of this area.
-pub(crate) fn mount(_table: &mut Table) {}
+pub(crate) fn mount(table: &mut Table) {
+    table.add::<create_alias::v3::Request, _, _>(create);
+    table.add::<get_alias::v3::Request, _, _>(resolve);
+    table.add::<delete_alias::v3::Request, _, _>(delete);
+    table.add::<aliases::v3::Request, _, _>(aliases_of);
+    table.add::<get_room_visibility::v3::Request, _, _>(visibility);
+    for path in [
+        "/_matrix/client/r0/directory/list/room/{room_id}",
+        "/_matrix/client/v3/directory/list/room/{room_id}",
+    ] {
+        table.add_raw(Method::PUT, path, set_visibility);
+    }
+    table.add::<get_public_rooms::v3::Request, _, _>(list);
+    table.add::<get_public_rooms_filtered::v3::Request, _, _>(list_filtered);
+}
+
+async fn create(
+    call: Call<create_alias::v3::Request, Session>,
+) -> Result<create_alias::v3::Response> {
+    call.services.limits.check(Class::Other, call.who.user)?;
+    let create_alias::v3::Request { room_alias, room_id } = call.request;
+    call.services.directory.create_alias(&call.who, &room_alias, &room_id).await?;
+    Ok(create_alias::v3::Response {})
+}
+
+async fn resolve(call: Call<get_alias::v3::Request, ()>) -> Result<get_alias::v3::Response> {
+    let room_id = call.services.directory.resolve(&call.request.room_alias).await?;
+    let servers = vec![call.services.context.server_name.clone()];
+    Ok(get_alias::v3::Response { room_id, servers })
+}
+
+async fn delete(
+    call: Call<delete_alias::v3::Request, Session>,
+) -> Result<delete_alias::v3::Response> {
+    call.services.directory.delete_alias(&call.who, &call.request.room_alias).await?;
+    Ok(delete_alias::v3::Response {})
+}
+
+async fn aliases_of(call: Call<aliases::v3::Request, Session>) -> Result<aliases::v3::Response> {
+    let aliases = call.services.directory.aliases(&call.who, &call.request.room_id).await?;
+    Ok(aliases::v3::Response { aliases })
+}
+
+async fn visibility(
+    call: Call<get_room_visibility::v3::Request, ()>,
+) -> Result<get_room_visibility::v3::Response> {
+    let published = call.services.directory.is_published(&call.request.room_id).await?;
+    let visibility = if published { Visibility::Public } else { Visibility::Private };
+    Ok(get_room_visibility::v3::Response { visibility })
+}
+
+/// The body of a change of visibility; the library's type does not know that it may be empty.
+#[derive(Deserialize)]
+struct NewVisibility {
+    #[serde(default)]
+    visibility: Wanted,
+}
+
+#[derive(Deserialize, Default, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Wanted {
+    #[default]
+    Public,
+    Private,
+}
+
+async fn set_visibility(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    args: Vec<String>,
+) -> Result<Reply> {
+    let (parts, body) = request.into_parts();
+    let session = session(&services, &parts).await?;
+    let body = collect(body, JSON_BYTES_MAX).await?;
+    let body = if body.is_empty() { &b"{}"[..] } else { &body[..] };
+    let wish: NewVisibility = serde_json::from_slice(body).map_err(|error| {
+        if error.is_data() {
+            MatrixError::bad_json(error.to_string())
+        } else {
+            MatrixError::not_json(error.to_string())
+        }
+    })?;
+    let room_id: Option<OwnedRoomId> = args.first().and_then(|id| RoomId::parse(id).ok());
+    let room_id = room_id.ok_or_else(|| MatrixError::invalid_param("this is no room id"))?;
+    let public = wish.visibility == Wanted::Public;
+    services.directory.publish(&session, &room_id, public).await?;
+    Ok(reply::ok(&serde_json::json!({})))
+}
+
+async fn list(
+    call: Call<get_public_rooms::v3::Request, ()>,
+) -> Result<get_public_rooms::v3::Response> {
+    let get_public_rooms::v3::Request { limit, since, server } = call.request;
+    let wish = PublishedWish {
+        limit: limit.map(u64::from),
+        since,
+        server: server.map(|server| server.to_string()),
+        ..Default::default()
+    };
+    let page = call.services.directory.published(wish).await?;
+    Ok(get_public_rooms::v3::Response {
+        chunk: page.rooms,
+        next_batch: page.next,
+        prev_batch: page.prev,
+        total_room_count_estimate: Some(page.total),
+    })
+}
+
+async fn list_filtered(
+    call: Call<get_public_rooms_filtered::v3::Request, Session>,
+) -> Result<get_public_rooms_filtered::v3::Response> {
+    let get_public_rooms_filtered::v3::Request { server, limit, since, filter, room_network } =
+        call.request;
+    if matches!(room_network, RoomNetwork::ThirdParty(_)) {
+        // No application service brings rooms of another network here.
+        return Ok(get_public_rooms_filtered::v3::Response::default());
+    }
+    let wish = PublishedWish {
+        limit: limit.map(u64::from),
+        since,
+        server: server.map(|server| server.to_string()),
+        search: filter.generic_search_term,
+        types: filter.room_types,
+    };
+    let page = call.services.directory.published(wish).await?;
+    Ok(get_public_rooms_filtered::v3::Response {
+        chunk: page.rooms,
+        next_batch: page.next,
+        prev_batch: page.prev,
+        total_room_count_estimate: Some(page.total),
+    })
+}

@@ -16,7 +16,7 @@ use colonnade_model::{
         },
     },
 };
-use colonnade_services::{Result, Services, accounts::Session, media::Described};
+use colonnade_services::{Result, Services, accounts::Session, limits::Class, media::Described};
 use futures_util::StreamExt as _;
 use http::{Method, Request, header, request::Parts};
 use http_body::Body as _;
@@ -56,6 +56,7 @@ pub(crate) fn mount(table: &mut Table) {
 async fn create(
     call: Call<create_mxc_uri::v1::Request, Session>,
 ) -> Result<create_mxc_uri::v1::Response> {
+    call.services.limits.check(Class::Media, call.who.user)?;
     let (media_id, expires_ts) = call.services.media.create(&call.who).await?;
     let expires = u64::try_from(expires_ts).ok().and_then(|ts| UInt::try_from(ts).ok());
     Ok(create_mxc_uri::v1::Response {
@@ -89,6 +90,9 @@ async fn upload(
         Ok(session) => session,
         Err(error) => return refused(&parts, body.into_data_stream(), error).await,
     };
+    if let Err(error) = services.limits.check(Class::Media, session.user) {
+        return refused(&parts, body.into_data_stream(), error.into()).await;
+    }
     let described = match described(&parts, &body) {
         Ok(described) => described,
         Err(error) => return refused(&parts, body.into_data_stream(), error.into()).await,
@@ -113,6 +117,9 @@ async fn fill(
         Ok(session) => session,
         Err(error) => return refused(&parts, body.into_data_stream(), error).await,
     };
+    if let Err(error) = services.limits.check(Class::Media, session.user) {
+        return refused(&parts, body.into_data_stream(), error.into()).await;
+    }
     let described = match described(&parts, &body) {
         Ok(described) => described,
         Err(error) => return refused(&parts, body.into_data_stream(), error.into()).await,

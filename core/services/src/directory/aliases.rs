@@ -1,0 +1,158 @@
+//! Aliases of rooms on this server: who may make, read and delete them.
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{OwnedRoomAliasId, OwnedRoomId, RoomAliasId, RoomId},
+};
+use colonnade_storage::{directory as table, members::Membership};
+use serde_json::{Value, value::to_raw_value};
+
+use super::Directory;
+use crate::{Error, Result, accounts::Session, rooms::Room};
+
+/// The longest alias, in bytes.
+///
+/// Source: Matrix v1.19, appendices, "Room Aliases".
+const ALIAS_BYTES_MAX: usize = 255;
+
+impl Directory {
+    /// Points a new alias to a room the user is in.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` for an alias of another server, `M_NOT_FOUND`, `M_FORBIDDEN`, and
+    /// `M_UNKNOWN` with 409 when the alias is taken.
+    pub async fn create_alias(
+        &self,
+        session: &Session,
+        alias: &RoomAliasId,
+        room_id: &RoomId,
+    ) -> Result<()> {
+        self.require_ours(alias)?;
+        let room = self.room(room_id).await?;
+        let membership = self.rooms.membership(room.nid, session.user).await?;
+        if membership != Some(Membership::Join) {
+            return Err(MatrixError::forbidden("you are not a member of this room").into());
+        }
+        let (new, room, creator) = (alias.to_owned(), room.nid, session.user);
+        let inserted = self.context.db.write(move |tx| {
+            Box::pin(async move { table::insert_alias(tx, &new, room, creator).await })
+        });
+        if inserted.await? {
+            return Ok(());
+        }
+        let why = format!("the room alias {alias} exists already");
+        Err(MatrixError::unknown(why).with_status(409).into())
+    }
+
+    /// Returns the room an alias points to.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND`.
+    pub async fn resolve(&self, alias: &RoomAliasId) -> Result<OwnedRoomId> {
+        let target = table::resolve(&self.context.db, alias).await?;
+        let target = target.ok_or_else(|| no_alias(alias))?;
+        Ok(self.rooms.room(target.room).await?.room_id.clone())
+    }
+
+    /// Deletes an alias: its creator may, and who may change the room's canonical alias.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND`, `M_FORBIDDEN`.
+    pub async fn delete_alias(&self, session: &Session, alias: &RoomAliasId) -> Result<()> {
+        let target = table::resolve(&self.context.db, alias).await?;
+        let target = target.ok_or_else(|| no_alias(alias))?;
+        let room = self.rooms.room(target.room).await?;
+        let member = self.rooms.membership(room.nid, session.user).await?;
+        let names = member == Some(Membership::Join) && self.may_name(session, &room).await?;
+        if target.creator != session.user && !names {
+            let why = "only its creator or a moderator of the room may delete an alias";
+            return Err(MatrixError::forbidden(why).into());
+        }
+        let old = alias.to_owned();
+        let deleted = self
+            .context
+            .db
+            .write(move |tx| Box::pin(async move { table::delete_alias(tx, &old).await }));
+        if !deleted.await? {
+            return Err(no_alias(alias));
+        }
+        if names {
+            self.forget_alias(session, &room, alias).await;
+        }
+        Ok(())
+    }
+
+    /// Takes a deleted alias out of the room's own list. The alias is gone either way, so failing is
+    /// only noted.
+    async fn forget_alias(&self, session: &Session, room: &Room, alias: &RoomAliasId) {
+        let forgotten = async {
+            let current = self.rooms.state_event(room.nid, "m.room.canonical_alias", "").await?;
+            let Some(current) = current else { return Ok(()) };
+            let Ok(mut content) = current.event.content_as::<Value>() else { return Ok(()) };
+            if !strike(&mut content, alias.as_str()) {
+                return Ok(());
+            }
+            let content = to_raw_value(&content)
+                .map_err(|error| Error::internal("write a canonical alias", error))?;
+            let kind = "m.room.canonical_alias";
+            self.rooms.set_state(session, &room.room_id, kind, "", &content).await?;
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = forgotten.await {
+            tracing::info!(room = %room.room_id, %error, "a deleted alias stays in the room's list");
+        }
+    }
+
+    /// Returns the aliases this server has for a room.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` for who is not in the room, unless everybody may read it.
+    pub async fn aliases(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+    ) -> Result<Vec<OwnedRoomAliasId>> {
+        let stranger = || Error::from(MatrixError::forbidden("you are not a member of this room"));
+        let room = self.rooms.find(room_id).await?.ok_or_else(stranger)?;
+        let membership = self.rooms.membership(room.nid, session.user).await?;
+        if membership != Some(Membership::Join) && !self.is_world_readable(&room).await? {
+            return Err(stranger());
+        }
+        Ok(table::aliases_of(&self.context.db, room.nid).await?)
+    }
+
+    fn require_ours(&self, alias: &RoomAliasId) -> Result<()> {
+        let problem = if alias.server_name() != self.context.server_name {
+            "this alias belongs to another server"
+        } else if alias.alias().is_empty() {
+            "an alias has a name before the colon"
+        } else if alias.as_str().len() > ALIAS_BYTES_MAX {
+            "an alias has at most 255 bytes"
+        } else if alias.as_str().chars().any(char::is_control) {
+            "an alias contains no control characters"
+        } else {
+            return Ok(());
+        };
+        Err(MatrixError::invalid_param(problem).into())
+    }
+}
+
+/// Removes an alias from a canonical alias content. Returns false when it does not stand there.
+fn strike(content: &mut Value, alias: &str) -> bool {
+    let Some(content) = content.as_object_mut() else { return false };
+    let mut struck = false;
+    if content.get("alias").and_then(Value::as_str) == Some(alias) {
+        content.remove("alias");
+        struck = true;
+    }
+    if let Some(Value::Array(others)) = content.get_mut("alt_aliases") {
+        let before = others.len();
+        others.retain(|other| other.as_str() != Some(alias));
+        struck |= others.len() < before;
+    }
+    struck
+}
+
+fn no_alias(alias: &RoomAliasId) -> Error {
+    MatrixError::not_found(format!("the room alias {alias} does not exist")).into()
+}

@@ -40,7 +40,7 @@ enum Work {
 pub(crate) struct Sqlite {
     readers: SqlitePool,
     writer: mpsc::Sender<Work>,
-    _lock: Arc<File>,
+    lock: Arc<File>,
 }
 
 /// Opens (or creates) the file and starts the writer.
@@ -80,7 +80,7 @@ pub(crate) async fn open(path: &Path, listener: Arc<dyn CommitListener>) -> Resu
         .map_err(unusable)?;
     let (writer, jobs) = mpsc::channel(WAITING_MAX);
     tokio::spawn(write_loop(connection, jobs, listener));
-    Ok(Sqlite { readers, writer, _lock: Arc::new(lock) })
+    Ok(Sqlite { readers, writer, lock: Arc::new(lock) })
 }
 
 /// Holds a lock file so that no second process opens the same database.
@@ -146,6 +146,8 @@ impl Sqlite {
             let _ = told.await;
         }
         self.readers.close().await;
+        // Whoever still holds a handle gets errors from it; the file is free for another process.
+        let _ = self.lock.unlock();
     }
 
     pub(crate) async fn backup_to(&self, path: &Path) -> Result<()> {

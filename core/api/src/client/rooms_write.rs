@@ -15,6 +15,7 @@ use colonnade_model::{
 use colonnade_services::{
     Result,
     accounts::Session,
+    limits::Class,
     rooms::{NewRoomWish, Preset},
 };
 use serde_json::Value;
@@ -54,6 +55,7 @@ pub(crate) fn mount(table: &mut Table) {
 async fn create(
     call: Call<create_room::v3::Request, Session>,
 ) -> Result<create_room::v3::Response> {
+    call.services.limits.check(Class::Join, call.who.user)?;
     let request = call.request;
     if !request.invite_3pid.is_empty() {
         let why = "this server cannot invite by e-mail address or telephone number";
@@ -94,6 +96,7 @@ fn value<T>(raw: &Raw<T>) -> Result<Value> {
 async fn send(
     call: Call<send_message_event::v3::Request, Session>,
 ) -> Result<send_message_event::v3::Response> {
+    call.services.limits.check(Class::Message, call.who.user)?;
     let request = call.request;
     let txn_id = checked(request.txn_id.as_str())?;
     let kind = request.event_type.to_string();
@@ -106,6 +109,7 @@ async fn send(
 async fn set_state(
     call: Call<send_state_event::v3::Request, Session>,
 ) -> Result<send_state_event::v3::Response> {
+    call.services.limits.check(Class::Message, call.who.user)?;
     let request = call.request;
     let kind = request.event_type.to_string();
     let rooms = &call.services.rooms;
@@ -117,6 +121,7 @@ async fn set_state(
 async fn redact(
     call: Call<redact_event::v3::Request, Session>,
 ) -> Result<redact_event::v3::Response> {
+    call.services.limits.check(Class::Message, call.who.user)?;
     let request = call.request;
     let txn_id = checked(request.txn_id.as_str())?;
     let (room, target) = (&request.room_id, &request.event_id);
@@ -128,6 +133,7 @@ async fn redact(
 async fn upgrade(
     call: Call<upgrade_room::v3::Request, Session>,
 ) -> Result<upgrade_room::v3::Response> {
+    call.services.limits.check(Class::Join, call.who.user)?;
     let request = call.request;
     let creators = &request.additional_creators;
     let rooms = &call.services.rooms;

@@ -99,15 +99,16 @@ impl Draft {
     ) -> Result<Event, DraftError> {
         self.check(rules)?;
         let mut object = self.into_object(rules);
-        hash_and_sign_event(server.as_str(), key, &mut object, &rules.redaction)
-            .map_err(|error| DraftError::Malformed(error.to_string()))?;
-        // Before the id: computing it refuses a large event as malformed.
+        let signed = hash_and_sign_event(server.as_str(), key, &mut object, &rules.redaction);
+        // Before anything else is said: signing, and computing the id, refuse a large event too, but
+        // as malformed.
         let bytes = serde_json::to_vec(&object)
             .map_err(|error| DraftError::Malformed(error.to_string()))?
             .len();
         if bytes > EVENT_BYTES_MAX {
             return Err(DraftError::TooLarge { bytes });
         }
+        signed.map_err(|error| DraftError::Malformed(error.to_string()))?;
         Event::from_object(&object, rules).map_err(|error| DraftError::Malformed(error.0))
     }
 

@@ -15,7 +15,7 @@ use pingora::protocols::http::ServerSession;
 use serde_json::json;
 
 use crate::connection::wire_of;
-use crate::explain::describe;
+use crate::explain::{describe, explain_live};
 use crate::listener::Gate;
 use crate::metrics::Metrics;
 use crate::reload::Reloader;
@@ -70,7 +70,7 @@ impl Lately {
 
 const JSON: &str = "application/json";
 /// What an unknown path is answered.
-const PATHS: &str = "GET / /health /ready /metrics /table /pools\n\
+const PATHS: &str = "GET / /health /ready /metrics /table /pools /explain?target=\n\
     POST /reload[?dry_run] /drain?worker= /undrain?worker=\n";
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -86,6 +86,12 @@ fn response(status: u16, kind: &str, body: impl Into<Vec<u8>>) -> Response<Vec<u
     }
     headers.insert(http::header::CONTENT_LENGTH, http::HeaderValue::from(length));
     response
+}
+
+/// A parameter of a query, as a person meant it.
+fn decoded(query: &str, name: &str) -> Option<String> {
+    let raw = crate::sticky::parameter(query, name)?;
+    Some(percent_encoding::percent_decode_str(raw).decode_utf8_lossy().into_owned())
 }
 
 impl Admin {
@@ -184,13 +190,24 @@ impl Admin {
         response(200, JSON, body.to_string())
     }
 
+    /// `GET /explain?method=&target=&token=&ip=`: what becomes of a request under what is in force.
+    fn explain(&self, query: &str) -> Response<Vec<u8>> {
+        let (method, target) = (decoded(query, "method"), decoded(query, "target"));
+        let Some(target) = target else {
+            return response(400, JSON, json!({ "error": "say which ?target=" }).to_string());
+        };
+        let method = method.unwrap_or_else(|| "GET".to_owned());
+        let token = decoded(query, "token");
+        let ip = decoded(query, "ip").and_then(|ip| ip.parse().ok());
+        let live = self.reloader.live.load();
+        let now_ms = self.reloader.clock.now_ms();
+        let explained = explain_live(&live, &method, &target, token.as_deref(), ip, now_ms);
+        response(200, JSON, json!(explained).to_string())
+    }
+
     /// `POST /drain?worker=ADDRESS[&pool=NAME]` empties a worker; `/undrain` takes it back.
     fn drain(&self, query: &str, draining: bool) -> Response<Vec<u8>> {
-        let decoded = |name| {
-            let raw = crate::sticky::parameter(query, name)?;
-            Some(percent_encoding::percent_decode_str(raw).decode_utf8_lossy().into_owned())
-        };
-        let (worker, pool) = (decoded("worker"), decoded("pool"));
+        let (worker, pool) = (decoded(query, "worker"), decoded(query, "pool"));
         let Some(worker) = worker else {
             return response(400, JSON, json!({ "error": "say which ?worker=" }).to_string());
         };
@@ -252,6 +269,7 @@ impl ServeHttp for Admin {
             }
             (&Method::GET, "/table") => self.table(),
             (&Method::GET, "/pools") => self.pools(),
+            (&Method::GET, "/explain") => self.explain(head.uri.query().unwrap_or("")),
             (&Method::POST, _) if from_page => response(403, TEXT, "not from a page\n"),
             (&Method::POST, "/reload") => {
                 let query = head.uri.query().unwrap_or("").to_owned();
@@ -259,7 +277,7 @@ impl ServeHttp for Admin {
             }
             (&Method::POST, "/drain") => self.drain(head.uri.query().unwrap_or(""), true),
             (&Method::POST, "/undrain") => self.drain(head.uri.query().unwrap_or(""), false),
-            (_, "/health" | "/ready" | "/metrics" | "/table" | "/pools") => {
+            (_, "/health" | "/ready" | "/metrics" | "/table" | "/pools" | "/explain") => {
                 response(405, TEXT, "GET this\n")
             }
             (_, "/reload" | "/drain" | "/undrain") => response(405, TEXT, "POST this\n"),

@@ -36,10 +36,12 @@ mod admin;
 mod check;
 mod checker;
 mod explain;
+mod import;
 mod run;
 
 pub use check::{Problem, check, parse_endpoints};
 pub use config::BUNDLED_ROUTES;
 pub use explain::{Explanation, explain};
+pub use import::{Imported, Note, SyntaxError, import_nginx};
 pub use reload::{ReloadReport, Source};
 pub use run::{RunOptions, Running, StartError, THREADS_DEFAULT, run};

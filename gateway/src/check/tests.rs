@@ -49,3 +49,30 @@ fn a_pool_nobody_leads_to_is_found() {
     let found = problems("routes: [{ match: \"^/$\", pool: a }]", "");
     assert_eq!(found, ["r.yaml: pool b: no rule leads to it"]);
 }
+
+/// The file for Synapse's workers sends every operation where Synapse's documentation sends it.
+#[test]
+fn the_synapse_file_follows_synapse() {
+    let text = include_str!("../../../docs/operating/synapse-workers-routes.yaml");
+    let config = Config::parse("synapse-workers-routes.yaml", text).unwrap();
+    assert_eq!(check(&config, &[]).unwrap(), []);
+    let table = Table::compile(config.routes.clone()).unwrap();
+    let mut wrong = Vec::new();
+    for line in include_str!("../../tests/it/synapse-endpoints.tsv").lines() {
+        let columns: Vec<&str> = line.split('\t').collect();
+        let path = columns[1].replace(['{', '}'], "~");
+        let method = Method::of(columns[0]);
+        let asked = Asked { method, path: &path, query: "since=s1", header: &|_| None };
+        let reached = match table.find(&asked) {
+            Found::Rule(route) => match route.target {
+                Target::Pool(place) => config.pools[place].name.as_str(),
+                Target::Deny => "deny",
+            },
+            _ => "nothing",
+        };
+        if reached != columns[2] {
+            wrong.push(format!("{line}: {reached}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -125,6 +125,8 @@ async fn the_admin_listener_tells_what_is_in_force() {
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
+    let explained = get(admin, "/explain?method=PUT&target=%2Fa%3Fb%3Dc").await;
+    assert!(explained.body.contains("\"pool\":\"all\""), "{}", explained.body);
     assert_eq!(get(admin, "/nothing").await.status, 404);
     assert_eq!(get(admin, "/reload").await.status, 405);
     let from_page = "POST /reload HTTP/1.1\r\nhost: h\r\norigin: https://evil\r\n\r\n";

@@ -1,0 +1,154 @@
+//! nginx files of the shapes people have, and what becomes of them.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::explain::explain;
+
+/// The shape of Synapse's worker documentation: maps for the user and for /sync, one upstream per
+/// kind of worker, unanchored locations, the main process for the rest.
+const SYNAPSE: &str = r#"
+# Choose sync worker based on the existence of "since" query parameter
+map $arg_since $sync {
+    default synapse_sync;
+    '' synapse_initial_sync;
+}
+map $arg_access_token $accesstoken_from_urlparam {
+    default $arg_access_token;
+    "~syt_(?<username>.*?)_.*" $username;
+}
+map $http_authorization $mxid_localpart {
+    default $http_authorization;
+    "~Bearer syt_(?<username>.*?)_.*" $username;
+    "" $accesstoken_from_urlparam;
+}
+map $request_uri $room_name {
+    default "not_room";
+    "~^/_matrix/(client|federation)/.*?(?:%21|!)(?<room>[A-Za-z0-9._=\-\/]+)(?::|%3A)[A-Za-z0-9._=\-\/]+" "!$room";
+}
+upstream synapse_initial_sync {
+    hash $mxid_localpart consistent;
+    server 127.0.0.1:8083 max_fails=3;
+}
+upstream synapse_sync {
+    hash $mxid_localpart consistent;
+    server 127.0.0.1:8084;
+    server 127.0.0.1:8085 weight=2 backup;
+}
+upstream synapse_rooms { hash $room_name consistent; server unix:/run/rooms.sock; }
+upstream synapse_federation { ip_hash; server localhost:8086; }
+server {
+    listen 443 ssl http2;
+    server_name matrix.example.org;
+    ssl_certificate /etc/ssl/hs.pem;
+    ssl_certificate_key "/etc/ssl/hs key.pem";
+    client_max_body_size 50m;
+    location ~ ^/_matrix/client/(r0|v3)/sync$ {
+        proxy_pass http://$sync;
+        proxy_set_header X-Forwarded-For $remote_addr;
+    }
+    location ~ ^/_matrix/client/(api/v1|r0|v3|unstable)/rooms/.*/(join|invite)$ {
+        proxy_pass http://synapse_rooms;
+    }
+    location ~ ^/_matrix/client/(r0|v3)/rooms/.*/send {
+        proxy_pass http://synapse_rooms$request_uri;
+    }
+    location ~ ^/_matrix/federation/v1/ { proxy_pass http://synapse_federation; }
+    location ~* ^(\/_matrix|\/_synapse\/client) {
+        proxy_pass http://localhost:8008;
+    }
+    location = /_synapse/admin { return 403; }
+    location / { root /var/www; }
+}
+"#;
+
+fn pool_of(config: &Config, method: &str, target: &str) -> String {
+    let explained = explain(config, method, target, Some("syt_YWxpY2U_x_y"), None).unwrap();
+    explained.pool.unwrap_or_else(|| "none".to_owned())
+}
+
+#[test]
+fn the_usual_shape_is_carried_over() {
+    let imported = import_nginx("nginx.conf", SYNAPSE).unwrap();
+    let config = Config::parse("imported", &imported.routes)
+        .unwrap_or_else(|error| panic!("{error}\n{}", imported.routes));
+    let cases = [
+        ("GET", "/_matrix/client/v3/sync", "synapse_initial_sync"),
+        ("GET", "/_matrix/client/v3/sync?since=s1", "synapse_sync"),
+        ("POST", "/_matrix/client/v3/rooms/!a:b/join", "synapse_rooms"),
+        ("PUT", "/_matrix/client/v3/rooms/!a:b/send/m.x/1", "synapse_rooms"),
+        ("PUT", "/_matrix/federation/v1/send/1", "synapse_federation"),
+        ("GET", "/_matrix/client/versions", "at_127_0_0_1_8008"),
+        ("GET", "/_synapse/admin", "none"),
+        ("GET", "/index.html", "none"),
+    ];
+    for (method, target, pool) in cases {
+        let pool = pool.replace("at_127_0_0_1_8008", "localhost_8008");
+        assert_eq!(pool_of(&config, method, target), pool, "{target}\n{}", imported.routes);
+    }
+    let room = explain(&config, "POST", "/_matrix/client/v3/rooms/%21a%3Ab/join", None, None);
+    assert_eq!(room.unwrap().key.unwrap(), "!a:b");
+    let tls = config.listen[0].tls.as_ref().unwrap();
+    assert_eq!(tls.certificates[0].1.to_str().unwrap(), "/etc/ssl/hs key.pem");
+    assert_eq!(config.limits.body_bytes, 50 << 20);
+    let sync = config.pools.iter().find(|pool| pool.name == "synapse_sync").unwrap();
+    assert_eq!(sync.workers[1].1, 2);
+    let notes: Vec<&str> = imported.notes.iter().map(|note| note.text.as_str()).collect();
+    let expected = ["`backup` of server 127.0.0.1:8085", "`root /var/www`", "without proxy_pass"];
+    for part in expected {
+        assert!(notes.iter().any(|note| note.contains(part)), "{part} is not in {notes:#?}");
+    }
+}
+
+#[test]
+fn locations_keep_nginx_order_of_precedence() {
+    let text = "upstream a { server 127.0.0.1:1; } upstream b { server 127.0.0.1:2; }\n\
+        upstream c { server 127.0.0.1:3; } upstream d { server 127.0.0.1:4; }\n\
+        location /x { proxy_pass http://a; }\n\
+        location /x/long { proxy_pass http://b; }\n\
+        location ~ /x/(l|m) { proxy_pass http://c; }\n\
+        location = /x/m { proxy_pass http://d; }\n\
+        location ^~ /x/mm { proxy_pass http://b; }";
+    let imported = import_nginx("n", text).unwrap();
+    let config = Config::parse("imported", &imported.routes).unwrap();
+    let cases =
+        [("/x/m", "d"), ("/x/mmm", "b"), ("/x/long", "c"), ("/x/k", "a"), ("/y/x/l/z", "c")];
+    for (target, pool) in cases {
+        assert_eq!(pool_of(&config, "GET", target), pool, "{target}\n{}", imported.routes);
+    }
+}
+
+#[test]
+fn what_is_unclear_is_said() {
+    let text = "upstream a { hash $cookie_x; server backend.example:1; }\n\
+        server { listen 8448 ssl; location ~ ^/a { proxy_pass http://$who; }\n\
+        location ~ ^/b { if ($x) { return 1; } proxy_pass https://a; } }";
+    let imported = import_nginx("n", text).unwrap();
+    let notes: Vec<&str> = imported.notes.iter().map(|note| note.text.as_str()).collect();
+    for part in [
+        "what `$cookie_x` hashes by",
+        "most keys move once",
+        "is a name",
+        "certificate is elsewhere",
+        "what `$who` stands for",
+        "without TLS",
+        "`if ($x)`",
+        "needs a hand",
+    ] {
+        assert!(notes.iter().any(|note| note.contains(part)), "{part} is not in {notes:#?}");
+    }
+}
+
+#[test]
+fn files_that_are_no_configuration_are_refused_with_a_line() {
+    let cases = [
+        ("a {\n b c;\n", 1, "a block without end"),
+        ("a;\n}\n", 2, "a } without a {"),
+        ("a 'b", 1, "a quote without end"),
+        ("a b\n", 1, "a directive without ;"),
+        ("{}", 1, "a { without a name"),
+    ];
+    for (text, line, problem) in cases {
+        assert_eq!(import_nginx("n", text).unwrap_err(), SyntaxError { line, problem }, "{text}");
+    }
+    assert!(import_nginx("n", &"a {".repeat(1_000)).is_err());
+}

@@ -11,6 +11,7 @@ mod dialect;
 mod migrations;
 mod postgres;
 mod sqlite;
+pub mod stats;
 pub(crate) mod tx;
 
 use std::{path::PathBuf, sync::Arc};
@@ -87,6 +88,22 @@ impl Database {
         match &self.engine {
             Engine::Sqlite(sqlite) => sqlite.write(body).await,
             Engine::Postgres(postgres) => postgres.write(body).await,
+        }
+    }
+
+    /// Returns the figures of this process's writer; `None` where the server has them (PostgreSQL).
+    pub fn stats(&self) -> Option<&stats::Stats> {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => Some(sqlite.stats()),
+            Engine::Postgres(_) => None,
+        }
+    }
+
+    /// Returns how many writes wait for this process's writer.
+    pub fn writes_waiting(&self) -> usize {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.waiting(),
+            Engine::Postgres(_) => 0,
         }
     }
 

@@ -2,7 +2,12 @@
 //! read-only connections. WAL with `synchronous=FULL`: a commit that was answered survives a
 //! power cut.
 
-use std::{fs::File, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs::File,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use sqlx::{
@@ -11,7 +16,7 @@ use sqlx::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{CommitListener, Tx, migrations, tx::Connection};
+use super::{CommitListener, Tx, migrations, stats::Stats, tx::Connection};
 use crate::error::{Result, StorageError};
 
 /// Writes that share a commit at most: bounds how long the first of them waits for the last.
@@ -40,6 +45,7 @@ enum Work {
 pub(crate) struct Sqlite {
     readers: SqlitePool,
     writer: mpsc::Sender<Work>,
+    stats: Arc<Stats>,
     lock: Arc<File>,
 }
 
@@ -79,8 +85,9 @@ pub(crate) async fn open(path: &Path, listener: Arc<dyn CommitListener>) -> Resu
         .await
         .map_err(unusable)?;
     let (writer, jobs) = mpsc::channel(WAITING_MAX);
-    tokio::spawn(write_loop(connection, jobs, listener));
-    Ok(Sqlite { readers, writer, lock: Arc::new(lock) })
+    let stats = Arc::new(Stats::default());
+    tokio::spawn(write_loop(connection, jobs, listener, Arc::clone(&stats)));
+    Ok(Sqlite { readers, writer, stats, lock: Arc::new(lock) })
 }
 
 /// Holds a lock file so that no second process opens the same database.
@@ -109,6 +116,14 @@ fn lock_beside(path: &Path) -> Result<File> {
 impl Sqlite {
     pub(crate) fn reader(&self) -> &SqlitePool {
         &self.readers
+    }
+
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        WAITING_MAX - self.writer.capacity()
     }
 
     pub(crate) async fn write<T, F>(&self, body: F) -> Result<T>
@@ -162,15 +177,20 @@ async fn write_loop(
     connection: SqliteConnection,
     mut work: mpsc::Receiver<Work>,
     listener: Arc<dyn CommitListener>,
+    stats: Arc<Stats>,
 ) {
     let mut tx = Tx { connection: Connection::Sqlite(Box::new(connection)), sealed: Vec::new() };
     let mut closing = Vec::new();
     while let Some(first) = work.recv().await {
         match first {
             Work::Write(first) => {
+                let begun = Instant::now();
                 let ran = batch(&mut tx, first, &mut work, &mut closing, listener.as_ref()).await;
-                if let Err(error) = ran {
-                    tracing::error!(%error, "a group of writes was not committed");
+                match ran {
+                    Ok(writes) => stats.committed(writes, begun.elapsed()),
+                    Err(error) => {
+                        tracing::error!(%error, "a group of writes was not committed");
+                    }
                 }
             }
             Work::Close(tell) => closing.push(tell),
@@ -187,14 +207,14 @@ async fn write_loop(
     }
 }
 
-/// Runs one group of writes and commits it.
+/// Runs one group of writes, commits it and returns how many they were.
 async fn batch(
     tx: &mut Tx,
     first: Job,
     work: &mut mpsc::Receiver<Work>,
     closing: &mut Vec<oneshot::Sender<()>>,
     listener: &dyn CommitListener,
-) -> Result<()> {
+) -> Result<usize> {
     tx.sealed.clear();
     execute(tx, "BEGIN IMMEDIATE").await?;
     let mut waiting = Vec::new();
@@ -232,7 +252,7 @@ async fn batch(
                 listener.committed(advance);
             }
             waiting.into_iter().for_each(|done| done(Ok(())));
-            Ok(())
+            Ok(ran)
         }
         Err(error) => {
             let _ = execute(tx, "ROLLBACK").await;

@@ -47,7 +47,7 @@ pub struct Config {
     pub database: Location,
     /// Where a worker serves `/metrics`, `/health` and `/ready`; `None` is nowhere.
     pub admin: Option<SocketAddr>,
-    /// Where the gateway of `up` serves its own health, metrics and table; `None`: see the routes.
+    /// Where the gateway of `up` serves its own health, metrics and table; `None` is nowhere.
     pub gateway_admin: Option<SocketAddr>,
     /// What is logged, and how.
     pub logging: Logging,

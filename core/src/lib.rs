@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod config;
+pub mod control;
 pub mod front;
 pub mod keys;
 pub mod listener;

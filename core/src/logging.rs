@@ -52,5 +52,5 @@ fn filter(logging: &Logging) -> Result<EnvFilter, ConfigError> {
 fn report_panic(panic: &std::panic::PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let message = panic.payload_as_str().unwrap_or("no message");
-    tracing::error!(%place, message, "a bug: this thread of work ended early");
+    tracing::error!(message, "a bug: panicked at {place}");
 }

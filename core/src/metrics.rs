@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use colonnade_model::stream::Stream;
+use colonnade_storage::database::stats::Histogram;
 use http::Method;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -79,8 +80,29 @@ impl Metrics {
             let position = self.positions.with_label_values(&[stream.name()]);
             position.set(positions.get(stream));
         }
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+        let gathered = self.registry.gather();
+        let mut text = TextEncoder::new().encode_to_string(&gathered).unwrap_or_default();
+        let db = &homeserver.services.context.db;
+        text += "# TYPE colonnade_writes_waiting gauge\n";
+        text += &format!("colonnade_writes_waiting {}\n", db.writes_waiting());
+        if let Some(stats) = db.stats() {
+            text += &histogram("colonnade_commit_writes", &stats.batch_writes);
+            text += &histogram("colonnade_commit_seconds", &stats.commit_seconds);
+        }
+        text
     }
+}
+
+/// Renders a histogram that is kept elsewhere.
+fn histogram(name: &str, values: &Histogram) -> String {
+    let mut text = format!("# TYPE {name} histogram\n");
+    let mut count = 0;
+    for (bound, upto) in values.cumulative() {
+        let bound = if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
+        text += &format!("{name}_bucket{{le=\"{bound}\"}} {upto}\n");
+        count = upto;
+    }
+    text + &format!("{name}_sum {}\n{name}_count {count}\n", values.sum())
 }
 
 /// A client that waits for news.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use colonnade_model::{SystemClock, SystemRandom};
+use colonnade_storage::Location;
 use tokio::{
     net::{TcpListener, UnixListener},
     task::JoinHandle,
@@ -14,7 +15,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Config, Homeserver, Options, StartError, admin,
+    Config, Homeserver, Options, StartError, admin, control,
     listener::{self, Socket},
 };
 
@@ -75,6 +76,7 @@ pub struct Worker {
     pub address: Address,
     /// Where it serves metrics and health, if anywhere.
     pub admin: Option<SocketAddr>,
+    data_dir: PathBuf,
     stop: CancellationToken,
     serving: Vec<JoinHandle<()>>,
 }
@@ -85,15 +87,7 @@ impl Worker {
     /// # Errors
     /// [`StartError`] with the mend.
     pub async fn start(config: &Config, address: Address) -> Result<Self, StartError> {
-        let homeserver = Homeserver::start(Options {
-            server_name: config.server_name.clone(),
-            data_dir: config.data_dir.clone(),
-            location: Some(config.database.clone()),
-            settings: config.settings.clone(),
-            clock: Arc::new(SystemClock),
-            random: Arc::new(SystemRandom),
-        });
-        let homeserver = Arc::new(homeserver.await?);
+        let homeserver = Arc::new(Homeserver::start(options(config)).await?);
         let stop = CancellationToken::new();
         let (socket, address) = bind(address).await?;
         let front = homeserver.front();
@@ -105,7 +99,12 @@ impl Worker {
             let homeserver = Arc::clone(&homeserver);
             serving.push(tokio::spawn(admin::serve(socket, homeserver, stop.clone())));
         }
-        Ok(Self { homeserver, address, admin: admin_address, stop, serving })
+        if let Some(socket) = control_socket(config)? {
+            let services = Arc::clone(&homeserver.services);
+            serving.push(tokio::spawn(control::serve(socket, services, stop.clone())));
+        }
+        let data_dir = config.data_dir.clone();
+        Ok(Self { homeserver, address, admin: admin_address, data_dir, stop, serving })
     }
 
     /// Tells the long polls to answer now, so that nobody waits for them while we stop.
@@ -119,9 +118,22 @@ impl Worker {
             let _ended = serving.await;
         }
         self.homeserver.close().await;
+        let _none_there = std::fs::remove_file(control::socket_path(&self.data_dir));
         if let Address::Unix(path) = &self.address {
             let _gone_already = std::fs::remove_file(path);
         }
+    }
+}
+
+/// Returns what a homeserver with this configuration is started with.
+pub fn options(config: &Config) -> Options {
+    Options {
+        server_name: config.server_name.clone(),
+        data_dir: config.data_dir.clone(),
+        location: Some(config.database.clone()),
+        settings: config.settings.clone(),
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
     }
 }
 
@@ -140,6 +152,20 @@ async fn bind(address: Address) -> Result<(Socket, Address), StartError> {
             Ok((Socket::Unix(bound.map_err(failed)?), address))
         }
     }
+}
+
+/// Binds the operator's socket. With a database of its own a process has the data folder to itself,
+/// and so the socket in it; elsewhere, and where the path is too long, there is none.
+fn control_socket(config: &Config) -> Result<Option<UnixListener>, StartError> {
+    let path = control::socket_path(&config.data_dir);
+    let alone = matches!(config.database, Location::Sqlite(_));
+    if !alone || path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        return Ok(None);
+    }
+    let _none_there = std::fs::remove_file(&path);
+    let bound = UnixListener::bind(&path).and_then(|socket| private(&path).map(|()| socket));
+    let failed = |why| StartError::Listen { address: format!("unix:{}", path.display()), why };
+    bound.map(Some).map_err(failed)
 }
 
 async fn bind_tcp(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {

@@ -209,6 +209,8 @@ pub struct Overrides {
     pub workers_for_all_pools: Option<Vec<WorkerAddr>>,
     /// The admin listener is here.
     pub admin: Option<SocketAddr>,
+    /// There is no admin listener, whatever the file says.
+    pub no_admin: bool,
 }
 
 impl Config {
@@ -262,6 +264,9 @@ impl Config {
         }
         if let Some(admin) = overrides.admin {
             self.admin = Some(admin);
+        }
+        if overrides.no_admin {
+            self.admin = None;
         }
         self
     }

@@ -136,6 +136,9 @@ pub(crate) enum AdminCommand {
     CreateUser {
         /// The name, `alice` or `@alice:example.org`
         user: String,
+        /// The account may administrate the server
+        #[arg(long)]
+        admin: bool,
     },
     /// Sets a password and logs all devices out; the password is the first line of standard input
     ResetPassword {
@@ -146,6 +149,9 @@ pub(crate) enum AdminCommand {
     Deactivate {
         /// The name, `alice` or `@alice:example.org`
         user: String,
+        /// Forget the profile, too
+        #[arg(long)]
+        erase: bool,
     },
 }
 

@@ -38,7 +38,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), Failure> {
             return Err(failure);
         }
     };
-    terminal::say(&welcome(&path, &config, &door, first));
+    terminal::say(&welcome(&path, &config, (&worker, &door), first));
     while signals.next().await == Told::Reload {
         reload(&door);
     }
@@ -61,6 +61,7 @@ fn open_door(config: &Config, worker: &Worker) -> Result<gateway::Running, Failu
         listen: Some(config.listen.clone()),
         workers_for_all_pools: Some(vec![behind]),
         admin: config.gateway_admin,
+        no_admin: config.gateway_admin.is_none(),
     };
     gateway::run(options).map_err(|error| match error {
         gateway::StartError::Config(wrong) => Failure::Usage(wrong.to_string()),
@@ -90,7 +91,12 @@ pub(crate) fn reload(door: &gateway::Running) {
 }
 
 /// What a person needs to know now.
-fn welcome(path: &Path, config: &Config, door: &gateway::Running, first: bool) -> String {
+fn welcome(
+    path: &Path,
+    config: &Config,
+    (worker, door): (&Worker, &gateway::Running),
+    first: bool,
+) -> String {
     let urls: Vec<String> = door.addrs().iter().map(|at| format!("http://{at}")).collect();
     let url = match urls.first() {
         Some(url) => url.replace("127.0.0.1", "localhost").replace("0.0.0.0", "localhost"),
@@ -101,6 +107,9 @@ fn welcome(path: &Path, config: &Config, door: &gateway::Running, first: bool) -
     text += &format!("  configuration  {}", shown(path).display());
     text += if first { "  (just written: every key is explained in it)\n" } else { "\n" };
     text += &format!("  data           {}  (back it up whole)\n", config.data_dir.display());
+    if let Some(admin) = worker.admin {
+        text += &format!("  worker admin   http://{admin}\n");
+    }
     if let Some(admin) = door.admin_addr() {
         text += &format!("  gateway admin  http://{admin}\n");
     }

@@ -98,6 +98,8 @@ impl Accounts {
         if known.is_news(now_ms) {
             self.seen.note(known.session.device, now_ms, from);
         }
+        // The request's line in the log names its user.
+        tracing::Span::current().record("user", known.session.user_id.as_str());
         Ok(known.session.clone())
     }
 

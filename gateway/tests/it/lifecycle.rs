@@ -16,6 +16,7 @@ async fn the_bundled_routes_serve_one_worker_for_every_pool() {
         listen: Some(vec!["127.0.0.1:0".parse().unwrap()]),
         workers_for_all_pools: Some(vec![worker.address.to_string().parse().unwrap()]),
         admin: Some("127.0.0.1:0".parse().unwrap()),
+        no_admin: false,
     };
     let gateway = run(options).unwrap();
     let address = gateway.addrs()[0];

@@ -1,0 +1,61 @@
+//! The commands that answer and end: check, explain, version, help, and wrong command lines.
+
+use crate::process::run;
+
+#[test]
+fn check_says_yes_or_names_each_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = run(folder.path(), &["check"], "");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("routes.yaml (bundled): right"), "{said:?}");
+    std::fs::write(
+        folder.path().join("routes.yaml"),
+        "pools:\n  all: { balance: least_conn, workers: [] }\nroutes:\n  \
+         - { match: \"^/_matrix/client/versions$\", pool: al }\n",
+    )
+    .unwrap();
+    let said = run(folder.path(), &["check"], "");
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.err.contains("routes.yaml:4:"), "{said:?}");
+    std::fs::write(
+        folder.path().join("routes.yaml"),
+        "pools:\n  all: { balance: least_conn, workers: [] }\nroutes:\n  \
+         - { match: \"^/_matrix/client/versions$\", pool: all }\n",
+    )
+    .unwrap();
+    let said = run(folder.path(), &["check"], "");
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.err.contains("no rule takes"), "endpoints without a route are named: {said:?}");
+    assert!(!said.err.contains("/_matrix/client/versions"), "{said:?}");
+}
+
+#[test]
+fn explain_names_route_pool_key_and_worker() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = "/_matrix/client/v3/rooms/%21r%3Alocalhost/send/m.room.message/typing";
+    let said = run(folder.path(), &["explain", "put", path], "");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    for part in ["→ rooms by room", "pool    rooms", "key     !r:localhost", "worker  unix:"] {
+        assert!(said.out.contains(part), "{part}: {said:?}");
+    }
+    let said = run(folder.path(), &["explain", "GET", "/nowhere"], "");
+    assert!(said.out.contains("404"), "{said:?}");
+}
+
+#[test]
+fn a_wrong_command_line_is_answered_with_the_right_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = run(folder.path(), &["version"], "");
+    assert_eq!((said.code, said.out.starts_with("colonnade ")), (Some(0), true), "{said:?}");
+    let said = run(folder.path(), &["worker", "--pool", "synch"], "");
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.err.contains("did you mean sync?"), "{said:?}");
+    let said = run(folder.path(), &["chekc"], "");
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.err.contains("check"), "{said:?}");
+    let said = run(folder.path(), &["--help"], "");
+    for taught in ["Examples:", "admin create-user", "COLONNADE_LOGGING__LEVEL"] {
+        assert!(said.out.contains(taught), "{taught}: {}", said.out);
+    }
+    assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing was written");
+}

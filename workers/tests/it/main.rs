@@ -1,0 +1,9 @@
+//! The built command as real processes: how it starts, what it says about mistakes, how it stops, and
+//! that nothing acknowledged is lost when it is killed.
+
+mod admin;
+mod commands;
+mod configuration;
+mod crash;
+mod life;
+mod process;

@@ -5,7 +5,7 @@ pub mod cross_signing;
 pub mod device_keys;
 pub mod one_time_keys;
 
-use colonnade_model::nid::DeviceNid;
+use colonnade_model::nid::{DeviceNid, UserNid};
 
 use crate::{Tx, error::Result};
 
@@ -28,6 +28,25 @@ pub async fn forget_device(tx: &mut Tx, device: DeviceNid) -> Result<()> {
     execute!(tx, sqlx::query(SIGNATURES).bind(device.0))?;
     for statement in EVERYTHING {
         execute!(tx, sqlx::query(statement).bind(device.0))?;
+    }
+    Ok(())
+}
+
+/// Deletes what a user has here besides devices: cross-signing keys, signatures by and on them, and
+/// every backup. Part of closing an account.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget_user(tx: &mut Tx, user: UserNid) -> Result<()> {
+    const EVERYTHING: [&str; 5] = [
+        "DELETE FROM cross_signing_keys WHERE user_nid = $1",
+        "DELETE FROM key_signatures WHERE target_nid = $1",
+        "DELETE FROM key_signatures WHERE signer_nid = $1",
+        "DELETE FROM backup_keys WHERE user_nid = $1",
+        "UPDATE backup_versions SET deleted = 1, auth_data = '{}' WHERE user_nid = $1",
+    ];
+    for statement in EVERYTHING {
+        execute!(tx, sqlx::query(statement).bind(user.0))?;
     }
     Ok(())
 }

@@ -155,7 +155,9 @@ async fn moderation() {
     alice.post(&path("invite"), json!({ "user_id": "x" })).await.err(400, "M_BAD_JSON");
     let nowhere = room_path("!nowhere:localhost", "join");
     bob.post(&nowhere, json!({})).await.err(404, "M_NOT_FOUND");
-    bob.post("/_matrix/client/v3/join/%23none%3Alocalhost", json!({})).await.err(404, "M_NOT_FOUND");
+    bob.post("/_matrix/client/v3/join/%23none%3Alocalhost", json!({}))
+        .await
+        .err(404, "M_NOT_FOUND");
     let send = room_path("!nowhere:localhost", "send/m.room.message/1");
     bob.put(&send, json!({ "body": "x" })).await.err(403, "M_FORBIDDEN");
 }

@@ -63,6 +63,7 @@ impl Accounts {
         let write = self.context.db.write(move |tx| {
             Box::pin(async move {
                 accounts::deactivate(tx, user, erase).await?;
+                encryption::forget_user(tx, user).await?;
                 sessions::revoke_login_tokens(tx, user).await
             })
         });

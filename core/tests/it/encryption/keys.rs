@@ -210,6 +210,89 @@ async fn changes_take_sync_tokens_only() {
 }
 
 #[tokio::test]
+async fn whoever_shares_a_room_is_told_and_whoever_left_is_named() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let bob = server.user("bob").await;
+    let carol = server.user("carol").await;
+    let services = &server.homeserver.services;
+    let positions = || services.context.streams.positions();
+    let user = session(&server, &alice).await.user;
+    let changes = async |from| {
+        let upto = positions();
+        let changes = services.encryption.device_list_changes(user, &from, &upto).await.unwrap();
+        let names = |users: Vec<_>| -> Vec<String> {
+            users.iter().map(|user: &colonnade_model::ruma::OwnedUserId| user.to_string()).collect()
+        };
+        (names(changes.changed), names(changes.left))
+    };
+    let none = || (Vec::<String>::new(), Vec::<String>::new());
+    let create = json!({ "preset": "public_chat" });
+    let room = alice.post("/_matrix/client/v3/createRoom", create).await.ok();
+    let room = room["room_id"].as_str().unwrap().replace('!', "%21").replace(':', "%3A");
+    let act = async |who: &Client, verb: &str| {
+        who.post(&format!("/_matrix/client/v3/rooms/{room}/{verb}"), json!({})).await.ok()
+    };
+
+    // A stranger's keys are nobody's business.
+    let before = positions();
+    upload_device(&bob).await;
+    assert_eq!(changes(before).await, none());
+    // Whoever joins is told about, with all keys he had before.
+    let before = positions();
+    act(&bob, "join").await;
+    assert_eq!(changes(before).await, (vec![bob.user_id.clone()], vec![]));
+    let before = positions();
+    upload_device(&bob).await;
+    upload_device(&carol).await;
+    assert_eq!(changes(before).await, (vec![bob.user_id.clone()], vec![]));
+    // A change of profile is no join.
+    let before = positions();
+    let path = format!("/_matrix/client/v3/rooms/{room}/state/m.room.member/{}", bob.user_id);
+    bob.put(&path, json!({ "membership": "join", "displayname": "Bobby" })).await.ok();
+    assert_eq!(changes(before).await, none());
+    let before = positions();
+    act(&bob, "leave").await;
+    assert_eq!(changes(before).await, (vec![], vec![bob.user_id.clone()]));
+    let before = positions();
+    upload_device(&bob).await;
+    assert_eq!(changes(before).await, none());
+    // Whoever enters a room learns of everybody in it.
+    act(&bob, "join").await;
+    act(&alice, "leave").await;
+    let before = positions();
+    act(&alice, "join").await;
+    let (changed, left) = changes(before).await;
+    assert!(changed.contains(&bob.user_id) && left.is_empty(), "{changed:?} {left:?}");
+    let before = positions();
+    act(&alice, "leave").await;
+    assert_eq!(changes(before).await, (vec![], vec![bob.user_id.clone()]));
+}
+
+#[tokio::test]
+async fn a_closed_account_leaves_no_keys() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let bob = server.user("bob").await;
+    upload_device(&alice).await;
+    let master = Signer::new().as_key(&alice.user_id, "master");
+    let path = "/_matrix/client/v3/keys/device_signing/upload";
+    alice.post(path, json!({ "master_key": master })).await.ok();
+    let body = json!({ "device_keys": { &alice.user_id: [] } });
+    let answer = bob.post(QUERY, body.clone()).await.ok();
+    assert!(answer["master_keys"][&alice.user_id].is_object());
+    let auth = json!({
+        "type": "m.login.password", "password": "password-alice",
+        "identifier": { "type": "m.id.user", "user": alice.user_id },
+    });
+    let close = json!({ "auth": auth });
+    alice.post("/_matrix/client/v3/account/deactivate", close).await.ok();
+    let answer = bob.post(QUERY, body).await.ok();
+    assert_eq!(answer["device_keys"][&alice.user_id], json!({}));
+    assert!(answer.get("master_keys").is_none());
+}
+
+#[tokio::test]
 async fn a_deleted_device_leaves_nothing_behind() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;

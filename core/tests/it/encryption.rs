@@ -1,5 +1,7 @@
 //! End-to-end encryption through the API: keys, cross-signing, messages to devices, key backup.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 mod backup;
 mod cross_signing;
 mod keys;

@@ -22,7 +22,7 @@ fn key(first: u64, forwarded: u64, verified: bool) -> Value {
 
 async fn create(client: &Client) -> String {
     let answer = client.post(VERSION, described("first")).await.ok();
-    answer["version"].as_str().unwrap().to_owned()
+    answer["version"].as_str().expect("a version").to_owned()
 }
 
 #[tokio::test]

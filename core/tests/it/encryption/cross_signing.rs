@@ -50,7 +50,7 @@ async fn the_first_keys_are_free_and_the_next_are_not() {
     let bob = server.user("bob").await;
     let before = server.homeserver.services.context.streams.positions();
     let keys = bootstrap(&alice).await;
-    assert_eq!(changed_since(&server, &alice, &before).await, [alice.user_id.clone()]);
+    assert_eq!(changed_since(&server, &alice, &before).await, [alice.user_id.as_str()]);
     // The same keys once more need nothing and change nothing.
     let after = server.homeserver.services.context.streams.positions();
     alice.post(UPLOAD_SIGNING, keys.upload(&alice.user_id)).await.ok();
@@ -154,7 +154,7 @@ async fn signatures_are_checked_and_shown_to_whom_they_concern() {
     let seen = |found: &Value| found["master_keys"][id]["signatures"].get(&bob.user_id).is_some();
     assert!(seen(&query(&bob, &alice).await));
     assert!(!seen(&query(&alice, &alice).await));
-    assert_eq!(changed_since(&server, &bob, &before).await, [id.clone()]);
+    assert_eq!(changed_since(&server, &bob, &before).await, [id.as_str()]);
     assert!(changed_since(&server, &alice, &before).await.is_empty());
 }
 

@@ -176,14 +176,14 @@ async fn new_keys_are_told_to_their_owner_once() {
     let streams = &server.homeserver.services.context.streams;
     let before = streams.positions();
     let (signer, keys) = upload_device(&alice).await;
-    assert_eq!(changed_since(&server, &alice, &before).await, [alice.user_id.clone()]);
+    assert_eq!(changed_since(&server, &alice, &before).await, [alice.user_id.as_str()]);
     let after = streams.positions();
     alice.post(UPLOAD, json!({ "device_keys": keys })).await.ok();
     assert!(changed_since(&server, &alice, &after).await.is_empty());
     let mut more = device_keys(&alice, &signer);
     more["algorithms"] = json!([]);
     alice.post(UPLOAD, json!({ "device_keys": more })).await.ok();
-    assert_eq!(changed_since(&server, &alice, &after).await, [alice.user_id.clone()]);
+    assert_eq!(changed_since(&server, &alice, &after).await, [alice.user_id.as_str()]);
 }
 
 #[tokio::test]
@@ -305,5 +305,5 @@ async fn a_deleted_device_leaves_nothing_behind() {
     let body = json!({ "device_keys": { &alice.user_id: [] } });
     let answer = alice.post(QUERY, body).await.ok();
     assert_eq!(answer["device_keys"][&alice.user_id], json!({}));
-    assert_eq!(changed_since(&server, &alice, &before).await, [alice.user_id.clone()]);
+    assert_eq!(changed_since(&server, &alice, &before).await, [alice.user_id.as_str()]);
 }

@@ -1,5 +1,6 @@
 //! For tests only: a homeserver in this process behind a real socket, and users who talk to it.
 
+pub mod openapi;
 pub mod server;
 pub mod user;
 

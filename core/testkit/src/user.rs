@@ -3,6 +3,8 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::openapi::SPEC;
+
 /// A client, logged in or not.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -121,7 +123,7 @@ impl Client {
 
     /// Sends a request with any body and returns the answer.
     pub async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Answer {
-        let mut request = self.http.request(method, format!("{}{path}", self.url));
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.url));
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
@@ -131,7 +133,9 @@ impl Client {
         let response = request.send().await.expect("an answer");
         let status = response.status().as_u16();
         let bytes = response.bytes().await.expect("a whole body");
-        Answer { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+        let body: Option<Value> = serde_json::from_slice(&bytes).ok();
+        conforms(&method, path, status, body.as_ref());
+        Answer { status, body: body.unwrap_or(Value::Null) }
     }
 
     /// Sends a request with headers of the test's own and returns the answer as it came.
@@ -142,7 +146,8 @@ impl Client {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> RawAnswer {
-        let mut request = self.http.request(method, format!("{}{path}", self.url)).body(body);
+        let url = format!("{}{path}", self.url);
+        let mut request = self.http.request(method.clone(), url).body(body);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
@@ -152,7 +157,13 @@ impl Client {
         let response = request.send().await.expect("an answer");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let bytes = response.bytes().await.expect("a whole body").to_vec();
-        RawAnswer { status, headers, bytes }
+        let answer = RawAnswer { status, headers, bytes };
+        if method != Method::HEAD {
+            let is_json = answer.header("content-type").starts_with("application/json");
+            let body = serde_json::from_slice(&answer.bytes).ok().filter(|_| is_json);
+            conforms(&method, path, status, body.as_ref());
+        }
+        answer
     }
 
     /// GET.
@@ -173,5 +184,12 @@ impl Client {
     /// DELETE, with a JSON body if there is one.
     pub async fn delete(&self, path: &str, body: Option<Value>) -> Answer {
         self.send(Method::DELETE, path, body.map(|body| body.to_string().into_bytes())).await
+    }
+}
+
+/// Fails the test when an answer is not one the specification knows.
+fn conforms(method: &Method, path: &str, status: u16, body: Option<&Value>) {
+    if let Err(why) = SPEC.check(method.as_str(), path, status, body) {
+        panic!("{why}");
     }
 }

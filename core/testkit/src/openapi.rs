@@ -1,0 +1,208 @@
+//! The specification's description of the client-server API, from `spec/`: which operations there
+//! are, what their requests look like, and whether an answer of ours is one of theirs.
+//!
+//! [`Spec::check`] runs on every answer a test client gets. Schemas of the specification rarely
+//! forbid further members, so this finds what is missing or of the wrong type, not what is extra.
+
+mod parse;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, LazyLock, Mutex},
+};
+
+use colonnade_model::ruma::{EventId, MxcUri, RoomAliasId, RoomId, ServerName, UserId};
+use jsonschema::{Registry, Validator};
+use serde_json::{Value, json};
+
+/// The specification, read once per process.
+pub static SPEC: LazyLock<Spec> = LazyLock::new(Spec::read);
+
+/// The schema of every error that has none of its own.
+const ERROR: &str = "file:///spec/api/client-server/definitions/errors/error.yaml";
+/// The schema of a demand for user-interactive authentication.
+const PROVE: &str = "file:///spec/api/client-server/definitions/auth_response.yaml";
+/// Codes that any endpoint may answer with, whatever else it says about that status.
+const GENERAL: [&str; 6] = [
+    "M_MISSING_TOKEN",
+    "M_UNKNOWN_TOKEN",
+    "M_UNRECOGNIZED",
+    "M_LIMIT_EXCEEDED",
+    "M_USER_LOCKED",
+    "M_TOO_LARGE",
+];
+/// Statuses HTTP itself gives to conditional and partial requests.
+const OF_HTTP: [u16; 3] = [206, 304, 416];
+/// Path segments, an empty one at the end included.
+type Segments = Vec<String>;
+
+/// A parameter of an operation.
+#[derive(Debug, Clone)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// `path`, `query` or `header`.
+    pub place: String,
+    /// It cannot be left out.
+    pub required: bool,
+    /// A value for it.
+    pub example: Option<Value>,
+}
+
+/// An operation of the specification.
+#[derive(Debug, Clone)]
+pub struct Operation {
+    /// The specification's name for it.
+    pub id: String,
+    /// The HTTP method in capitals.
+    pub method: String,
+    /// The whole path, with names in braces.
+    pub path: String,
+    /// The file that describes it, without its ending.
+    pub file: String,
+    /// Clients should not use it any more.
+    pub deprecated: bool,
+    /// It takes an access token.
+    pub authenticated: bool,
+    /// Its parameters.
+    pub parameters: Vec<Parameter>,
+    /// It takes a JSON body.
+    pub takes_json: bool,
+    /// A JSON body for it.
+    pub example: Option<Value>,
+    /// The schema of the JSON body of each status; `None` when that status has no JSON.
+    pub answers: BTreeMap<u16, Option<String>>,
+}
+
+/// The specification.
+pub struct Spec {
+    /// Every operation, in the order of the files.
+    pub operations: Vec<Operation>,
+    /// Operations by method, for matching.
+    by_method: HashMap<String, Vec<(Segments, usize)>>,
+    registry: Registry<'static>,
+    validators: Mutex<HashMap<String, Arc<Validator>>>,
+}
+
+impl Spec {
+    fn read() -> Self {
+        let documents = parse::documents();
+        let operations = parse::operations(&documents);
+        let mut by_method: HashMap<String, Vec<(Segments, usize)>> = HashMap::new();
+        for (place, operation) in operations.iter().enumerate() {
+            let entry = (segments(&operation.path), place);
+            by_method.entry(operation.method.clone()).or_default().push(entry);
+        }
+        let schemas = documents.into_iter().map(|(name, mut document)| {
+            parse::strip_examples(&mut document);
+            (format!("file:///spec/{name}"), document)
+        });
+        let registry = Registry::new()
+            .draft(jsonschema::Draft::Draft202012)
+            .extend(schemas)
+            .and_then(|builder| builder.prepare())
+            .expect("the specification's schemas");
+        Self { operations, by_method, registry, validators: Mutex::default() }
+    }
+
+    /// Finds the operation a request is for; `None` for what the specification does not describe.
+    pub fn find(&self, method: &str, path: &str) -> Option<&Operation> {
+        let path = path.split('?').next().unwrap_or_default().replacen("/r0/", "/v3/", 1);
+        let asked = segments(&path);
+        let candidates = self.by_method.get(method)?.iter();
+        let fitting = candidates.filter(|(template, _)| {
+            template.len() == asked.len()
+                && template.iter().zip(&asked).all(|(one, other)| is_name(one) || one == other)
+        });
+        let best = fitting.max_by_key(|(template, place)| {
+            let literal = template.iter().filter(|segment| !is_name(segment)).count();
+            (literal, usize::MAX - place)
+        });
+        best.map(|(_, place)| &self.operations[*place])
+    }
+
+    /// Checks an answer against the specification. `body` is `None` when it is not JSON.
+    ///
+    /// # Errors
+    /// What the specification says otherwise.
+    pub fn check(
+        &self,
+        method: &str,
+        path: &str,
+        status: u16,
+        body: Option<&Value>,
+    ) -> Result<(), String> {
+        if OF_HTTP.contains(&status) {
+            return Ok(());
+        }
+        let Some(operation) = self.find(method, path) else {
+            return match status {
+                400.. if path.starts_with("/_matrix") => self.error(body),
+                _ => Ok(()),
+            };
+        };
+        let general = body.and_then(|body| body["errcode"].as_str());
+        let general = general.is_some_and(|code| GENERAL.contains(&code));
+        let checked = match operation.answers.get(&status) {
+            Some(Some(schema)) if status < 400 || !general => self.validate(schema, body),
+            Some(None) if status < 400 => Ok(()),
+            None if status == 401 && body.is_some_and(|body| body["flows"].is_array()) => {
+                self.validate(PROVE, body)
+            }
+            None if status < 400 => Err("the specification knows no such success".to_owned()),
+            _ => self.error(body),
+        };
+        checked.map_err(|why| {
+            let shown = body.map_or("no JSON".to_owned(), Value::to_string);
+            let shown: String = shown.chars().take(2_000).collect();
+            format!("{} ({method} {path}) answers {status}: {why}\n{shown}", operation.id)
+        })
+    }
+
+    /// Checks an error that has no schema of its own.
+    fn error(&self, body: Option<&Value>) -> Result<(), String> {
+        self.validate(ERROR, body)
+    }
+
+    fn validate(&self, schema: &str, body: Option<&Value>) -> Result<(), String> {
+        let Some(body) = body else { return Err("the body is not JSON".to_owned()) };
+        let validator = self.validator(schema);
+        let problems = validator.iter_errors(body);
+        let problems = problems.map(|problem| format!("at {}: {problem}", problem.instance_path()));
+        let problems: Vec<String> = problems.take(5).collect();
+        if problems.is_empty() { Ok(()) } else { Err(problems.join("; ")) }
+    }
+
+    fn validator(&self, schema: &str) -> Arc<Validator> {
+        let mut validators = self.validators.lock().unwrap_or_else(|broken| broken.into_inner());
+        if let Some(validator) = validators.get(schema) {
+            return Arc::clone(validator);
+        }
+        let validator = jsonschema::options()
+            .with_draft(jsonschema::Draft::Draft202012)
+            .with_registry(&self.registry)
+            .should_ignore_unknown_formats(true)
+            .should_validate_formats(true)
+            .with_format("mx-user-id", |text: &str| UserId::parse(text).is_ok())
+            .with_format("mx-room-id", |text: &str| RoomId::parse(text).is_ok())
+            .with_format("mx-event-id", |text: &str| EventId::parse(text).is_ok())
+            .with_format("mx-room-alias", |text: &str| RoomAliasId::parse(text).is_ok())
+            .with_format("mx-server-name", |text: &str| ServerName::parse(text).is_ok())
+            .with_format("mx-mxc-uri", |text: &str| <&MxcUri>::from(text).validate().is_ok())
+            .build(&json!({ "$ref": schema }));
+        let validator = Arc::new(validator.expect("a schema of the specification"));
+        validators.insert(schema.to_owned(), Arc::clone(&validator));
+        validator
+    }
+}
+
+fn segments(path: &str) -> Segments {
+    path.split('/').map(str::to_owned).collect()
+}
+
+fn is_name(segment: &str) -> bool {
+    segment.starts_with('{')
+}
+
+#[cfg(test)]
+mod tests;

@@ -141,12 +141,7 @@ async fn try_run(services: &Services, command: Command) -> Result<String, Error>
         }
         Command::Deactivate { user, erase } => {
             let user_id = user_id(services, &user)?;
-            let account = services.accounts.find(&user_id).await?;
-            let account = account.filter(|account| !account.deactivated).ok_or_else(|| {
-                let why = format!("there is no account {user_id} in use");
-                colonnade_model::MatrixError::not_found(why)
-            })?;
-            services.deactivate(account.user, erase).await?;
+            services.deactivate(&user_id, erase).await?;
             Ok(format!("{user_id} is deactivated"))
         }
     }

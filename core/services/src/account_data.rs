@@ -1,1 +1,270 @@
-//! To be written.
+//! Account data: what clients keep here for their user, globally and per room, tags among it; and the
+//! list of users somebody ignores. Push rules are kept here too, but changed through `push`.
+
+use std::{collections::HashSet, sync::Arc};
+
+use colonnade_model::{
+    MatrixError,
+    nid::{RoomNid, UserNid},
+    ruma::{OwnedUserId, RoomId, UserId},
+    stream::Position,
+};
+use colonnade_storage::{account_data, rooms};
+use serde_json::{Map, Value, value::RawValue};
+
+pub use colonnade_storage::account_data::AccountData;
+
+use crate::{Context, Error, Result, accounts::Session, fresh::FreshCache};
+
+/// The largest content, in bytes: `m.direct` of somebody who knows ten thousand people fits.
+const BODY_BYTES_MAX: usize = 512 * 1024;
+/// The longest type, in bytes.
+const TYPE_BYTES_MAX: usize = 255;
+/// The longest name of a tag, in bytes.
+///
+/// Source: Matrix v1.19, client-server, "Room tagging".
+const TAG_BYTES_MAX: usize = 255;
+/// Ignore lists kept in memory, mostly empty.
+const IGNORED_CACHED_MAX: usize = 20_000;
+
+/// The type of the tags of a room.
+const TAGS: &str = "m.tag";
+/// The type of the list of ignored users.
+const IGNORED: &str = "m.ignored_user_list";
+/// The type of the push rules.
+pub(crate) const PUSH_RULES: &str = "m.push_rules";
+/// Types that have endpoints of their own.
+const NOT_SET_HERE: [&str; 2] = ["m.fully_read", PUSH_RULES];
+
+/// Account data of local users.
+pub struct AccountDataService {
+    context: Arc<Context>,
+    ignored: FreshCache<UserNid, Arc<HashSet<OwnedUserId>>>,
+}
+
+impl AccountDataService {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context, ignored: FreshCache::new(IGNORED_CACHED_MAX) }
+    }
+
+    /// Returns a piece of account data.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is none.
+    pub async fn get(
+        &self,
+        session: &Session,
+        room: Option<&RoomId>,
+        event_type: &str,
+    ) -> Result<Box<RawValue>> {
+        let room = self.room(room).await?;
+        let found = account_data::get(&self.context.db, session.user, room, event_type).await?;
+        Ok(found.ok_or_else(|| MatrixError::not_found("there is no such account data"))?)
+    }
+
+    /// Stores a piece of account data.
+    ///
+    /// # Errors
+    /// 405 `M_BAD_JSON` for types that have endpoints of their own, `M_TOO_LARGE`, `M_NOT_FOUND` when
+    /// there is no such room.
+    pub async fn set(
+        &self,
+        session: &Session,
+        room: Option<&RoomId>,
+        event_type: &str,
+        body: Box<RawValue>,
+    ) -> Result<()> {
+        if NOT_SET_HERE.contains(&event_type) {
+            let why = format!("{event_type} has an endpoint of its own");
+            return Err(MatrixError::bad_json(why).with_status(405).into());
+        }
+        if event_type.is_empty() || event_type.len() > TYPE_BYTES_MAX {
+            return Err(MatrixError::invalid_param("the type is empty or too long").into());
+        }
+        let room = self.room(room).await?;
+        self.put(session.user, room, event_type, body).await?;
+        Ok(())
+    }
+
+    /// Stores a piece of account data of any type, without asking whether a client may set it so.
+    ///
+    /// # Errors
+    /// `M_TOO_LARGE`.
+    pub async fn put(
+        &self,
+        user: UserNid,
+        room: Option<RoomNid>,
+        event_type: &str,
+        body: Box<RawValue>,
+    ) -> Result<Position> {
+        require_small(&body)?;
+        let is_ignored = room.is_none() && event_type == IGNORED;
+        let data = AccountData { room, event_type: event_type.to_owned(), body };
+        let write = self.context.db.write(move |tx| Box::pin(account_data::put(tx, user, data)));
+        let position = write.await?;
+        if is_ignored {
+            self.ignored.remove([&user]);
+        }
+        Ok(position)
+    }
+
+    /// Returns what changed above `after` and up to `upto`, in that order, global and per room.
+    ///
+    /// From the very beginning this has the push rules even of a user who never changed any.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn changes(
+        &self,
+        user: UserNid,
+        after: Position,
+        upto: Position,
+    ) -> Result<Vec<AccountData>> {
+        let mut changes = account_data::changes(&self.context.db, user, after, upto).await?;
+        let is_rules = |data: &AccountData| data.room.is_none() && data.event_type == PUSH_RULES;
+        if after == 0 && !changes.iter().any(is_rules) {
+            let user_id = self.context.interned.user_id(user).await?;
+            let rules = crate::push::render(&colonnade_rules::push::server_default(&user_id))?;
+            let body = raw(&serde_json::json!({ "global": rules }))?;
+            changes.push(AccountData { room: None, event_type: PUSH_RULES.to_owned(), body });
+        }
+        Ok(changes)
+    }
+
+    /// Returns all account data of a user about a room.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn of_room(&self, user: UserNid, room: RoomNid) -> Result<Vec<AccountData>> {
+        Ok(account_data::of_room(&self.context.db, user, room).await?)
+    }
+
+    // === Ignored users ===
+
+    /// Returns whom a user ignores.
+    ///
+    /// Source: Matrix v1.19, client-server, "Ignoring Users".
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn ignored(&self, user: UserNid) -> Result<Arc<HashSet<OwnedUserId>>> {
+        if let Some(ignored) = self.ignored.get(&user) {
+            return Ok(ignored);
+        }
+        let generation = self.ignored.generation();
+        let body = account_data::get(&self.context.db, user, None, IGNORED).await?;
+        let ignored = Arc::new(body.map(|body| ignored_of(&body)).unwrap_or_default());
+        self.ignored.insert(generation, user, Arc::clone(&ignored));
+        Ok(ignored)
+    }
+
+    // === Tags ===
+
+    /// Returns the tags of a room as the content of `m.tag`.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is no such room.
+    pub async fn tags(&self, session: &Session, room: &RoomId) -> Result<Value> {
+        let room = self.room(Some(room)).await?;
+        let stored = account_data::get(&self.context.db, session.user, room, TAGS).await?;
+        Ok(Value::Object(tags_of(stored.as_deref())))
+    }
+
+    /// Puts a tag on a room, or takes it off with `None`.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is no such room, `M_INVALID_PARAM`, `M_TOO_LARGE`.
+    pub async fn set_tag(
+        &self,
+        session: &Session,
+        room: &RoomId,
+        tag: String,
+        info: Option<Value>,
+    ) -> Result<()> {
+        if tag.is_empty() || tag.len() > TAG_BYTES_MAX {
+            return Err(MatrixError::invalid_param("the tag is empty or too long").into());
+        }
+        let (room, user) = (self.room(Some(room)).await?, session.user);
+        let write = self.context.db.write(move |tx| {
+            Box::pin(async move {
+                let stored = account_data::get_in(tx, user, room, TAGS).await?;
+                let mut tags = tags_of(stored.as_deref());
+                let known = tags.entry("tags").or_insert_with(|| Value::Object(Map::new()));
+                if !known.is_object() {
+                    *known = Value::Object(Map::new());
+                }
+                let unchanged = match info {
+                    Some(info) => {
+                        known[&tag] = info;
+                        false
+                    }
+                    None => known.as_object_mut().is_none_or(|known| known.remove(&tag).is_none()),
+                };
+                if unchanged {
+                    return Ok(true);
+                }
+                let Ok(body) = serde_json::value::to_raw_value(&tags) else { return Ok(false) };
+                if body.get().len() > BODY_BYTES_MAX {
+                    return Ok(false);
+                }
+                let data = AccountData { room, event_type: TAGS.to_owned(), body };
+                account_data::put(tx, user, data).await.map(|_| true)
+            })
+        });
+        if !write.await? {
+            return Err(too_large().into());
+        }
+        Ok(())
+    }
+
+    async fn room(&self, room: Option<&RoomId>) -> Result<Option<RoomNid>> {
+        let Some(room_id) = room else { return Ok(None) };
+        let found = rooms::find(&self.context.db, room_id).await?;
+        let found = found.ok_or_else(|| MatrixError::not_found("there is no such room"))?;
+        Ok(Some(found.nid))
+    }
+}
+
+/// Reads the content of `m.tag`; what is not of its shape is as good as nothing.
+fn tags_of(stored: Option<&RawValue>) -> Map<String, Value> {
+    let parsed = stored.and_then(|body| serde_json::from_str(body.get()).ok());
+    parsed.unwrap_or_else(|| Map::from_iter([("tags".to_owned(), Value::Object(Map::new()))]))
+}
+
+/// Reads the content of `m.ignored_user_list`; what is not of its shape ignores nobody.
+fn ignored_of(body: &RawValue) -> HashSet<OwnedUserId> {
+    let Ok(Value::Object(body)) = serde_json::from_str(body.get()) else {
+        return HashSet::new();
+    };
+    let users = body.get("ignored_users").and_then(Value::as_object);
+    let names = users.into_iter().flat_map(|users| users.keys());
+    names.filter_map(|name| UserId::parse(name).ok()).collect()
+}
+
+pub(crate) fn raw(value: &Value) -> Result<Box<RawValue>> {
+    serde_json::value::to_raw_value(value).map_err(|error| Error::internal("render JSON", error))
+}
+
+fn too_large() -> MatrixError {
+    MatrixError::too_large(format!("account data may have {BODY_BYTES_MAX} bytes"))
+}
+
+fn require_small(body: &RawValue) -> Result<(), MatrixError> {
+    if body.get().len() > BODY_BYTES_MAX { Err(too_large()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_ignore_list_ignores_whom_it_can() {
+        let read = |text: &str| {
+            let body = RawValue::from_string(text.to_owned()).unwrap();
+            ignored_of(&body).len()
+        };
+        assert_eq!(read(r#"{"ignored_users":{"@a:b.c":{},"nonsense":{}}}"#), 1);
+        assert_eq!(read(r#"{"ignored_users":["@a:b.c"]}"#), 0);
+        assert_eq!(read("[]"), 0);
+    }
+}

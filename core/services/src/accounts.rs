@@ -32,7 +32,7 @@ pub use login::{LoggedIn, Login, Proof};
 pub use register::Registration;
 pub use seen::Seen;
 
-use crate::{Context, Result};
+use crate::{Context, Result, fresh::FreshCache};
 
 /// A logged-in device making a request.
 #[derive(Debug, Clone)]
@@ -50,7 +50,7 @@ pub struct Session {
 /// Accounts and their sessions.
 pub struct Accounts {
     context: Arc<Context>,
-    cache: cache::SessionCache,
+    cache: FreshCache<sessions::TokenHash, Arc<cache::Cached>>,
     passwords: Arc<passwords::Passwords>,
     /// Proofs for requests that need more than an access token.
     pub uia: uia::Uia,
@@ -63,7 +63,7 @@ impl Accounts {
     pub(crate) fn new(context: Arc<Context>) -> Self {
         let passwords = Arc::new(passwords::Passwords::new(Arc::clone(&context)));
         Self {
-            cache: cache::SessionCache::default(),
+            cache: FreshCache::new(cache::CACHED_MAX),
             uia: uia::Uia::new(Arc::clone(&context), Arc::clone(&passwords)),
             passwords,
             seen: Seen::start(Arc::clone(&context)),

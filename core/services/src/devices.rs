@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use colonnade_model::{
     MatrixError,
+    nid::UserNid,
     ruma::{DeviceId, OwnedDeviceId},
 };
 pub use colonnade_storage::devices::Device;
@@ -36,7 +37,15 @@ impl Devices {
     /// # Errors
     /// When the database fails.
     pub async fn list(&self, session: &Session) -> Result<Vec<Device>> {
-        let stored = devices::list(&self.context.db, session.user).await?;
+        self.of(session.user).await
+    }
+
+    /// Returns a user's devices, oldest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn of(&self, user: UserNid) -> Result<Vec<Device>> {
+        let stored = devices::list(&self.context.db, user).await?;
         Ok(stored.into_iter().map(|device| self.with_seen(device)).collect())
     }
 

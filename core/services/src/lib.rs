@@ -4,6 +4,7 @@
 
 pub mod context;
 pub mod error;
+mod fresh;
 pub mod settings;
 
 // In the order in which they are built.
@@ -13,18 +14,22 @@ pub mod deactivation;
 pub mod devices;
 pub mod directory;
 pub mod encryption;
+pub mod filters;
 pub mod key_backup;
 pub mod limits;
 pub mod media;
 pub mod presence;
+pub mod profile_change;
 pub mod profiles;
 pub mod push;
 pub mod receipts;
+pub mod reports;
 pub mod rooms;
 pub mod sync;
 pub mod timeline;
 pub mod to_device;
 pub mod typing;
+pub mod voip;
 
 pub use context::Context;
 pub use error::{Error, Result};
@@ -42,6 +47,16 @@ pub struct Services {
     pub accounts: Arc<accounts::Accounts>,
     /// Devices as their owners see them.
     pub devices: devices::Devices,
+    /// Profiles, and finding users by name.
+    pub profiles: Arc<profiles::Profiles>,
+    /// Account data, tags, ignored users.
+    pub account_data: Arc<account_data::AccountDataService>,
+    /// Push rules and pushers.
+    pub push: Arc<push::Push>,
+    /// Filters.
+    pub filters: filters::Filters,
+    /// Reports for the administrators.
+    pub reports: reports::Reports,
     /// Keys of devices and users.
     pub encryption: encryption::Encryption,
     /// Backups of room keys.
@@ -65,6 +80,12 @@ impl Services {
         let limits = limits::Limits::new(Arc::clone(&context));
         let accounts = Arc::new(accounts::Accounts::new(Arc::clone(&context)));
         let devices = devices::Devices::new(Arc::clone(&context), Arc::clone(&accounts));
+        let profiles = Arc::new(profiles::Profiles::new(Arc::clone(&context)));
+        let account_data = account_data::AccountDataService::new(Arc::clone(&context));
+        let account_data = Arc::new(account_data);
+        let push = push::Push::new(Arc::clone(&context), Arc::clone(&account_data));
+        let filters = filters::Filters::new(Arc::clone(&context));
+        let reports = reports::Reports::new(Arc::clone(&context));
         let encryption = encryption::Encryption::new(Arc::clone(&context), Arc::clone(&accounts));
         let key_backup = key_backup::KeyBackup::new(Arc::clone(&context));
         let to_device = to_device::ToDevice::new(Arc::clone(&context));
@@ -76,6 +97,11 @@ impl Services {
             limits,
             accounts,
             devices,
+            profiles,
+            account_data,
+            push: Arc::new(push),
+            filters,
+            reports,
             encryption,
             key_backup,
             to_device,

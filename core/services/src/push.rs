@@ -1,1 +1,353 @@
-//! To be written.
+//! Push rules and pushers of local users. Rules are kept as account data, so that clients hear of
+//! changes; what a user never changed is the server's default. Sending notifications is not here.
+
+use std::sync::Arc;
+
+use colonnade_model::{
+    MatrixError,
+    nid::UserNid,
+    ruma::{
+        UserId,
+        api::client::push::PushRule,
+        push::{Action, InsertPushRuleError, NewPushRule, RemovePushRuleError, RuleKind, Ruleset},
+    },
+};
+use colonnade_rules::push::server_default;
+use colonnade_storage::{account_data, pushers};
+use serde_json::{Value, json, value::RawValue};
+
+use crate::{
+    Context, Error, Result,
+    account_data::{AccountDataService, PUSH_RULES, raw},
+    accounts::Session,
+    fresh::FreshCache,
+};
+
+/// Rule sets kept in memory, about 10 kB each when a user has rules of his own.
+const CACHED_MAX: usize = 10_000;
+/// Rules one user may have, the server's among them.
+const RULES_MAX: usize = 2_000;
+/// The longest name of a rule, in bytes.
+const RULE_ID_BYTES_MAX: usize = 255;
+/// Pushers one user may have.
+const PUSHERS_MAX: i64 = 100;
+/// The longest key of a pusher, in bytes. Source: Matrix v1.19, client-server, "Push notifications".
+const PUSHKEY_BYTES_MAX: usize = 512;
+/// The longest application name of a pusher, in characters. Source: as above.
+const APP_ID_CHARS_MAX: usize = 64;
+
+/// Push rules and pushers.
+pub struct Push {
+    context: Arc<Context>,
+    account_data: Arc<AccountDataService>,
+    rules: FreshCache<UserNid, Arc<Ruleset>>,
+    /// One change of rules at a time: they are read, changed and written as a whole.
+    changing: tokio::sync::Mutex<()>,
+}
+
+impl Push {
+    pub(crate) fn new(context: Arc<Context>, account_data: Arc<AccountDataService>) -> Self {
+        Self {
+            context,
+            account_data,
+            rules: FreshCache::new(CACHED_MAX),
+            changing: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// Returns the rules of a user.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn rules_of(&self, user: UserNid) -> Result<Arc<Ruleset>> {
+        if let Some(rules) = self.rules.get(&user) {
+            return Ok(rules);
+        }
+        let generation = self.rules.generation();
+        let user_id = self.context.interned.user_id(user).await?;
+        let stored = account_data::get(&self.context.db, user, None, PUSH_RULES).await?;
+        let rules = Arc::new(read(&user_id, stored.as_deref()));
+        self.rules.insert(generation, user, Arc::clone(&rules));
+        Ok(rules)
+    }
+
+    /// Returns one rule.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is no such rule.
+    pub async fn rule(&self, user: UserNid, kind: RuleKind, rule_id: &str) -> Result<PushRule> {
+        let rules = self.rules_of(user).await?;
+        let rule = rules.get(kind, rule_id).ok_or_else(no_such_rule)?;
+        Ok(rule.to_owned().into())
+    }
+
+    /// Adds a rule, or changes one of the user's own.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` when the name cannot be one, `M_UNKNOWN` when the rule cannot be placed.
+    pub async fn insert(
+        &self,
+        user: UserNid,
+        rule: NewPushRule,
+        after: Option<&str>,
+        before: Option<&str>,
+    ) -> Result<()> {
+        let rule_id = rule.rule_id().to_owned();
+        if rule_id.is_empty() || rule_id.len() > RULE_ID_BYTES_MAX {
+            return Err(MatrixError::invalid_param("the rule's name is empty or too long").into());
+        }
+        self.change(user, |rules| {
+            let kind = rule.kind();
+            rules.insert(rule, None, None).map_err(|error| refused(&error))?;
+            if count(rules) > RULES_MAX {
+                return Err(MatrixError::unknown(format!("more than {RULES_MAX} rules")));
+            }
+            place(rules, &kind, &rule_id, after, before)
+        })
+        .await
+    }
+
+    /// Removes a rule of the user's own.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is no such rule, `M_UNKNOWN` when it is the server's.
+    pub async fn remove(&self, user: UserNid, kind: RuleKind, rule_id: &str) -> Result<()> {
+        self.change(user, |rules| {
+            rules.remove(kind, rule_id).map_err(|error| match error {
+                RemovePushRuleError::NotFound => no_such_rule(),
+                other => MatrixError::unknown(other.to_string()),
+            })
+        })
+        .await
+    }
+
+    /// Switches a rule on or off.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is no such rule.
+    pub async fn set_enabled(
+        &self,
+        user: UserNid,
+        kind: RuleKind,
+        rule_id: &str,
+        enabled: bool,
+    ) -> Result<()> {
+        self.change(user, |rules| {
+            rules.set_enabled(kind, rule_id, enabled).map_err(|_| no_such_rule())
+        })
+        .await
+    }
+
+    /// Says what a rule does.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is no such rule.
+    pub async fn set_actions(
+        &self,
+        user: UserNid,
+        kind: RuleKind,
+        rule_id: &str,
+        actions: Vec<Action>,
+    ) -> Result<()> {
+        self.change(user, |rules| {
+            rules.set_actions(kind, rule_id, actions).map_err(|_| no_such_rule())
+        })
+        .await
+    }
+
+    async fn change(
+        &self,
+        user: UserNid,
+        change: impl FnOnce(&mut Ruleset) -> Result<(), MatrixError>,
+    ) -> Result<()> {
+        let _turn = self.changing.lock().await;
+        let mut rules = Ruleset::clone(&*self.rules_of(user).await?);
+        change(&mut rules)?;
+        let body = raw(&json!({ "global": render(&rules)? }))?;
+        self.account_data.put(user, None, PUSH_RULES, body).await?;
+        self.rules.remove([&user]);
+        Ok(())
+    }
+
+    // === Pushers ===
+
+    /// Returns the pushers of a user, as the client gave them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn pushers(&self, user: UserNid) -> Result<Vec<Value>> {
+        Ok(pushers::list(&self.context.db, user).await?)
+    }
+
+    /// Stores a pusher. Unless `append`, others lose theirs with the same application and key.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` when it cannot be one, `M_UNKNOWN` when the user has too many.
+    pub async fn set_pusher(&self, session: &Session, pusher: Value, append: bool) -> Result<()> {
+        let text = |key: &str| pusher[key].as_str().unwrap_or_default().to_owned();
+        let (app_id, pushkey) = (text("app_id"), text("pushkey"));
+        require_pusher_ids(&app_id, &pushkey)?;
+        if pusher["kind"] != "http" {
+            let why = "this server sends notifications to http pushers only";
+            return Err(MatrixError::invalid_param(why).into());
+        }
+        require_gateway(pusher["data"]["url"].as_str().unwrap_or_default())?;
+        let row = pushers::PusherRow {
+            user: session.user,
+            app_id,
+            pushkey,
+            device: session.device,
+            body: pusher.to_string(),
+        };
+        let now_ms = self.context.now_ms();
+        let write = self
+            .context
+            .db
+            .write(move |tx| Box::pin(pushers::put(tx, row, append, now_ms, PUSHERS_MAX)));
+        if !write.await? {
+            return Err(MatrixError::unknown(format!("more than {PUSHERS_MAX} pushers")).into());
+        }
+        Ok(())
+    }
+
+    /// Deletes a pusher; one that is not there is passed over.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn delete_pusher(&self, user: UserNid, app_id: String, key: String) -> Result<()> {
+        require_pusher_ids(&app_id, &key)?;
+        let write =
+            self.context.db.write(move |tx| Box::pin(pushers::delete(tx, user, app_id, key)));
+        Ok(write.await?)
+    }
+}
+
+/// Reads stored rules, with what the server's defaults have become since. Rules that cannot be read
+/// (an older client may have left some) are as good as none.
+fn read(user_id: &UserId, stored: Option<&RawValue>) -> Ruleset {
+    let defaults = server_default(user_id);
+    let global = stored.and_then(|body| {
+        let mut body: Value = serde_json::from_str(body.get()).ok()?;
+        serde_json::from_value(body["global"].take()).ok()
+    });
+    match global {
+        Some(mut rules) => {
+            Ruleset::update_with_server_default(&mut rules, defaults);
+            rules
+        }
+        None => defaults,
+    }
+}
+
+/// Renders rules with every kind, also those without rules.
+///
+/// # Errors
+/// Never for rules that were read from JSON.
+pub fn render(rules: &Ruleset) -> Result<Value> {
+    let rendered = serde_json::to_value(rules);
+    let mut rendered = rendered.map_err(|error| Error::internal("render push rules", error))?;
+    for kind in ["override", "content", "room", "sender", "underride"] {
+        if rendered.get(kind).is_none() {
+            rendered[kind] = json!([]);
+        }
+    }
+    Ok(rendered)
+}
+
+fn count(rules: &Ruleset) -> usize {
+    rules.override_.len()
+        + rules.content.len()
+        + rules.room.len()
+        + rules.sender.len()
+        + rules.underride.len()
+}
+
+/// Moves a rule right after or before another of the user's own rules of its kind. The library's own
+/// placing panics when a rule is to come after the last one.
+///
+/// Source: Matrix v1.19, client-server, `PUT /pushrules/global/{kind}/{ruleId}`.
+fn place(
+    rules: &mut Ruleset,
+    kind: &RuleKind,
+    rule_id: &str,
+    after: Option<&str>,
+    before: Option<&str>,
+) -> Result<(), MatrixError> {
+    macro_rules! place_in {
+        ($set:expr) => {{
+            let at = |id: &str| -> Result<usize, MatrixError> {
+                if id.starts_with('.') || id == rule_id {
+                    return Err(MatrixError::unknown("a rule is placed among the user's others"));
+                }
+                let found = $set.iter().position(|rule| AsRef::<str>::as_ref(&rule.rule_id) == id);
+                let unknown = || MatrixError::unknown("before/after rule not found");
+                found.ok_or_else(unknown)
+            };
+            let from = $set.iter().position(|rule| AsRef::<str>::as_ref(&rule.rule_id) == rule_id);
+            let from = from.ok_or_else(no_such_rule)?;
+            let after = after.map(at).transpose()?;
+            let before = before.map(at).transpose()?;
+            if after.zip(before).is_some_and(|(after, before)| before < after) {
+                return Err(MatrixError::unknown("before has a higher priority than after"));
+            }
+            // Where it goes once it was taken out: what was behind it has moved up by one.
+            let to = match (before, after) {
+                (Some(before), _) => Some(before - usize::from(from < before)),
+                (None, Some(after)) => Some(after + 1 - usize::from(from < after)),
+                (None, None) => None,
+            };
+            if let Some(to) = to {
+                $set.move_index(from, to);
+            }
+        }};
+    }
+    match kind {
+        RuleKind::Override => place_in!(rules.override_),
+        RuleKind::Underride => place_in!(rules.underride),
+        RuleKind::Sender => place_in!(rules.sender),
+        RuleKind::Room => place_in!(rules.room),
+        RuleKind::Content => place_in!(rules.content),
+        _ => return Err(MatrixError::invalid_param("there is no such kind of rule")),
+    }
+    Ok(())
+}
+
+fn refused(error: &InsertPushRuleError) -> MatrixError {
+    match error {
+        InsertPushRuleError::UnknownRuleId | InsertPushRuleError::BeforeHigherThanAfter => {
+            MatrixError::unknown(error.to_string())
+        }
+        _ => MatrixError::invalid_param(error.to_string()),
+    }
+}
+
+fn no_such_rule() -> MatrixError {
+    MatrixError::not_found("there is no such push rule")
+}
+
+fn require_pusher_ids(app_id: &str, pushkey: &str) -> Result<(), MatrixError> {
+    let wrong = |what: &str| Err(MatrixError::invalid_param(format!("{what} cannot be used")));
+    if app_id.is_empty() || app_id.chars().count() > APP_ID_CHARS_MAX || app_id.contains('\0') {
+        return wrong("app_id");
+    }
+    if pushkey.is_empty() || pushkey.len() > PUSHKEY_BYTES_MAX || pushkey.contains('\0') {
+        return wrong("pushkey");
+    }
+    Ok(())
+}
+
+/// Makes sure that notifications would go to a push gateway, not just anywhere.
+///
+/// Source: Matrix v1.19, client-server, `POST /pushers/set`: the path is `/_matrix/push/v1/notify`.
+fn require_gateway(url: &str) -> Result<(), MatrixError> {
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let path = rest.and_then(|rest| rest.split_once('/')).map(|(_, path)| path);
+    let path = path.map(|path| path.split(['?', '#']).next().unwrap_or_default());
+    if path == Some("_matrix/push/v1/notify") {
+        return Ok(());
+    }
+    Err(MatrixError::invalid_param("data.url is not https://…/_matrix/push/v1/notify"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use colonnade_model::{
     ruma::{CanonicalJsonObject, CanonicalJsonValue, RoomId, UserId},
 };
 use colonnade_rules::event::Event;
+use colonnade_storage::profiles;
 use serde_json::Value;
 
 mod actor;
@@ -97,7 +98,11 @@ fn content(value: Value) -> Result<CanonicalJsonObject, MatrixError> {
 
 impl Rooms {
     /// Returns a user's display name and picture.
-    async fn profile(&self, _user_id: &UserId) -> Result<(Option<String>, Option<String>)> {
-        Ok((None, None))
+    async fn profile(&self, user_id: &UserId) -> Result<(Option<String>, Option<String>)> {
+        let Some(user) = self.context.interned.find_user(user_id).await? else {
+            return Ok((None, None));
+        };
+        let shown = profiles::shown(&self.context.db, user).await?;
+        Ok((shown.displayname, shown.avatar_url))
     }
 }

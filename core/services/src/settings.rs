@@ -8,10 +8,17 @@ use serde::Deserialize;
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
+    /// Where clients reach this server, `https://matrix.example.org` say. Told to clients that look at
+    /// `/.well-known/matrix/client`; `None` tells them nothing.
+    pub public_base_url: Option<String>,
     /// Who may register.
     pub registration: Registration,
     /// Sessions of devices.
     pub sessions: Sessions,
+    /// Finding users by name.
+    pub user_directory: UserDirectory,
+    /// Calls.
+    pub voip: Voip,
     /// New rooms.
     pub rooms: Rooms,
     /// Uploaded files.
@@ -31,6 +38,42 @@ pub struct Registration {
     pub tokens: Vec<String>,
     /// Lets an administrator's script register users at `/_synapse/admin/v1/register`.
     pub shared_secret: Option<String>,
+}
+
+/// Finding users by name.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UserDirectory {
+    /// Everybody finds everybody; otherwise only who shares a room, or is in a public one.
+    pub search_all_users: bool,
+}
+
+/// Calls: the TURN server they go through where a direct way is barred.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Voip {
+    /// Its addresses, `turn:turn.example.org?transport=udp` say; none: there is no TURN server.
+    pub turn_uris: Vec<String>,
+    /// The secret shared with it (`static-auth-secret` of coturn).
+    pub turn_shared_secret: Option<String>,
+    /// The user name, for a TURN server without a shared secret.
+    pub turn_username: Option<String>,
+    /// The password, for a TURN server without a shared secret.
+    pub turn_password: Option<String>,
+    /// How long credentials can be used, in seconds.
+    pub turn_lifetime_s: u64,
+}
+
+impl Default for Voip {
+    fn default() -> Self {
+        Self {
+            turn_uris: Vec::new(),
+            turn_shared_secret: None,
+            turn_username: None,
+            turn_password: None,
+            turn_lifetime_s: 24 * 60 * 60,
+        }
+    }
 }
 
 /// New rooms.

@@ -7,6 +7,7 @@
 
 #[macro_use]
 pub mod database;
+pub mod account_data;
 pub mod accounts;
 pub mod aggregations;
 pub mod client_txns;
@@ -16,6 +17,7 @@ pub mod directory;
 pub mod encryption;
 pub mod error;
 pub mod events;
+pub mod filters;
 pub mod interned;
 pub mod key_backup;
 pub mod media;
@@ -23,7 +25,10 @@ pub mod members;
 pub mod nids;
 pub mod ownership;
 pub mod persist;
+pub mod profiles;
+pub mod pushers;
 pub mod relations;
+pub mod reports;
 pub mod rooms;
 pub mod sessions;
 pub mod settings;
@@ -32,6 +37,7 @@ pub mod streams;
 pub mod summaries;
 pub mod to_device;
 pub mod uia;
+pub mod user_words;
 mod varints;
 
 pub use database::{CommitListener, Database, Location, Tx};

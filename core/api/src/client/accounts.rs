@@ -2,14 +2,19 @@
 
 use colonnade_model::{
     MatrixError,
-    ruma::api::client::account::{
-        ThirdPartyIdRemovalStatus, change_password, deactivate, get_3pids, whoami,
+    ruma::api::client::{
+        account::{
+            ThirdPartyIdRemovalStatus, change_password, deactivate, get_3pids,
+            request_openid_token, whoami,
+        },
+        admin::get_user_info,
     },
 };
-use colonnade_services::{Result, accounts::Session};
+use colonnade_services::{Result, accounts::Session, limits::Class};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::profiles::require_own;
 use crate::{call::Call, table::Table};
 
 /// Mounts the endpoints of this area.
@@ -18,6 +23,8 @@ pub(crate) fn mount(table: &mut Table) {
     table.add::<change_password::v3::Request, _, _>(new_password);
     table.add::<deactivate::v3::Request, _, _>(close);
     table.add_json::<get_3pids::v3::Request, _, _>(addresses);
+    table.add_json::<request_openid_token::v3::Request, _, _>(openid_token);
+    table.add_json::<get_user_info::v3::Request, _, _>(who_is);
 }
 
 async fn who_am_i(call: Call<whoami::v3::Request, Session>) -> Result<whoami::v3::Response> {
@@ -46,7 +53,7 @@ async fn close(
     let session = require_session(call.who)?;
     let auth = call.request.auth.as_ref();
     call.services.accounts.uia.check(&session, auth, "account/deactivate").await?;
-    call.services.deactivate(session.user, call.request.erase).await?;
+    call.services.deactivate(&session.user_id, call.request.erase).await?;
     // There is nothing to unbind: no account has addresses.
     let id_server_unbind_result = ThirdPartyIdRemovalStatus::Success;
     Ok(deactivate::v3::Response { id_server_unbind_result })
@@ -55,4 +62,39 @@ async fn close(
 /// No account has addresses; the library's type would leave the empty list out.
 async fn addresses(_call: Call<get_3pids::v3::Request, Session>) -> Result<Value> {
     Ok(json!({ "threepids": [] }))
+}
+
+async fn openid_token(call: Call<request_openid_token::v3::Request, Session>) -> Result<Value> {
+    require_own(&call.who, &call.request.user_id)?;
+    call.services.limits.check(Class::Other, call.who.user)?;
+    let (token, in_ms) = call.services.accounts.openid_token(&call.who).await?;
+    Ok(json!({
+        "access_token": token,
+        "token_type": "Bearer",
+        "matrix_server_name": call.services.context.server_name,
+        "expires_in": in_ms / 1_000,
+    }))
+}
+
+/// For the user himself and for administrators.
+async fn who_is(call: Call<get_user_info::v3::Request, Session>) -> Result<Value> {
+    let (accounts, user_id) = (&call.services.accounts, &call.request.user_id);
+    if call.who.user_id != *user_id && !accounts.is_admin(&call.who).await? {
+        return Err(MatrixError::forbidden("only an administrator may ask this").into());
+    }
+    let account = accounts.find(user_id).await?;
+    let account = account.ok_or_else(|| MatrixError::not_found("there is no such user here"))?;
+    let mut devices = Map::new();
+    for device in call.services.devices.of(account.user).await? {
+        let mut connection = Map::new();
+        if let Some(ip) = device.last_seen_ip {
+            connection.insert("ip".to_owned(), json!(ip));
+        }
+        if let Some(ts) = device.last_seen_ts {
+            connection.insert("last_seen".to_owned(), json!(ts));
+        }
+        let sessions = json!({ "sessions": [{ "connections": [connection] }] });
+        devices.insert(device.device_id.to_string(), sessions);
+    }
+    Ok(json!({ "user_id": user_id, "devices": devices }))
 }

@@ -1,6 +1,131 @@
-//! To be written.
+//! Profiles with their fields, finding users by name, and the rooms shared with somebody.
 
-use crate::table::Table;
+use std::sync::Arc;
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{
+        UInt, UserId,
+        api::client::{
+            membership::get_mutual_rooms,
+            profile::{delete_profile_field, get_profile, get_profile_field},
+            user_directory::search_users,
+        },
+    },
+};
+use colonnade_services::{Result, Services, accounts::Session, limits::Class};
+use http::{Method, Request};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    call::{self, ByteBody, Call, read_json},
+    reply::{self, Reply},
+    table::Table,
+};
+
+/// Where a field is set.
+const SET_FIELD: [&str; 3] = [
+    "/_matrix/client/unstable/uk.tcpip.msc4133/profile/{user_id}/{field}",
+    "/_matrix/client/r0/profile/{user_id}/{field}",
+    "/_matrix/client/v3/profile/{user_id}/{field}",
+];
 
 /// Mounts the endpoints of this area.
-pub(crate) fn mount(_table: &mut Table) {}
+pub(crate) fn mount(table: &mut Table) {
+    table.add_json::<get_profile::v3::Request, _, _>(get);
+    // The endpoints of displayname and avatar_url are those of any field.
+    table.add_json::<get_profile_field::v3::Request, _, _>(get_field);
+    for path in SET_FIELD {
+        table.add_raw(Method::PUT, path, set_field);
+    }
+    table.add::<delete_profile_field::v3::Request, _, _>(delete_field);
+    table.add_json::<search_users::v3::Request, _, _>(search);
+    table.add::<get_mutual_rooms::v1::Request, _, _>(mutual_rooms);
+}
+
+async fn get(call: Call<get_profile::v3::Request, ()>) -> Result<Value> {
+    Ok(Value::Object(call.services.profiles.get(&call.request.user_id).await?))
+}
+
+async fn get_field(call: Call<get_profile_field::v3::Request, ()>) -> Result<Value> {
+    let get_profile_field::v3::Request { user_id, field } = call.request;
+    let value = call.services.profiles.field(&user_id, field.as_str()).await?;
+    Ok(json!({ field.as_str(): value }))
+}
+
+/// Raw, because the library's type drops what it does not know and calls a wrong type a syntax error.
+async fn set_field(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    args: Vec<String>,
+) -> Result<Reply> {
+    let (parts, body) = request.into_parts();
+    let who = call::session(&services, &parts).await?;
+    let [user_id, name] = &args[..] else {
+        return Err(MatrixError::unrecognized("no such endpoint").into());
+    };
+    let user_id = UserId::parse(user_id)
+        .map_err(|error| MatrixError::invalid_param(format!("not a user id: {error}")))?;
+    require_own(&who, &user_id)?;
+    services.limits.check(Class::Other, who.user)?;
+    let mut body: Map<String, Value> = read_json(Request::from_parts(parts, body)).await?;
+    let given = body.remove(name);
+    let given = given.ok_or_else(|| MatrixError::missing_param(format!("{name} is missing")))?;
+    services.set_profile_field(&who, name, Some(given)).await?;
+    Ok(reply::ok(&json!({})))
+}
+
+async fn delete_field(
+    call: Call<delete_profile_field::v3::Request, Session>,
+) -> Result<delete_profile_field::v3::Response> {
+    let delete_profile_field::v3::Request { user_id, field } = call.request;
+    require_own(&call.who, &user_id)?;
+    call.services.limits.check(Class::Other, call.who.user)?;
+    call.services.set_profile_field(&call.who, field.as_str(), None).await?;
+    Ok(delete_profile_field::v3::Response {})
+}
+
+/// Makes sure that a path names the caller himself.
+pub(crate) fn require_own(session: &Session, user_id: &UserId) -> Result<(), MatrixError> {
+    if session.user_id == user_id {
+        return Ok(());
+    }
+    Err(MatrixError::forbidden("this belongs to another user"))
+}
+
+async fn search(call: Call<search_users::v3::Request, Session>) -> Result<Value> {
+    call.services.limits.check(Class::Other, call.who.user)?;
+    let search_users::v3::Request { search_term, limit, .. } = call.request;
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let (found, limited) = call.services.profiles.search(&call.who, &search_term, limit).await?;
+    let render = |found: colonnade_services::profiles::Found| {
+        let mut user = json!({ "user_id": found.user_id });
+        if let Some(name) = found.shown.displayname {
+            user["display_name"] = json!(name);
+        }
+        if let Some(url) = found.shown.avatar_url {
+            user["avatar_url"] = json!(url);
+        }
+        user
+    };
+    let results: Vec<Value> = found.into_iter().map(render).collect();
+    Ok(json!({ "results": results, "limited": limited }))
+}
+
+async fn mutual_rooms(
+    call: Call<get_mutual_rooms::v1::Request, Session>,
+) -> Result<get_mutual_rooms::v1::Response> {
+    call.services.limits.check(Class::Other, call.who.user)?;
+    let get_mutual_rooms::v1::Request { user_id, from } = call.request;
+    if user_id == call.who.user_id {
+        return Err(MatrixError::invalid_param("these are your own rooms").into());
+    }
+    let from = from.unwrap_or_default();
+    let (joined, total, next) =
+        call.services.profiles.mutual_rooms(&call.who, &user_id, &from).await?;
+    Ok(get_mutual_rooms::v1::Response {
+        count: UInt::try_from(total).unwrap_or(UInt::MAX),
+        joined,
+        next_batch: next,
+    })
+}

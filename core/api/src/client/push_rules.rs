@@ -1,6 +1,118 @@
-//! To be written.
+//! Push rules and pushers.
 
-use crate::table::Table;
+use colonnade_model::ruma::api::client::push::{
+    delete_pushrule, get_pushers, get_pushrule, get_pushrule_actions, get_pushrule_enabled,
+    get_pushrules_all, get_pushrules_global_scope,
+    set_pusher::{self, v3::PusherAction},
+    set_pushrule, set_pushrule_actions, set_pushrule_enabled,
+};
+use colonnade_services::{Error, Result, accounts::Session, limits::Class, push};
+use serde_json::{Value, json};
+
+use crate::{call::Call, table::Table};
 
 /// Mounts the endpoints of this area.
-pub(crate) fn mount(_table: &mut Table) {}
+pub(crate) fn mount(table: &mut Table) {
+    table.add_json::<get_pushrules_all::v3::Request, _, _>(all);
+    table.add_json::<get_pushrules_global_scope::v3::Request, _, _>(global);
+    table.add::<get_pushrule::v3::Request, _, _>(rule);
+    table.add::<set_pushrule::v3::Request, _, _>(insert);
+    table.add::<delete_pushrule::v3::Request, _, _>(remove);
+    table.add::<get_pushrule_enabled::v3::Request, _, _>(enabled);
+    table.add::<set_pushrule_enabled::v3::Request, _, _>(set_enabled);
+    table.add::<get_pushrule_actions::v3::Request, _, _>(actions);
+    table.add::<set_pushrule_actions::v3::Request, _, _>(set_actions);
+    table.add_json::<get_pushers::v3::Request, _, _>(pushers);
+    table.add::<set_pusher::v3::Request, _, _>(set_pusher);
+}
+
+async fn all(call: Call<get_pushrules_all::v3::Request, Session>) -> Result<Value> {
+    let rules = call.services.push.rules_of(call.who.user).await?;
+    Ok(json!({ "global": push::render(&rules)? }))
+}
+
+async fn global(call: Call<get_pushrules_global_scope::v3::Request, Session>) -> Result<Value> {
+    let rules = call.services.push.rules_of(call.who.user).await?;
+    push::render(&rules)
+}
+
+async fn rule(
+    call: Call<get_pushrule::v3::Request, Session>,
+) -> Result<get_pushrule::v3::Response> {
+    let get_pushrule::v3::Request { kind, rule_id } = call.request;
+    let rule = call.services.push.rule(call.who.user, kind, &rule_id).await?;
+    Ok(get_pushrule::v3::Response { rule })
+}
+
+async fn insert(
+    call: Call<set_pushrule::v3::Request, Session>,
+) -> Result<set_pushrule::v3::Response> {
+    call.services.limits.check(Class::Other, call.who.user)?;
+    let set_pushrule::v3::Request { rule, before, after } = call.request;
+    let (after, before) = (after.as_deref(), before.as_deref());
+    call.services.push.insert(call.who.user, rule, after, before).await?;
+    Ok(set_pushrule::v3::Response {})
+}
+
+async fn remove(
+    call: Call<delete_pushrule::v3::Request, Session>,
+) -> Result<delete_pushrule::v3::Response> {
+    let delete_pushrule::v3::Request { kind, rule_id } = call.request;
+    call.services.push.remove(call.who.user, kind, &rule_id).await?;
+    Ok(delete_pushrule::v3::Response {})
+}
+
+async fn enabled(
+    call: Call<get_pushrule_enabled::v3::Request, Session>,
+) -> Result<get_pushrule_enabled::v3::Response> {
+    let get_pushrule_enabled::v3::Request { kind, rule_id } = call.request;
+    let rule = call.services.push.rule(call.who.user, kind, &rule_id).await?;
+    Ok(get_pushrule_enabled::v3::Response { enabled: rule.enabled })
+}
+
+async fn set_enabled(
+    call: Call<set_pushrule_enabled::v3::Request, Session>,
+) -> Result<set_pushrule_enabled::v3::Response> {
+    let set_pushrule_enabled::v3::Request { kind, rule_id, enabled } = call.request;
+    call.services.push.set_enabled(call.who.user, kind, &rule_id, enabled).await?;
+    Ok(set_pushrule_enabled::v3::Response {})
+}
+
+async fn actions(
+    call: Call<get_pushrule_actions::v3::Request, Session>,
+) -> Result<get_pushrule_actions::v3::Response> {
+    let get_pushrule_actions::v3::Request { kind, rule_id } = call.request;
+    let rule = call.services.push.rule(call.who.user, kind, &rule_id).await?;
+    Ok(get_pushrule_actions::v3::Response { actions: rule.actions })
+}
+
+async fn set_actions(
+    call: Call<set_pushrule_actions::v3::Request, Session>,
+) -> Result<set_pushrule_actions::v3::Response> {
+    let set_pushrule_actions::v3::Request { kind, rule_id, actions } = call.request;
+    call.services.push.set_actions(call.who.user, kind, &rule_id, actions).await?;
+    Ok(set_pushrule_actions::v3::Response {})
+}
+
+async fn pushers(call: Call<get_pushers::v3::Request, Session>) -> Result<Value> {
+    let pushers = call.services.push.pushers(call.who.user).await?;
+    Ok(json!({ "pushers": pushers }))
+}
+
+async fn set_pusher(
+    call: Call<set_pusher::v3::Request, Session>,
+) -> Result<set_pusher::v3::Response> {
+    call.services.limits.check(Class::Other, call.who.user)?;
+    match call.request.action {
+        PusherAction::Post(post) => {
+            let pusher = serde_json::to_value(&post.pusher)
+                .map_err(|error| Error::internal("render a pusher", error))?;
+            call.services.push.set_pusher(&call.who, pusher, post.append).await?;
+        }
+        PusherAction::Delete(ids) => {
+            let user = call.who.user;
+            call.services.push.delete_pusher(user, ids.app_id, ids.pushkey).await?;
+        }
+    }
+    Ok(set_pusher::v3::Response {})
+}

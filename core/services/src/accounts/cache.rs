@@ -1,19 +1,11 @@
-//! Sessions in memory, by the hash of their access token. A session is never put back by a read
-//! that began before it was removed.
+//! What is kept in memory of a session, by the hash of its access token.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
-};
-
-use colonnade_storage::sessions::TokenHash;
-use parking_lot::Mutex;
-use quick_cache::sync::Cache;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::Session;
 
 /// Sessions kept in memory, about 300 bytes each; one per device that is in use at the same time.
-const CACHED_MAX: usize = 50_000;
+pub(super) const CACHED_MAX: usize = 50_000;
 /// How often a device in use is noted as seen, in milliseconds: nobody reads it to the second.
 const SEEN_EVERY_MS: i64 = 60_000;
 
@@ -41,47 +33,6 @@ impl Cached {
     }
 }
 
-/// The sessions in use.
-pub(super) struct SessionCache {
-    entries: Cache<TokenHash, Arc<Cached>>,
-    /// How often something was removed; held while entries come and go.
-    removals: Mutex<u64>,
-}
-
-impl Default for SessionCache {
-    fn default() -> Self {
-        Self { entries: Cache::new(CACHED_MAX), removals: Mutex::new(0) }
-    }
-}
-
-impl SessionCache {
-    pub(super) fn get(&self, hash: &TokenHash) -> Option<Arc<Cached>> {
-        self.entries.get(hash)
-    }
-
-    /// Returns what [`SessionCache::insert`] wants to know from before the read.
-    pub(super) fn generation(&self) -> u64 {
-        *self.removals.lock()
-    }
-
-    /// Remembers a session read since `generation`, unless something was removed meanwhile.
-    pub(super) fn insert(&self, generation: u64, hash: TokenHash, cached: Arc<Cached>) {
-        let removals = self.removals.lock();
-        if *removals == generation {
-            self.entries.insert(hash, cached);
-        }
-    }
-
-    /// Forgets sessions that were revoked; call it after the commit.
-    pub(super) fn remove(&self, hashes: &[TokenHash]) {
-        let mut removals = self.removals.lock();
-        *removals += 1;
-        for hash in hashes {
-            self.entries.remove(hash);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use colonnade_model::{
@@ -91,27 +42,14 @@ mod tests {
 
     use super::*;
 
-    fn cached() -> Arc<Cached> {
+    fn cached() -> Cached {
         let session = Session {
             user_id: user_id!("@alice:localhost").to_owned(),
             user: UserNid(1),
             device_id: "DEVICE".into(),
             device: DeviceNid(1),
         };
-        Arc::new(Cached::new(session, None))
-    }
-
-    #[test]
-    fn a_read_from_before_a_removal_brings_nothing_back() {
-        let cache = SessionCache::default();
-        let before = cache.generation();
-        cache.remove(&[[1; 32]]);
-        cache.insert(before, [1; 32], cached());
-        assert!(cache.get(&[1; 32]).is_none());
-        cache.insert(cache.generation(), [1; 32], cached());
-        assert!(cache.get(&[1; 32]).is_some());
-        cache.remove(&[[1; 32]]);
-        assert!(cache.get(&[1; 32]).is_none());
+        Cached::new(session, None)
     }
 
     #[test]

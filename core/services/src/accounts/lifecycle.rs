@@ -5,7 +5,9 @@ use colonnade_model::{
     nid::{DeviceNid, UserNid},
     ruma::{OwnedUserId, UserId},
 };
-use colonnade_storage::{accounts, device_lists, devices, encryption, sessions};
+use colonnade_storage::{
+    accounts, device_lists, devices, encryption, profiles, pushers, sessions, user_words,
+};
 
 use super::{Accounts, Session, names};
 use crate::Result;
@@ -45,6 +47,7 @@ impl Accounts {
                 for device in &gone {
                     encryption::forget_device(tx, *device).await?;
                 }
+                pushers::forget_devices(tx, &gone).await?;
                 devices::delete(tx, &gone).await?;
                 device_lists::changed(tx, user).await?;
                 Ok(dead)
@@ -54,7 +57,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Closes an account for good: password, tokens and devices are gone, the name stays taken.
+    /// Closes an account for good: password, profile, tokens and devices are gone, the name stays
+    /// taken.
     /// Rooms are left by [`crate::Services::deactivate`].
     ///
     /// # Errors
@@ -63,6 +67,8 @@ impl Accounts {
         let write = self.context.db.write(move |tx| {
             Box::pin(async move {
                 accounts::deactivate(tx, user, erase).await?;
+                profiles::delete(tx, user).await?;
+                user_words::replace(tx, user, Vec::new()).await?;
                 encryption::forget_user(tx, user).await?;
                 sessions::revoke_login_tokens(tx, user).await
             })

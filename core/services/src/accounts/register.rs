@@ -5,10 +5,13 @@ use colonnade_model::{
     nid::UserNid,
     ruma::{OwnedUserId, UserId, api::client::uiaa::AuthData},
 };
-use colonnade_storage::accounts::{self, Account};
+use colonnade_storage::{
+    accounts::{self, Account},
+    user_words,
+};
 
 use super::{Accounts, LoggedIn, Login, names, uia};
-use crate::{Error, Result};
+use crate::{Error, Result, profiles::words_of};
 
 /// Letters of a user name we choose.
 const NAME_LENGTH: usize = 12;
@@ -99,7 +102,16 @@ impl Accounts {
             user_type,
             created_ts: self.context.now_ms(),
         };
-        let write = self.context.db.write(move |tx| Box::pin(accounts::create(tx, account)));
+        let words = words_of(user_id, None);
+        let write = self.context.db.write(move |tx| {
+            Box::pin(async move {
+                let is_new = accounts::create(tx, account).await?;
+                if is_new {
+                    user_words::replace(tx, user, words).await?;
+                }
+                Ok(is_new)
+            })
+        });
         if !write.await? {
             return Err(in_use(user_id));
         }

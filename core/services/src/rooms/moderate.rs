@@ -2,6 +2,7 @@
 
 use colonnade_model::{
     MatrixError,
+    nid::UserNid,
     ruma::{RoomId, UserId},
 };
 use colonnade_storage::members::{self, Membership};
@@ -48,6 +49,23 @@ impl Rooms {
         }
         let content = self.member_content(&session.user_id, "leave", reason).await?;
         self.propose(&room, member(&session.user_id, &session.user_id, content)).await?;
+        Ok(())
+    }
+
+    /// Takes a user out of every room he is in, invited to or knocks at, for good.
+    ///
+    /// # Errors
+    /// When the database fails. A room that does not let the user go is skipped.
+    pub async fn leave_everywhere(&self, user_id: &UserId, user: UserNid) -> Result<()> {
+        const PRESENT: [Membership; 3] = [Membership::Join, Membership::Invite, Membership::Knock];
+        let present = members::rooms_of(&self.context.db, user, &PRESENT).await?;
+        let nids: Vec<_> = present.iter().map(|member| member.room).collect();
+        for room in self.rooms(&nids).await? {
+            let content = self.member_content(user_id, "leave", None).await?;
+            if let Err(error) = self.propose(&room, member(user_id, user_id, content)).await {
+                tracing::warn!(room = %room.room_id, %error, "cannot take a user out of a room");
+            }
+        }
         Ok(())
     }
 

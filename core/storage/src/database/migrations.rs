@@ -16,6 +16,7 @@ macro_rules! migrations {
             1 "0001_foundation",
             2 "0002_rooms",
             3 "0003_accounts",
+            4 "0004_user_data",
             5 "0005_encryption",
             7 "0007_media",
             8 "0008_directory",

@@ -1,0 +1,110 @@
+//! Reports: what users tell the administrators about rooms, events and other users.
+
+use std::sync::Arc;
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{EventId, RoomId, UserId},
+};
+use colonnade_storage::{
+    events,
+    members::{self, Membership},
+    reports::{self, Report},
+    rooms,
+};
+
+use crate::{Context, Result, accounts::Session};
+
+/// The longest reason, in bytes.
+const REASON_BYTES_MAX: usize = 10_000;
+
+/// Reports for the administrators.
+pub struct Reports {
+    context: Arc<Context>,
+}
+
+impl Reports {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context }
+    }
+
+    /// Reports a room.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is no such room.
+    pub async fn room(&self, session: &Session, room_id: &RoomId, reason: &str) -> Result<()> {
+        if rooms::find(&self.context.db, room_id).await?.is_none() {
+            return Err(MatrixError::not_found("there is no such room").into());
+        }
+        let mut report = self.report(session, reason)?;
+        report.room_id = Some(room_id.to_string());
+        self.store(report).await
+    }
+
+    /// Reports an event in a room the user is in.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is no such event, or the user is not in the room.
+    pub async fn event(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        event_id: &EventId,
+        reason: &str,
+    ) -> Result<()> {
+        let unknown = || MatrixError::not_found("you are in no room with this event");
+        let db = &self.context.db;
+        let room = rooms::find(db, room_id).await?.ok_or_else(unknown)?;
+        let member = members::get(db, room.nid, session.user).await?;
+        member.filter(|member| member.membership == Membership::Join).ok_or_else(unknown)?;
+        let event = events::find(db, event_id).await?;
+        event.filter(|event| event.room == room.nid).ok_or_else(unknown)?;
+        let mut report = self.report(session, reason)?;
+        report.room_id = Some(room_id.to_string());
+        report.event_id = Some(event_id.to_string());
+        self.store(report).await
+    }
+
+    /// Reports a user.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when nobody of this name was ever seen.
+    pub async fn user(&self, session: &Session, user_id: &UserId, reason: &str) -> Result<()> {
+        if self.context.interned.find_user(user_id).await?.is_none() {
+            return Err(MatrixError::not_found("there is no such user").into());
+        }
+        let mut report = self.report(session, reason)?;
+        report.user_id = Some(user_id.to_string());
+        self.store(report).await
+    }
+
+    /// Returns the newest reports, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn newest(&self, limit: i64) -> Result<Vec<Report>> {
+        Ok(reports::newest(&self.context.db, limit).await?)
+    }
+
+    fn report(&self, session: &Session, reason: &str) -> Result<Report, MatrixError> {
+        if reason.len() > REASON_BYTES_MAX {
+            let why = format!("the reason is longer than {REASON_BYTES_MAX} bytes");
+            return Err(MatrixError::too_large(why).with_status(400));
+        }
+        Ok(Report {
+            reporter: session.user,
+            ts: self.context.now_ms(),
+            room_id: None,
+            event_id: None,
+            user_id: None,
+            reason: reason.replace('\0', ""),
+        })
+    }
+
+    async fn store(&self, report: Report) -> Result<()> {
+        tracing::info!(room = ?report.room_id, event = ?report.event_id, user = ?report.user_id,
+            "a report came in");
+        let write = self.context.db.write(move |tx| Box::pin(reports::insert(tx, report)));
+        Ok(write.await?)
+    }
+}

@@ -1,0 +1,134 @@
+//! Account data: JSON that clients keep here, for the user as a whole or for a room, with tags and
+//! push rules among it. A stream: every change has a position.
+
+use colonnade_model::{
+    nid::{RoomNid, UserNid},
+    stream::{Position, Stream, Touch},
+};
+use serde_json::value::RawValue;
+
+use crate::{
+    Database, Tx,
+    error::{Result, StorageError},
+};
+
+/// A piece of account data.
+#[derive(Debug, Clone)]
+pub struct AccountData {
+    /// The room it is about; `None` when it is about the user as a whole.
+    pub room: Option<RoomNid>,
+    /// Its type, `m.direct` say.
+    pub event_type: String,
+    /// The content.
+    pub body: Box<RawValue>,
+}
+
+/// Stores a piece of account data and wakes the user's devices. Takes a position: call it last in
+/// the transaction.
+///
+/// # Errors
+/// When the database fails.
+pub async fn put(tx: &mut Tx, user: UserNid, data: AccountData) -> Result<Position> {
+    const PUT: &str = "INSERT INTO account_data (user_nid, room_nid, type, pos, body) \
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (user_nid, room_nid, type) \
+         DO UPDATE SET pos = excluded.pos, body = excluded.body";
+    let pos = tx.seal(Stream::AccountData, 1).await?;
+    execute!(
+        tx,
+        sqlx::query(PUT)
+            .bind(user.0)
+            .bind(number_of(data.room))
+            .bind(data.event_type)
+            .bind(pos)
+            .bind(data.body.get().to_owned())
+    )?;
+    tx.touch(Stream::AccountData, Touch::User(user), pos);
+    Ok(pos)
+}
+
+/// Returns the content of a piece of account data.
+///
+/// # Errors
+/// When the database fails or holds what is not JSON.
+pub async fn get(
+    db: &Database,
+    user: UserNid,
+    room: Option<RoomNid>,
+    event_type: &str,
+) -> Result<Option<Box<RawValue>>> {
+    let text: Option<String> = read!(db, |c| sqlx::query_scalar(GET)
+        .bind(user.0)
+        .bind(number_of(room))
+        .bind(event_type.to_owned())
+        .fetch_optional(c))?;
+    text.map(|text| parse(user, text)).transpose()
+}
+
+/// [`get`] inside a transaction, for what is changed in the same one.
+///
+/// # Errors
+/// As [`get`].
+pub async fn get_in(
+    tx: &mut Tx,
+    user: UserNid,
+    room: Option<RoomNid>,
+    event_type: &str,
+) -> Result<Option<Box<RawValue>>> {
+    let text: Option<String> = run!(tx, |c| sqlx::query_scalar(GET)
+        .bind(user.0)
+        .bind(number_of(room))
+        .bind(event_type.to_owned())
+        .fetch_optional(c))?;
+    text.map(|text| parse(user, text)).transpose()
+}
+
+const GET: &str =
+    "SELECT body FROM account_data WHERE user_nid = $1 AND room_nid = $2 AND type = $3";
+
+/// Returns what of a user's account data changed above `after` and up to `upto`, in that order, with
+/// its last content.
+///
+/// # Errors
+/// When the database fails or holds what is not JSON.
+pub async fn changes(
+    db: &Database,
+    user: UserNid,
+    after: Position,
+    upto: Position,
+) -> Result<Vec<AccountData>> {
+    const CHANGES: &str = "SELECT room_nid, type, body FROM account_data \
+         WHERE user_nid = $1 AND pos > $2 AND pos <= $3 ORDER BY pos";
+    let rows: Vec<(i64, String, String)> =
+        read!(db, |c| sqlx::query_as(CHANGES).bind(user.0).bind(after).bind(upto).fetch_all(c))?;
+    let mut changes = Vec::with_capacity(rows.len());
+    for (room, event_type, text) in rows {
+        let room = (room != 0).then_some(RoomNid(room));
+        changes.push(AccountData { room, event_type, body: parse(user, text)? });
+    }
+    Ok(changes)
+}
+
+/// Returns all account data of a user about one room.
+///
+/// # Errors
+/// When the database fails or holds what is not JSON.
+pub async fn of_room(db: &Database, user: UserNid, room: RoomNid) -> Result<Vec<AccountData>> {
+    const OF_ROOM: &str = "SELECT type, body FROM account_data \
+         WHERE user_nid = $1 AND room_nid = $2 ORDER BY pos";
+    let rows: Vec<(String, String)> =
+        read!(db, |c| sqlx::query_as(OF_ROOM).bind(user.0).bind(room.0).fetch_all(c))?;
+    let mut all = Vec::with_capacity(rows.len());
+    for (event_type, text) in rows {
+        all.push(AccountData { room: Some(room), event_type, body: parse(user, text)? });
+    }
+    Ok(all)
+}
+
+fn number_of(room: Option<RoomNid>) -> i64 {
+    room.map_or(0, |room| room.0)
+}
+
+fn parse(user: UserNid, text: String) -> Result<Box<RawValue>> {
+    RawValue::from_string(text)
+        .map_err(|error| StorageError::corrupt("account_data", "body", user, error))
+}

@@ -1,0 +1,62 @@
+//! Reports of rooms, events and users, kept for the administrators.
+
+use colonnade_model::nid::UserNid;
+
+use crate::{Database, Tx, error::Result};
+
+/// A report.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Who reports.
+    pub reporter: UserNid,
+    /// When, in milliseconds since the Unix epoch.
+    pub ts: i64,
+    /// The room, if the report is about one or about an event in it.
+    pub room_id: Option<String>,
+    /// The event, if the report is about one.
+    pub event_id: Option<String>,
+    /// The user, if the report is about one.
+    pub user_id: Option<String>,
+    /// Why, in the reporter's words.
+    pub reason: String,
+}
+
+/// Stores a report.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert(tx: &mut Tx, report: Report) -> Result<()> {
+    const INSERT: &str = "INSERT INTO reports \
+         (reporter_nid, ts, room_id, event_id, user_id, reason) VALUES ($1, $2, $3, $4, $5, $6)";
+    execute!(
+        tx,
+        sqlx::query(INSERT)
+            .bind(report.reporter.0)
+            .bind(report.ts)
+            .bind(report.room_id)
+            .bind(report.event_id)
+            .bind(report.user_id)
+            .bind(report.reason)
+    )?;
+    Ok(())
+}
+
+/// Returns the newest reports, newest first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn newest(db: &Database, limit: i64) -> Result<Vec<Report>> {
+    const NEWEST: &str = "SELECT reporter_nid, ts, room_id, event_id, user_id, reason \
+         FROM reports ORDER BY report_nid DESC LIMIT $1";
+    type Row = (i64, i64, Option<String>, Option<String>, Option<String>, String);
+    let rows: Vec<Row> = read!(db, |c| sqlx::query_as(NEWEST).bind(limit).fetch_all(c))?;
+    let report = |(reporter, ts, room_id, event_id, user_id, reason): Row| Report {
+        reporter: UserNid(reporter),
+        ts,
+        room_id,
+        event_id,
+        user_id,
+        reason,
+    };
+    Ok(rows.into_iter().map(report).collect())
+}

@@ -71,7 +71,7 @@ pub fn import_nginx(name: &str, text: &str) -> Result<Imported, SyntaxError> {
     let directives = nginx::parse(text)?;
     let mut importer = Importer::default();
     importer.declarations(&directives);
-    importer.servers(&directives, None);
+    importer.servers(&directives);
     let routes = importer.write(name);
     if let Err(error) = Config::parse("imported", &routes) {
         for fault in error.faults() {
@@ -185,7 +185,7 @@ impl Importer {
         }
     }
 
-    fn servers(&mut self, directives: &[Directive], prefix: Option<&str>) {
+    fn servers(&mut self, directives: &[Directive]) {
         let mut certificate = (None, None);
         let mut listens = Vec::new();
         for directive in directives {
@@ -193,7 +193,7 @@ impl Importer {
             match (directive.name(), &directive.block) {
                 ("location", Some(block)) => self.location(directive, block),
                 ("map" | "upstream" | "events" | "types", _) => {}
-                ("http" | "server" | "stream", Some(block)) => self.servers(block, prefix),
+                ("http" | "server" | "stream", Some(block)) => self.servers(block),
                 ("listen", _) => listens.push(directive),
                 ("ssl_certificate", _) => certificate.0 = Some(first.to_owned()),
                 ("ssl_certificate_key", _) => certificate.1 = Some(first.to_owned()),

@@ -286,7 +286,7 @@ pub(crate) async fn accept_loop<A: ServerApp + Send + Sync + 'static>(
         let Some(passage) = gate.enter(max) else { continue };
         let (app, shutdown, entrance) = (Arc::clone(&app), shutdown.clone(), entrance.clone());
         tokio::spawn(async move {
-            serve_connection(plain, peer, &entrance, &*live, &passage, &app, &shutdown).await;
+            serve_connection(plain, peer, &entrance, &live, &passage, &app, &shutdown).await;
             drop(passage);
         });
     }

@@ -1,11 +1,12 @@
 //! Starting and stopping: sockets first, then a runtime of our own on its own thread, then the
 //! accept loops. Installs no signal handler and never ends the process: both belong to the binary.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pingora::apps::http_app::HttpServer;
@@ -173,19 +174,18 @@ pub fn run(options: RunOptions) -> Result<Running, StartError> {
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
-    let (bound, admin_bound) = match bind(&runtime, &reloader) {
-        Ok(bound) => bound,
+    let sockets = match bind(&runtime, &reloader) {
+        Ok(sockets) => sockets,
         Err(error) => {
             // Waiting for its threads here could block a runtime of the caller's.
             runtime.shutdown_background();
             return Err(error);
         }
     };
-    let addresses = bound.iter().filter_map(|(bound, _)| bound.tcp_address()).collect();
-    let admin = admin_bound.as_ref().and_then(Bound::tcp_address);
+    let addresses = sockets.bound.iter().filter_map(|(bound, _)| bound.tcp_address()).collect();
+    let admin = sockets.admin_bound.as_ref().and_then(Bound::tcp_address);
     let (stop, stopping) = oneshot::channel();
     let (end, ended) = oneshot::channel();
-    let sockets = Sockets { bound, admin_bound };
     let served = Arc::clone(&reloader);
     let threads = options.threads.max(1);
     let thread = std::thread::Builder::new()
@@ -211,10 +211,7 @@ struct Sockets {
     admin_bound: Option<Bound>,
 }
 
-fn bind(
-    runtime: &Runtime,
-    reloader: &Reloader,
-) -> Result<(Vec<(Bound, Entrance)>, Option<Bound>), StartError> {
+fn bind(runtime: &Runtime, reloader: &Reloader) -> Result<Sockets, StartError> {
     let _inside = runtime.enter();
     let live = reloader.live.load();
     let config = &live.config;
@@ -236,7 +233,7 @@ fn bind(
         bound.push((bind(&listen.bind)?, entrance));
     }
     let admin = config.admin.map(|admin| bind(&Address::Tcp(admin))).transpose()?;
-    Ok((bound, admin))
+    Ok(Sockets { bound, admin_bound: admin })
 }
 
 /// Everything that runs, until it is told to stop and has drained.
@@ -307,7 +304,6 @@ fn door(reloader: &Reloader, metrics: &Arc<Metrics>, threads: usize) -> Door {
         ca_file: Some("/dev/null".to_owned()),
         ..ServerConf::default()
     };
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let gateway = Gateway {
         live: Arc::clone(&reloader.live),
         metrics: Arc::clone(metrics),
@@ -315,7 +311,7 @@ fn door(reloader: &Reloader, metrics: &Arc<Metrics>, threads: usize) -> Door {
         per_ip: Buckets::default(),
         per_token: Buckets::default(),
         compression: live.config.compression,
-        request_ids: RequestIds::new(since_epoch.as_nanos() as u64),
+        request_ids: RequestIds::new(RandomState::new().hash_one(std::process::id())),
     };
     let mut proxy = http_proxy(&Arc::new(conf), gateway);
     let limits = &live.config.limits;

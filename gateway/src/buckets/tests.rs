@@ -1,5 +1,4 @@
 //! Rates and bursts.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 

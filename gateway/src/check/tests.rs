@@ -1,5 +1,4 @@
 //! What `colonnade check` finds.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 

@@ -1,5 +1,4 @@
 //! What a routes file may say, and what is answered when it says something else.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::units::{ByteSize, Span};
 use super::*;

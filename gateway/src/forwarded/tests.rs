@@ -1,5 +1,4 @@
 //! Who the client is behind which proxies.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 

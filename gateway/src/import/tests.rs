@@ -1,5 +1,4 @@
 //! nginx files of the shapes people have, and what becomes of them.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 use crate::explain::explain;

@@ -1,5 +1,4 @@
 //! Which member takes a request.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 use crate::routes::KeyKind;

@@ -1,5 +1,4 @@
 //! Headers right, short and wrong.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 

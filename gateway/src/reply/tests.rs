@@ -1,5 +1,4 @@
 //! Every reply is JSON a Matrix client can read.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 

@@ -1,5 +1,4 @@
 //! Where keys point, and how few move.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;
 

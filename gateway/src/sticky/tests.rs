@@ -1,5 +1,4 @@
 //! Which key a request has.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 use crate::config::Config;

@@ -1,5 +1,4 @@
 //! The matcher against the plain meaning of the file: every rule tried in order.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;
 use regex::bytes::RegexBuilder;

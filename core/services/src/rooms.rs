@@ -106,3 +106,6 @@ impl Rooms {
         Ok((shown.displayname, shown.avatar_url))
     }
 }
+
+#[cfg(test)]
+mod tests;

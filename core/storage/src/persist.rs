@@ -499,3 +499,6 @@ async fn write_head(tx: &mut Tx, head: &Head, last_pos: Option<Position>) -> Res
     )?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -416,3 +416,6 @@ fn decode_roots(bytes: &[u8], digest: Digest) -> Option<State> {
 fn damaged(nid: StateNid, error: &dyn std::fmt::Display) -> StorageError {
     StorageError::corrupt("room_states", "nodes", nid, error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,11 @@ pub(super) async fn resolve(work: &Work, store: &Store, states: &[StateNid]) -> 
         let kind = kind.to_string();
         let skey = store.context.interned.skey(&kind, &state_key).await?;
         let nid = match id {
-            Some(id) => work.find(store, &id).await?.map(|event| event.nid),
+            Some(id) => {
+                let found = work.find(store, &id).await?;
+                let missing = || Error::internal("resolve the state of a room", Unknown(id));
+                Some(found.ok_or_else(missing)?.nid)
+            }
             None => None,
         };
         match Part::of(&kind) {
@@ -161,3 +165,8 @@ async fn newer(
     }
     Ok(ids)
 }
+
+/// A resolved state names an event that is not here, though it was among those resolved.
+#[derive(Debug, thiserror::Error)]
+#[error("event {0} is not known")]
+struct Unknown(OwnedEventId);

@@ -100,6 +100,7 @@ impl Work {
         txn: Option<ClientTxn>,
     ) -> Result<()> {
         // The event must be found by what follows.
+        self.fresh_ids.insert(admitted.event.event_id().to_owned(), room_event.nid);
         self.fresh.insert(room_event.nid, Arc::new(room_event.clone()));
         let mut extremities = self.extremities.clone();
         extremities.retain(|nid| !admitted.prevs.contains(nid));

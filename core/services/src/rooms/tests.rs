@@ -1,0 +1,151 @@
+//! Rooms without HTTP: forks, verdicts, and what is left after a restart.
+
+use std::sync::Arc;
+
+use colonnade_model::{
+    Clock, ManualClock, MatrixError, SystemRandom,
+    nid::{DeviceNid, EventNid},
+    ruma::{
+        EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomVersionId, ServerName, UInt, UserId,
+        events::room::member::MembershipState, signatures::Ed25519KeyPair,
+    },
+    token::TokenKey,
+};
+use colonnade_replication::{InProcess, Streams};
+use colonnade_rules::{
+    auth::state_keys_to_check,
+    event::{Draft, Event, depth_after},
+};
+use colonnade_storage::{
+    Database, Location, events::EventFlags, interned::Interned, members::Membership, summaries,
+};
+use serde_json::{Value, json, value::to_raw_value};
+
+use super::*;
+use crate::{Settings, accounts::Session};
+
+mod forks;
+mod lasting;
+
+/// A server's rooms over a folder.
+struct World {
+    rooms: Rooms,
+    context: Arc<Context>,
+    clock: Arc<ManualClock>,
+    key: Vec<u8>,
+    folder: Arc<tempfile::TempDir>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let key = Ed25519KeyPair::generate().to_vec();
+        Self::over(folder, key, Arc::new(ManualClock::new(1_000_000))).await
+    }
+
+    async fn over(folder: Arc<tempfile::TempDir>, key: Vec<u8>, clock: Arc<ManualClock>) -> Self {
+        let location = Location::Sqlite(folder.path().join("colonnade.db"));
+        let streams = Arc::new(Streams::new(Arc::new(InProcess::default())));
+        let db = Database::open(&location, Arc::clone(&streams) as _).await.unwrap();
+        streams.catch_up(&db, clock.now_ms()).await.unwrap();
+        let context = Arc::new(Context {
+            server_name: ServerName::parse("localhost").unwrap(),
+            settings: Settings::default(),
+            interned: Interned::new(db.clone()),
+            nids: Default::default(),
+            streams,
+            clock: Arc::clone(&clock) as _,
+            random: Arc::new(SystemRandom),
+            signing_key: Arc::new(Ed25519KeyPair::from_der(&key, "1".to_owned()).unwrap()),
+            token_key: TokenKey::new([1; 32]),
+            digest_key: [2; 32],
+            data_dir: folder.path().to_owned(),
+            db,
+        });
+        Self { rooms: Rooms::start(&context), context, clock, key, folder }
+    }
+
+    /// Closes the database and opens it again, with nothing in memory.
+    async fn restart(self) -> Self {
+        self.context.db.close().await;
+        let Self { folder, key, clock, .. } = self;
+        Self::over(folder, key, clock).await
+    }
+
+    async fn user(&self, name: &str) -> Session {
+        let user_id = UserId::parse(format!("@{name}:localhost")).unwrap();
+        let user = self.context.interned.user(&user_id).await.unwrap();
+        Session { user_id, user, device_id: "D".into(), device: DeviceNid(user.0) }
+    }
+
+    async fn room(&self, creator: &Session, version: RoomVersionId, levels: Value) -> Arc<Room> {
+        let wish = NewRoomWish {
+            version: Some(version),
+            preset: Some(Preset::Public),
+            power_levels: Some(levels),
+            topic: Some("first".to_owned()),
+            ..NewRoomWish::default()
+        };
+        let room_id = self.rooms.create(creator, wish).await.unwrap();
+        self.rooms.find(&room_id).await.unwrap().unwrap()
+    }
+
+    async fn join(&self, session: &Session, room: &Room) {
+        self.rooms.join(session, (&*room.room_id).into(), None).await.unwrap();
+    }
+
+    /// Makes an event that follows another, as its sender's server would, allowed or not.
+    async fn make(
+        &self,
+        room: &Room,
+        after: &EventId,
+        sender: &Session,
+        kind: &str,
+        state_key: Option<&str>,
+        content: Value,
+    ) -> Event {
+        self.clock.advance(1);
+        let previous = self.rooms.event_by_id(after).await.unwrap().unwrap();
+        let state = previous.state_after.unwrap();
+        let raw = to_raw_value(&content).unwrap();
+        let rules = &room.rules.authorization;
+        let sender = sender.user_id.clone();
+        let keys = state_keys_to_check(&kind.into(), &sender, state_key, &raw, rules).unwrap();
+        let mut auth_events = Vec::new();
+        for (kind, key) in keys {
+            let found = self.rooms.state_event_at(state, &kind.to_string(), &key).await.unwrap();
+            auth_events.extend(found.map(|found| found.event.event_id().to_owned()));
+        }
+        let now = UInt::try_from(self.context.now_ms()).unwrap();
+        let draft = Draft {
+            room_id: Some(room.room_id.clone()),
+            sender,
+            event_type: kind.into(),
+            state_key: state_key.map(str::to_owned),
+            content: super::content(content).unwrap(),
+            prev_events: vec![after.to_owned()],
+            auth_events,
+            depth: depth_after([previous.event.depth()]),
+            origin_server_ts: MilliSecondsSinceUnixEpoch(now),
+            redacts: None,
+        };
+        let context = &self.context;
+        draft.sign(&context.server_name, context.signing_key.as_ref(), &room.rules).unwrap()
+    }
+
+    async fn latest(&self, room: &Room) -> OwnedEventId {
+        let head = self.rooms.head(room.nid).await.unwrap();
+        let last = self.rooms.event(*head.extremities.last().unwrap()).await.unwrap().unwrap();
+        last.event.event_id().to_owned()
+    }
+
+    async fn topic(&self, room: &Room) -> Option<String> {
+        let event = self.rooms.state_event(room.nid, "m.room.topic", "").await.unwrap()?;
+        event.event.content_as::<Value>().unwrap()["topic"].as_str().map(str::to_owned)
+    }
+
+    async fn flags(&self, nid: EventNid) -> (EventFlags, bool) {
+        let event = self.rooms.event(nid).await.unwrap().unwrap();
+        (event.flags, event.pos.is_some() && event.tl.is_some())
+    }
+}

@@ -224,7 +224,7 @@ impl Push {
 
 /// Reads stored rules, with what the server's defaults have become since. Rules that cannot be read
 /// (an older client may have left some) are as good as none.
-fn read(user_id: &UserId, stored: Option<&RawValue>) -> Ruleset {
+pub(crate) fn read(user_id: &UserId, stored: Option<&RawValue>) -> Ruleset {
     let defaults = server_default(user_id);
     let global = stored.and_then(|body| {
         let mut body: Value = serde_json::from_str(body.get()).ok()?;

@@ -18,6 +18,7 @@ mod actor;
 mod checks;
 mod committer;
 mod create;
+mod custom_rules;
 mod fork;
 mod ingest;
 mod join;

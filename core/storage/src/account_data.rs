@@ -46,6 +46,28 @@ pub async fn put(tx: &mut Tx, user: UserNid, data: AccountData) -> Result<Positi
     Ok(pos)
 }
 
+/// Returns the push rules that users stored above a position and up to another, oldest first.
+///
+/// # Errors
+/// When the database fails or holds what is not JSON.
+pub async fn push_rules_between(
+    db: &Database,
+    after: Position,
+    upto: Position,
+) -> Result<Vec<(UserNid, Box<RawValue>)>> {
+    const RULES: &str = "SELECT user_nid, body FROM account_data \
+         WHERE type = 'm.push_rules' AND room_nid = 0 AND pos > $1 AND pos <= $2 ORDER BY pos";
+    let rows: Vec<(i64, String)> =
+        read!(db, |c| sqlx::query_as(RULES).bind(after).bind(upto).fetch_all(c))?;
+    let mut rules = Vec::with_capacity(rows.len());
+    for (user, text) in rows {
+        let body = RawValue::from_string(text)
+            .map_err(|error| StorageError::corrupt("account_data", "body", user, error))?;
+        rules.push((UserNid(user), body));
+    }
+    Ok(rules)
+}
+
 /// Returns the content of a piece of account data.
 ///
 /// # Errors

@@ -28,6 +28,7 @@ use parking_lot::Mutex;
 use quick_cache::{Weighter, sync::Cache};
 use serde_json::value::RawValue;
 
+use super::custom_rules::CustomRules;
 use crate::{Context, Error, Result};
 
 /// Rooms kept in memory, about 500 bytes each.
@@ -93,6 +94,7 @@ impl Weighter<EventNid, Arc<RoomEvent>> for ByBytes {
 /// The rooms of the database, and what of them is in memory.
 pub struct Store {
     pub(crate) context: Arc<Context>,
+    pub(super) custom_rules: CustomRules,
     states: States,
     rooms: Cache<OwnedRoomId, Arc<Room>>,
     by_nid: Cache<RoomNid, Arc<Room>>,
@@ -107,6 +109,7 @@ impl Store {
         let states = States::new(context.db.clone(), context.digest_key);
         let events_max = (EVENTS_BYTES_MAX / EVENT_BYTES) as usize;
         Self {
+            custom_rules: CustomRules::default(),
             states,
             context,
             rooms: Cache::new(ROOMS_MAX),

@@ -1,6 +1,6 @@
 //! What a new event means to the unread counts: to everybody with the default push rules (class 0)
-//! as one number, and to the few others one by one. Nothing here grows with the number of members
-//! but in rooms small enough to look at each.
+//! as one number, and to the few others one by one: those it mentions, and those with rules of their
+//! own. Nothing here grows with the number of members.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,26 +10,31 @@ use colonnade_model::{
 };
 use colonnade_rules::{
     auth::StateKey,
-    event::Event,
     power::PowerLevels,
     push::{Evaluator, Outcome, named_users, server_default},
 };
 use colonnade_storage::members::{self, Membership};
-use serde::Deserialize;
 
 use super::{ingest::Admitted, store::Store, work::Work};
 use crate::Result;
 
-/// Members up to which an event without `m.mentions` is searched for each member's name, as
-/// clients that know no `m.mentions` expect. In larger rooms only mentions count.
-const NAMED_IN_TEXT_MAX: i64 = 200;
+/// Members asked for with one statement.
+const MEMBERS_ASKED_MAX: usize = 5_000;
 
-/// A joined member of this server.
-#[derive(Debug)]
-pub(super) struct Local {
+/// A member to whom an event may mean something of its own.
+#[derive(Debug, Clone)]
+pub(super) struct Candidate {
     user: UserNid,
     user_id: OwnedUserId,
     name: String,
+    rules: Arc<Ruleset>,
+}
+
+impl Candidate {
+    fn with_defaults(user: UserNid, user_id: OwnedUserId, name: String) -> Self {
+        let rules = Arc::new(server_default(&user_id));
+        Self { user, user_id, name, rules }
+    }
 }
 
 /// The power levels read last, with the events they were read from.
@@ -88,7 +93,7 @@ pub(super) async fn evaluate(
     let mut evaluator = Evaluator::new(event, count, for_push);
     let action = number(evaluator.class_zero());
     let mut exceptions = Vec::new();
-    for (user, user_id, name, rules) in candidates(work, store, admitted, joined).await? {
+    for Candidate { user, user_id, name, rules } in candidates(work, store, admitted).await? {
         let own = number(evaluator.evaluate(&user_id, &name, &rules));
         if own != action {
             exceptions.push((user, own));
@@ -101,14 +106,11 @@ fn number(outcome: Outcome<'_>) -> i64 {
     i64::from(outcome.notify()) + i64::from(outcome.highlight())
 }
 
-/// Finds the joined members of this server to whom the event may mean something of its own.
-async fn candidates(
-    work: &mut Work,
-    store: &Store,
-    admitted: &Admitted,
-    joined: i64,
-) -> Result<Vec<(UserNid, OwnedUserId, String, Ruleset)>> {
-    let mut found: HashMap<UserNid, (OwnedUserId, String)> = HashMap::new();
+/// Finds the joined members of this server to whom the event may mean something of its own: those it
+/// names, and those with push rules of their own.
+async fn candidates(work: &mut Work, store: &Store, admitted: &Admitted) -> Result<Vec<Candidate>> {
+    let customs = customs(work, store).await?;
+    let mut found: HashMap<UserNid, Candidate> = HashMap::new();
     for user_id in named_users(&admitted.event) {
         if !store.is_local(&user_id) {
             continue;
@@ -117,55 +119,40 @@ async fn candidates(
         let member = store.member(work.room.nid, user).await?;
         if let Some(member) = member.filter(|member| member.membership == Membership::Join) {
             let name = member.display_name.unwrap_or_else(|| user_id.localpart().to_owned());
-            found.insert(user, (user_id, name));
+            found.insert(user, Candidate::with_defaults(user, user_id, name));
         }
     }
-    if let (Some(text), true) = (text_of(&admitted.event), joined <= NAMED_IN_TEXT_MAX) {
-        for local in locals(work, store).await?.iter() {
-            let names = [local.name.to_lowercase(), local.user_id.localpart().to_lowercase()];
-            if names.iter().any(|name| !name.is_empty() && text.contains(name.as_str())) {
-                found.insert(local.user, (local.user_id.clone(), local.name.clone()));
+    found.extend(customs.iter().map(|custom| (custom.user, custom.clone())));
+    found.remove(&admitted.sender);
+    Ok(found.into_values().collect())
+}
+
+/// Returns the joined members with push rules of their own, remembered until membership or
+/// somebody's rules change.
+async fn customs(work: &mut Work, store: &Store) -> Result<Arc<[Candidate]>> {
+    let (version, rules) = store.custom_rules.current(&store.context).await?;
+    if let Some((known, customs)) = &work.customs {
+        if *known == version {
+            return Ok(Arc::clone(customs));
+        }
+    }
+    let mut customs = Vec::new();
+    let users: Vec<UserNid> = rules.keys().copied().collect();
+    for part in users.chunks(MEMBERS_ASKED_MAX) {
+        for member in members::many(&store.context.db, work.room.nid, part).await? {
+            if let (Membership::Join, Some((user_id, rules))) =
+                (member.membership, rules.get(&member.user))
+            {
+                customs.push(Candidate {
+                    user: member.user,
+                    name: member.display_name.unwrap_or_else(|| user_id.localpart().to_owned()),
+                    user_id: user_id.clone(),
+                    rules: Arc::clone(rules),
+                });
             }
         }
     }
-    found.remove(&admitted.sender);
-    let with_rules = found.into_iter().map(|(user, (user_id, name))| {
-        let rules = server_default(&user_id);
-        (user, user_id, name, rules)
-    });
-    Ok(with_rules.collect())
-}
-
-/// Returns the text in which names are searched, in lower case: that of events without
-/// `m.mentions`.
-fn text_of(event: &Event) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Content {
-        body: String,
-        #[serde(rename = "m.mentions")]
-        mentions: Option<serde::de::IgnoredAny>,
-    }
-    let content = event.content_as::<Content>().ok()?;
-    content.mentions.is_none().then(|| content.body.to_lowercase())
-}
-
-/// Returns the joined members of this server, remembered until membership changes.
-async fn locals(work: &mut Work, store: &Store) -> Result<Arc<[Local]>> {
-    if let Some(locals) = &work.locals {
-        return Ok(Arc::clone(locals));
-    }
-    let db = &store.context.db;
-    let joined = members::members_of(db, work.room.nid, &[Membership::Join]).await?;
-    let users: Vec<UserNid> = joined.iter().map(|member| member.user).collect();
-    let ids = store.context.interned.user_ids(&users).await?;
-    let locals = joined.into_iter().zip(ids).filter(|(_, user_id)| store.is_local(user_id));
-    let locals: Arc<[Local]> = locals
-        .map(|(member, user_id)| Local {
-            user: member.user,
-            name: member.display_name.unwrap_or_else(|| user_id.localpart().to_owned()),
-            user_id,
-        })
-        .collect();
-    work.locals = Some(Arc::clone(&locals));
-    Ok(locals)
+    let customs: Arc<[Candidate]> = customs.into();
+    work.customs = Some((version, Arc::clone(&customs)));
+    Ok(customs)
 }

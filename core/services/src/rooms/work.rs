@@ -34,7 +34,7 @@ use super::{
     ingest,
     store::{Room, RoomEvent, Store},
     summary,
-    unread::{Levels, Local},
+    unread::{Candidate, Levels},
 };
 use crate::{Error, Result};
 
@@ -89,7 +89,7 @@ pub(crate) struct Work {
     hl_seq: i64,
     summary: Summary,
     pub(super) levels: Levels,
-    pub(super) locals: Option<Arc<[Local]>>,
+    pub(super) customs: Option<(u64, Arc<[Candidate]>)>,
     // What is not committed.
     pub(super) pending: Pending,
     fresh: HashMap<EventNid, Arc<RoomEvent>>,
@@ -124,7 +124,7 @@ impl Work {
             hl_seq: 0,
             summary: summary::empty(),
             levels: Levels::default(),
-            locals: None,
+            customs: None,
             pending: Pending::default(),
             fresh: HashMap::new(),
             fresh_ids: HashMap::new(),

@@ -20,6 +20,7 @@ macro_rules! migrations {
             5 "0005_encryption",
             7 "0007_media",
             8 "0008_directory",
+            9 "0009_push_rules",
         )
     };
     ($engine:literal; $($number:literal $name:literal,)*) => {

@@ -116,3 +116,48 @@ async fn unread_counters_and_exceptions() {
     let row = events::stream_row(&world.context.db, reply.nid).await.unwrap().unwrap();
     assert_eq!((row.thread_nid, row.thread_seq, row.action), (Some(root.nid.0), 1, 1));
 }
+
+#[tokio::test]
+async fn rules_of_their_own_make_exceptions() {
+    use colonnade_storage::account_data::{self, AccountData};
+    let world = World::new().await;
+    let (alice, bob) = (world.user("alice").await, world.user("bob").await);
+    let room = world.room(&alice, RoomVersionId::V11, json!({})).await;
+    world.join(&bob, &room).await;
+    let store = &world.rooms.store;
+    let mut work = work::Work::load(store, Arc::clone(&room)).await.unwrap();
+    let mut meaning = async |text: Value| {
+        let proposal = work::Proposal {
+            sender: alice.user_id.clone(),
+            event_type: "m.room.message".into(),
+            state_key: None,
+            content: super::super::content(text).unwrap(),
+            redacts: None,
+            txn: None,
+        };
+        work.propose(store, proposal).await.unwrap();
+        let live = work.batch().unwrap().events.pop().unwrap().live.unwrap();
+        (live.action, live.exceptions)
+    };
+    let (plain, named) = (
+        json!({ "body": "hello" }),
+        json!({ "body": "hello", "m.mentions": { "user_ids": [bob.user_id] } }),
+    );
+    assert_eq!(meaning(plain.clone()).await, (1, vec![]));
+    assert_eq!(meaning(named.clone()).await, (1, vec![(bob.user, 2)]));
+    let rule = json!({
+        "rule_id": room.room_id, "default": false, "enabled": true, "actions": [],
+        "conditions": [{ "kind": "event_match", "key": "room_id", "pattern": room.room_id }],
+    });
+    let rules = json!({ "global": { "override": [rule] } }).to_string();
+    let data = AccountData {
+        room: None,
+        event_type: "m.push_rules".to_owned(),
+        body: serde_json::value::RawValue::from_string(rules).unwrap(),
+    };
+    let user = bob.user;
+    let put = world.context.db.write(move |tx| Box::pin(account_data::put(tx, user, data)));
+    put.await.unwrap();
+    assert_eq!(meaning(plain).await, (1, vec![(bob.user, 0)]), "bob has muted the room");
+    assert_eq!(meaning(named).await, (1, vec![(bob.user, 0)]));
+}

@@ -115,7 +115,7 @@ impl Work {
         let redacted = self.redacted(store, admitted).await?;
         let joined = self.joined + members.joined;
         if !members.rows.is_empty() {
-            self.locals = None;
+            self.customs = None;
         }
         let meaning = unread::evaluate(self, store, admitted, joined).await?;
         let mut row = row(admitted, EventFlags::default(), txn);

@@ -8,6 +8,7 @@ mod ephemeral;
 mod hostile;
 mod media;
 mod profiles;
+mod regression;
 mod rooms;
 mod sync;
 mod tidy;

@@ -29,6 +29,10 @@ const ROOM_ID_LEN: usize = 18;
 const INVITES_MAX: usize = 100;
 /// State events given at once at most, for the same reason.
 const INITIAL_STATE_MAX: usize = 200;
+/// Attempts to make a room. The id of a version 12 room is the hash of its create event, so two
+/// alike rooms that a user makes in one millisecond would be one; later attempts say they are later.
+/// More attempts than requests of one user that can sensibly be under way at once.
+const CREATE_ATTEMPTS_MAX: i64 = 100;
 
 /// What somebody wants in a new room.
 ///
@@ -183,38 +187,60 @@ impl Rooms {
 
     /// Makes a room by a plan.
     pub(super) async fn found(&self, session: &Session, plan: Plan) -> Result<Arc<Room>> {
+        for later_ms in 0..CREATE_ATTEMPTS_MAX {
+            let create = self.create_event(&plan, later_ms)?;
+            let room_id = create.room_id().to_owned();
+            if self.store.find(&room_id).await?.is_some() {
+                continue;
+            }
+            match self.found_with(session, &plan, create).await? {
+                Some(room) => return Ok(room),
+                // Another request was faster with the same room, or else with the alias.
+                None if self.store.find(&room_id).await?.is_some() => {}
+                None => return Err(alias_taken().into()),
+            }
+        }
+        Err(MatrixError::unavailable("too many rooms are being made at once").into())
+    }
+
+    /// Makes a room by a plan, beginning with this event; `None` if its id or alias is taken.
+    async fn found_with(
+        &self,
+        session: &Session,
+        plan: &Plan,
+        create: Event,
+    ) -> Result<Option<Arc<Room>>> {
         let context = &self.context;
-        let create = self.create_event(&plan)?;
         let room = Arc::new(Room {
             nid: context.nids.room(&context.db).await?,
             room_id: create.room_id().to_owned(),
             version: plan.version.clone(),
-            rules: plan.rules,
+            rules: plan.rules.clone(),
         });
         let new = NewRoom {
             room_id: room.room_id.to_string(),
             version: room.version.to_string(),
             created_ts: context.now_ms(),
-            alias: plan.alias.map(|alias| (alias, session.user)),
+            alias: plan.alias.clone().map(|alias| (alias, session.user)),
         };
         let mut work = Work::empty(Arc::clone(&room), new, plan.published);
         work.begin(&self.store, create).await.map_err(invalid_state)?;
         let join = self.member_content(&plan.creator, "join", None).await?;
         let join = member(&plan.creator, &plan.creator, join);
-        for proposal in std::iter::once(join).chain(plan.proposals) {
+        for proposal in std::iter::once(join).chain(plan.proposals.iter().cloned()) {
             checks::proposal(&mut work, &self.store, &proposal).await?;
             work.propose(&self.store, proposal).await.map_err(invalid_state)?;
         }
         match self.committer.commit(work.batch()?).await {
             Ok(persisted) => work.settle(&self.store, &persisted),
-            Err(StorageError::Conflict(_)) => return Err(alias_taken().into()),
+            Err(StorageError::Conflict(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
-        Ok(room)
+        Ok(Some(room))
     }
 
-    /// Makes and signs the create event.
-    fn create_event(&self, plan: &Plan) -> Result<Event> {
+    /// Makes and signs the create event, dated so much later than now.
+    fn create_event(&self, plan: &Plan, later_ms: i64) -> Result<Event> {
         let context = &self.context;
         let mut content = plan.create.clone();
         content.insert("room_version".to_owned(), plan.version.to_string().into());
@@ -240,7 +266,7 @@ impl Rooms {
             auth_events: Vec::new(),
             depth: 1,
             origin_server_ts: MilliSecondsSinceUnixEpoch(
-                UInt::try_from(context.now_ms()).unwrap_or_default(),
+                UInt::try_from(context.now_ms() + later_ms).unwrap_or_default(),
             ),
             redacts: None,
         };

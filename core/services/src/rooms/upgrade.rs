@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use colonnade_model::{
     MatrixError,
+    nid::{EventNid, StateNid},
     ruma::{
         CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId,
-        events::TimelineEventType,
+        events::TimelineEventType, room_version_rules::RoomVersionRules,
     },
 };
 use colonnade_storage::{directory, members::Membership, state::Part};
@@ -61,13 +62,13 @@ impl Rooms {
         let head = self.head(old.nid).await?;
         let core = self.state_events(head.state, Part::Core).await?;
         let find = |kind: &str| core.iter().find(|e| e.event.is_state(&kind.into(), ""));
-        let create = self.replacement_create(&old, find("m.room.create"), head.extremities).await?;
-        let mut create = create;
-        if rules.authorization.additional_room_creators {
+        let create =
+            self.replacement_create(&old, &rules, find("m.room.create"), &head.extremities);
+        let mut create = create.await?;
+        create.remove("additional_creators");
+        if rules.authorization.additional_room_creators && !additional_creators.is_empty() {
             let ids = additional_creators.iter().map(|id| id.to_string().into()).collect();
             create.insert("additional_creators".to_owned(), CanonicalJsonValue::Array(ids));
-        } else {
-            create.remove("additional_creators");
         }
         let creator = &session.user_id;
         let mut proposals = Vec::new();
@@ -102,15 +103,19 @@ impl Rooms {
     async fn replacement_create(
         &self,
         old: &Room,
+        rules: &RoomVersionRules,
         create: Option<&Arc<RoomEvent>>,
-        extremities: Vec<colonnade_model::nid::EventNid>,
+        extremities: &[EventNid],
     ) -> Result<CanonicalJsonObject> {
         let mut taken: Value = match create {
             Some(create) => create.event.content_as().unwrap_or_else(|_| json!({})),
             None => json!({}),
         };
         let mut predecessor = json!({ "room_id": old.room_id });
-        if let Some(last) = extremities.last() {
+        // Where the room id is the hash of this event the old room cannot be closed before it, and no
+        // last event is known (Matrix v1.19, "Room version 12").
+        let knows_last = rules.event_format.require_room_create_room_id;
+        if let Some(last) = extremities.last().filter(|_| knows_last) {
             if let Some(last) = self.event(*last).await? {
                 predecessor["event_id"] = last.event.event_id().as_str().into();
             }
@@ -119,11 +124,7 @@ impl Rooms {
         Ok(content(taken)?)
     }
 
-    async fn bans(
-        &self,
-        state: colonnade_model::nid::StateNid,
-        creator: &OwnedUserId,
-    ) -> Result<Vec<Proposal>> {
+    async fn bans(&self, state: StateNid, creator: &OwnedUserId) -> Result<Vec<Proposal>> {
         let members = self.state_events(state, Part::Member).await?;
         let banned = members.iter().filter(|member| {
             member.event.membership().as_ref().and_then(Membership::of) == Some(Membership::Ban)
@@ -209,7 +210,7 @@ fn fit_levels(
     old: &Room,
     creator: &OwnedUserId,
     additional: &[OwnedUserId],
-    rules: &colonnade_model::ruma::room_version_rules::RoomVersionRules,
+    rules: &RoomVersionRules,
 ) {
     if rules.authorization.explicitly_privilege_room_creators {
         if let Some(users) = levels["users"].as_object_mut() {

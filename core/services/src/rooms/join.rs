@@ -130,6 +130,8 @@ impl Rooms {
                 self.require_reachable(&invited)?;
             }
             Some("join") if state_key == session.user_id.as_str() => {
+                // Ours to say, not the client's.
+                content.remove("join_authorised_via_users_server");
                 if let Some(authoriser) = self.authoriser(session, room).await? {
                     let key = "join_authorised_via_users_server".to_owned();
                     content.insert(key, authoriser.to_string().into());

@@ -69,6 +69,8 @@ impl Rooms {
         let mut content = content_from_json(body).map_err(draft_error)?;
         match event_type {
             "m.room.canonical_alias" => self.check_aliases(&room, &content).await?,
+            "m.room.create" => return Err(MatrixError::bad_json("a room is created once").into()),
+            "m.room.power_levels" => self.check_creators(&room, &content).await?,
             "m.room.member" => {
                 self.complete_member(session, &room, state_key, &mut content).await?;
             }
@@ -123,6 +125,25 @@ impl Rooms {
     ) -> Result<Sent> {
         let mut sent = self.actors.ask(room, Ask::Send(vec![proposal])).await?;
         sent.pop().ok_or_else(|| Error::internal("send an event", NoAnswer))
+    }
+
+    /// Checks that creators who stand above all levels are given none. The authorization rules refuse
+    /// it too, but as a lack of power.
+    ///
+    /// Source: Matrix v1.19, "Room version 12", "Authorization rules", `m.room.power_levels`.
+    async fn check_creators(&self, room: &Room, content: &CanonicalJsonObject) -> Result<()> {
+        let Some(CanonicalJsonValue::Object(users)) = content.get("users") else { return Ok(()) };
+        if !room.rules.authorization.explicitly_privilege_room_creators {
+            return Ok(());
+        }
+        let Some(levels) = self.power_levels(room).await? else { return Ok(()) };
+        match levels.creators().iter().find(|creator| users.contains_key(creator.as_str())) {
+            None => Ok(()),
+            Some(creator) => {
+                let why = format!("{creator} is a creator of the room and has no level in `users`");
+                Err(MatrixError::bad_json(why).into())
+            }
+        }
     }
 
     /// Checks that aliases a room newly calls its own are aliases that point to it.

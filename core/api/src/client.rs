@@ -18,6 +18,7 @@ pub(crate) mod registration;
 pub(crate) mod relations;
 pub(crate) mod reports;
 pub(crate) mod rooms_read;
+pub(crate) mod rooms_state;
 pub(crate) mod rooms_write;
 pub(crate) mod search;
 pub(crate) mod spaces;

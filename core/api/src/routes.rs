@@ -16,6 +16,7 @@ pub fn all() -> Table {
     client::rooms_write::mount(&mut table);
     client::membership::mount(&mut table);
     client::rooms_read::mount(&mut table);
+    client::rooms_state::mount(&mut table);
     client::relations::mount(&mut table);
     client::directory::mount(&mut table);
     client::spaces::mount(&mut table);

@@ -100,6 +100,27 @@ impl Table {
         self.mount_everywhere::<R>(run)
     }
 
+    /// Mounts an endpoint with a typed request whose handler renders the whole answer, for answers
+    /// that are large and often made.
+    pub fn add_rendered<R, F, Fut>(&mut self, handler: F) -> &mut Self
+    where
+        R: IncomingRequest + Send + 'static,
+        R::Authentication: Caller,
+        <R::Authentication as AuthScheme>::Output: Send,
+        F: Fn(Call<R, <R::Authentication as Caller>::Who>) -> Fut + Send + Sync + Copy + 'static,
+        Fut: Future<Output = Result<Reply>> + Send + 'static,
+    {
+        let run: Erased = Arc::new(move |services, request, args| {
+            Box::pin(async move {
+                let answered = async {
+                    handler(decode::<R>(services, request, &args, JSON_BYTES_MAX).await?).await
+                };
+                answered.await.unwrap_or_else(|error| reply::error(&error))
+            })
+        });
+        self.mount_everywhere::<R>(run)
+    }
+
     fn mount_everywhere<R: IncomingRequest>(&mut self, run: Erased) -> &mut Self {
         let paths: Vec<&'static str> = R::PATH_BUILDER.all_paths().collect();
         let name = paths.last().copied().unwrap_or("?");

@@ -58,17 +58,27 @@ pub struct Services {
     /// Reports for the administrators.
     pub reports: reports::Reports,
     /// Keys of devices and users.
-    pub encryption: encryption::Encryption,
+    pub encryption: Arc<encryption::Encryption>,
     /// Backups of room keys.
     pub key_backup: key_backup::KeyBackup,
     /// Messages to devices.
-    pub to_device: to_device::ToDevice,
+    pub to_device: Arc<to_device::ToDevice>,
     /// Uploaded files.
     pub media: media::Media,
     /// Rooms and what is in them.
     pub rooms: rooms::Rooms,
     /// Finding rooms.
     pub directory: directory::Directory,
+    /// The past of rooms.
+    pub timeline: Arc<timeline::Timeline>,
+    /// Read receipts.
+    pub receipts: Arc<receipts::Receipts>,
+    /// Who is typing.
+    pub typing: Arc<typing::Typing>,
+    /// Who is there.
+    pub presence: Arc<presence::Presence>,
+    /// What happened since a token.
+    pub sync: sync::Sync,
 }
 
 impl Services {
@@ -86,12 +96,30 @@ impl Services {
         let push = push::Push::new(Arc::clone(&context), Arc::clone(&account_data));
         let filters = filters::Filters::new(Arc::clone(&context));
         let reports = reports::Reports::new(Arc::clone(&context));
-        let encryption = encryption::Encryption::new(Arc::clone(&context), Arc::clone(&accounts));
+        let encryption =
+            Arc::new(encryption::Encryption::new(Arc::clone(&context), Arc::clone(&accounts)));
         let key_backup = key_backup::KeyBackup::new(Arc::clone(&context));
-        let to_device = to_device::ToDevice::new(Arc::clone(&context));
+        let to_device = Arc::new(to_device::ToDevice::new(Arc::clone(&context)));
         let media = media::Media::start(Arc::clone(&context)).await?;
         let rooms = rooms::Rooms::start(&context);
         let directory = directory::Directory::new(Arc::clone(&context), rooms.clone());
+        let data = Arc::clone(&account_data);
+        let timeline = timeline::Timeline::new(Arc::clone(&context), rooms.clone(), data);
+        let timeline = Arc::new(timeline);
+        let receipts = Arc::new(receipts::Receipts::new(Arc::clone(&context), rooms.clone()));
+        let typing = Arc::new(typing::Typing::new(Arc::clone(&context), rooms.clone()));
+        let presence = presence::Presence::start(Arc::clone(&context));
+        let sources = sync::Sources {
+            rooms: rooms.clone(),
+            timeline: Arc::clone(&timeline),
+            encryption: Arc::clone(&encryption),
+            to_device: Arc::clone(&to_device),
+            receipts: Arc::clone(&receipts),
+            typing: Arc::clone(&typing),
+            presence: Arc::clone(&presence),
+            account_data: Arc::clone(&account_data),
+        };
+        let sync = sync::Sync::start(Arc::clone(&context), sources).await?;
         Ok(Arc::new(Self {
             context,
             limits,
@@ -108,6 +136,11 @@ impl Services {
             media,
             rooms,
             directory,
+            timeline,
+            receipts,
+            typing,
+            presence,
+            sync,
         }))
     }
 }

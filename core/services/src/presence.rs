@@ -1,1 +1,265 @@
-//! To be written.
+//! Who is there. Lives in memory: a restart forgets it, and the next syncs say it again.
+//!
+//! A user is there as long as one of the user's clients syncs, and a little longer. Only users who
+//! share a room are told, and only of what changed, never of mere activity.
+//!
+//! Source: Matrix v1.19, client-server, "Presence".
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use colonnade_model::{
+    MatrixError,
+    nid::UserNid,
+    ruma::{UserId, presence::PresenceState},
+    stream::{Position, Stream, Touch},
+};
+use colonnade_storage::presence as rows;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::{Context, Result, accounts::Session};
+
+/// Users whose presence is kept, about 150 bytes each; past it, more are simply not shown.
+const USERS_MAX: usize = 100_000;
+/// Users woken by one change. In rooms larger than this the others learn it with their next answer
+/// or not at all: a change must not cost more than a message.
+const AUDIENCE_MAX: i64 = 2_000;
+/// Changes told in one answer; older ones are left out, for presence is a hint.
+const CHANGES_MAX: usize = 500;
+/// How long after a client's last sync ended its user is still there, in milliseconds.
+const GRACE_MS: i64 = 30_000;
+/// How long a user without a change counts as currently active, in milliseconds.
+const ACTIVE_MS: i64 = 60_000;
+/// How often those who went are looked for.
+const SWEEP: Duration = Duration::from_secs(5);
+/// The longest status message, in bytes.
+const STATUS_BYTES_MAX: usize = 1_024;
+
+/// What is known of a user.
+#[derive(Debug, Clone)]
+struct Known {
+    state: PresenceState,
+    status_msg: Option<String>,
+    /// Milliseconds since 1970.
+    last_active_ms: i64,
+    /// When the user counts as gone unless heard of; milliseconds since 1970.
+    gone_ms: i64,
+    /// The last change.
+    pos: Position,
+}
+
+/// Everybody's presence, and the order of the last changes.
+#[derive(Default)]
+struct Users {
+    known: HashMap<UserNid, Known>,
+    by_pos: BTreeMap<Position, UserNid>,
+}
+
+/// Presence.
+pub struct Presence {
+    context: Arc<Context>,
+    users: Mutex<Users>,
+}
+
+/// What a client or the passing of time says about a user.
+struct Change {
+    state: PresenceState,
+    /// `None` leaves the status message alone.
+    status_msg: Option<Option<String>>,
+    gone_ms: i64,
+    active: bool,
+}
+
+impl Presence {
+    pub(crate) fn start(context: Arc<Context>) -> Arc<Self> {
+        let presence = Arc::new(Self { context, users: Mutex::default() });
+        let weak = Arc::downgrade(&presence);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                let Some(presence) = weak.upgrade() else { return };
+                if let Err(error) = presence.sweep().await {
+                    tracing::warn!(%error, "cannot tell who went offline");
+                }
+            }
+        });
+        presence
+    }
+
+    /// Notes what a user says.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` for an overlong status message.
+    pub async fn set(
+        &self,
+        session: &Session,
+        state: PresenceState,
+        status_msg: Option<String>,
+    ) -> Result<()> {
+        if status_msg.as_ref().is_some_and(|text| text.len() > STATUS_BYTES_MAX) {
+            let why = format!("status_msg is longer than {STATUS_BYTES_MAX} bytes");
+            return Err(MatrixError::invalid_param(why).into());
+        }
+        let gone_ms = self.context.now_ms() + GRACE_MS;
+        let change = Change { state, status_msg: Some(status_msg), gone_ms, active: true };
+        self.apply(session.user, change).await
+    }
+
+    /// Notes that a client syncs for up to `wait_ms`. Costs nothing when that is no news.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn syncs(&self, user: UserNid, state: &PresenceState, wait_ms: u64) -> Result<()> {
+        if *state == PresenceState::Offline {
+            return Ok(());
+        }
+        let wait_ms = i64::try_from(wait_ms).unwrap_or(0);
+        let gone_ms = self.context.now_ms() + wait_ms + GRACE_MS;
+        let active = *state == PresenceState::Online;
+        self.apply(user, Change { state: state.clone(), status_msg: None, gone_ms, active }).await
+    }
+
+    async fn apply(&self, user: UserNid, change: Change) -> Result<()> {
+        let now_ms = self.context.now_ms();
+        {
+            let mut users = self.users.lock();
+            if !users.known.contains_key(&user) && users.known.len() >= USERS_MAX {
+                return Ok(());
+            }
+            let known = users.known.entry(user).or_insert(Known {
+                state: PresenceState::Offline,
+                status_msg: None,
+                last_active_ms: now_ms,
+                gone_ms: 0,
+                pos: 0,
+            });
+            if change.active {
+                known.last_active_ms = now_ms;
+            }
+            known.gone_ms = known.gone_ms.max(change.gone_ms);
+            let is_news = known.state != change.state
+                || change.status_msg.as_ref().is_some_and(|said| *said != known.status_msg);
+            if !is_news {
+                return Ok(());
+            }
+            known.state = change.state;
+            if let Some(said) = change.status_msg {
+                known.status_msg = said;
+            }
+        }
+        self.tell(user).await
+    }
+
+    /// Gives the user's change its position, and wakes those who are to hear of it.
+    async fn tell(&self, user: UserNid) -> Result<()> {
+        let audience = rows::audience(&self.context.db, user, AUDIENCE_MAX).await?;
+        let touched: Vec<Touch> = audience.into_iter().map(Touch::User).collect();
+        let mut users = self.users.lock();
+        // Inside the lock: whoever is woken finds the change noted.
+        let pos = self.context.streams.advance_in_memory(Stream::Presence, &touched);
+        let Some(known) = users.known.get_mut(&user) else { return Ok(()) };
+        let before = std::mem::replace(&mut known.pos, pos);
+        users.by_pos.remove(&before);
+        users.by_pos.insert(pos, user);
+        Ok(())
+    }
+
+    /// Marks those who were not heard of as offline, and forgets those who long were.
+    async fn sweep(&self) -> Result<()> {
+        let now_ms = self.context.now_ms();
+        let gone: Vec<UserNid> = {
+            let mut users = self.users.lock();
+            let late = users.known.iter_mut().filter(|(_, known)| {
+                known.state != PresenceState::Offline && known.gone_ms <= now_ms
+            });
+            late.map(|(user, known)| {
+                known.state = PresenceState::Offline;
+                *user
+            })
+            .collect()
+        };
+        for user in gone {
+            self.tell(user).await?;
+        }
+        let mut users = self.users.lock();
+        if users.known.len() >= USERS_MAX {
+            let Users { known, by_pos } = &mut *users;
+            known.retain(|_, known| known.state != PresenceState::Offline);
+            by_pos.retain(|_, user| known.contains_key(user));
+        }
+        Ok(())
+    }
+
+    /// Returns the presence of a user, as the content of `m.presence`.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` for an unknown user, `M_FORBIDDEN` when no room is shared.
+    pub async fn get(&self, session: &Session, user_id: &UserId) -> Result<Value> {
+        let user = self.context.interned.find_user(user_id).await?;
+        let user = user.ok_or_else(|| MatrixError::not_found("no such user"))?;
+        let is_own = user == session.user;
+        if !is_own && rows::sharing_of(&self.context.db, session.user, &[user]).await?.is_empty() {
+            let why = "only users you share a room with show you their presence";
+            return Err(MatrixError::forbidden(why).into());
+        }
+        let known = self.users.lock().known.get(&user).cloned();
+        Ok(match known {
+            Some(known) => known.content(self.context.now_ms()),
+            None => json!({ "presence": "offline" }),
+        })
+    }
+
+    /// Returns the `m.presence` events of others that changed above `after` and up to `upto`, for
+    /// users who share a room with `viewer`. With `after` 0, everybody who is not offline.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn changes(
+        &self,
+        viewer: UserNid,
+        after: Position,
+        upto: Position,
+    ) -> Result<Vec<Value>> {
+        let changed: Vec<(UserNid, Known)> = {
+            let users = self.users.lock();
+            let range = users.by_pos.range(after.saturating_add(1)..=upto.max(after + 1)).rev();
+            let known = range.filter_map(|(pos, user)| {
+                let known = users.known.get(user).filter(|_| *pos <= upto && *user != viewer)?;
+                let is_shown = after > 0 || known.state != PresenceState::Offline;
+                is_shown.then(|| (*user, known.clone()))
+            });
+            known.take(CHANGES_MAX).collect()
+        };
+        let nids: Vec<UserNid> = changed.iter().map(|(user, _)| *user).collect();
+        let sharing = rows::sharing_of(&self.context.db, viewer, &nids).await?;
+        let shown: Vec<_> =
+            changed.into_iter().filter(|(user, _)| sharing.contains(user)).collect();
+        let nids: Vec<UserNid> = shown.iter().map(|(user, _)| *user).collect();
+        let names = self.context.interned.user_ids(&nids).await?;
+        let now_ms = self.context.now_ms();
+        let events = shown.into_iter().zip(names).map(|((_, known), sender)| {
+            json!({ "type": "m.presence", "sender": sender, "content": known.content(now_ms) })
+        });
+        Ok(events.collect())
+    }
+}
+
+impl Known {
+    fn content(&self, now_ms: i64) -> Value {
+        let ago = (now_ms - self.last_active_ms).max(0);
+        let is_active = self.state == PresenceState::Online && ago < ACTIVE_MS;
+        let mut content = json!({
+            "presence": self.state,
+            "last_active_ago": ago,
+            "currently_active": is_active,
+        });
+        if let Some(text) = &self.status_msg {
+            content["status_msg"] = text.clone().into();
+        }
+        content
+    }
+}

@@ -1,1 +1,254 @@
-//! To be written.
+//! `/sync`: what happened since a token. Any process gives the same answer from the same database;
+//! memory ([`heads`]) only makes it cheap.
+//!
+//! 1. Register for wake-ups, 2. sample the positions, 3. look. In this order, nothing is missed.
+
+pub mod filter;
+pub mod heads;
+
+mod account;
+mod fields;
+mod joined;
+mod left;
+mod look;
+mod query;
+mod response;
+mod state;
+mod summary;
+mod unread;
+mod waiting;
+
+use std::sync::Arc;
+
+use colonnade_model::{
+    MatrixError,
+    nid::{DeviceNid, RoomNid, UserNid},
+    ruma::{OwnedUserId, api::client::filter::FilterDefinition, presence::PresenceState},
+    stream::{Positions, Stream},
+    token::SyncToken,
+};
+use colonnade_storage::{
+    members::{self, Member, Membership},
+    receipts as receipt_rows, rooms as room_rows,
+};
+use quick_cache::sync::Cache;
+use tokio::sync::{Semaphore, watch};
+
+pub use response::SyncResponse;
+
+use crate::{
+    Context, Result,
+    account_data::AccountDataService,
+    accounts::Session,
+    encryption::Encryption,
+    presence::Presence,
+    receipts::Receipts,
+    rooms::Rooms,
+    timeline::{Timeline, Viewer},
+    to_device::ToDevice,
+    typing::Typing,
+};
+use heads::Heads;
+
+/// Initial syncs computed at a time: each may read a lot.
+const INITIAL_MAX: usize = 4;
+/// Users whose room lists are kept in memory, about 100 bytes a room each.
+const USERS_MAX: usize = 10_000;
+/// Rooms a head is read of at a time when the process starts.
+const HEADS_PAGE: i64 = 5_000;
+/// Uploaded filters kept in memory, about 1 kB each.
+const FILTERS_MAX: usize = 10_000;
+/// Devices of which it is remembered whose member events they were sent, per room.
+const TOLD_MAX: usize = 20_000;
+
+/// What a client asks for.
+#[derive(Debug, Clone, Default)]
+pub struct SyncRequest {
+    /// Where the client stands; `None` for an initial sync.
+    pub since: Option<String>,
+    /// How long to wait for something to happen, in milliseconds.
+    pub timeout_ms: u64,
+    /// All state of all rooms, whatever the client has.
+    pub full_state: bool,
+    /// What the client wants to see.
+    pub filter: Arc<FilterDefinition>,
+    /// What the client says of its user by syncing.
+    pub set_presence: PresenceState,
+    /// The state after the timeline instead of before it.
+    pub use_state_after: bool,
+}
+
+/// The services a sync reads from.
+pub(crate) struct Sources {
+    pub(crate) rooms: Rooms,
+    pub(crate) timeline: Arc<Timeline>,
+    pub(crate) encryption: Arc<Encryption>,
+    pub(crate) to_device: Arc<ToDevice>,
+    pub(crate) receipts: Arc<Receipts>,
+    pub(crate) typing: Arc<Typing>,
+    pub(crate) presence: Arc<Presence>,
+    pub(crate) account_data: Arc<AccountDataService>,
+}
+
+/// A user's rooms, as they stood when they were read.
+struct Memberships {
+    rooms: Vec<Member>,
+    /// The user's head when they were read.
+    at: i64,
+}
+
+/// Answers `/sync`.
+pub struct Sync {
+    context: Arc<Context>,
+    from: Sources,
+    heads: Arc<Heads>,
+    memberships: Cache<UserNid, Arc<Memberships>>,
+    initial: Semaphore,
+    /// Whose member events a device was sent, so that lazy loading does not repeat them. Losing it
+    /// only repeats some.
+    told: Cache<(DeviceNid, RoomNid), Arc<parking_lot::Mutex<state::Told>>>,
+    /// Uploaded filters, which never change.
+    filters: Cache<(UserNid, i64), Arc<FilterDefinition>>,
+    stopping: watch::Sender<bool>,
+}
+
+/// One answer being made: who asks, from where to where.
+struct Turn<'a> {
+    viewer: Viewer,
+    since: Option<Positions>,
+    now: Positions,
+    request: &'a SyncRequest,
+    ignored: Arc<[OwnedUserId]>,
+}
+
+impl Turn<'_> {
+    /// Where the client stands in a stream; 0 at an initial sync.
+    fn since(&self, stream: Stream) -> i64 {
+        self.since.map_or(0, |since| since.get(stream))
+    }
+
+    fn now(&self, stream: Stream) -> i64 {
+        self.now.get(stream)
+    }
+}
+
+impl Sync {
+    /// Learns where every room stands and starts to follow the streams.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn start(context: Arc<Context>, from: Sources) -> Result<Self> {
+        let advances = context.streams.subscribe();
+        let heads = Heads::new(context.streams.positions());
+        let receipts: std::collections::HashMap<i64, i64> =
+            receipt_rows::heads(&context.db).await?.into_iter().collect();
+        let mut after = RoomNid(0);
+        loop {
+            let page = room_rows::heads_page(&context.db, after, HEADS_PAGE).await?;
+            for head in &page {
+                let receipt = receipts.get(&head.room.0).copied().unwrap_or(0);
+                heads.learn(head.room, head.last_pos, receipt);
+            }
+            match page.last() {
+                Some(last) if page.len() as i64 == HEADS_PAGE => after = last.room,
+                _ => break,
+            }
+        }
+        let streams = Arc::clone(&context.streams);
+        tokio::spawn(Arc::clone(&heads).follow(advances, move || streams.positions()));
+        Ok(Self {
+            context,
+            from,
+            heads,
+            memberships: Cache::new(USERS_MAX),
+            initial: Semaphore::new(INITIAL_MAX),
+            told: Cache::new(TOLD_MAX),
+            filters: Cache::new(FILTERS_MAX),
+            stopping: watch::Sender::new(false),
+        })
+    }
+
+    /// Answers every waiting sync now, and every later one without waiting: the process stops.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Returns how many syncs wait for something to happen.
+    pub fn waiting(&self) -> usize {
+        self.stopping.receiver_count()
+    }
+
+    /// Answers a sync, waiting for something to happen if nothing has.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` when `since` is not a token of ours.
+    pub async fn sync(&self, session: &Session, request: SyncRequest) -> Result<SyncResponse> {
+        let since = match &request.since {
+            Some(text) => Some(self.token(text)?),
+            None => None,
+        };
+        let _permit = match since {
+            // Closed never: an error would only mean no limit.
+            None => self.initial.acquire().await.ok(),
+            Some(_) => None,
+        };
+        if let Some(since) = &since {
+            let acknowledged = since.get(Stream::ToDevice);
+            self.from.to_device.acknowledge(session.device, acknowledged).await?;
+        }
+        let presence = &self.from.presence;
+        presence.syncs(session.user, &request.set_presence, request.timeout_ms).await?;
+        // A client sees its own writes.
+        self.heads.reached(self.context.streams.positions()).await;
+        self.answer(session, since, &request).await
+    }
+
+    fn token(&self, text: &str) -> Result<Positions, MatrixError> {
+        let bad = || MatrixError::invalid_param("since is not a token of this server");
+        let token = SyncToken::decode(text, &self.context.token_key).map_err(|_| bad())?;
+        Ok(token.positions)
+    }
+
+    pub(super) fn encode(&self, positions: Positions) -> String {
+        SyncToken { epoch: 0, positions }.encode(&self.context.token_key)
+    }
+
+    /// Returns the user's memberships with positions at least as high as every change they show.
+    async fn sample(&self, user: UserNid) -> Result<(Arc<Memberships>, Positions)> {
+        loop {
+            let memberships = self.memberships(user).await?;
+            let now = self.heads.applied();
+            let newest = memberships.rooms.iter().map(|member| member.pos).max().unwrap_or(0);
+            if self.heads.user(user).events > memberships.at {
+                continue;
+            }
+            if newest > now.get(Stream::Events) {
+                let mut wanted = now;
+                wanted.set(Stream::Events, newest);
+                self.heads.reached(wanted).await;
+                continue;
+            }
+            return Ok((memberships, now));
+        }
+    }
+
+    async fn memberships(&self, user: UserNid) -> Result<Arc<Memberships>> {
+        let at = self.heads.user(user).events;
+        if let Some(known) = self.memberships.get(&user)
+            && known.at >= at
+        {
+            return Ok(known);
+        }
+        let kinds = [
+            Membership::Join,
+            Membership::Invite,
+            Membership::Knock,
+            Membership::Leave,
+            Membership::Ban,
+        ];
+        let rooms = members::rooms_of(&self.context.db, user, &kinds).await?;
+        let read = Arc::new(Memberships { rooms, at });
+        self.memberships.insert(user, Arc::clone(&read));
+        Ok(read)
+    }
+}

@@ -1,1 +1,135 @@
-//! To be written.
+//! What a user reads of a room's past: pages of the timeline, single events and their surroundings,
+//! related events, threads. Decides who may see what; never writes.
+//!
+//! Events come in as rows ([`StoredEvent`]), are narrowed by [`Timeline::visible`], and leave as
+//! client JSON by [`Timeline::render`]. Sync uses the same two steps.
+
+mod bundle;
+mod context;
+mod pages;
+mod related;
+mod render;
+mod sight;
+mod state;
+
+use std::sync::Arc;
+
+use colonnade_model::{
+    MatrixError,
+    nid::{DeviceNid, EventNid, UserNid},
+    ruma::{OwnedUserId, RoomId, UserId},
+};
+use colonnade_rules::visibility::Visibility;
+use colonnade_storage::{
+    events::StoredEvent,
+    members::{self, Membership},
+};
+
+pub use colonnade_storage::aggregations::Direction;
+pub use context::Surroundings;
+pub use pages::{Page, PageRequest};
+pub use related::{RelatedPage, RelatedRequest};
+pub use render::Bundles;
+pub use state::MemberProfile;
+
+use crate::{
+    Context, Result,
+    account_data::AccountDataService,
+    accounts::Session,
+    rooms::{Room, RoomEvent, Rooms},
+};
+
+/// Reads the past of rooms.
+pub struct Timeline {
+    context: Arc<Context>,
+    rooms: Rooms,
+    account_data: Arc<AccountDataService>,
+}
+
+/// Who reads.
+#[derive(Debug, Clone)]
+pub struct Viewer {
+    /// The user.
+    pub user: UserNid,
+    /// The user's id.
+    pub user_id: OwnedUserId,
+    /// The device, for the transaction ids it sent with.
+    pub device: DeviceNid,
+}
+
+impl From<&Session> for Viewer {
+    fn from(session: &Session) -> Self {
+        Self { user: session.user, user_id: session.user_id.clone(), device: session.device }
+    }
+}
+
+/// An event on its way to a client: its row and what it says.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    /// The event and what is known about it here.
+    pub row: Arc<RoomEvent>,
+    /// The viewer's membership after the event; known once visibility was checked.
+    pub membership: Option<Membership>,
+}
+
+impl From<Arc<RoomEvent>> for Shown {
+    fn from(row: Arc<RoomEvent>) -> Self {
+        Self { row, membership: None }
+    }
+}
+
+impl Timeline {
+    pub(crate) fn new(
+        context: Arc<Context>,
+        rooms: Rooms,
+        account_data: Arc<AccountDataService>,
+    ) -> Self {
+        Self { context, rooms, account_data }
+    }
+
+    /// Finds a room whose past the user may look into at all: members and former members who have
+    /// not forgotten it, and everybody if the room is world readable now.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` for others, and for rooms that do not exist: that is not told apart.
+    pub async fn open(&self, viewer: &Viewer, room_id: &RoomId) -> Result<Arc<Room>> {
+        let forbidden = || MatrixError::forbidden("you are not in this room and never were");
+        let room = self.rooms.find(room_id).await?.ok_or_else(forbidden)?;
+        let member = members::get(&self.context.db, room.nid, viewer.user).await?;
+        let was_in = member.is_some_and(|member| {
+            !member.forgotten && !matches!(member.membership, Membership::Knock)
+        });
+        if was_in {
+            return Ok(room);
+        }
+        if self.is_world_readable(&room).await? {
+            return Ok(room);
+        }
+        Err(forbidden().into())
+    }
+
+    /// Tells whether anybody may read the room now.
+    pub(crate) async fn is_world_readable(&self, room: &Room) -> Result<bool> {
+        let found = self.rooms.state_event(room.nid, "m.room.history_visibility", "").await?;
+        let visibility = Visibility::of(found.as_ref().map(|found| &*found.event));
+        Ok(visibility == Visibility::WorldReadable)
+    }
+
+    /// Parses rows.
+    ///
+    /// # Errors
+    /// When a row does not hold an event.
+    pub async fn shown(&self, rows: Vec<StoredEvent>) -> Result<Vec<Shown>> {
+        Ok(self.rooms.parsed(rows).await?.into_iter().map(Shown::from).collect())
+    }
+
+    /// Reads events, leaving out those that do not exist.
+    pub(crate) async fn read(&self, nids: &[EventNid]) -> Result<Vec<Shown>> {
+        Ok(self.rooms.events(nids).await?.into_iter().map(Shown::from).collect())
+    }
+
+    /// Returns whether the user ignores the sender of an event.
+    pub(crate) fn is_from(&self, shown: &Shown, users: &[OwnedUserId]) -> bool {
+        users.iter().any(|user| AsRef::<UserId>::as_ref(user) == shown.row.event.sender())
+    }
+}

@@ -1,1 +1,118 @@
-//! To be written.
+//! Who is typing where. Lives in memory: a restart forgets it, and nobody minds.
+//!
+//! Source: Matrix v1.19, client-server, "Typing notifications".
+
+use std::{collections::HashMap, sync::Arc};
+
+use colonnade_model::{
+    MatrixError,
+    nid::RoomNid,
+    ruma::{OwnedUserId, RoomId, UserId},
+    stream::{Position, Stream, Touch},
+};
+use colonnade_replication::Streams;
+use parking_lot::Mutex;
+
+use crate::{Context, Result, accounts::Session, rooms::Rooms};
+
+/// The longest a client may say that it types, in milliseconds; it says so again if it still does.
+const TIMEOUT_MS_MAX: i64 = 120_000;
+/// Users who type in one room at a time; more are not noted.
+const TYPISTS_MAX: usize = 200;
+
+/// Who is typing in a room.
+#[derive(Default)]
+struct Room {
+    /// User → until when, in milliseconds since 1970.
+    until: HashMap<OwnedUserId, i64>,
+    /// The last change.
+    pos: Position,
+}
+
+/// Typing notifications.
+pub struct Typing {
+    context: Arc<Context>,
+    store: Rooms,
+    rooms: Arc<Mutex<HashMap<RoomNid, Room>>>,
+}
+
+impl Typing {
+    pub(crate) fn new(context: Arc<Context>, store: Rooms) -> Self {
+        Self { context, store, rooms: Arc::default() }
+    }
+
+    /// Notes that a user types for the next `timeout_ms`, or stopped (`None`).
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` outside the room.
+    pub async fn set(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        timeout_ms: Option<i64>,
+    ) -> Result<()> {
+        let room = self.store.joined_room(room_id, session.user).await?;
+        let Some(timeout_ms) = timeout_ms else {
+            self.stop(room.nid, &session.user_id);
+            return Ok(());
+        };
+        if timeout_ms < 0 {
+            return Err(MatrixError::invalid_param("timeout must not be negative").into());
+        }
+        let timeout_ms = timeout_ms.min(TIMEOUT_MS_MAX);
+        let until = self.context.now_ms() + timeout_ms;
+        {
+            let mut rooms = self.rooms.lock();
+            let typing = rooms.entry(room.nid).or_default();
+            let is_new = !typing.until.contains_key(&session.user_id);
+            if is_new && typing.until.len() >= TYPISTS_MAX {
+                return Ok(());
+            }
+            typing.until.insert(session.user_id.clone(), until);
+            if is_new {
+                typing.pos = moved(&self.context.streams, room.nid);
+            }
+        }
+        self.expire_later(room.nid, session.user_id.clone(), timeout_ms);
+        Ok(())
+    }
+
+    fn stop(&self, room: RoomNid, user: &UserId) {
+        let mut rooms = self.rooms.lock();
+        if let Some(typing) = rooms.get_mut(&room)
+            && typing.until.remove(user).is_some()
+        {
+            typing.pos = moved(&self.context.streams, room);
+        }
+    }
+
+    /// Takes a user off the list when the time is over, unless it was extended.
+    fn expire_later(&self, room: RoomNid, user: OwnedUserId, timeout_ms: i64) {
+        let rooms = Arc::clone(&self.rooms);
+        let context = Arc::clone(&self.context);
+        let wait = std::time::Duration::from_millis(timeout_ms.unsigned_abs());
+        tokio::spawn(async move {
+            tokio::time::sleep(wait).await;
+            let now_ms = context.now_ms();
+            let mut rooms = rooms.lock();
+            let Some(typing) = rooms.get_mut(&room) else { return };
+            if typing.until.get(&user).is_some_and(|until| *until <= now_ms) {
+                typing.until.remove(&user);
+                typing.pos = moved(&context.streams, room);
+            }
+        });
+    }
+
+    /// Returns who types in a room, if that changed after `after`.
+    pub fn changed(&self, room: RoomNid, after: Position) -> Option<Vec<OwnedUserId>> {
+        let rooms = self.rooms.lock();
+        let typing = rooms.get(&room).filter(|typing| typing.pos > after)?;
+        let mut users: Vec<OwnedUserId> = typing.until.keys().cloned().collect();
+        users.sort();
+        Some(users)
+    }
+}
+
+fn moved(streams: &Streams, room: RoomNid) -> Position {
+    streams.advance_in_memory(Stream::Typing, &[Touch::Room(room)])
+}

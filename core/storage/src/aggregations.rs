@@ -1,7 +1,10 @@
 //! Reads of what hangs on an event: edits, references, threads, and pages of related events. The
 //! rows are written with the events themselves, by `events`.
 
-use colonnade_model::nid::{EventNid, RoomNid, UserNid};
+use colonnade_model::{
+    nid::{EventNid, RoomNid, UserNid},
+    ruma::EventId,
+};
 
 use crate::{Database, database::int_list, error::Result};
 
@@ -117,8 +120,9 @@ pub async fn thread_roots(
     limit: i64,
 ) -> Result<Vec<(EventNid, i64)>> {
     const ROOTS: &str = "SELECT t.root_nid, t.latest_pos FROM threads t \
+         JOIN events e ON e.event_nid = t.root_nid \
          WHERE t.room_nid = $1 AND t.latest_pos < $2 AND t.count > 0 \
-           AND ($3 = 0 OR EXISTS (SELECT 1 FROM thread_participants p \
+           AND ($3 = 0 OR e.sender_nid = $3 OR EXISTS (SELECT 1 FROM thread_participants p \
                 WHERE p.root_nid = t.root_nid AND p.user_nid = $3)) \
          ORDER BY t.latest_pos DESC LIMIT $4";
     let rows: Vec<(i64, i64)> = read!(db, |c| sqlx::query_as(ROOTS)
@@ -226,4 +230,18 @@ pub async fn at_time(
 
 fn nid_list(nids: &[EventNid]) -> String {
     int_list(nids.iter().map(|nid| nid.0))
+}
+
+/// Returns the first event that redacted `event_id` in effect.
+///
+/// # Errors
+/// When the database fails.
+pub async fn redaction_of(db: &Database, event_id: &EventId) -> Result<Option<EventNid>> {
+    const REDACTION: &str = "SELECT r.redaction_nid FROM redactions r \
+         JOIN events e ON e.event_nid = r.redaction_nid \
+         WHERE r.target_event_id = $1 AND e.tl IS NOT NULL ORDER BY r.redaction_nid LIMIT 1";
+    let target = event_id.to_string();
+    let found: Option<i64> =
+        read!(db, |c| sqlx::query_scalar(REDACTION).bind(target).fetch_optional(c))?;
+    Ok(found.map(EventNid))
 }

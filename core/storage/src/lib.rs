@@ -25,8 +25,10 @@ pub mod members;
 pub mod nids;
 pub mod ownership;
 pub mod persist;
+pub mod presence;
 pub mod profiles;
 pub mod pushers;
+pub mod receipts;
 pub mod relations;
 pub mod reports;
 pub mod rooms;
@@ -37,6 +39,7 @@ pub mod streams;
 pub mod summaries;
 pub mod to_device;
 pub mod uia;
+pub mod unread;
 pub mod user_words;
 mod varints;
 

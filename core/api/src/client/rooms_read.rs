@@ -1,6 +1,110 @@
-//! To be written.
+//! Reading a room's past: messages, context, single events, the event at a time.
 
-use crate::table::Table;
+use colonnade_model::ruma::{
+    UInt,
+    api::{
+        Direction,
+        client::{
+            context::get_context,
+            message::get_message_events,
+            room::{get_event_by_timestamp, get_room_event},
+        },
+    },
+    serde::Raw,
+};
+use colonnade_services::{
+    Result,
+    accounts::Session,
+    timeline::{self, PageRequest, Viewer},
+};
+use serde_json::value::RawValue;
+
+use crate::{call::Call, table::Table};
 
 /// Mounts the endpoints of this area.
-pub(crate) fn mount(_table: &mut Table) {}
+pub(crate) fn mount(table: &mut Table) {
+    table
+        .add::<get_message_events::v3::Request, _, _>(messages)
+        .add::<get_context::v3::Request, _, _>(context)
+        .add::<get_room_event::v3::Request, _, _>(event)
+        .add::<get_event_by_timestamp::v1::Request, _, _>(event_at_time);
+}
+
+/// Wraps rendered events as the type the response wants.
+pub(super) fn raws<T>(events: Vec<Box<RawValue>>) -> Vec<Raw<T>> {
+    events.into_iter().map(Raw::from_json).collect()
+}
+
+pub(super) fn bounded(limit: UInt) -> i64 {
+    i64::try_from(u64::from(limit)).unwrap_or(i64::MAX)
+}
+
+pub(super) fn direction(direction: Direction) -> timeline::Direction {
+    match direction {
+        Direction::Backward => timeline::Direction::Backward,
+        Direction::Forward => timeline::Direction::Forward,
+    }
+}
+
+async fn messages(
+    call: Call<get_message_events::v3::Request, Session>,
+) -> Result<get_message_events::v3::Response> {
+    let request = call.request;
+    let page = PageRequest {
+        from: request.from,
+        to: request.to,
+        direction: direction(request.dir),
+        limit: bounded(request.limit),
+        filter: request.filter,
+    };
+    let page =
+        call.services.timeline.page(&Viewer::from(&call.who), &request.room_id, page).await?;
+    Ok(get_message_events::v3::Response {
+        start: page.start,
+        end: page.end,
+        chunk: raws(page.chunk),
+        state: raws(page.state),
+    })
+}
+
+async fn context(
+    call: Call<get_context::v3::Request, Session>,
+) -> Result<get_context::v3::Response> {
+    let request = call.request;
+    let viewer = Viewer::from(&call.who);
+    let limit = bounded(request.limit);
+    let found = call
+        .services
+        .timeline
+        .surroundings(&viewer, &request.room_id, &request.event_id, limit, request.filter)
+        .await?;
+    Ok(get_context::v3::Response {
+        start: Some(found.start),
+        end: Some(found.end),
+        events_before: raws(found.before),
+        event: Some(Raw::from_json(found.event)),
+        events_after: raws(found.after),
+        state: raws(found.state),
+    })
+}
+
+async fn event(
+    call: Call<get_room_event::v3::Request, Session>,
+) -> Result<get_room_event::v3::Response> {
+    let viewer = Viewer::from(&call.who);
+    let request = call.request;
+    let event = call.services.timeline.event(&viewer, &request.room_id, &request.event_id).await?;
+    Ok(get_room_event::v3::Response { event: Raw::from_json(event) })
+}
+
+async fn event_at_time(
+    call: Call<get_event_by_timestamp::v1::Request, Session>,
+) -> Result<get_event_by_timestamp::v1::Response> {
+    let viewer = Viewer::from(&call.who);
+    let request = call.request;
+    let ts_ms = bounded(request.ts.0);
+    let way = direction(request.dir);
+    let found = call.services.timeline.at_time(&viewer, &request.room_id, ts_ms, way).await?;
+    let (event_id, origin_server_ts) = found;
+    Ok(get_event_by_timestamp::v1::Response { event_id, origin_server_ts })
+}

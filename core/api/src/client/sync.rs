@@ -1,6 +1,52 @@
-//! To be written.
+//! `/sync`.
 
-use crate::table::Table;
+use std::sync::Arc;
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{
+        api::client::sync::sync_events::v3::{Filter, Request},
+        presence::PresenceState,
+    },
+};
+use colonnade_services::{Error, Result, accounts::Session, sync::SyncRequest};
+use http::StatusCode;
+
+use crate::{
+    call::Call,
+    reply::{self, Reply},
+    table::Table,
+};
 
 /// Mounts the endpoints of this area.
-pub(crate) fn mount(_table: &mut Table) {}
+pub(crate) fn mount(table: &mut Table) {
+    table.add_rendered::<Request, _, _>(sync);
+}
+
+async fn sync(call: Call<Request, Session>) -> Result<Reply> {
+    let request = call.request;
+    let sync = &call.services.sync;
+    let filter = match request.filter {
+        None => Arc::default(),
+        Some(Filter::FilterDefinition(filter)) => Arc::new(filter),
+        Some(Filter::FilterId(id)) => sync.filter_by_id(&call.who, &id).await?,
+    };
+    let known = [PresenceState::Online, PresenceState::Unavailable, PresenceState::Offline];
+    if !known.contains(&request.set_presence) {
+        let why = "set_presence is one of online, unavailable, offline";
+        return Err(MatrixError::invalid_param(why).into());
+    }
+    let timeout_ms = request.timeout.map_or(0, |timeout| timeout.as_millis());
+    let request = SyncRequest {
+        since: request.since,
+        timeout_ms: u64::try_from(timeout_ms).unwrap_or(u64::MAX),
+        full_state: request.full_state,
+        filter,
+        set_presence: request.set_presence,
+        use_state_after: request.use_state_after,
+    };
+    let answer = sync.sync(&call.who, request).await?;
+    let body = serde_json::to_vec(&answer)
+        .map_err(|error| Error::internal("render the answer to a sync", error))?;
+    Ok(reply::json(StatusCode::OK, body))
+}

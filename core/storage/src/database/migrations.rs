@@ -18,6 +18,7 @@ macro_rules! migrations {
             3 "0003_accounts",
             4 "0004_user_data",
             5 "0005_encryption",
+            6 "0006_receipts",
             7 "0007_media",
             8 "0008_directory",
             9 "0009_push_rules",

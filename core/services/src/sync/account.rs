@@ -1,0 +1,102 @@
+//! What an answer says of the user's own data and of other people: account data, ignored users,
+//! presence.
+
+use std::{collections::HashSet, sync::Arc};
+
+use colonnade_model::{
+    nid::{RoomNid, UserNid},
+    ruma::{OwnedUserId, UserId},
+    stream::{Position, Stream},
+};
+use colonnade_storage::account_data::AccountData;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::{Sync, Turn, filter, response::Events};
+use crate::{Result, rooms::Room};
+
+/// A piece of account data as a client gets it.
+#[derive(Serialize)]
+struct Entry<'a> {
+    #[serde(rename = "type")]
+    event_type: &'a str,
+    content: &'a RawValue,
+}
+
+impl Sync {
+    /// Returns whom the user ignores.
+    pub(super) async fn ignored(&self, user: UserNid) -> Result<Arc<[OwnedUserId]>> {
+        let ignored = self.from.account_data.ignored(user).await?;
+        Ok(ignored.iter().cloned().collect())
+    }
+
+    /// Returns the presence of others that changed.
+    pub(super) async fn presence(&self, turn: &Turn<'_>) -> Result<Events> {
+        let now = turn.now(Stream::Presence);
+        // A token of an earlier process may stand above the positions of this one.
+        let since = turn.since(Stream::Presence);
+        let since = if since > now { 0 } else { since };
+        let wanted = &turn.request.filter.presence;
+        if since >= now || !filter::wants_plain(wanted, "m.presence", None) {
+            return Ok(Events::default());
+        }
+        let changes = self.from.presence.changes(turn.viewer.user, since, now).await?;
+        let changes = changes.into_iter().filter(|event| {
+            let sender = event["sender"].as_str().and_then(|id| <&UserId>::try_from(id).ok());
+            !turn.ignored.iter().any(|ignored| Some(&**ignored) == sender)
+                && filter::wants_plain(wanted, "m.presence", sender)
+        });
+        Ok(Events { events: changes.filter_map(|event| to_raw_value(&event).ok()).collect() })
+    }
+
+    /// Returns the user's own account data that changed.
+    pub(super) async fn account_data(&self, turn: &Turn<'_>) -> Result<Events> {
+        let after = turn.since(Stream::AccountData);
+        let wanted = &turn.request.filter.account_data;
+        let changes = self.data_changes(turn, after).await?;
+        let changes = changes.iter().filter(|data| {
+            data.room.is_none()
+                && filter::wants_plain(wanted, &data.event_type, Some(&turn.viewer.user_id))
+        });
+        Ok(Events { events: changes.map(entry).collect() })
+    }
+
+    /// Returns the rooms for which the user's account data changed.
+    pub(super) async fn rooms_with_data(&self, turn: &Turn<'_>) -> Result<HashSet<RoomNid>> {
+        let changes = self.data_changes(turn, turn.since(Stream::AccountData)).await?;
+        Ok(changes.iter().filter_map(|data| data.room).collect())
+    }
+
+    /// Returns the user's account data for a room that changed above `after`.
+    pub(super) async fn room_data(
+        &self,
+        turn: &Turn<'_>,
+        room: &Room,
+        after: Position,
+    ) -> Result<Events> {
+        let wanted = &turn.request.filter.room.account_data;
+        let changes = match after {
+            0 => self.from.account_data.of_room(turn.viewer.user, room.nid).await?,
+            _ => self.data_changes(turn, after).await?,
+        };
+        let changes = changes.iter().filter(|data| {
+            data.room == Some(room.nid)
+                && filter::wants_type(wanted, &data.event_type)
+                && filter::wants_room(wanted, &room.room_id)
+        });
+        Ok(Events { events: changes.map(entry).collect() })
+    }
+
+    async fn data_changes(&self, turn: &Turn<'_>, after: Position) -> Result<Vec<AccountData>> {
+        let (user, upto) = (turn.viewer.user, turn.now(Stream::AccountData));
+        if after >= upto || self.heads.user(user).account_data <= after {
+            return Ok(Vec::new());
+        }
+        self.from.account_data.changes(user, after, upto).await
+    }
+}
+
+fn entry(data: &AccountData) -> Box<RawValue> {
+    to_raw_value(&Entry { event_type: &data.event_type, content: &data.body })
+        .expect("strings and JSON always serialise")
+}

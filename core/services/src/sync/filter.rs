@@ -1,0 +1,107 @@
+//! What a client wants to see: the matching half of filters. Parsing is ruma's; storing is
+//! `account_data`'s.
+//!
+//! Source: Matrix v1.19, client-server, "Filtering".
+
+use colonnade_model::ruma::{
+    RoomId, UserId,
+    api::client::filter::{Filter, LazyLoadOptions, RoomEventFilter, UrlFilter},
+};
+use colonnade_rules::event::Event;
+
+/// Tells whether a room event passes a filter. Rooms are the caller's to check.
+pub fn wants(filter: &RoomEventFilter, event: &Event) -> bool {
+    let event_type = event.event_type().to_string();
+    let passes = passes_type(&filter.not_types, filter.types.as_deref(), &event_type);
+    let sender = event.sender();
+    passes
+        && !filter.not_senders.iter().any(|user| user == sender)
+        && filter.senders.as_ref().is_none_or(|users| users.iter().any(|user| user == sender))
+        && match filter.url_filter {
+            None => true,
+            Some(UrlFilter::EventsWithUrl) => has_url(event),
+            Some(UrlFilter::EventsWithoutUrl) => !has_url(event),
+        }
+}
+
+/// Tells whether something that is not a room event (account data, presence) passes a filter.
+pub fn wants_plain(filter: &Filter, event_type: &str, sender: Option<&UserId>) -> bool {
+    let passes = passes_type(&filter.not_types, filter.types.as_deref(), event_type);
+    let Some(sender) = sender else { return passes };
+    passes
+        && !filter.not_senders.iter().any(|user| user == sender)
+        && filter.senders.as_ref().is_none_or(|users| users.iter().any(|user| user == sender))
+}
+
+/// Tells whether a type passes the two lists; for what is only a type, as receipts are.
+pub fn wants_type(filter: &RoomEventFilter, event_type: &str) -> bool {
+    passes_type(&filter.not_types, filter.types.as_deref(), event_type)
+}
+
+/// Tells whether a filter for a part of rooms lets anything of this room pass.
+pub fn wants_room(filter: &RoomEventFilter, room_id: &RoomId) -> bool {
+    !filter.not_rooms.iter().any(|room| room == room_id)
+        && filter.rooms.as_ref().is_none_or(|rooms| rooms.iter().any(|room| room == room_id))
+}
+
+/// Tells whether members are to be loaded lazily.
+pub fn lazy_loads(filter: &RoomEventFilter) -> bool {
+    matches!(filter.lazy_load_options, LazyLoadOptions::Enabled { .. })
+}
+
+/// Tells whether lazily loaded members may be sent again.
+pub fn repeats_members(filter: &RoomEventFilter) -> bool {
+    matches!(filter.lazy_load_options, LazyLoadOptions::Enabled { include_redundant_members: true })
+}
+
+fn passes_type(not_types: &[String], types: Option<&[String]>, event_type: &str) -> bool {
+    let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, event_type));
+    !any(not_types) && types.is_none_or(any)
+}
+
+/// Matches a pattern in which `*` stands for any characters.
+fn matches(pattern: &str, text: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == text };
+    let Some(mut text) = text.strip_prefix(first) else { return false };
+    let mut parts = rest.split('*').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return text.ends_with(part);
+        }
+        match text.find(part) {
+            Some(at) => text = &text[at + part.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+fn has_url(event: &Event) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Content {
+        url: Option<serde::de::IgnoredAny>,
+    }
+    event.content_as::<Content>().is_ok_and(|content| content.url.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns() {
+        for (pattern, text, expected) in [
+            ("m.room.message", "m.room.message", true),
+            ("m.room.message", "m.room.messages", false),
+            ("m.room.*", "m.room.name", true),
+            ("*", "", true),
+            ("*.name", "m.room.name", true),
+            ("m.*.name", "m.room.name", true),
+            ("m.*.name", "m.name", false),
+            ("m.*o*m.*", "m.room.name", true),
+            ("", "m", false),
+        ] {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Where every room stands, in memory, and who is to be woken when one moves.
+//!
+//! One task follows the streams: it notes each touched room and user, raises [`Heads::applied`],
+//! and only then wakes. A sync samples `applied`, never the raw positions, so whatever it is told
+//! is already noted here. Falling behind the bus costs one scan, nothing else.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+};
+
+use colonnade_model::{
+    nid::{DeviceNid, RoomNid, UserNid},
+    stream::{Position, Positions, Stream, StreamAdvance, Touch},
+};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Notify, broadcast, watch};
+
+/// The last position of a room in the streams a room has rows in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RoomHead {
+    /// Its latest event.
+    pub events: Position,
+    /// Its latest receipt.
+    pub receipts: Position,
+    /// Its latest change of who is typing.
+    pub typing: Position,
+    /// Its latest change of a member's devices.
+    pub device_lists: Position,
+}
+
+/// The last position of a user in the streams a user has rows in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UserHead {
+    /// The latest change of a membership.
+    pub events: Position,
+    /// The latest change of account data.
+    pub account_data: Position,
+    /// The latest change of presence.
+    pub presence: Position,
+}
+
+/// Someone who waits: woken by any of the rooms, the user or the device.
+struct Watcher {
+    notify: Arc<Notify>,
+}
+
+/// Where everything stands.
+pub struct Heads {
+    rooms: RwLock<HashMap<RoomNid, RoomHead>>,
+    users: RwLock<HashMap<UserNid, UserHead>>,
+    /// Everything that is not noted may have moved up to here.
+    floor: RwLock<Positions>,
+    applied: watch::Sender<Positions>,
+    watchers: Mutex<HashMap<Touch, Vec<Weak<Watcher>>>>,
+}
+
+/// Stays registered as long as it lives.
+pub struct Watch {
+    watcher: Arc<Watcher>,
+}
+
+impl Watch {
+    /// Waits until something watched has moved since the last call.
+    pub async fn moved(&self) {
+        self.watcher.notify.notified().await;
+    }
+}
+
+impl Heads {
+    /// Makes heads that know nothing: everything may have moved up to `floor`.
+    pub fn new(floor: Positions) -> Arc<Self> {
+        Arc::new(Self {
+            rooms: RwLock::default(),
+            users: RwLock::default(),
+            floor: RwLock::new(floor),
+            applied: watch::Sender::new(floor),
+            watchers: Mutex::default(),
+        })
+    }
+
+    /// Returns the positions noted here.
+    pub fn applied(&self) -> Positions {
+        *self.applied.borrow()
+    }
+
+    /// Waits until `wanted` is noted: for a client to read its own writes.
+    pub async fn reached(&self, wanted: Positions) {
+        let mut applied = self.applied.subscribe();
+        let reached = |now: &Positions| {
+            Stream::ALL.into_iter().all(|stream| now.get(stream) >= wanted.get(stream))
+        };
+        // An error says that the follower is gone: the process is stopping.
+        let _ = applied.wait_for(reached).await;
+    }
+
+    /// Returns where rooms stand, in the order asked for.
+    pub fn rooms(&self, rooms: impl Iterator<Item = RoomNid>) -> Vec<RoomHead> {
+        let unknown = self.unknown_room();
+        let known = self.rooms.read();
+        rooms.map(|room| known.get(&room).copied().unwrap_or(unknown)).collect()
+    }
+
+    fn unknown_room(&self) -> RoomHead {
+        let floor = *self.floor.read();
+        RoomHead {
+            events: floor.get(Stream::Events),
+            receipts: floor.get(Stream::Receipts),
+            typing: floor.get(Stream::Typing),
+            device_lists: floor.get(Stream::DeviceLists),
+        }
+    }
+
+    /// Returns where a user stands.
+    pub fn user(&self, user: UserNid) -> UserHead {
+        if let Some(head) = self.users.read().get(&user) {
+            return *head;
+        }
+        let floor = *self.floor.read();
+        UserHead {
+            events: floor.get(Stream::Events),
+            account_data: floor.get(Stream::AccountData),
+            presence: floor.get(Stream::Presence),
+        }
+    }
+
+    /// Notes where a room stood when this process started, unless it has moved since.
+    pub fn learn(&self, room: RoomNid, events: Position, receipts: Position) {
+        let floor = self.unknown_room();
+        let mut rooms = self.rooms.write();
+        rooms.entry(room).or_insert(RoomHead { events, receipts, ..floor });
+    }
+
+    /// Registers interest in rooms, a user and a device. Register first, then sample, then look.
+    pub fn watch(
+        &self,
+        rooms: impl Iterator<Item = RoomNid>,
+        user: UserNid,
+        device: DeviceNid,
+    ) -> Watch {
+        let watcher = Arc::new(Watcher { notify: Arc::new(Notify::new()) });
+        let touches = rooms.map(Touch::Room).chain([Touch::User(user), Touch::Device(device)]);
+        let mut watchers = self.watchers.lock();
+        for touch in touches {
+            let list = watchers.entry(touch).or_default();
+            list.retain(|watcher| watcher.strong_count() > 0);
+            list.push(Arc::downgrade(&watcher));
+        }
+        Watch { watcher }
+    }
+
+    /// Wakes everybody, as if everything had moved.
+    pub fn wake_all(&self) {
+        for list in self.watchers.lock().values() {
+            wake(list);
+        }
+    }
+
+    /// Follows the streams until the bus is gone.
+    pub async fn follow(
+        self: Arc<Self>,
+        mut advances: broadcast::Receiver<Arc<StreamAdvance>>,
+        positions: impl Fn() -> Positions + Send,
+    ) {
+        loop {
+            match advances.recv().await {
+                Ok(advance) => self.apply(&advance),
+                Err(broadcast::error::RecvError::Lagged(missed)) => {
+                    tracing::warn!(missed, "fell behind the bus; looking at everything again");
+                    self.forget(positions());
+                }
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn apply(&self, advance: &StreamAdvance) {
+        for (touch, position) in &advance.touched {
+            match touch {
+                Touch::Room(room) => {
+                    let floor = self.unknown_room();
+                    let mut rooms = self.rooms.write();
+                    let head = rooms.entry(*room).or_insert(floor);
+                    raise_room(head, advance.stream, *position);
+                }
+                Touch::User(user) => {
+                    let floor = self.user(*user);
+                    let mut users = self.users.write();
+                    let head = users.entry(*user).or_insert(floor);
+                    raise_user(head, advance.stream, *position);
+                }
+                Touch::Device(_) => {}
+            }
+        }
+        self.applied.send_modify(|applied| {
+            let position = applied.get(advance.stream).max(advance.upto);
+            applied.set(advance.stream, position);
+        });
+        let mut watchers = self.watchers.lock();
+        for (touch, _) in &advance.touched {
+            if let Some(list) = watchers.get_mut(touch) {
+                wake(list);
+                list.retain(|watcher| watcher.strong_count() > 0);
+                if list.is_empty() {
+                    watchers.remove(touch);
+                }
+            }
+        }
+    }
+
+    fn forget(&self, floor: Positions) {
+        *self.floor.write() = floor;
+        self.rooms.write().clear();
+        self.users.write().clear();
+        self.applied.send_replace(floor);
+        self.wake_all();
+    }
+}
+
+fn wake(watchers: &[Weak<Watcher>]) {
+    for watcher in watchers.iter().filter_map(Weak::upgrade) {
+        watcher.notify.notify_one();
+    }
+}
+
+fn raise_room(head: &mut RoomHead, stream: Stream, position: Position) {
+    let place = match stream {
+        Stream::Events => &mut head.events,
+        Stream::Receipts => &mut head.receipts,
+        Stream::Typing => &mut head.typing,
+        Stream::DeviceLists => &mut head.device_lists,
+        Stream::AccountData | Stream::ToDevice | Stream::Presence => return,
+    };
+    *place = (*place).max(position);
+}
+
+fn raise_user(head: &mut UserHead, stream: Stream, position: Position) {
+    let place = match stream {
+        Stream::Events => &mut head.events,
+        Stream::AccountData => &mut head.account_data,
+        Stream::Presence => &mut head.presence,
+        Stream::Receipts | Stream::ToDevice | Stream::DeviceLists | Stream::Typing => return,
+    };
+    *place = (*place).max(position);
+}

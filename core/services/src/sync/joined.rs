@@ -1,0 +1,198 @@
+//! A joined room in an answer: its timeline since the token, the state that goes with it, counts,
+//! receipts, who types.
+
+use colonnade_model::{
+    ruma::api::client::filter::EventFormat, stream::Stream, token::TimelineToken,
+};
+use colonnade_rules::event::ClientFormat;
+use colonnade_storage::{
+    events::{self, EventFlags, Range},
+    members::{self, Member, Membership},
+};
+use serde_json::json;
+
+use super::{
+    Sync, Turn,
+    fields::{federation_format, with_fields},
+    filter,
+    response::{JoinedRoom, Plain, TimelinePart},
+    state::Gap,
+};
+use crate::{
+    Result,
+    rooms::Room,
+    timeline::{Bundles, Shown},
+};
+
+/// Events of a room in one answer if the client does not say.
+const TIMELINE_DEFAULT: i64 = 10;
+/// Events of a room in one answer at most.
+const TIMELINE_MAX: i64 = 1_000;
+/// Rows read for one room's timeline while a filter throws most of them away.
+const SCANNED_MAX: usize = 3_000;
+
+/// A stretch of a room's timeline, before it is rendered.
+pub(super) struct Stretch {
+    /// The events, oldest first.
+    pub(super) events: Vec<Shown>,
+    /// More happened since the token.
+    pub(super) limited: bool,
+    /// Where to read further back.
+    pub(super) prev_batch: Option<TimelineToken>,
+}
+
+impl Sync {
+    /// Makes the part of a joined room; `None` if there is nothing to tell after all.
+    pub(super) async fn joined(
+        &self,
+        turn: &Turn<'_>,
+        room: &Room,
+        member: &Member,
+    ) -> Result<Option<JoinedRoom>> {
+        let db = &self.context.db;
+        let since = turn.since(Stream::Events);
+        let was_in = turn.since.is_some()
+            && (member.pos <= since || {
+                let then = members::at(db, room.nid, member.user, since).await?;
+                then.is_some_and(|then| then.membership == Membership::Join)
+            });
+        let after = if was_in { since } else { 0 };
+        let upto = turn.now(Stream::Events);
+        let stretch = self.stretch(turn, room, after, upto).await?;
+        let gap = Gap { after, upto, whole: !was_in || turn.request.full_state };
+        let lacking = self.lacking(turn, room, &stretch, gap).await?;
+        let summary = match lacking.members_moved || gap.whole {
+            true => self.summary(turn, room).await?,
+            false => Default::default(),
+        };
+        let heroes = summary.heroes.as_deref().unwrap_or_default();
+        let state = self.state(turn, room, &stretch, lacking, heroes).await?;
+        let timeline = self.rendered(turn, room, &stretch).await?;
+        let since_receipts = if was_in { turn.since(Stream::Receipts) } else { 0 };
+        let ephemeral = self.ephemeral(turn, room, since_receipts, was_in).await?;
+        let since_data = if was_in { turn.since(Stream::AccountData) } else { 0 };
+        let account_data = self.room_data(turn, room, since_data).await?;
+        let told = gap.whole
+            || !timeline.events.is_empty()
+            || timeline.limited
+            || !state.is_empty()
+            || !ephemeral.events.is_empty()
+            || !account_data.events.is_empty();
+        if !told {
+            return Ok(None);
+        }
+        let (unread, by_thread) = self.unread(turn, room).await?;
+        Ok(Some(JoinedRoom {
+            timeline,
+            state,
+            summary,
+            unread_notifications: unread,
+            unread_thread_notifications: by_thread,
+            ephemeral,
+            account_data,
+        }))
+    }
+
+    /// Reads the newest events above `after` up to `upto` that the client wants and may see.
+    pub(super) async fn stretch(
+        &self,
+        turn: &Turn<'_>,
+        room: &Room,
+        after: i64,
+        upto: i64,
+    ) -> Result<Stretch> {
+        let wanted = &turn.request.filter.room.timeline;
+        let limit = wanted.limit.map_or(TIMELINE_DEFAULT, |limit| {
+            i64::try_from(u64::from(limit)).unwrap_or(i64::MAX).clamp(0, TIMELINE_MAX)
+        });
+        let limit = usize::try_from(limit).unwrap_or(0);
+        let mut found: Vec<Shown> = Vec::new();
+        let (mut top, mut scanned, mut more) = (upto, 0, true);
+        while more && found.len() <= limit && scanned < SCANNED_MAX {
+            let block = (limit + 1 - found.len()).max(20) as i64;
+            let range = Range { after, upto: top, newest_first: true, limit: block };
+            let rows = events::live(&self.context.db, room.nid, range).await?;
+            more = rows.len() as i64 == block;
+            scanned += rows.len();
+            let Some(lowest) = rows.last().and_then(|row| row.pos) else { break };
+            top = lowest - 1;
+            let page = self.from.timeline.shown(rows).await?;
+            let page = page.into_iter().filter(|shown| self.is_wanted(turn, shown));
+            let page = self.from.timeline.visible(&turn.viewer, room, page.collect()).await?;
+            found.extend(page);
+        }
+        let limited = found.len() > limit || (more && scanned >= SCANNED_MAX);
+        found.truncate(limit);
+        found.reverse();
+        let prev_batch = match found.first().and_then(|first| first.row.tl) {
+            Some(tl) => Some(TimelineToken(tl - 1)),
+            None => {
+                let range = Range { after: 0, upto, newest_first: true, limit: 1 };
+                let row = events::live(&self.context.db, room.nid, range).await?.pop();
+                row.and_then(|row| row.tl).map(TimelineToken)
+            }
+        };
+        Ok(Stretch { events: found, limited, prev_batch })
+    }
+
+    fn is_wanted(&self, turn: &Turn<'_>, shown: &Shown) -> bool {
+        let wanted = &turn.request.filter.room.timeline;
+        !shown.row.flags.has(EventFlags::SOFT_FAILED)
+            && filter::wants_room(wanted, shown.row.event.room_id())
+            && filter::wants(wanted, &shown.row.event)
+            && (shown.row.skey.is_some() || !self.from.timeline.is_from(shown, &turn.ignored))
+    }
+
+    /// Renders a stretch.
+    pub(super) async fn rendered(
+        &self,
+        turn: &Turn<'_>,
+        room: &Room,
+        stretch: &Stretch,
+    ) -> Result<TimelinePart> {
+        let format = ClientFormat::WithoutRoom;
+        let (timeline, viewer) = (&self.from.timeline, &turn.viewer);
+        let wish = &turn.request.filter;
+        let events = if wish.event_format == EventFormat::Federation {
+            federation_format(&stretch.events)
+        } else {
+            timeline.render(viewer, room, &stretch.events, format, Bundles::All).await?
+        };
+        let events = with_fields(events, wish.event_fields.as_deref());
+        let prev_batch = stretch.prev_batch.map(|token| token.to_string());
+        Ok(TimelinePart { events, limited: stretch.limited, prev_batch })
+    }
+
+    async fn ephemeral(
+        &self,
+        turn: &Turn<'_>,
+        room: &Room,
+        since_receipts: i64,
+        was_in: bool,
+    ) -> Result<Plain> {
+        let wanted = &turn.request.filter.room.ephemeral;
+        let mut events = Vec::new();
+        if !filter::wants_room(wanted, &room.room_id) {
+            return Ok(Plain::default());
+        }
+        if filter::wants_type(wanted, "m.receipt") {
+            let (viewer, upto) = (turn.viewer.user, turn.now(Stream::Receipts));
+            let receipts = &self.from.receipts;
+            if let Some(content) = receipts.content(room.nid, viewer, since_receipts, upto).await? {
+                events.push(json!({ "type": "m.receipt", "content": content }));
+            }
+        }
+        if filter::wants_type(wanted, "m.typing") {
+            let since = if was_in { turn.since(Stream::Typing) } else { 0 };
+            // A token of an earlier process may stand above the positions of this one.
+            let since = if since > turn.now(Stream::Typing) { 0 } else { since };
+            if let Some(users) = self.from.typing.changed(room.nid, since)
+                && (was_in && since > 0 || !users.is_empty())
+            {
+                let content = json!({ "user_ids": users });
+                events.push(json!({ "type": "m.typing", "content": content }));
+            }
+        }
+        Ok(Plain { events })
+    }
+}

@@ -1,0 +1,53 @@
+//! A room the user is no longer in: what was said until then, and nothing after.
+
+use colonnade_model::stream::Stream;
+use colonnade_storage::members::{self, Member, Membership};
+
+use super::{Sync, Turn, response::LeftRoom, state::Gap};
+use crate::{Result, rooms::Room};
+
+impl Sync {
+    /// Makes the part of a room the user left, was kicked or banned from, or whose invite ended.
+    pub(super) async fn left(
+        &self,
+        turn: &Turn<'_>,
+        room: &Room,
+        member: &Member,
+    ) -> Result<Option<LeftRoom>> {
+        let db = &self.context.db;
+        // Forgetting is no event, so what is in memory does not know of it.
+        let current = members::get(db, room.nid, member.user).await?;
+        if current.is_some_and(|current| current.forgotten) {
+            return Ok(None);
+        }
+        let since = turn.since(Stream::Events);
+        let then = members::at(db, room.nid, member.user, since).await?;
+        let was_in = then.is_some_and(|then| then.membership == Membership::Join);
+        let known = turn.since.is_some() && was_in;
+        let joined_between = members::changes_of_user(db, member.user, since, member.pos).await?;
+        let joined_between = joined_between
+            .iter()
+            .any(|change| change.room == room.nid && change.membership == Membership::Join);
+        // Whoever never was in sees only how the invite or the knock ended.
+        let after = match (known, joined_between) {
+            (true, _) => since,
+            (false, true) => 0,
+            (false, false) if turn.since.is_none() => 0,
+            (false, false) => member.pos - 1,
+        };
+        let stretch = self.stretch(turn, room, after, member.pos).await?;
+        let gap = Gap {
+            after,
+            upto: member.pos,
+            whole: turn.request.full_state || (!known && (joined_between || turn.since.is_none())),
+        };
+        let lacking = self.lacking(turn, room, &stretch, gap).await?;
+        let state = self.state(turn, room, &stretch, lacking, &[]).await?;
+        let since_data = if known { turn.since(Stream::AccountData) } else { 0 };
+        Ok(Some(LeftRoom {
+            timeline: self.rendered(turn, room, &stretch).await?,
+            state,
+            account_data: self.room_data(turn, room, since_data).await?,
+        }))
+    }
+}

@@ -1,0 +1,164 @@
+//! Puts an answer together: which rooms have anything to tell, and everything outside rooms.
+
+use std::collections::HashSet;
+
+use colonnade_model::{
+    ruma::api::client::filter::RoomFilter,
+    stream::{Positions, Stream},
+};
+use colonnade_storage::members::{Member, Membership};
+use serde_json::value::RawValue;
+
+use super::{
+    Memberships, Sync, SyncResponse, Turn,
+    response::{ChangedDevices, Events, InvitedRoom, KnockedRoom, Rooms},
+};
+use crate::{Result, accounts::Session, rooms::Room};
+
+/// Messages to a device in one answer at most; the rest comes with the next.
+const TO_DEVICE_MAX: usize = 100;
+
+impl Sync {
+    /// Makes the answer from the client's token to `turn.now`.
+    pub(super) async fn look(
+        &self,
+        turn: &Turn<'_>,
+        memberships: &Memberships,
+    ) -> Result<SyncResponse> {
+        let mut now = turn.now;
+        let (to_device, told_upto) = self.to_device(turn).await?;
+        now.set(Stream::ToDevice, told_upto);
+        let device_lists = match &turn.since {
+            Some(since) => {
+                let user = turn.viewer.user;
+                self.from.encryption.device_list_changes(user, since, &turn.now).await?
+            }
+            None => Default::default(),
+        };
+        let device = turn.viewer.device;
+        Ok(SyncResponse {
+            rooms: self.rooms(turn, memberships).await?,
+            presence: self.presence(turn).await?,
+            account_data: self.account_data(turn).await?,
+            to_device,
+            device_lists: ChangedDevices::of(device_lists),
+            device_one_time_keys_count: self.from.encryption.one_time_key_counts(device).await?,
+            device_unused_fallback_key_types: self
+                .from
+                .encryption
+                .unused_fallback_key_types(device)
+                .await?,
+            next_batch: self.encode(now),
+        })
+    }
+
+    /// The answer when nothing has moved.
+    pub(super) async fn nothing(&self, session: &Session, now: Positions) -> Result<SyncResponse> {
+        let (encryption, device) = (&self.from.encryption, session.device);
+        Ok(SyncResponse {
+            next_batch: self.encode(now),
+            rooms: Rooms::default(),
+            presence: Events::default(),
+            account_data: Events::default(),
+            to_device: Events::default(),
+            device_lists: None,
+            device_one_time_keys_count: encryption.one_time_key_counts(device).await?,
+            device_unused_fallback_key_types: encryption.unused_fallback_key_types(device).await?,
+        })
+    }
+
+    /// Returns the messages to the device and the position up to which they were told.
+    async fn to_device(&self, turn: &Turn<'_>) -> Result<(Events, i64)> {
+        let (after, upto) = (turn.since(Stream::ToDevice), turn.now(Stream::ToDevice));
+        let device = turn.viewer.device;
+        let messages = self.from.to_device.messages(device, after, upto, TO_DEVICE_MAX).await?;
+        let full = messages.len() == TO_DEVICE_MAX;
+        let told_upto = messages.last().filter(|_| full).map_or(upto, |last| last.pos);
+        let events = messages.into_iter().map(|message| message.event).collect();
+        Ok((Events { events }, told_upto))
+    }
+
+    async fn rooms(&self, turn: &Turn<'_>, memberships: &Memberships) -> Result<Rooms> {
+        let wanted = &turn.request.filter.room;
+        let mut rooms = Rooms::default();
+        let heads = self.heads.rooms(memberships.rooms.iter().map(|member| member.room));
+        let data_moved =
+            self.heads.user(turn.viewer.user).account_data > turn.since(Stream::AccountData);
+        let data_rooms = match data_moved {
+            true => self.rooms_with_data(turn).await?,
+            false => HashSet::new(),
+        };
+        for (member, head) in memberships.rooms.iter().zip(heads) {
+            let is_new = member.pos > turn.since(Stream::Events);
+            let is_due = match member.membership {
+                Membership::Join => {
+                    is_new
+                        || turn.since.is_none()
+                        || turn.request.full_state
+                        || head.events > turn.since(Stream::Events)
+                        || head.receipts > turn.since(Stream::Receipts)
+                        || head.typing > turn.since(Stream::Typing)
+                        || data_rooms.contains(&member.room)
+                }
+                Membership::Invite | Membership::Knock => is_new,
+                Membership::Leave | Membership::Ban => {
+                    !member.forgotten && is_new && (turn.since.is_some() || wanted.include_leave)
+                }
+            };
+            if !is_due {
+                continue;
+            }
+            let room = self.from.rooms.room(member.room).await?;
+            if passes(wanted, &room) {
+                self.add_room(turn, &room, member, &mut rooms).await?;
+            }
+        }
+        Ok(rooms)
+    }
+
+    async fn add_room(
+        &self,
+        turn: &Turn<'_>,
+        room: &Room,
+        member: &Member,
+        rooms: &mut Rooms,
+    ) -> Result<()> {
+        let room_id = room.room_id.clone();
+        match member.membership {
+            Membership::Join => {
+                if let Some(joined) = self.joined(turn, room, member).await? {
+                    rooms.join.insert(room_id, joined);
+                }
+            }
+            Membership::Leave | Membership::Ban => {
+                if let Some(left) = self.left(turn, room, member).await? {
+                    rooms.leave.insert(room_id, left);
+                }
+            }
+            Membership::Invite => {
+                let sender = self.context.interned.user_id(member.sender).await?;
+                if !turn.ignored.contains(&sender) {
+                    let invite_state = Events { events: self.stripped(member).await? };
+                    rooms.invite.insert(room_id, InvitedRoom { invite_state });
+                }
+            }
+            Membership::Knock => {
+                let knock_state = Events { events: self.stripped(member).await? };
+                rooms.knock.insert(room_id, KnockedRoom { knock_state });
+            }
+        }
+        Ok(())
+    }
+
+    async fn stripped(&self, member: &Member) -> Result<Vec<Box<RawValue>>> {
+        match self.from.rooms.event(member.event).await? {
+            Some(event) => self.from.rooms.stripped_state(&event).await,
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+fn passes(wanted: &RoomFilter, room: &Room) -> bool {
+    !wanted.not_rooms.contains(&room.room_id)
+        && wanted.rooms.as_ref().is_none_or(|rooms| rooms.contains(&room.room_id))
+}

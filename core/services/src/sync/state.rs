@@ -1,0 +1,209 @@
+//! The state that goes with a stretch of timeline: what changed between the client's token and the
+//! stretch that the stretch itself does not say. Read as a difference of two tries.
+
+use colonnade_model::{
+    nid::{EventNid, StateNid, UserNid},
+    ruma::{OwnedUserId, api::client::filter::EventFormat},
+    stream::{Position, Stream},
+};
+use colonnade_rules::event::ClientFormat;
+use colonnade_storage::state::Part;
+
+use super::{
+    Sync, Turn,
+    fields::{federation_format, with_fields},
+    filter,
+    joined::Stretch,
+    response::{Events, StatePart},
+};
+use crate::{
+    Result,
+    rooms::Room,
+    timeline::{Bundles, Shown},
+};
+
+/// Users of a room of whom it is remembered that a device was sent their member event.
+const TOLD_USERS_MAX: usize = 2_000;
+
+/// What the client lacks: from where to where, or everything.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Gap {
+    /// The client knows the state at this position.
+    pub(super) after: i64,
+    /// It is told the state up to this position.
+    pub(super) upto: i64,
+    /// It knows nothing, or wants everything.
+    pub(super) whole: bool,
+}
+
+/// The state events a client lacks.
+pub(super) struct Lacking {
+    target: Option<StateNid>,
+    whole: bool,
+    core: Vec<EventNid>,
+    members: Vec<EventNid>,
+    /// Memberships changed, here or in the timeline.
+    pub(super) members_moved: bool,
+}
+
+/// Of whom a device was sent the member event, and where the events stream then stood. It has the
+/// event once it presents a token at least as high.
+pub(super) type Told = std::collections::HashMap<UserNid, Position>;
+
+impl StatePart {
+    /// Tells whether it says nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        let (Self::Before(events) | Self::After(events)) = self;
+        events.events.is_empty()
+    }
+}
+
+impl Sync {
+    /// Finds which state events the client lacks.
+    pub(super) async fn lacking(
+        &self,
+        turn: &Turn<'_>,
+        room: &Room,
+        stretch: &Stretch,
+        gap: Gap,
+    ) -> Result<Lacking> {
+        let states = self.from.rooms.states();
+        let current = states.at(room.nid, gap.upto).await?;
+        let known = match gap.whole {
+            true => None,
+            false => states.at(room.nid, gap.after).await?,
+        };
+        let first = stretch.events.first().map(|first| first.row.state_before);
+        let target = match (turn.request.use_state_after, first) {
+            (true, _) | (false, None) => current,
+            // Before the create event there is no state.
+            (false, Some(before)) => before,
+        };
+        let core = self.moved(known, target, Part::Core).await?;
+        let members = self.moved(known, target, Part::Member).await?;
+        let said = stretch.events.iter().any(|shown| shown.row.event.membership().is_some());
+        let members_moved = said || !members.is_empty();
+        Ok(Lacking { target, whole: known.is_none(), core, members, members_moved })
+    }
+
+    /// Makes the state part. Lazily loaded, it has the member events of the stretch's senders and
+    /// of the heroes.
+    pub(super) async fn state(
+        &self,
+        turn: &Turn<'_>,
+        room: &Room,
+        stretch: &Stretch,
+        lacking: Lacking,
+        heroes: &[OwnedUserId],
+    ) -> Result<StatePart> {
+        let wish = &turn.request.filter;
+        let wanted = &wish.room.state;
+        let lazy = filter::lazy_loads(wanted) || filter::lazy_loads(&wish.room.timeline);
+        let members = match lazy {
+            true => self.lazily(turn, room, stretch, &lacking, heroes).await?,
+            false => lacking.members,
+        };
+        let nids: Vec<EventNid> = lacking.core.into_iter().chain(members).collect();
+        let events = self.from.rooms.events(&nids).await?;
+        let events = events.into_iter().filter(|event| {
+            filter::wants_room(wanted, &room.room_id) && filter::wants(wanted, &event.event)
+        });
+        let page: Vec<Shown> = events.map(Shown::from).collect();
+        let format = ClientFormat::WithoutRoom;
+        let (timeline, viewer) = (&self.from.timeline, &turn.viewer);
+        let events = if wish.event_format == EventFormat::Federation {
+            federation_format(&page)
+        } else {
+            timeline.render(viewer, room, &page, format, Bundles::None).await?
+        };
+        let events = Events { events: with_fields(events, wish.event_fields.as_deref()) };
+        Ok(match turn.request.use_state_after {
+            true => StatePart::After(events),
+            false => StatePart::Before(events),
+        })
+    }
+
+    /// Returns the entries of `target` that are not in `known`.
+    async fn moved(
+        &self,
+        known: Option<StateNid>,
+        target: Option<StateNid>,
+        part: Part,
+    ) -> Result<Vec<EventNid>> {
+        let states = self.from.rooms.states();
+        let Some(target) = target else { return Ok(Vec::new()) };
+        let Some(known) = known else {
+            let entries = states.list(target, part).await?;
+            return Ok(entries.iter().map(|entry| entry.event).collect());
+        };
+        if known == target {
+            return Ok(Vec::new());
+        }
+        let deltas = states.diff(known, target, part).await?;
+        Ok(deltas.iter().filter_map(|delta| delta.after).collect())
+    }
+
+    /// Chooses the member events the client needs: all that changed in the gap, and those of the
+    /// stretch's senders and the heroes it was not sent. With the whole state also its own.
+    ///
+    /// Source: Matrix v1.19, client-server, "Lazy-loading room members" and "GET /sync".
+    async fn lazily(
+        &self,
+        turn: &Turn<'_>,
+        room: &Room,
+        stretch: &Stretch,
+        lacking: &Lacking,
+        heroes: &[OwnedUserId],
+    ) -> Result<Vec<EventNid>> {
+        let Some(target) = lacking.target else { return Ok(Vec::new()) };
+        let whole = lacking.whole;
+        let mut keep = if whole { Vec::new() } else { lacking.members.clone() };
+        let mut users: Vec<UserNid> = stretch.events.iter().map(|shown| shown.row.sender).collect();
+        if whole {
+            users.push(turn.viewer.user);
+        }
+        for hero in heroes {
+            users.extend(self.context.interned.find_user(hero).await?);
+        }
+        users.sort_unstable();
+        users.dedup();
+        let wanted = &turn.request.filter.room;
+        let repeat = whole
+            || filter::repeats_members(&wanted.state)
+            || filter::repeats_members(&wanted.timeline);
+        let due = self.untold(turn, room, users, (whole, repeat));
+        for user_id in self.context.interned.user_ids(&due).await? {
+            let key = self.context.interned.find_skey("m.room.member", user_id.as_str()).await?;
+            let Some(key) = key else { continue };
+            let found = self.from.rooms.states().lookup(target, Part::Member, key).await?;
+            keep.extend(found.filter(|nid| !keep.contains(nid)));
+        }
+        Ok(keep)
+    }
+
+    /// Returns those of the users whose member events the device was not sent, and notes that it
+    /// is now. With `repeat` all of them; with `afresh` the device remembers nothing.
+    fn untold(
+        &self,
+        turn: &Turn<'_>,
+        room: &Room,
+        users: Vec<UserNid>,
+        (afresh, repeat): (bool, bool),
+    ) -> Vec<UserNid> {
+        let told = self.told.get_or_insert_with(&(turn.viewer.device, room.nid), || {
+            Ok::<_, std::convert::Infallible>(std::sync::Arc::default())
+        });
+        let Ok(told) = told;
+        let mut told = told.lock();
+        // Past the bound, the device is sent some again.
+        if afresh || told.len() > TOLD_USERS_MAX {
+            told.clear();
+        }
+        let since = turn.since(Stream::Events);
+        let has = |user: &UserNid| told.get(user).is_some_and(|at| *at <= since);
+        let due: Vec<UserNid> = users.into_iter().filter(|user| repeat || !has(user)).collect();
+        let now = turn.now(Stream::Events);
+        told.extend(due.iter().map(|user| (*user, now)));
+        due
+    }
+}

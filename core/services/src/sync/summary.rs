@@ -1,0 +1,51 @@
+//! Who is in a room, and whom a room without a name is named after.
+//!
+//! Source: Matrix v1.19, client-server, "GET /sync", `RoomSummary`.
+
+use colonnade_rules::summary::{Candidate, heroes};
+use colonnade_storage::{
+    members::{self, Membership},
+    rooms as room_rows, summaries,
+};
+
+use super::{Sync, Turn, response::Summary};
+use crate::{Result, rooms::Room};
+
+/// Members read to find the heroes among: five, and the viewer.
+const CANDIDATES_MAX: i64 = 6;
+
+impl Sync {
+    /// Makes a room's summary.
+    pub(super) async fn summary(&self, turn: &Turn<'_>, room: &Room) -> Result<Summary> {
+        let db = &self.context.db;
+        let head = room_rows::head(db, room.nid).await?;
+        let (joined, invited) = head.map_or((0, 0), |head| (head.joined, head.invited));
+        let named = summaries::get(db, room.nid).await?;
+        let has_name =
+            named.is_some_and(|named| named.name.is_some() || named.canonical_alias.is_some());
+        let heroes = if has_name { None } else { Some(self.heroes(turn, room).await?) };
+        Ok(Summary { heroes, joined: Some(joined), invited: Some(invited) })
+    }
+
+    async fn heroes(
+        &self,
+        turn: &Turn<'_>,
+        room: &Room,
+    ) -> Result<Vec<colonnade_model::ruma::OwnedUserId>> {
+        let db = &self.context.db;
+        let present = [Membership::Join, Membership::Invite];
+        let mut found = members::first_members(db, room.nid, &present, CANDIDATES_MAX).await?;
+        if found.iter().all(|member| member.user == turn.viewer.user) {
+            let gone = [Membership::Leave, Membership::Ban];
+            found.extend(members::first_members(db, room.nid, &gone, CANDIDATES_MAX).await?);
+        }
+        let nids: Vec<_> = found.iter().map(|member| member.user).collect();
+        let users = self.context.interned.user_ids(&nids).await?;
+        let candidates = found.into_iter().zip(users).map(|(member, user)| Candidate {
+            user,
+            membership: member.membership.state(),
+            position: member.pos,
+        });
+        Ok(heroes(&turn.viewer.user_id, candidates))
+    }
+}

@@ -1,0 +1,89 @@
+//! The long poll: look, and if there is nothing, wait to be woken and look again.
+
+use std::time::Duration;
+
+use colonnade_model::stream::{Positions, Stream};
+use colonnade_storage::members::Membership;
+use tokio::time::Instant;
+
+use super::{Memberships, Sync, SyncRequest, SyncResponse, Turn, heads::Watch};
+use crate::{Result, accounts::Session, timeline::Viewer};
+
+/// The longest a client may wait, in milliseconds.
+const TIMEOUT_MS_MAX: u64 = 5 * 60 * 1_000;
+
+impl Sync {
+    /// Looks until there is something to tell or the time is over.
+    pub(super) async fn answer(
+        &self,
+        session: &Session,
+        since: Option<Positions>,
+        request: &SyncRequest,
+    ) -> Result<SyncResponse> {
+        let wait = Duration::from_millis(request.timeout_ms.min(TIMEOUT_MS_MAX));
+        let deadline = Instant::now() + wait;
+        let mut stopping = self.stopping.subscribe();
+        let mut watch: Option<(Watch, i64)> = None;
+        loop {
+            // 2. Sample, 3. look. Whoever is about to wait has registered (1.) and looked again.
+            let (memberships, now) = self.sample(session.user).await?;
+            let over = Instant::now() >= deadline || *stopping.borrow();
+            if self.has_moved(session, &memberships, since, now) || request.full_state {
+                let ignored = self.ignored(session.user).await?;
+                let viewer = Viewer::from(session);
+                let turn = Turn { viewer, since, now, request, ignored };
+                let response = self.look(&turn, &memberships).await?;
+                if since.is_none() || request.full_state || over || !response.is_empty() {
+                    return Ok(response);
+                }
+            } else if over {
+                return self.nothing(session, now).await;
+            }
+            // Registered for other rooms than the user's now, or not at all: register and look again.
+            let Some((watch, _)) = watch.as_ref().filter(|(_, at)| *at == memberships.at) else {
+                watch = Some((self.watch(session, &memberships), memberships.at));
+                continue;
+            };
+            tokio::select! {
+                () = watch.moved() => {}
+                () = tokio::time::sleep_until(deadline) => {}
+                _ = stopping.wait_for(|stop| *stop) => {}
+            }
+        }
+    }
+
+    /// Registers for everything that may concern the user.
+    fn watch(&self, session: &Session, memberships: &Memberships) -> Watch {
+        let rooms = memberships.rooms.iter();
+        let joined = rooms.filter(|member| member.membership == Membership::Join);
+        self.heads.watch(joined.map(|member| member.room), session.user, session.device)
+    }
+
+    /// Tells whether anything that may concern the user has moved: integers only, no database.
+    fn has_moved(
+        &self,
+        session: &Session,
+        memberships: &Memberships,
+        since: Option<Positions>,
+        now: Positions,
+    ) -> bool {
+        let Some(since) = since else { return true };
+        let later = |stream, head: i64| head > since.get(stream);
+        let user = self.heads.user(session.user);
+        let own = later(Stream::Events, user.events)
+            || later(Stream::AccountData, user.account_data)
+            || later(Stream::Presence, user.presence)
+            || now.get(Stream::ToDevice) > since.get(Stream::ToDevice);
+        own || {
+            let joined = memberships.rooms.iter();
+            let joined = joined.filter(|member| member.membership == Membership::Join);
+            let heads = self.heads.rooms(joined.map(|member| member.room));
+            heads.iter().any(|head| {
+                later(Stream::Events, head.events)
+                    || later(Stream::Receipts, head.receipts)
+                    || later(Stream::Typing, head.typing)
+                    || later(Stream::DeviceLists, head.device_lists)
+            })
+        }
+    }
+}

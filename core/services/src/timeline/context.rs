@@ -1,0 +1,92 @@
+//! An event with what was said around it.
+//!
+//! Source: Matrix v1.19, client-server, "GET /rooms/{roomId}/context/{eventId}".
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{EventId, RoomId, api::client::filter::RoomEventFilter},
+    token::TimelineToken,
+};
+use colonnade_rules::event::ClientFormat;
+use colonnade_storage::aggregations::Direction;
+use serde_json::value::RawValue;
+
+use super::{Bundles, Timeline, Viewer, pages::Span};
+use crate::{Result, sync::filter};
+
+/// Events around an event at most.
+const AROUND_MAX: i64 = 100;
+
+/// An event with what was said around it.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// The token before the oldest event.
+    pub start: String,
+    /// The token after the newest event.
+    pub end: String,
+    /// What came before, newest first.
+    pub before: Vec<Box<RawValue>>,
+    /// The event.
+    pub event: Box<RawValue>,
+    /// What came after, oldest first.
+    pub after: Vec<Box<RawValue>>,
+    /// The room's state at the last of these events.
+    pub state: Vec<Box<RawValue>>,
+}
+
+impl Timeline {
+    /// Reads an event and up to `limit` events around it.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when the event does not exist there or the user may not see it.
+    pub async fn surroundings(
+        &self,
+        viewer: &Viewer,
+        room_id: &RoomId,
+        event_id: &EventId,
+        limit: i64,
+        filter: RoomEventFilter,
+    ) -> Result<Surroundings> {
+        let not_found = || MatrixError::not_found("no such event");
+        let room = self.open(viewer, room_id).await?;
+        let centre = self.find(viewer, &room, event_id).await?.ok_or_else(not_found)?;
+        let tl = centre.row.tl.ok_or_else(not_found)?;
+        let limit = limit.clamp(0, AROUND_MAX);
+        let span = |direction, limit, from| Span {
+            from: TimelineToken(from),
+            to: None,
+            direction,
+            limit,
+            filter: &filter,
+        };
+        let backward = span(Direction::Backward, limit / 2, tl - 1);
+        let (before, _) = self.scan(viewer, &room, backward).await?;
+        let forward = span(Direction::Forward, limit - limit / 2, tl);
+        let (after, _) = self.scan(viewer, &room, forward).await?;
+        let oldest = before.last().and_then(|shown| shown.row.tl).unwrap_or(tl);
+        let newest = after.last().and_then(|shown| shown.row.tl).unwrap_or(tl);
+        let format = ClientFormat::WithRoom;
+        let lazy = filter::lazy_loads(&filter);
+        let last = after.last().unwrap_or(&centre).clone();
+        let state = if lazy {
+            let mut all = before.clone();
+            all.extend(after.iter().cloned());
+            all.push(centre.clone());
+            // The senders are looked up in the state after the last of the events.
+            all.push(last);
+            self.senders(viewer, &room, &all).await?
+        } else {
+            self.whole_state(viewer, &room, last.row.state_after).await?
+        };
+        let centre = [centre];
+        let event = self.render(viewer, &room, &centre, format, Bundles::All).await?.pop();
+        Ok(Surroundings {
+            start: TimelineToken(oldest - 1).to_string(),
+            end: TimelineToken(newest).to_string(),
+            before: self.render(viewer, &room, &before, format, Bundles::All).await?,
+            event: event.ok_or_else(not_found)?,
+            after: self.render(viewer, &room, &after, format, Bundles::All).await?,
+            state,
+        })
+    }
+}

@@ -1,0 +1,248 @@
+//! Pages of a room's timeline, and single events.
+//!
+//! A token `t<tl>` stands between two events: everything with a key up to it lies before it.
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{
+        EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, RoomId,
+        api::client::filter::RoomEventFilter,
+    },
+    token::TimelineToken,
+};
+use colonnade_rules::event::ClientFormat;
+use colonnade_storage::{
+    aggregations::{self, Direction},
+    events::{self, EventFlags, Range},
+    rooms as room_rows,
+    state::Part,
+};
+use serde_json::value::RawValue;
+
+use super::{Bundles, Shown, Timeline, Viewer};
+use crate::{Result, rooms::Room, sync::filter};
+
+/// Events on a page at most, whatever the client asks for.
+pub(super) const PAGE_MAX: i64 = 1_000;
+/// Rows read at a time while filters throw most of them away.
+const BLOCK_MIN: i64 = 50;
+/// Rows read for one page at most; a stricter filter gets a shorter page and a token to go on.
+const SCANNED_MAX: i64 = 5_000;
+
+/// What a client asks for.
+#[derive(Debug, Clone)]
+pub struct PageRequest {
+    /// Where the page starts; `None` is the newest end (backward) or the oldest (forward).
+    pub from: Option<String>,
+    /// Where it ends at the latest.
+    pub to: Option<String>,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// How many events at most.
+    pub limit: i64,
+    /// Which events.
+    pub filter: RoomEventFilter,
+}
+
+/// A stretch of a timeline to read.
+pub(super) struct Span<'a> {
+    /// Where it starts.
+    pub(super) from: TimelineToken,
+    /// Where it ends at the latest.
+    pub(super) to: Option<TimelineToken>,
+    /// Which way it goes.
+    pub(super) direction: Direction,
+    /// How many events at most.
+    pub(super) limit: i64,
+    /// Which events.
+    pub(super) filter: &'a RoomEventFilter,
+}
+
+/// A page of the timeline.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// The token it starts at.
+    pub start: String,
+    /// The token to go on from; `None` at the end.
+    pub end: Option<String>,
+    /// The events in the order of the direction.
+    pub chunk: Vec<Box<RawValue>>,
+    /// The member events of the senders, if members are loaded lazily.
+    pub state: Vec<Box<RawValue>>,
+}
+
+impl Timeline {
+    /// Reads a page of a room.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` when the user may not look into the room at all.
+    pub async fn page(
+        &self,
+        viewer: &Viewer,
+        room_id: &RoomId,
+        request: PageRequest,
+    ) -> Result<Page> {
+        let room = self.open(viewer, room_id).await?;
+        let newest = room_rows::head(&self.context.db, room.nid).await?.map_or(0, |h| h.last_tl);
+        let from = match (&request.from, request.direction) {
+            (Some(token), _) => self.place_of(&room, token).await?,
+            (None, Direction::Backward) => TimelineToken(newest),
+            (None, Direction::Forward) => TimelineToken(i64::MIN),
+        };
+        let to = match &request.to {
+            Some(token) => Some(self.place_of(&room, token).await?),
+            None => None,
+        };
+        let span = Span {
+            from,
+            to,
+            direction: request.direction,
+            limit: request.limit,
+            filter: &request.filter,
+        };
+        let (shown, end) = self.scan(viewer, &room, span).await?;
+        let format = ClientFormat::WithRoom;
+        let chunk = self.render(viewer, &room, &shown, format, Bundles::All).await?;
+        let state = match filter::lazy_loads(&request.filter) {
+            true => self.senders(viewer, &room, &shown).await?,
+            false => Vec::new(),
+        };
+        let end = end.map(|token| token.to_string());
+        Ok(Page { start: from.to_string(), end, chunk, state })
+    }
+
+    /// Reads rows until the page is full or the range is at its end.
+    pub(super) async fn scan(
+        &self,
+        viewer: &Viewer,
+        room: &Room,
+        span: Span<'_>,
+    ) -> Result<(Vec<Shown>, Option<TimelineToken>)> {
+        let ignored = self.ignored(viewer).await?;
+        let backward = span.direction == Direction::Backward;
+        let limit = span.limit.clamp(0, PAGE_MAX);
+        let wanted = usize::try_from(limit).unwrap_or(0);
+        let (mut after, mut upto) = match backward {
+            true => (span.to.map_or(i64::MIN, |to| to.0), span.from.0),
+            false => (span.from.0, span.to.map_or(i64::MAX, |to| to.0)),
+        };
+        let mut page: Vec<Shown> = Vec::new();
+        let mut scanned = 0;
+        while page.len() < wanted && scanned < SCANNED_MAX {
+            let block = (limit - page.len() as i64).max(BLOCK_MIN);
+            let range = Range { after, upto, newest_first: backward, limit: block };
+            let rows = events::timeline(&self.context.db, room.nid, range).await?;
+            let last_block = (rows.len() as i64) < block;
+            scanned += rows.len() as i64;
+            let Some(last_tl) = rows.last().and_then(|row| row.tl) else { return Ok((page, None)) };
+            let shown = self.shown(rows).await?;
+            let shown = shown.into_iter().filter(|shown| {
+                !shown.row.flags.has(EventFlags::SOFT_FAILED)
+                    && filter::wants(span.filter, &shown.row.event)
+                    && (shown.row.skey.is_some() || !self.is_from(shown, &ignored))
+            });
+            for shown in self.visible(viewer, room, shown.collect()).await? {
+                if page.len() == wanted {
+                    break;
+                }
+                page.push(shown);
+            }
+            if page.len() == wanted {
+                break;
+            }
+            if last_block {
+                return Ok((page, None));
+            }
+            if backward { upto = last_tl - 1 } else { after = last_tl }
+        }
+        let end = page.last().and_then(|shown| shown.row.tl).unwrap_or(if backward {
+            upto
+        } else {
+            after
+        });
+        Ok((page, Some(TimelineToken(if backward { end - 1 } else { end }))))
+    }
+
+    /// Renders the member events of the senders of a page.
+    pub(super) async fn senders(
+        &self,
+        viewer: &Viewer,
+        room: &Room,
+        page: &[Shown],
+    ) -> Result<Vec<Box<RawValue>>> {
+        let Some(state) = page.last().and_then(|shown| shown.row.state_after) else {
+            return Ok(Vec::new());
+        };
+        let mut senders: Vec<&str> = page.iter().map(|s| s.row.event.sender().as_str()).collect();
+        senders.sort_unstable();
+        senders.dedup();
+        let mut keys = Vec::with_capacity(senders.len());
+        for sender in senders {
+            keys.extend(self.context.interned.find_skey("m.room.member", sender).await?);
+        }
+        let nids = self.rooms.states().lookup_many(state, Part::Member, &keys).await?;
+        let nids: Vec<_> = nids.into_iter().flatten().collect();
+        let members = self.read(&nids).await?;
+        self.render(viewer, room, &members, ClientFormat::WithRoom, Bundles::None).await
+    }
+
+    /// Reads one event.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when it does not exist in that room or the user may not see it.
+    pub async fn event(
+        &self,
+        viewer: &Viewer,
+        room_id: &RoomId,
+        event_id: &EventId,
+    ) -> Result<Box<RawValue>> {
+        let not_found = || MatrixError::not_found("no such event");
+        let room = self.open(viewer, room_id).await.map_err(|error| match error {
+            crate::Error::Client(_) => not_found().into(),
+            other => other,
+        })?;
+        let shown = self.find(viewer, &room, event_id).await?.ok_or_else(not_found)?;
+        let page = [shown];
+        let json = self.render(viewer, &room, &page, ClientFormat::WithRoom, Bundles::All).await?;
+        Ok(json.into_iter().next().ok_or_else(not_found)?)
+    }
+
+    /// Finds an event of a room that the viewer may see.
+    pub(super) async fn find(
+        &self,
+        viewer: &Viewer,
+        room: &Room,
+        event_id: &EventId,
+    ) -> Result<Option<Shown>> {
+        let row = self.rooms.event_by_id(event_id).await?;
+        let hidden = EventFlags::REJECTED.0 | EventFlags::SOFT_FAILED.0 | EventFlags::OUTLIER.0;
+        let row = row.filter(|row| row.room == room.nid && row.flags.0 & hidden == 0);
+        let page = row.into_iter().map(Shown::from).collect();
+        Ok(self.visible(viewer, room, page).await?.pop())
+    }
+
+    /// Finds the event nearest to a time.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is none that way, `M_FORBIDDEN` outside the room.
+    pub async fn at_time(
+        &self,
+        viewer: &Viewer,
+        room_id: &RoomId,
+        ts_ms: i64,
+        direction: Direction,
+    ) -> Result<(OwnedEventId, MilliSecondsSinceUnixEpoch)> {
+        let room = self.open(viewer, room_id).await?;
+        let not_found = || MatrixError::not_found("no event that way");
+        let nid = aggregations::at_time(&self.context.db, room.nid, ts_ms, direction).await?;
+        let rows = events::many(&self.context.db, nid.as_slice()).await?;
+        let page = self.shown(rows).await?;
+        let shown = self.visible(viewer, &room, page).await?.pop().ok_or_else(not_found)?;
+        Ok((shown.row.event.event_id().to_owned(), shown.row.event.origin_server_ts()))
+    }
+
+    /// Returns whom the viewer ignores.
+    pub(super) async fn ignored(&self, viewer: &Viewer) -> Result<Vec<OwnedUserId>> {
+        Ok(self.account_data.ignored(viewer.user).await?.iter().cloned().collect())
+    }
+}

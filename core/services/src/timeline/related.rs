@@ -1,0 +1,141 @@
+//! Pages of events that relate to another one, and of a room's threads.
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{EventId, RoomId},
+    token::{BadToken, TimelineToken},
+};
+use colonnade_rules::event::ClientFormat;
+use colonnade_storage::aggregations::{self, Direction, Related};
+use serde_json::value::RawValue;
+
+use super::{Bundles, Shown, Timeline, Viewer};
+use crate::{Result, rooms::Room};
+
+/// Related events or threads on a page at most.
+const RELATED_MAX: i64 = 100;
+/// On a page when the client does not say how many.
+const RELATED_DEFAULT: i64 = 20;
+
+/// What a client asks for.
+#[derive(Debug, Clone, Default)]
+pub struct RelatedRequest {
+    /// Only this relation type.
+    pub rel_type: Option<String>,
+    /// Only this event type.
+    pub event_type: Option<String>,
+    /// Also indirect relations.
+    pub recurse: bool,
+    /// Where the page starts.
+    pub from: Option<String>,
+    /// Where it ends at the latest.
+    pub to: Option<String>,
+    /// Oldest first instead of newest first.
+    pub forward: bool,
+    /// How many at most.
+    pub limit: Option<i64>,
+}
+
+/// A page of related events, or of thread roots.
+#[derive(Debug, Default)]
+pub struct RelatedPage {
+    /// The events.
+    pub chunk: Vec<Box<RawValue>>,
+    /// The token to go on from.
+    pub next: Option<String>,
+    /// The token the page started at.
+    pub prev: Option<String>,
+}
+
+impl Timeline {
+    /// Reads a page of events that relate to an event.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when the event is not there for the user; `M_INVALID_PARAM` for bad tokens.
+    pub async fn related(
+        &self,
+        viewer: &Viewer,
+        room_id: &RoomId,
+        parent: &EventId,
+        request: RelatedRequest,
+    ) -> Result<RelatedPage> {
+        let room = self.open(viewer, room_id).await?;
+        let parent = self.find(viewer, &room, parent).await?;
+        let parent = parent.ok_or_else(|| MatrixError::not_found("no such event"))?;
+        let limit = request.limit.unwrap_or(RELATED_DEFAULT).clamp(0, RELATED_MAX);
+        let wanted = Related {
+            room: room.nid,
+            parent: parent.row.nid,
+            rel_type: request.rel_type.as_deref(),
+            event_type: request.event_type.as_deref(),
+            recurse: request.recurse,
+            from: place(request.from.as_deref())?,
+            to: place(request.to.as_deref())?,
+            direction: if request.forward { Direction::Forward } else { Direction::Backward },
+            limit: limit + 1,
+        };
+        let mut found = aggregations::related(&self.context.db, wanted).await?;
+        let more = found.len() as i64 > limit;
+        found.truncate(usize::try_from(limit).unwrap_or(0));
+        let nids: Vec<_> = found.iter().map(|(nid, _)| *nid).collect();
+        let page = self.in_order(viewer, &room, &nids).await?;
+        let format = ClientFormat::WithRoom;
+        let chunk = self.render(viewer, &room, &page, format, Bundles::All).await?;
+        let last = found.last().filter(|_| more);
+        Ok(RelatedPage {
+            chunk,
+            next: last.map(|(_, tl)| TimelineToken(*tl).to_string()),
+            prev: request.from,
+        })
+    }
+
+    /// Reads a page of a room's threads, the most recently answered first.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` outside the room; `M_INVALID_PARAM` for a bad token.
+    pub async fn threads(
+        &self,
+        viewer: &Viewer,
+        room_id: &RoomId,
+        participated: bool,
+        from: Option<&str>,
+        limit: Option<i64>,
+    ) -> Result<RelatedPage> {
+        let room = self.open(viewer, room_id).await?;
+        let limit = limit.unwrap_or(RELATED_DEFAULT).clamp(1, RELATED_MAX);
+        let participant = participated.then_some(viewer.user);
+        let db = &self.context.db;
+        let mut roots =
+            aggregations::thread_roots(db, room.nid, participant, place(from)?, limit + 1).await?;
+        let more = roots.len() as i64 > limit;
+        roots.truncate(usize::try_from(limit).unwrap_or(0));
+        let nids: Vec<_> = roots.iter().map(|(nid, _)| *nid).collect();
+        let page = self.in_order(viewer, &room, &nids).await?;
+        let format = ClientFormat::WithRoom;
+        let chunk = self.render(viewer, &room, &page, format, Bundles::All).await?;
+        let last = roots.last().filter(|_| more);
+        Ok(RelatedPage {
+            chunk,
+            next: last.map(|(_, pos)| TimelineToken(*pos).to_string()),
+            prev: None,
+        })
+    }
+
+    /// Reads events in the order of their ids given, leaving out what the viewer may not see.
+    async fn in_order(
+        &self,
+        viewer: &Viewer,
+        room: &Room,
+        nids: &[colonnade_model::nid::EventNid],
+    ) -> Result<Vec<Shown>> {
+        let page = self.read(nids).await?;
+        let ignored = self.ignored(viewer).await?;
+        let page = page.into_iter().filter(|shown| !self.is_from(shown, &ignored)).collect();
+        self.visible(viewer, room, page).await
+    }
+}
+
+fn place(token: Option<&str>) -> Result<Option<i64>, MatrixError> {
+    let parsed = token.map(|token| token.parse().map(|TimelineToken(tl)| tl)).transpose();
+    parsed.map_err(|error: BadToken| MatrixError::invalid_param(error.to_string()))
+}

@@ -1,0 +1,140 @@
+//! Renders events for one client: everything in `unsigned` that depends on who asks.
+
+use std::{collections::HashMap, pin::Pin};
+
+use colonnade_model::nid::EventNid;
+use colonnade_rules::event::{ClientFormat, Event, Unsigned};
+use colonnade_storage::{aggregations, client_txns, events::EventFlags, members::Membership};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+use super::{Shown, Timeline, Viewer};
+use crate::{Result, rooms::Room};
+
+/// How much of what hangs on an event goes along with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bundles {
+    /// Edits, references and threads.
+    All,
+    /// Edits only: for the latest event of a thread.
+    Edits,
+    /// Nothing.
+    None,
+}
+
+/// What a page's events say in `unsigned`, beside what is in their rows.
+#[derive(Default)]
+struct Extras {
+    transactions: HashMap<EventNid, String>,
+    because: HashMap<EventNid, Box<RawValue>>,
+    replaced: HashMap<EventNid, Arc<Event>>,
+    relations: HashMap<EventNid, Box<RawValue>>,
+}
+
+impl Timeline {
+    /// Renders events, in order, with everything `unsigned` says to this viewer.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn render(
+        &self,
+        viewer: &Viewer,
+        room: &Room,
+        page: &[Shown],
+        format: ClientFormat,
+        bundles: Bundles,
+    ) -> Result<Vec<Box<RawValue>>> {
+        let extras = self.extras(viewer, room, page, format, bundles).await?;
+        let now_ms = self.context.now_ms();
+        let rendered = page.iter().map(|shown| {
+            let nid = shown.row.nid;
+            let replaced = extras.replaced.get(&nid);
+            let unsigned = Unsigned {
+                age: Some((now_ms - sent_ms(shown)).max(0)),
+                transaction_id: extras.transactions.get(&nid).map(String::as_str),
+                prev_content: replaced.map(|event| event.content()),
+                prev_sender: replaced.map(|event| event.sender()),
+                replaces_state: replaced.map(|event| event.event_id()),
+                membership: Some(shown.membership.unwrap_or(Membership::Leave).state()),
+                redacted_because: extras.because.get(&nid).map(|json| &**json),
+                relations: extras.relations.get(&nid).map(|json| &**json),
+                invite_room_state: None,
+            };
+            shown.row.event.to_client(format, Some(&unsigned))
+        });
+        Ok(rendered.collect())
+    }
+
+    /// [`Timeline::render`] as a boxed future: a bundle renders the events in it.
+    pub(super) fn render_boxed<'a>(
+        &'a self,
+        viewer: &'a Viewer,
+        room: &'a Room,
+        page: &'a [Shown],
+        format: ClientFormat,
+        bundles: Bundles,
+    ) -> Pin<Box<dyn Future<Output = Result<Vec<Box<RawValue>>>> + Send + 'a>> {
+        Box::pin(self.render(viewer, room, page, format, bundles))
+    }
+
+    async fn extras(
+        &self,
+        viewer: &Viewer,
+        room: &Room,
+        page: &[Shown],
+        format: ClientFormat,
+        bundles: Bundles,
+    ) -> Result<Extras> {
+        let db = &self.context.db;
+        let mut extras = Extras::default();
+        let own = page.iter().filter(|shown| shown.row.sender == viewer.user);
+        let own: Vec<EventNid> = own.map(|shown| shown.row.nid).collect();
+        if !own.is_empty() {
+            let sent = client_txns::of_events(db, viewer.device, &own).await?;
+            extras.transactions = sent.into_iter().collect();
+        }
+        let redacted = page.iter().filter(|shown| shown.row.flags.has(EventFlags::REDACTED));
+        for shown in redacted {
+            if let Some(json) = self.redaction_of(shown, format).await? {
+                extras.because.insert(shown.row.nid, json);
+            }
+        }
+        for shown in page {
+            let (Some(key), Some(state)) = (shown.row.event.state_key(), shown.row.state_before)
+            else {
+                continue;
+            };
+            let event_type = shown.row.event.event_type().to_string();
+            if let Some(previous) = self.rooms.state_event_at(state, &event_type, key).await? {
+                extras.replaced.insert(shown.row.nid, Arc::clone(&previous.event));
+            }
+        }
+        if bundles != Bundles::None {
+            extras.relations = self.bundles(viewer, room, page, format, bundles).await?;
+        }
+        Ok(extras)
+    }
+
+    /// Renders the event that redacted another one.
+    async fn redaction_of(
+        &self,
+        shown: &Shown,
+        format: ClientFormat,
+    ) -> Result<Option<Box<RawValue>>> {
+        let target = shown.row.event.event_id();
+        let Some(nid) = aggregations::redaction_of(&self.context.db, target).await? else {
+            return Ok(None);
+        };
+        let redaction = self.read(&[nid]).await?.pop();
+        Ok(redaction.map(|redaction| {
+            let age = Some((self.context.now_ms() - sent_ms(&redaction)).max(0));
+            let unsigned = Unsigned { age, ..Unsigned::default() };
+            redaction.row.event.to_client(format, Some(&unsigned))
+        }))
+    }
+}
+
+/// When an event was sent, as its sender's server says, in milliseconds since 1970.
+fn sent_ms(shown: &Shown) -> i64 {
+    i64::from(shown.row.event.origin_server_ts().0)
+}

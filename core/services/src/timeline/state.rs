@@ -1,0 +1,183 @@
+//! The state of a room as a user may read it: now for members, as it was when they left for those
+//! who left.
+
+use std::collections::BTreeMap;
+
+use colonnade_model::{
+    MatrixError,
+    nid::StateNid,
+    ruma::{OwnedUserId, RoomId, events::room::member::MembershipState},
+    token::{SyncToken, TimelineToken},
+};
+use colonnade_rules::event::ClientFormat;
+use colonnade_storage::{
+    events::{self, Range},
+    members::{self, Membership},
+    rooms as room_rows,
+    state::Part,
+};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+use super::{Bundles, Shown, Timeline, Viewer};
+use crate::{Result, rooms::Room};
+
+/// A member's name and picture in a room.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemberProfile {
+    /// The name.
+    pub display_name: Option<String>,
+    /// The picture, an `mxc://` address.
+    pub avatar_url: Option<String>,
+}
+
+impl Timeline {
+    /// Finds the state of a room the viewer may read.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` for those who are not and never were in the room, unless it is world readable.
+    pub async fn readable_state(
+        &self,
+        viewer: &Viewer,
+        room_id: &RoomId,
+    ) -> Result<(Arc<Room>, StateNid)> {
+        let forbidden = || MatrixError::forbidden("you are not in this room");
+        let room = self.rooms.find(room_id).await?.ok_or_else(forbidden)?;
+        let db = &self.context.db;
+        let head = room_rows::head(db, room.nid).await?.ok_or_else(forbidden)?;
+        let member = members::get(db, room.nid, viewer.user).await?;
+        if let Some(member) = member.filter(|member| !member.forgotten) {
+            match member.membership {
+                Membership::Join => return Ok((room, head.state)),
+                Membership::Leave | Membership::Ban => {
+                    let was_in = members::joined_after(db, room.nid, viewer.user, 0).await?;
+                    let left = events::get(db, member.event).await?.filter(|_| was_in);
+                    if let Some(state) = left.and_then(|left| left.state_after) {
+                        return Ok((room, state));
+                    }
+                }
+                Membership::Invite | Membership::Knock => {}
+            }
+        }
+        if self.is_world_readable(&room).await? {
+            return Ok((room, head.state));
+        }
+        Err(forbidden().into())
+    }
+
+    /// Reads the whole state of a room.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` outside the room.
+    pub async fn state(&self, viewer: &Viewer, room_id: &RoomId) -> Result<Vec<Box<RawValue>>> {
+        let (room, state) = self.readable_state(viewer, room_id).await?;
+        self.whole_state(viewer, &room, Some(state)).await
+    }
+
+    /// Reads one state event: its content, or all of it.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is none, `M_FORBIDDEN` outside the room.
+    pub async fn state_event(
+        &self,
+        viewer: &Viewer,
+        room_id: &RoomId,
+        event_type: &str,
+        state_key: &str,
+        whole: bool,
+    ) -> Result<Box<RawValue>> {
+        let not_found = || MatrixError::not_found("no such state event");
+        let (room, state) = self.readable_state(viewer, room_id).await?;
+        let found = self.rooms.state_event_at(state, event_type, state_key).await?;
+        let page = [Shown::from(found.ok_or_else(not_found)?)];
+        let Some(shown) = page.first().filter(|_| !whole) else {
+            let format = ClientFormat::WithRoom;
+            let json = self.render(viewer, &room, &page, format, Bundles::None).await?;
+            return Ok(json.into_iter().next().ok_or_else(not_found)?);
+        };
+        Ok(shown.row.event.content().to_owned())
+    }
+
+    /// Reads the member events of a room, now or at a token.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` outside the room; `M_INVALID_PARAM` for a bad token.
+    pub async fn members(
+        &self,
+        viewer: &Viewer,
+        room_id: &RoomId,
+        at: Option<&str>,
+        keep: impl Fn(&MembershipState) -> bool,
+    ) -> Result<Vec<Box<RawValue>>> {
+        let (room, mut state) = self.readable_state(viewer, room_id).await?;
+        if let Some(token) = at {
+            let tl = self.place_of(&room, token).await?;
+            let range = Range { after: i64::MIN, upto: tl.0, newest_first: true, limit: 1 };
+            let row = events::timeline(&self.context.db, room.nid, range).await?.pop();
+            state = row.and_then(|row| row.state_after).unwrap_or(state);
+        }
+        let members = self.rooms.state_events(state, Part::Member).await?;
+        let mut page: Vec<Shown> = members.into_iter().map(Shown::from).collect();
+        page.retain(|shown| shown.row.event.membership().is_some_and(|state| keep(&state)));
+        self.render(viewer, &room, &page, ClientFormat::WithRoom, Bundles::None).await
+    }
+
+    /// Reads who is in a room now.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` for those who are not in the room.
+    pub async fn joined_members(
+        &self,
+        viewer: &Viewer,
+        room_id: &RoomId,
+    ) -> Result<BTreeMap<OwnedUserId, MemberProfile>> {
+        let forbidden = || MatrixError::forbidden("you are not in this room");
+        let room = self.rooms.find(room_id).await?.ok_or_else(forbidden)?;
+        let db = &self.context.db;
+        let member = members::get(db, room.nid, viewer.user).await?;
+        if member.is_none_or(|member| member.membership != Membership::Join) {
+            return Err(forbidden().into());
+        }
+        let joined = members::members_of(db, room.nid, &[Membership::Join]).await?;
+        let nids: Vec<_> = joined.iter().map(|member| member.user).collect();
+        let users = self.context.interned.user_ids(&nids).await?;
+        let profiles = joined.into_iter().map(|member| MemberProfile {
+            display_name: member.display_name,
+            avatar_url: member.avatar_url,
+        });
+        Ok(users.into_iter().zip(profiles).collect())
+    }
+
+    /// Renders every event of a room state.
+    pub(super) async fn whole_state(
+        &self,
+        viewer: &Viewer,
+        room: &Room,
+        state: Option<StateNid>,
+    ) -> Result<Vec<Box<RawValue>>> {
+        let Some(state) = state else { return Ok(Vec::new()) };
+        let mut events: Vec<Shown> = Vec::new();
+        for part in [Part::Core, Part::Member] {
+            let found = self.rooms.state_events(state, part).await?;
+            events.extend(found.into_iter().map(Shown::from));
+        }
+        self.render(viewer, room, &events, ClientFormat::WithRoom, Bundles::None).await
+    }
+
+    /// Finds the place in a room's timeline that a token of ours means: timeline tokens say it,
+    /// sync tokens mean the last event their holder was told of.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` for anything else.
+    pub async fn place_of(&self, room: &Room, token: &str) -> Result<TimelineToken> {
+        if let Ok(place) = token.parse() {
+            return Ok(place);
+        }
+        let sync = SyncToken::decode(token, &self.context.token_key)
+            .map_err(|error| MatrixError::invalid_param(error.to_string()))?;
+        let pos = sync.positions.get(colonnade_model::stream::Stream::Events);
+        let range = Range { after: 0, upto: pos, newest_first: true, limit: 1 };
+        let row = events::live(&self.context.db, room.nid, range).await?.pop();
+        Ok(TimelineToken(row.and_then(|row| row.tl).unwrap_or(i64::MIN)))
+    }
+}

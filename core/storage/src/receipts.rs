@@ -1,0 +1,160 @@
+//! Read receipts: the latest of each kind a user has in a room, per thread.
+
+use colonnade_model::{
+    nid::{RoomNid, UserNid},
+    stream::{Position, Stream, Touch},
+};
+
+use crate::{Database, Tx, error::Result};
+
+/// Who is told of a receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// `m.read`: everybody in the room.
+    Public,
+    /// `m.read.private`: only its user.
+    Private,
+}
+
+impl Kind {
+    fn number(self) -> i64 {
+        match self {
+            Self::Public => 1,
+            Self::Private => 2,
+        }
+    }
+}
+
+/// A receipt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// The room.
+    pub room: RoomNid,
+    /// Who has read.
+    pub user: UserNid,
+    /// Who is told.
+    pub kind: Kind,
+    /// The empty string for the whole room, `main`, or the id of a thread's root.
+    pub thread: String,
+    /// Up to this event.
+    pub event_id: String,
+    /// The event's position in the events stream.
+    pub event_pos: Position,
+    /// When it was sent, in milliseconds since 1970.
+    pub ts: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct Row {
+    room_nid: i64,
+    user_nid: i64,
+    kind: i64,
+    thread: String,
+    event_id: String,
+    event_pos: i64,
+    ts: i64,
+}
+
+impl From<Row> for Receipt {
+    fn from(row: Row) -> Self {
+        Self {
+            room: RoomNid(row.room_nid),
+            user: UserNid(row.user_nid),
+            kind: if row.kind == 2 { Kind::Private } else { Kind::Public },
+            thread: row.thread,
+            event_id: row.event_id,
+            event_pos: row.event_pos,
+            ts: row.ts,
+        }
+    }
+}
+
+/// Stores a receipt unless the user has read further already; true if it moved.
+///
+/// # Errors
+/// When the database fails.
+pub async fn put(db: &Database, receipt: Receipt) -> Result<bool> {
+    db.write(move |tx| Box::pin(async move { write(tx, receipt).await })).await
+}
+
+async fn write(tx: &mut Tx, receipt: Receipt) -> Result<bool> {
+    const STANDS: &str = "SELECT event_pos FROM receipts \
+         WHERE room_nid = $1 AND user_nid = $2 AND kind = $3 AND thread = $4";
+    const PUT: &str = "INSERT INTO receipts \
+         (room_nid, user_nid, kind, thread, event_id, event_pos, ts, pos) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
+         ON CONFLICT (room_nid, user_nid, kind, thread) DO UPDATE SET \
+         event_id = $5, event_pos = $6, ts = $7, pos = $8";
+    let stands: Option<i64> = run!(tx, |c| sqlx::query_scalar(STANDS)
+        .bind(receipt.room.0)
+        .bind(receipt.user.0)
+        .bind(receipt.kind.number())
+        .bind(receipt.thread.clone())
+        .fetch_optional(c))?;
+    if stands.is_some_and(|stands| stands >= receipt.event_pos) {
+        return Ok(false);
+    }
+    let pos = tx.seal(Stream::Receipts, 1).await?;
+    execute!(
+        tx,
+        sqlx::query(PUT)
+            .bind(receipt.room.0)
+            .bind(receipt.user.0)
+            .bind(receipt.kind.number())
+            .bind(receipt.thread.clone())
+            .bind(receipt.event_id.clone())
+            .bind(receipt.event_pos)
+            .bind(receipt.ts)
+            .bind(pos)
+    )?;
+    tx.touch(Stream::Receipts, Touch::Room(receipt.room), pos);
+    tx.touch(Stream::Receipts, Touch::User(receipt.user), pos);
+    Ok(true)
+}
+
+/// Returns the receipts of a room that changed above `after` and up to `upto`, as `viewer` may see
+/// them: all public ones, and the viewer's own private ones.
+///
+/// # Errors
+/// When the database fails.
+pub async fn changes(
+    db: &Database,
+    room: RoomNid,
+    viewer: UserNid,
+    after: Position,
+    upto: Position,
+) -> Result<Vec<Receipt>> {
+    const CHANGES: &str = "SELECT room_nid, user_nid, kind, thread, event_id, event_pos, ts \
+         FROM receipts WHERE room_nid = $1 AND pos > $2 AND pos <= $3 \
+         AND (kind = 1 OR user_nid = $4) ORDER BY pos";
+    let rows: Vec<Row> = read!(db, |c| sqlx::query_as(CHANGES)
+        .bind(room.0)
+        .bind(after)
+        .bind(upto)
+        .bind(viewer.0)
+        .fetch_all(c))?;
+    Ok(rows.into_iter().map(Receipt::from).collect())
+}
+
+/// Returns how far a user has read a room: thread (empty for the whole room) and position.
+///
+/// # Errors
+/// When the database fails.
+pub async fn read_upto(
+    db: &Database,
+    room: RoomNid,
+    user: UserNid,
+) -> Result<Vec<(String, Position)>> {
+    const READ: &str = "SELECT thread, MAX(event_pos) FROM receipts \
+         WHERE room_nid = $1 AND user_nid = $2 GROUP BY thread";
+    read!(db, |c| sqlx::query_as(READ).bind(room.0).bind(user.0).fetch_all(c))
+}
+
+/// Returns the position of the latest receipt of every room that has one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn heads(db: &Database) -> Result<Vec<(i64, Position)>> {
+    const HEADS: &str = "SELECT room_nid, MAX(pos) FROM receipts GROUP BY room_nid";
+    read!(db, |c| sqlx::query_as(HEADS).fetch_all(c))
+}

@@ -1,0 +1,153 @@
+//! Counts of unread events, from cumulative counters and the rows of exceptions: nothing is stored
+//! per member and message, and nothing is counted row by row but a user's own events and what was
+//! meant for that user alone.
+//!
+//! unread = (counter now − counter at the read position) − own notifying events + exceptions
+
+use colonnade_model::{
+    nid::{EventNid, RoomNid, UserNid},
+    stream::Position,
+};
+
+use crate::{Database, error::Result};
+
+/// What is unread for a user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Events that notify.
+    pub notify: i64,
+    /// Events that highlight.
+    pub highlight: i64,
+}
+
+/// Which events are counted.
+#[derive(Debug, Clone, Copy)]
+pub struct Span {
+    /// In this room.
+    pub room: RoomNid,
+    /// For this user.
+    pub user: UserNid,
+    /// In this thread; outside threads if `None`.
+    pub thread: Option<EventNid>,
+    /// Above this position: how far the user has read.
+    pub after: Position,
+    /// Up to this position.
+    pub upto: Position,
+}
+
+/// Counts what is unread.
+///
+/// # Errors
+/// When the database fails.
+pub async fn count(db: &Database, span: Span) -> Result<Counts> {
+    let now = counters(db, span, span.upto).await?;
+    let then = counters(db, span, span.after).await?;
+    let mut sum = exceptions(db, span).await?;
+    if now.0 > then.0 {
+        sum.notify += now.0 - then.0 - own(db, span).await?;
+    }
+    // The counter of highlights does not tell threads apart; it is only asked whether there are any.
+    if now.1 > then.1 {
+        sum.highlight += highlights(db, span).await?;
+    }
+    Ok(Counts { notify: sum.notify.max(0), highlight: sum.highlight.max(0) })
+}
+
+/// The counters of notifying and highlighting events at a position.
+async fn counters(db: &Database, span: Span, at: Position) -> Result<(i64, i64)> {
+    const MAIN: &str = "SELECT main_seq, hl_seq FROM event_stream \
+         WHERE room_nid = $1 AND pos <= $2 ORDER BY pos DESC LIMIT 1";
+    const THREAD: &str = "SELECT thread_seq, hl_seq FROM event_stream \
+         WHERE room_nid = $1 AND thread_nid = $3 AND pos <= $2 ORDER BY pos DESC LIMIT 1";
+    let row: Option<(i64, i64)> = match span.thread {
+        None => read!(db, |c| sqlx::query_as(MAIN).bind(span.room.0).bind(at).fetch_optional(c))?,
+        Some(thread) => read!(db, |c| sqlx::query_as(THREAD)
+            .bind(span.room.0)
+            .bind(at)
+            .bind(thread.0)
+            .fetch_optional(c))?,
+    };
+    Ok(row.unwrap_or_default())
+}
+
+/// The user's own events, which notify others.
+async fn own(db: &Database, span: Span) -> Result<i64> {
+    const OWN: &str = "SELECT count(*) FROM event_stream WHERE room_nid = $1 AND sender_nid = $2 \
+         AND action > 0 AND pos > $3 AND pos <= $4 AND COALESCE(thread_nid, 0) = $5";
+    read!(db, |c| sqlx::query_scalar(OWN)
+        .bind(span.room.0)
+        .bind(span.user.0)
+        .bind(span.after)
+        .bind(span.upto)
+        .bind(thread_number(span))
+        .fetch_one(c))
+}
+
+/// Events of others that highlight for everybody.
+async fn highlights(db: &Database, span: Span) -> Result<i64> {
+    const HIGHLIGHTS: &str = "SELECT count(*) FROM event_stream WHERE room_nid = $1 \
+         AND sender_nid <> $2 AND action = 2 AND pos > $3 AND pos <= $4 \
+         AND COALESCE(thread_nid, 0) = $5";
+    read!(db, |c| sqlx::query_scalar(HIGHLIGHTS)
+        .bind(span.room.0)
+        .bind(span.user.0)
+        .bind(span.after)
+        .bind(span.upto)
+        .bind(thread_number(span))
+        .fetch_one(c))
+}
+
+/// What differs for this user from what the default rules say.
+async fn exceptions(db: &Database, span: Span) -> Result<Counts> {
+    const EXCEPTIONS: &str = "SELECT \
+            CAST(COALESCE(SUM(CASE WHEN action > 0 THEN 1 ELSE 0 END \
+                - CASE WHEN base > 0 THEN 1 ELSE 0 END), 0) AS BIGINT), \
+            CAST(COALESCE(SUM(CASE WHEN action = 2 THEN 1 ELSE 0 END \
+                - CASE WHEN base = 2 THEN 1 ELSE 0 END), 0) AS BIGINT) \
+         FROM push_exceptions WHERE room_nid = $1 AND user_nid = $2 AND pos > $3 AND pos <= $4 \
+           AND COALESCE(thread_nid, 0) = $5";
+    let (notify, highlight): (i64, i64) = read!(db, |c| sqlx::query_as(EXCEPTIONS)
+        .bind(span.room.0)
+        .bind(span.user.0)
+        .bind(span.after)
+        .bind(span.upto)
+        .bind(thread_number(span))
+        .fetch_one(c))?;
+    Ok(Counts { notify, highlight })
+}
+
+/// Returns the threads of a room with anything after a position, for counting each.
+///
+/// # Errors
+/// When the database fails.
+pub async fn threads_after(
+    db: &Database,
+    room: RoomNid,
+    after: Position,
+    limit: i64,
+) -> Result<Vec<EventNid>> {
+    const THREADS: &str = "SELECT root_nid FROM threads WHERE room_nid = $1 AND latest_pos > $2 \
+         ORDER BY latest_pos DESC LIMIT $3";
+    let rows: Vec<i64> = read!(db, |c| sqlx::query_scalar(THREADS)
+        .bind(room.0)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(c))?;
+    Ok(rows.into_iter().map(EventNid).collect())
+}
+
+/// Returns since when a user has been in a room: the position of the latest join from outside.
+///
+/// # Errors
+/// When the database fails.
+pub async fn member_since(db: &Database, room: RoomNid, user: UserNid) -> Result<Position> {
+    const SINCE: &str = "SELECT COALESCE(MIN(pos), 0) FROM member_log \
+         WHERE user_nid = $1 AND room_nid = $2 AND membership = 1 AND pos > COALESCE(\
+            (SELECT MAX(pos) FROM member_log \
+             WHERE user_nid = $1 AND room_nid = $2 AND membership <> 1), 0)";
+    read!(db, |c| sqlx::query_scalar(SINCE).bind(user.0).bind(room.0).fetch_one(c))
+}
+
+fn thread_number(span: Span) -> i64 {
+    span.thread.map_or(0, |thread| thread.0)
+}

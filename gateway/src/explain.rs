@@ -12,7 +12,7 @@ use crate::sticky::{self, Clues};
 use crate::table::{Asked, Found, split_target};
 
 /// What becomes of a request.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Explanation {
     /// The rule that takes it, as it stands in the file.
     pub rule: Option<String>,

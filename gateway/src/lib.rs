@@ -37,11 +37,13 @@ mod check;
 mod checker;
 mod explain;
 mod import;
+mod remote;
 mod run;
 
 pub use check::{Problem, check, parse_endpoints};
 pub use config::BUNDLED_ROUTES;
 pub use explain::{Explanation, explain};
 pub use import::{Imported, Note, SyntaxError, import_nginx};
-pub use reload::{ReloadReport, Source};
+pub use reload::{ReloadReport, Source, compare};
+pub use remote::{ask_admin, explain_target};
 pub use run::{RunOptions, Running, StartError, THREADS_DEFAULT, run};

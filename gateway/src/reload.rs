@@ -242,8 +242,19 @@ impl Reloader {
     }
 }
 
+/// Says what would change if one config took the place of another: rules, pools, and the share of
+/// each pool's keys that would move.
+///
+/// # Errors
+/// [`ConfigError`] if one of them cannot be compiled.
+pub fn compare(before: &Config, after: &Config) -> Result<Vec<String>, ConfigError> {
+    let before = Live::build(before.clone(), None, 0)?;
+    let after = Live::build(after.clone(), None, 0)?;
+    Ok(differences(&before, &after))
+}
+
 /// Says what is different between two configs, for a person.
-pub fn differences(before: &Live, after: &Live) -> Vec<String> {
+fn differences(before: &Live, after: &Live) -> Vec<String> {
     let mut changes = Vec::new();
     let rules = |live: &Live| -> Vec<String> {
         let config = &live.config;

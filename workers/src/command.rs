@@ -1,6 +1,10 @@
 //! The command line: what can be said, and the help that teaches it.
 
-use std::{fmt, net::IpAddr, path::PathBuf};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Args, Parser, Subcommand};
 use colonnade_core::{
@@ -60,6 +64,8 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  colonnade explain PUT \
                             '/_matrix/client/v3/rooms/!r:localhost/send/m.room.message/1'")]
     Explain(ExplainOptions),
+    /// Routes files: check one, compare two, make one from an nginx configuration
+    Routes(RoutesOptions),
     /// Accounts: create one, set a password, deactivate one
     #[command(
         after_help = "Works on a running `colonnade up` or `worker` of the same data folder, and \
@@ -122,6 +128,36 @@ pub(crate) struct ExplainOptions {
     /// The address the request would come from
     #[arg(long)]
     pub(crate) ip: Option<IpAddr>,
+    /// Ask the gateway that runs, at its admin listener, instead of the files
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RoutesOptions {
+    #[command(subcommand)]
+    pub(crate) what: RoutesCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RoutesCommand {
+    /// Tells whether a routes file is right, whatever server it stands in front of
+    Check {
+        /// The routes file
+        file: PathBuf,
+    },
+    /// Tells what would change, and which share of each pool's keys would move
+    Diff {
+        /// The routes file in force
+        before: PathBuf,
+        /// The one to take its place
+        after: PathBuf,
+    },
+    /// Prints a routes file made from an nginx configuration, and on standard error what to look at
+    ImportNginx {
+        /// The nginx configuration
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,8 @@
 //! `colonnade explain`: which rule, pool, key and worker take a request, by the tables the gateway
 //! itself uses.
 
+use std::net::SocketAddr;
+
 use colonnade_core::worker::Address;
 use colonnade_gateway as gateway;
 
@@ -11,6 +13,11 @@ use crate::{
 
 /// Explains one request.
 pub(crate) fn run(settings: &Settings, options: &ExplainOptions) -> Result<(), Failure> {
+    let ExplainOptions { method, path, token, ip, admin } = options;
+    let method = method.to_uppercase();
+    if let Some(admin) = admin {
+        return ask(*admin, &gateway::explain_target(&method, path, token.as_deref(), *ip));
+    }
     let config = settings.load()?;
     let source = up::source(config.routes.as_deref());
     let wrong = |error: gateway::config::ConfigError| Failure::Usage(error.to_string());
@@ -22,8 +29,23 @@ pub(crate) fn run(settings: &Settings, options: &ExplainOptions) -> Result<(), F
         let overrides = gateway::config::Overrides { workers_for_all_pools, ..Default::default() };
         routes = routes.with(&overrides);
     }
-    let ExplainOptions { method, path, token, ip } = options;
-    let explained = gateway::explain(&routes, &method.to_uppercase(), path, token.as_deref(), *ip);
+    let explained = gateway::explain(&routes, &method, path, token.as_deref(), *ip);
     terminal::say(explained.map_err(wrong)?.to_string().trim_end());
+    Ok(())
+}
+
+/// Explains under what a running gateway has in force.
+fn ask(admin: SocketAddr, target: &str) -> Result<(), Failure> {
+    let no_answer = |why: &dyn std::fmt::Display| {
+        Failure::Running(format!("the gateway at {admin} does not explain: {why}"))
+    };
+    let (status, body) =
+        gateway::ask_admin(admin, "GET", target).map_err(|error| no_answer(&error))?;
+    if status != 200 {
+        return Err(no_answer(&body));
+    }
+    let explained: gateway::Explanation =
+        serde_json::from_str(&body).map_err(|error| no_answer(&error))?;
+    terminal::say(explained.to_string().trim_end());
     Ok(())
 }

@@ -9,6 +9,7 @@ mod command;
 mod explain;
 mod gateway;
 mod open_files;
+mod routes;
 mod signals;
 mod terminal;
 mod up;
@@ -41,6 +42,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Gateway(options) => block_on(gateway::run(options)),
         Command::Check => check::run(&settings),
         Command::Explain(options) => explain::run(&settings, &options),
+        Command::Routes(options) => routes::run(&options.what),
         Command::Admin(options) => block_on(admin::run(&settings, options)),
         Command::Version => {
             terminal::say(&format!("colonnade {}", env!("CARGO_PKG_VERSION")));

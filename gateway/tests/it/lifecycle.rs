@@ -133,3 +133,18 @@ async fn the_admin_listener_tells_what_is_in_force() {
     let from_page = "POST /reload HTTP/1.1\r\nhost: h\r\norigin: https://evil\r\n\r\n";
     assert_eq!(ask(admin, from_page).await.status, 403);
 }
+
+#[tokio::test]
+async fn a_running_gateway_explains_itself_to_the_command_line() {
+    let worker = Worker::named("w").await;
+    let gateway = gateway(&one_pool("{ hash: user }", &[worker.address]));
+    let admin = gateway.admin_addr().unwrap();
+    let target = colonnade_gateway::explain_target("GET", "/s?a=b&c#", Some("cln_ab_x"), None);
+    let asked =
+        tokio::task::spawn_blocking(move || colonnade_gateway::ask_admin(admin, "GET", &target));
+    let (status, body) = asked.await.unwrap().unwrap();
+    let explained: colonnade_gateway::Explanation = serde_json::from_str(&body).unwrap();
+    assert_eq!(status, 200);
+    assert_eq!((explained.pool.as_deref(), explained.key.as_deref()), (Some("all"), Some("ab")));
+    assert_eq!(explained.worker, Some(worker.address.to_string()));
+}

@@ -59,3 +59,30 @@ fn a_wrong_command_line_is_answered_with_the_right_one() {
     }
     assert!(std::fs::read_dir(folder.path()).unwrap().next().is_none(), "nothing was written");
 }
+
+#[test]
+fn routes_files_are_checked_compared_and_imported() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = "pools: { a: { balance: { hash: room }, workers: [\"127.0.0.1:1\"] } }\n\
+         routes: [{ match: \"^/(?<room>[^/]+)$\", pool: a }]\n";
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(path("old.yaml"), old).unwrap();
+    let new = old.replace("\"127.0.0.1:1\"", "\"127.0.0.1:1\", \"127.0.0.1:2\"");
+    std::fs::write(path("new.yaml"), new).unwrap();
+    let said = run(folder.path(), &["routes", "check", &path("old.yaml")], "");
+    assert_eq!((said.code, said.out.contains("right, 1 rules")), (Some(0), true), "{said:?}");
+    let said = run(folder.path(), &["routes", "diff", &path("old.yaml"), &path("new.yaml")], "");
+    assert!(said.out.starts_with("pool changed: a, "), "{said:?}");
+    std::fs::write(path("bad.yaml"), old.replace("balance", "balanse")).unwrap();
+    let said = run(folder.path(), &["routes", "check", &path("bad.yaml")], "");
+    assert_eq!((said.code, said.err.contains("did you mean")), (Some(2), true), "{said:?}");
+    let nginx = "upstream w { hash $remote_addr; server 127.0.0.1:1; }\n\
+         server { location ~ ^/_matrix/ { proxy_pass http://w; } }\n";
+    std::fs::write(path("nginx.conf"), nginx).unwrap();
+    let said = run(folder.path(), &["routes", "import-nginx", &path("nginx.conf")], "");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.err.contains("nginx.conf:1: `w` hashes consistently now"), "{said:?}");
+    std::fs::write(path("imported.yaml"), &said.out).unwrap();
+    let said = run(folder.path(), &["routes", "check", &path("imported.yaml")], "");
+    assert_eq!(said.code, Some(0), "{said:?}");
+}

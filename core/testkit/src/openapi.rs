@@ -18,6 +18,10 @@ use serde_json::{Value, json};
 /// The specification, read once per process.
 pub static SPEC: LazyLock<Spec> = LazyLock::new(Spec::read);
 
+/// Answers whose shape a query parameter decides, which their schema does not know: `oneOf` of any
+/// object and an event is never satisfied by an event, and chosen fields leave required ones out.
+const SHAPED: &[(&str, &str)] =
+    &[("getRoomStateWithKey", "format=event"), ("sync", "event_fields")];
 /// The schema of every error that has none of its own.
 const ERROR: &str = "file:///spec/api/client-server/definitions/errors/error.yaml";
 /// The schema of a demand for user-interactive authentication.
@@ -141,6 +145,9 @@ impl Spec {
                 _ => Ok(()),
             };
         };
+        if SHAPED.iter().any(|(id, query)| operation.id == *id && path.contains(query)) {
+            return Ok(());
+        }
         let general = body.and_then(|body| body["errcode"].as_str());
         let general = general.is_some_and(|code| GENERAL.contains(&code));
         let checked = match operation.answers.get(&status) {

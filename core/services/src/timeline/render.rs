@@ -55,7 +55,7 @@ impl Timeline {
                 prev_content: replaced.map(|event| event.content()),
                 prev_sender: replaced.map(|event| event.sender()),
                 replaces_state: replaced.map(|event| event.event_id()),
-                membership: Some(shown.membership.unwrap_or(Membership::Leave).state()),
+                membership: shown.membership.map(Membership::state),
                 redacted_because: extras.because.get(&nid).map(|json| &**json),
                 relations: extras.relations.get(&nid).map(|json| &**json),
                 invite_room_state: None,

@@ -50,8 +50,11 @@ impl Timeline {
                 membership: Around { before: state(before), after: state(after) },
                 joined_later,
             };
-            if may_see(&sight) {
-                shown.membership = after.membership;
+            // Everybody may know what became of himself: an invite that ended, a ban.
+            let is_own = shown.row.event.membership().is_some()
+                && shown.row.event.state_key() == Some(viewer.user_id.as_str());
+            if is_own || may_see(&sight) {
+                shown.membership = Some(after.membership.unwrap_or(Membership::Leave));
                 seen.push(shown);
             }
         }

@@ -1,4 +1,5 @@
-//! Asks a running gateway through its admin listener: for the command line, which has no HTTP client.
+//! Asks a running gateway through its admin listener: for the command line, which has no HTTP
+//! client.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

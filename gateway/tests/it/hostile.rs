@@ -1,9 +1,11 @@
 //! Peers that break the rules, on raw sockets: what comes in, what must come out. The gateway
 //! lives on, and nothing ambiguous reaches a worker.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::{Client, gateway, get, one_pool};
 use crate::worker::{Act, Worker};
@@ -227,4 +229,77 @@ async fn clients_that_vanish_leave_nothing_behind() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), emptied).await.unwrap();
+}
+
+/// How much the kernel and the gateway together may hold for one connection: socket buffers grow to
+/// some megabytes, the gateway adds some tens of kilobytes.
+const HELD_MAX: usize = 32 << 20;
+
+/// Waits until a count has not moved for a while, and gives it.
+async fn settled(count: &AtomicUsize) -> usize {
+    let mut seen = 0;
+    let mut still = 0;
+    while still < 10 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let now = count.load(Ordering::Relaxed);
+        still = if now == seen && now > 0 { still + 1 } else { 0 };
+        seen = now;
+    }
+    seen
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_slows_the_worker_down_and_fills_no_memory() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let worker = listener.local_addr().unwrap();
+    let written = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&written);
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut scrap = [0; 4096];
+        let _request = stream.read(&mut scrap).await;
+        let head = "HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        while stream.write_all(&[b'x'; 64 << 10]).await.is_ok() {
+            count.fetch_add(64 << 10, Ordering::Relaxed);
+        }
+    });
+    let gateway = gateway(&one_pool("single", &[worker]));
+    let mut client = Client::connect(gateway.addrs()[0]).await;
+    client.send("GET /a HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    let held = tokio::time::timeout(Duration::from_secs(20), settled(&written)).await.unwrap();
+    assert!(held < HELD_MAX, "{held} bytes went into somebody's memory");
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_read_slows_the_client_down_and_fills_no_memory() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let worker = listener.local_addr().unwrap();
+    let gateway =
+        gateway(&format!("limits: {{ body_bytes: 1GiB }}\n{}", one_pool("single", &[worker])));
+    let sent = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&sent);
+    let mut client = Client::connect(gateway.addrs()[0]).await;
+    client.send("PUT /a HTTP/1.1\r\nhost: h\r\ncontent-length: 1000000000\r\n\r\n").await;
+    let (_held_open, _) = listener.accept().await.unwrap();
+    tokio::spawn(async move {
+        while client.stream.write_all(&[b'x'; 64 << 10]).await.is_ok() {
+            count.fetch_add(64 << 10, Ordering::Relaxed);
+        }
+    });
+    let held = tokio::time::timeout(Duration::from_secs(20), settled(&sent)).await.unwrap();
+    assert!(held < HELD_MAX, "{held} bytes went into somebody's memory");
+}
+
+#[tokio::test]
+async fn a_client_that_stops_sending_is_gone_and_its_request_with_it() {
+    let worker = Worker::start(|_| Act::Wait(Duration::from_secs(30), "late".into())).await;
+    let gateway = gateway(&one_pool("single", &[worker.address]));
+    let mut client = Client::connect(gateway.addrs()[0]).await;
+    client.send("GET /poll HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    while worker.count() < 1 {
+        tokio::task::yield_now().await;
+    }
+    client.stream.shutdown().await.unwrap();
+    assert_eq!(client.rest().await, "");
 }

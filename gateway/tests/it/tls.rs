@@ -249,6 +249,35 @@ async fn http2_floods_end_the_connection_and_nothing_else() {
     assert!(get_over(&mut other.stream).await.ends_with("w"));
 }
 
+/// Frames that ask for an answer each, from a client that reads none of them: the gateway stops
+/// reading, keeps nothing, and serves everybody else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn http2_chatter_without_listening_stops_only_itself() {
+    let worker = Worker::named("w").await;
+    let gateway = start(file(&pair(Path::new(FOLDER), "one"), worker.address));
+    let address = gateway.addrs()[0];
+    let mut chatter = Vec::new();
+    for frame in [frame(4, 0, 0, &[]), frame(6, 0, 0, &[7; 8])] {
+        let mut stream = dial(address, "one.example.org", b"h2").await.stream;
+        stream.write_all(PREFACE).await.unwrap();
+        stream.write_all(&self::frame(4, 0, 0, &[])).await.unwrap();
+        let many = frame.repeat(1_000);
+        let sending = async {
+            let mut sent = 0;
+            while sent < 64 << 20 && stream.write_all(&many).await.is_ok() {
+                sent += many.len();
+            }
+            sent
+        };
+        // It either blocks, or is cut off; it does not swallow 64 MB.
+        let sent = tokio::time::timeout(Duration::from_secs(3), sending).await.unwrap_or(0);
+        assert!(sent < 64 << 20, "{sent} bytes were taken");
+        chatter.push(stream);
+    }
+    let mut other = dial(address, "one.example.org", b"http/1.1").await;
+    assert!(get_over(&mut other.stream).await.ends_with("w"));
+}
+
 #[tokio::test]
 async fn the_proxy_protocol_tells_the_client_from_trusted_peers_only() {
     let worker = Worker::named("w").await;

@@ -7,3 +7,4 @@ mod configuration;
 mod crash;
 mod life;
 mod process;
+mod uploads;

@@ -9,7 +9,7 @@ fn every_schema_compiles_and_every_operation_is_found() {
         for schema in operation.answers.values().flatten() {
             SPEC.validator(schema);
         }
-        let path = operation.path.replace('{', "").replace('}', "");
+        let path = operation.path.replace(['{', '}'], "");
         let found = SPEC.find(&operation.method, &path).expect("an operation");
         assert_eq!(found.path, operation.path);
     }

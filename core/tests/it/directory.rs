@@ -1,5 +1,7 @@
 //! Aliases, the published list, room summaries and spaces through the API.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 use colonnade_testkit::{Client, TestServer};
 use serde_json::{Value, json};
 

@@ -1,5 +1,7 @@
 //! Uploads, downloads and thumbnails through the API, and what lies on disk behind them.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 use std::{path::Path, time::Duration};
 
 use colonnade_testkit::{Client, Method, RawAnswer, TestServer, server::open_settings};

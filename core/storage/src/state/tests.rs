@@ -144,3 +144,41 @@ async fn damaged_rows_are_named() {
         assert!(matches!(found, Err(StorageError::Corrupt { table: "room_states", .. })), "{nid}");
     }
 }
+
+/// A change of a state of 10,000 members costs one row of at most 600 bytes with its index entries.
+#[tokio::test]
+async fn a_change_in_a_large_room_is_small() {
+    const CHANGES: i64 = 200;
+    const BYTES_MAX: i64 = 600;
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::Sqlite(folder.path().join("colonnade.db"));
+    let db = Database::open(&location, Arc::new(Nobody)).await.unwrap();
+    let states = States::new(db.clone(), [3; 32]);
+    let core = (1..30).map(|n| Entry { skey: SkeyNid(n), event: EventNid(n) });
+    let member = (100..10_100).map(|n| Entry { skey: SkeyNid(n), event: EventNid(n) });
+    let mut nids = (1..).map(StateNid);
+    let built = states.build(core, member, &mut || nids.next().unwrap()).unwrap();
+    keep(&db, &built).await;
+    states.committed([&built]);
+    let count = async || -> (i64, i64) {
+        const COUNT: &str = "SELECT count(*), CAST(sum(length(digest) * 2 + length(roots) \
+             + length(nodes) + 30) AS BIGINT) FROM room_states";
+        read!(db, |c| sqlx::query_as(COUNT).fetch_one(c)).unwrap()
+    };
+    let (rows, bytes) = count().await;
+    let random = SeededRandom::new(7);
+    let mut at = built.nid;
+    for n in 0..CHANGES {
+        let member = (SkeyNid(100 + below(&random, 10_000)), Some(EventNid(20_000 + n)));
+        let change = StateChange { core: vec![], member: vec![member] };
+        let own = StateNid(at.0 + 1);
+        let new = states.change(Some(at), &change, own, &Pending::default()).await.unwrap();
+        keep(&db, &new).await;
+        states.committed([&new]);
+        at = own;
+    }
+    let (rows_after, bytes_after) = count().await;
+    assert_eq!(rows_after - rows, CHANGES);
+    let each = (bytes_after - bytes) / CHANGES;
+    assert!(each <= BYTES_MAX, "{each} bytes");
+}

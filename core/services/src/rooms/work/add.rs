@@ -155,13 +155,17 @@ impl Work {
             self.summary_changed = true;
         }
         if let Some(redacted) = redacted {
-            if self.fresh.contains_key(&redacted.nid) {
-                self.fresh.insert(redacted.nid, Arc::clone(&redacted));
-            }
-            self.redacted.push(redacted);
+            self.remember_redacted(redacted);
         }
         self.remember(room_event.clone(), row);
         Ok(())
+    }
+
+    fn remember_redacted(&mut self, redacted: Arc<RoomEvent>) {
+        if self.fresh.contains_key(&redacted.nid) {
+            self.fresh.insert(redacted.nid, Arc::clone(&redacted));
+        }
+        self.redacted.push(redacted);
     }
 
     fn remember(&mut self, room_event: RoomEvent, row: NewEvent) {

@@ -125,6 +125,9 @@ impl Homeserver {
 
     /// Finishes the writes under way and closes the database.
     pub async fn close(&self) {
+        if let Err(error) = self.services.accounts.seen.flush().await {
+            tracing::warn!(%error, "cannot note when devices were last seen");
+        }
         self.services.context.db.close().await;
     }
 }

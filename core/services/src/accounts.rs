@@ -32,7 +32,7 @@ pub use login::{LoggedIn, Login, Proof};
 pub use register::Registration;
 pub use seen::Seen;
 
-use crate::{Context, Result, fresh::FreshCache};
+use crate::{Context, Result, fresh::FreshCache, limits::Limits};
 
 /// A logged-in device making a request.
 #[derive(Debug, Clone)]
@@ -60,11 +60,11 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    pub(crate) fn new(context: Arc<Context>) -> Self {
+    pub(crate) fn new(context: Arc<Context>, limits: Arc<Limits>) -> Self {
         let passwords = Arc::new(passwords::Passwords::new(Arc::clone(&context)));
         Self {
             cache: FreshCache::new(cache::CACHED_MAX),
-            uia: uia::Uia::new(Arc::clone(&context), Arc::clone(&passwords)),
+            uia: uia::Uia::new(Arc::clone(&context), Arc::clone(&passwords), limits),
             passwords,
             seen: Seen::start(Arc::clone(&context)),
             nonces: shared_secret::Nonces::default(),

@@ -42,7 +42,7 @@ pub struct Services {
     /// What all of them stand on.
     pub context: Arc<Context>,
     /// How often something may be done.
-    pub limits: limits::Limits,
+    pub limits: Arc<limits::Limits>,
     /// Accounts and sessions.
     pub accounts: Arc<accounts::Accounts>,
     /// Devices as their owners see them.
@@ -87,8 +87,9 @@ impl Services {
     /// # Errors
     /// When the database fails.
     pub async fn start(context: Arc<Context>) -> Result<Arc<Self>> {
-        let limits = limits::Limits::new(Arc::clone(&context));
-        let accounts = Arc::new(accounts::Accounts::new(Arc::clone(&context)));
+        let limits = Arc::new(limits::Limits::new(Arc::clone(&context)));
+        let accounts = accounts::Accounts::new(Arc::clone(&context), Arc::clone(&limits));
+        let accounts = Arc::new(accounts);
         let devices = devices::Devices::new(Arc::clone(&context), Arc::clone(&accounts));
         let profiles = Arc::new(profiles::Profiles::new(Arc::clone(&context)));
         let account_data = account_data::AccountDataService::new(Arc::clone(&context));

@@ -149,7 +149,8 @@ impl Default for RateLimits {
             enabled: true,
             // A person mistypes a few times; a dictionary needs thousands.
             login: Rate { per_second: 0.2, burst: 10 },
-            registration: Rate { per_second: 0.2, burst: 5 },
+            // Each takes two requests; a class of pupils sits behind one address.
+            registration: Rate { per_second: 0.2, burst: 20 },
             // Faster than anybody types, with room for a client that catches up after a tunnel.
             message: Rate { per_second: 10.0, burst: 100 },
             join: Rate { per_second: 2.0, burst: 30 },

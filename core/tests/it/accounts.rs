@@ -310,6 +310,15 @@ async fn devices_can_be_named_and_deleted_together() {
     let seen = alice.get(&format!("{DEVICES}/{}", alice.device_id)).await.ok();
     assert_eq!(seen["last_seen_ip"], "127.0.0.1");
     assert!(seen["last_seen_ts"].as_i64().unwrap() > 1_600_000_000_000);
+    let server = server.restart().await;
+    let (alice, second) = (alice.at(&server.url), second.at(&server.url));
+    let seen = alice.get(&path).await.ok();
+    assert_eq!(seen["display_name"], "Tablet");
+    let mine = server.homeserver.services.context.db.clone();
+    let user_id = colonnade_model::ruma::UserId::parse(&alice.user_id).unwrap();
+    let user = server.homeserver.services.context.interned.find_user(&user_id).await.unwrap();
+    let rows = colonnade_storage::devices::list(&mine, user.unwrap()).await.unwrap();
+    assert_eq!(rows[0].last_seen_ip.as_deref(), Some("127.0.0.1"));
     let names = json!([third.device_id, second.device_id, "NONE"]);
     let bulk = "/_matrix/client/v3/delete_devices";
     let demand = alice.post(bulk, json!({ "devices": names })).await;
@@ -403,4 +412,13 @@ async fn logging_in_is_limited() {
     }
     let error = client.post(LOGIN, by_password("nobody", "x")).await.err(429, "M_LIMIT_EXCEEDED");
     assert!(error["retry_after_ms"].as_u64().unwrap() > 50_000);
+    let alice = server.user("alice").await;
+    let mut auth = proof(&alice, &Value::Null);
+    auth["password"] = json!("guess");
+    let path = "/_matrix/client/v3/account/password";
+    let wish = json!({ "new_password": "x", "auth": auth });
+    for _ in 0..3 {
+        alice.post(path, wish.clone()).await.err(401, "M_FORBIDDEN");
+    }
+    alice.post(path, wish).await.err(429, "M_LIMIT_EXCEEDED");
 }

@@ -59,7 +59,7 @@ async fn register(
     request: Request<ByteBody>,
     _args: Vec<String>,
 ) -> Result<Reply> {
-    limit(&services, &request)?;
+    limit(&services, Class::Registration, address_of(&request))?;
     require_user(request.uri().query().unwrap_or_default())?;
     let body: RegisterBody = read_json(request).await?;
     if body.login_type.as_deref() == Some("m.login.application_service") {
@@ -115,22 +115,19 @@ pub(crate) fn render(logged_in: &LoggedIn) -> Value {
     body
 }
 
-fn limit(services: &Services, request: &Request<ByteBody>) -> Result<(), MatrixError> {
-    let address = request.extensions().get::<ClientAddress>().map(|address| address.0);
-    limit_address(services, address)
+fn address_of(request: &Request<ByteBody>) -> Option<IpAddr> {
+    request.extensions().get::<ClientAddress>().map(|address| address.0)
 }
 
-fn limit_address(services: &Services, address: Option<IpAddr>) -> Result<(), MatrixError> {
-    match address {
-        Some(address) => services.limits.check(Class::Registration, address),
-        None => Ok(()),
-    }
+fn limit(services: &Services, class: Class, from: Option<IpAddr>) -> Result<(), MatrixError> {
+    from.map_or(Ok(()), |address| services.limits.check(class, address))
 }
 
 async fn available(
     call: Call<get_username_availability::v3::Request, ()>,
 ) -> Result<get_username_availability::v3::Response> {
-    limit_address(&call.services, call.address)?;
+    // Clients ask while somebody types.
+    limit(&call.services, Class::Other, call.address)?;
     call.services.accounts.require_available(&call.request.username).await?;
     Ok(get_username_availability::v3::Response { available: true })
 }
@@ -138,7 +135,7 @@ async fn available(
 async fn is_token_valid(
     call: Call<check_registration_token_validity::v1::Request, ()>,
 ) -> Result<check_registration_token_validity::v1::Response> {
-    limit_address(&call.services, call.address)?;
+    limit(&call.services, Class::Registration, call.address)?;
     let valid = call.services.accounts.is_registration_token(&call.request.token);
     Ok(check_registration_token_validity::v1::Response { valid })
 }
@@ -148,7 +145,7 @@ async fn nonce(
     request: Request<ByteBody>,
     _args: Vec<String>,
 ) -> Result<Reply> {
-    limit(&services, &request)?;
+    limit(&services, Class::Other, address_of(&request))?;
     Ok(reply::ok(&json!({ "nonce": services.accounts.shared_secret_nonce()? })))
 }
 

@@ -15,7 +15,10 @@ use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 
 use super::{Session, names, passwords::Passwords};
-use crate::{Context, Error, Result};
+use crate::{
+    Context, Error, Result,
+    limits::{Class, Limits},
+};
 
 /// How long a session may take, in milliseconds.
 const LIFETIME_MS: i64 = 15 * 60 * 1_000;
@@ -49,11 +52,16 @@ impl Stage {
 pub struct Uia {
     context: Arc<Context>,
     passwords: Arc<Passwords>,
+    limits: Arc<Limits>,
 }
 
 impl Uia {
-    pub(super) fn new(context: Arc<Context>, passwords: Arc<Passwords>) -> Self {
-        Self { context, passwords }
+    pub(super) fn new(
+        context: Arc<Context>,
+        passwords: Arc<Passwords>,
+        limits: Arc<Limits>,
+    ) -> Self {
+        Self { context, passwords, limits }
     }
 
     /// Makes sure that the session's user proves who he is once more, by password.
@@ -137,13 +145,14 @@ impl Uia {
             AuthData::Password(proof) => {
                 let user = caller.ok_or_else(not_offered)?;
                 require_same_user(&proof.identifier, user)?;
+                // Whoever stole an access token must not be able to try out passwords.
+                self.limits.check(Class::Login, user.user)?;
                 self.passwords.require(user.user, &proof.password).await?;
             }
-            AuthData::RegistrationToken(proof) => {
-                if !is_listed(&proof.token, &self.context.settings.registration.tokens) {
-                    let why = "the registration token is not valid";
-                    return Err(MatrixError::forbidden(why).into());
-                }
+            AuthData::RegistrationToken(proof)
+                if !is_listed(&proof.token, &self.context.settings.registration.tokens) =>
+            {
+                return Err(MatrixError::forbidden("the registration token is not valid").into());
             }
             _ => {}
         }

@@ -38,6 +38,9 @@ pub struct UserHead {
     pub account_data: Position,
     /// The latest change of presence.
     pub presence: Position,
+    /// The latest change of keys the user follows beyond those of rooms: the user's own, and
+    /// signatures that only the user sees.
+    pub device_lists: Position,
 }
 
 /// Someone who waits: woken by any of the rooms, the user or the device.
@@ -121,6 +124,7 @@ impl Heads {
             events: floor.get(Stream::Events),
             account_data: floor.get(Stream::AccountData),
             presence: floor.get(Stream::Presence),
+            device_lists: floor.get(Stream::DeviceLists),
         }
     }
 
@@ -239,7 +243,8 @@ fn raise_user(head: &mut UserHead, stream: Stream, position: Position) {
         Stream::Events => &mut head.events,
         Stream::AccountData => &mut head.account_data,
         Stream::Presence => &mut head.presence,
-        Stream::Receipts | Stream::ToDevice | Stream::DeviceLists | Stream::Typing => return,
+        Stream::DeviceLists => &mut head.device_lists,
+        Stream::Receipts | Stream::ToDevice | Stream::Typing => return,
     };
     *place = (*place).max(position);
 }

@@ -73,6 +73,7 @@ impl Sync {
         let own = later(Stream::Events, user.events)
             || later(Stream::AccountData, user.account_data)
             || later(Stream::Presence, user.presence)
+            || later(Stream::DeviceLists, user.device_lists)
             || now.get(Stream::ToDevice) > since.get(Stream::ToDevice);
         own || {
             let joined = memberships.rooms.iter();

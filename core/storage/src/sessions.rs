@@ -153,11 +153,15 @@ pub async fn retire(tx: &mut Tx, device: DeviceNid, replaced: TokenHash) -> Resu
     const REFRESH: &str = "DELETE FROM refresh_tokens WHERE hash = $1";
     const SETTLE_ACCESS: &str = "UPDATE access_tokens SET replaces = NULL WHERE device_nid = $1";
     const SETTLE_REFRESH: &str = "UPDATE refresh_tokens SET replaces = NULL WHERE device_nid = $1";
+    // Requests that come together with a new token all see that it replaces another: the first one
+    // here does the work, and would otherwise be undone by the second.
+    if execute!(tx, sqlx::query(REFRESH).bind(replaced.to_vec()))? == 0 {
+        return Ok(Vec::new());
+    }
     let dead: Vec<Vec<u8>> = run!(tx, |c| sqlx::query_scalar(ACCESS)
         .bind(device.0)
         .bind(replaced.to_vec())
         .fetch_all(c))?;
-    execute!(tx, sqlx::query(REFRESH).bind(replaced.to_vec()))?;
     execute!(tx, sqlx::query(SETTLE_ACCESS).bind(device.0))?;
     execute!(tx, sqlx::query(SETTLE_REFRESH).bind(device.0))?;
     dead.into_iter().map(|bytes| hash_of("access_tokens", device.0, bytes)).collect()

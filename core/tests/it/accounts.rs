@@ -223,6 +223,10 @@ async fn refreshing_replaces_tokens_once_the_new_ones_are_used() {
     refresh(&first).await.err(401, "M_UNKNOWN_TOKEN");
     refresh(&lost).await.err(401, "M_UNKNOWN_TOKEN");
     let third = refresh(&second).await.ok();
+    let together = with_token(&server, &third["access_token"]);
+    let (a, b, c) = tokio::join!(together.get(WHOAMI), together.get(WHOAMI), together.get(WHOAMI));
+    assert_eq!([a.status, b.status, c.status], [200; 3]);
+    together.get(WHOAMI).await.ok();
     let fourth = refresh(&third).await.ok();
     with_token(&server, &second["access_token"]).get(WHOAMI).await.err(401, "M_UNKNOWN_TOKEN");
     with_token(&server, &fourth["access_token"]).get(WHOAMI).await.ok();

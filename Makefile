@@ -8,7 +8,7 @@ BIN := $(CURDIR)/target/debug/colonnade
 K6_VERSION := v1.8.1
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help test lint deny test-rust test-client test-load bench
+.PHONY: help test lint deny test-rust test-client test-load bench bench-gateway
 
 help: ## list the parts
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -45,3 +45,6 @@ deny: ## licences, sources, banned crates
 
 bench: ## criterion benchmarks; figures and how to read them are in docs/benchmarks.md
 	cargo bench --profile dist -p colonnade-rules -p colonnade-services -p colonnade-gateway
+
+bench-gateway: ## the gateway and nginx side by side: CPU per request, memory per connection
+	cargo bench --profile dist -p colonnade-gateway --bench beside_nginx

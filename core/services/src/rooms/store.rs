@@ -206,10 +206,10 @@ impl Store {
     /// # Errors
     /// `M_FORBIDDEN` if the user is not, or the room does not exist: a stranger is not told which.
     pub async fn joined_room(&self, room_id: &RoomId, user: UserNid) -> Result<Arc<Room>> {
-        if let Some(room) = self.find(room_id).await? {
-            if self.membership(room.nid, user).await? == Some(Membership::Join) {
-                return Ok(room);
-            }
+        if let Some(room) = self.find(room_id).await?
+            && self.membership(room.nid, user).await? == Some(Membership::Join)
+        {
+            return Ok(room);
         }
         Err(MatrixError::forbidden("you are not a member of this room").into())
     }

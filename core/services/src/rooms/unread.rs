@@ -62,10 +62,10 @@ pub(super) async fn levels(
     let Some(create) = found.get(&create) else { return Ok(None) };
     let power = found.get(&power);
     let nid = power.map(|event| event.nid);
-    if let Some((known, levels)) = &work.levels.0 {
-        if *known == nid {
-            return Ok(Some(Arc::clone(levels)));
-        }
+    if let Some((known, levels)) = &work.levels.0
+        && *known == nid
+    {
+        return Ok(Some(Arc::clone(levels)));
     }
     let rules = &work.room.rules.authorization;
     let power = power.map(|event| &*event.event);
@@ -131,10 +131,10 @@ async fn candidates(work: &mut Work, store: &Store, admitted: &Admitted) -> Resu
 /// somebody's rules change.
 async fn customs(work: &mut Work, store: &Store) -> Result<Arc<[Candidate]>> {
     let (version, rules) = store.custom_rules.current(&store.context).await?;
-    if let Some((known, customs)) = &work.customs {
-        if *known == version {
-            return Ok(Arc::clone(customs));
-        }
+    if let Some((known, customs)) = &work.customs
+        && *known == version
+    {
+        return Ok(Arc::clone(customs));
     }
     let mut customs = Vec::new();
     let users: Vec<UserNid> = rules.keys().copied().collect();

@@ -115,10 +115,10 @@ impl Rooms {
         // Where the room id is the hash of this event the old room cannot be closed before it, and no
         // last event is known (Matrix v1.19, "Room version 12").
         let knows_last = rules.event_format.require_room_create_room_id;
-        if let Some(last) = extremities.last().filter(|_| knows_last) {
-            if let Some(last) = self.event(*last).await? {
-                predecessor["event_id"] = last.event.event_id().as_str().into();
-            }
+        if let Some(last) = extremities.last().filter(|_| knows_last)
+            && let Some(last) = self.event(*last).await?
+        {
+            predecessor["event_id"] = last.event.event_id().as_str().into();
         }
         taken["predecessor"] = predecessor;
         Ok(content(taken)?)

@@ -73,10 +73,10 @@ fn copy(from: &Value, path: &[String], into: &mut Map<String, Value>) {
     if inner.is_empty() {
         return;
     }
-    match into.entry(first.clone()).or_insert_with(|| Value::Object(Map::new())) {
-        Value::Object(known) => merge(known, inner),
-        // The whole of it is there already.
-        _ => {}
+    let known = into.entry(first.clone()).or_insert_with(|| Value::Object(Map::new()));
+    // Anything but an object is there as a whole already.
+    if let Value::Object(known) = known {
+        merge(known, inner);
     }
 }
 

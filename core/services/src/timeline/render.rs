@@ -11,6 +11,10 @@ use std::sync::Arc;
 use super::{Shown, Timeline, Viewer};
 use crate::{Result, rooms::Room};
 
+/// Rendered events to come.
+pub(super) type Rendering<'a> =
+    Pin<Box<dyn Future<Output = Result<Vec<Box<RawValue>>>> + Send + 'a>>;
+
 /// How much of what hangs on an event goes along with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bundles {
@@ -73,7 +77,7 @@ impl Timeline {
         page: &'a [Shown],
         format: ClientFormat,
         bundles: Bundles,
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<Box<RawValue>>>> + Send + 'a>> {
+    ) -> Rendering<'a> {
         Box::pin(self.render(viewer, room, page, format, bundles))
     }
 

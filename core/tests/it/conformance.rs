@@ -20,23 +20,18 @@ const WAITS: &[(&str, &str)] = &[
     ("appservice_room_directory", "application services"),
     ("authed-content-repo", "URL previews"),
     ("content-repo", "URL previews"),
-    ("login_token", "single sign-on and OAuth"),
     ("notifications", "push notifications"),
-    ("oauth_server_metadata", "single sign-on and OAuth"),
     ("old_sync", "old synchronisation (deprecated)"),
     ("password_management", "third-party identifiers"),
     ("peeking_events", "old synchronisation (deprecated)"),
     ("policy_server", "federation"),
-    ("pusher", "push notifications"),
     ("registration", "third-party identifiers"),
     ("room_initial_sync", "old synchronisation (deprecated)"),
     ("sso_login_redirect", "single sign-on and OAuth"),
     ("third_party_lookup", "application services"),
     ("third_party_membership", "third-party identifiers"),
     ("admin", "administration"),
-    ("voip", "calls"),
     ("support", "administration"),
-    ("mutual_rooms", "profiles"),
 ];
 /// What is said of an operation that stands in no list: it belongs to the first issue.
 const NOWHERE: &str = "the rest of issue 2";

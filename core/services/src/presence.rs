@@ -14,7 +14,7 @@ use std::{
 use colonnade_model::{
     MatrixError,
     nid::UserNid,
-    ruma::{UserId, presence::PresenceState},
+    ruma::{OwnedUserId, UserId, presence::PresenceState},
     stream::{Position, Stream, Touch},
 };
 use colonnade_storage::presence as rows;
@@ -245,6 +245,32 @@ impl Presence {
             json!({ "type": "m.presence", "sender": sender, "content": known.content(now_ms) })
         });
         Ok(events.collect())
+    }
+}
+
+impl Presence {
+    /// Returns the `m.presence` events of users of whom `viewer` had heard nothing so far, those who
+    /// are not offline. That a room is shared is the caller's to know.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn of_newcomers(
+        &self,
+        viewer: UserNid,
+        users: &[&OwnedUserId],
+    ) -> Result<Vec<Value>> {
+        let now_ms = self.context.now_ms();
+        let mut events = Vec::new();
+        for user_id in users.iter().take(CHANGES_MAX) {
+            let Some(user) = self.context.interned.find_user(user_id).await? else { continue };
+            let known = self.users.lock().known.get(&user).cloned();
+            let is_shown = |known: &Known| known.state != PresenceState::Offline && user != viewer;
+            if let Some(known) = known.filter(is_shown) {
+                let content = known.content(now_ms);
+                events.push(json!({ "type": "m.presence", "sender": user_id, "content": content }));
+            }
+        }
+        Ok(events)
     }
 }
 

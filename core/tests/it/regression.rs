@@ -1,6 +1,6 @@
 //! Bugs that were there once, each by its name.
 
-use colonnade_testkit::TestServer;
+use colonnade_testkit::{Client, TestServer};
 use serde_json::{Value, json};
 
 const CREATE: &str = "/_matrix/client/v3/createRoom";
@@ -66,4 +66,99 @@ async fn a_client_does_not_say_who_authorises_a_join() {
         "membership": "join", "displayname": "Al", "join_authorised_via_users_server": "unused",
     });
     alice.put(&path, joined).await.ok();
+}
+
+async fn sync(client: &Client, since: Option<&Value>) -> Value {
+    let since = since.and_then(Value::as_str).map(|since| format!("since={since}"));
+    let path = format!("/_matrix/client/v3/sync?{}", since.unwrap_or_default());
+    client.get(&path).await.ok()
+}
+
+async fn joined_room(owner: &Client, guest: &Client) -> Value {
+    let room = owner.post(CREATE, json!({ "preset": "public_chat" })).await.ok();
+    guest.post(&room_path(&room, "join"), json!({})).await.ok();
+    room
+}
+
+#[tokio::test]
+async fn push_rules_come_with_the_first_sync_of_one_who_never_changed_them() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let answer = sync(&alice, None).await;
+    let events = answer["account_data"]["events"].as_array().unwrap();
+    let rules = events.iter().find(|event| event["type"] == "m.push_rules").unwrap();
+    assert!(rules["content"]["global"]["underride"].is_array());
+}
+
+#[tokio::test]
+async fn related_events_go_on_from_a_token_of_sync() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let room = alice.post(CREATE, json!({})).await.ok();
+    let send = |txn: &str| room_path(&room, &format!("send/m.room.message/{txn}"));
+    let parent = alice.put(&send("1"), json!({ "body": "parent" })).await.ok();
+    let related = json!({ "rel_type": "m.reference", "event_id": parent["event_id"] });
+    let child = json!({ "body": "child", "m.relates_to": related });
+    alice.put(&send("2"), child.clone()).await.ok();
+    let token = sync(&alice, None).await["next_batch"].clone();
+    let later = alice.put(&send("3"), child).await.ok();
+    let path = format!(
+        "{}?dir=f&from={}",
+        room_path(&room, &format!("relations/{}", parent["event_id"].as_str().unwrap())),
+        token.as_str().unwrap()
+    );
+    let page = alice.get(&path.replace("/v3/", "/v1/")).await.ok();
+    let ids: Vec<_> = page["chunk"].as_array().unwrap().iter().map(|e| &e["event_id"]).collect();
+    assert_eq!(ids, [&later["event_id"]]);
+}
+
+/// They were looked up as of the oldest event of the page: before anybody was in the room.
+#[tokio::test]
+async fn a_page_to_the_beginning_of_a_room_has_its_senders() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = joined_room(&alice, &bob).await;
+    let filter = "%7B%22lazy_load_members%22%3Atrue%7D";
+    let path = format!("messages?dir=b&limit=100&filter={filter}");
+    let page = alice.get(&room_path(&room, &path)).await.ok();
+    let mut members: Vec<_> = page["state"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| event["state_key"].as_str().unwrap())
+        .collect();
+    members.sort_unstable();
+    assert_eq!(members, [&alice.user_id, &bob.user_id]);
+}
+
+#[tokio::test]
+async fn presence_of_newcomers_is_told_both_ways() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    sync(&alice, None).await;
+    let of_bob = sync(&bob, None).await;
+    let of_alice = sync(&alice, None).await;
+    joined_room(&alice, &bob).await;
+    for (client, before, other) in [(&alice, of_alice, &bob), (&bob, of_bob, &alice)] {
+        let answer = sync(client, Some(&before["next_batch"])).await;
+        let events = answer["presence"]["events"].as_array().unwrap();
+        let told: Vec<_> = events.iter().map(|event| &event["sender"]).collect();
+        assert_eq!(told, [&json!(other.user_id)]);
+        let again = sync(client, Some(&answer["next_batch"])).await;
+        assert_eq!(again["presence"]["events"], Value::Null);
+    }
+}
+
+/// A client that was in the room before would have joined two stretches with a gap between.
+#[tokio::test]
+async fn the_timeline_of_a_room_joined_again_begins_anew() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = joined_room(&alice, &bob).await;
+    bob.post(&room_path(&room, "leave"), json!({})).await.ok();
+    let before = sync(&bob, None).await;
+    bob.post(&room_path(&room, "join"), json!({})).await.ok();
+    let answer = sync(&bob, Some(&before["next_batch"])).await;
+    let timeline = &answer["rooms"]["join"][room["room_id"].as_str().unwrap()]["timeline"];
+    assert_eq!(timeline["limited"], true);
 }

@@ -30,17 +30,29 @@ impl Sync {
         Ok(ignored.iter().cloned().collect())
     }
 
-    /// Returns the presence of others that changed.
-    pub(super) async fn presence(&self, turn: &Turn<'_>) -> Result<Events> {
+    /// Returns the presence of others that changed, and that of `newcomers`: whose devices are news
+    /// to the user because a room is newly shared, theirs is too.
+    pub(super) async fn presence(
+        &self,
+        turn: &Turn<'_>,
+        newcomers: &[OwnedUserId],
+    ) -> Result<Events> {
         let now = turn.now(Stream::Presence);
         // A token of an earlier process may stand above the positions of this one.
         let since = turn.since(Stream::Presence);
         let since = if since > now { 0 } else { since };
         let wanted = &turn.request.filter.presence;
-        if since >= now || !filter::wants_plain(wanted, "m.presence", None) {
+        if !filter::wants_plain(wanted, "m.presence", None) {
             return Ok(Events::default());
         }
-        let changes = self.from.presence.changes(turn.viewer.user, since, now).await?;
+        let presence = &self.from.presence;
+        let mut changes = match since < now {
+            true => presence.changes(turn.viewer.user, since, now).await?,
+            false => Vec::new(),
+        };
+        let is_told = |user: &OwnedUserId| changes.iter().any(|e| e["sender"] == user.as_str());
+        let untold: Vec<_> = newcomers.iter().filter(|user| !is_told(user)).collect();
+        changes.extend(presence.of_newcomers(turn.viewer.user, &untold).await?);
         let changes = changes.into_iter().filter(|event| {
             let sender = event["sender"].as_str().and_then(|id| <&UserId>::try_from(id).ok());
             !turn.ignored.iter().any(|ignored| Some(&**ignored) == sender)
@@ -89,7 +101,9 @@ impl Sync {
 
     async fn data_changes(&self, turn: &Turn<'_>, after: Position) -> Result<Vec<AccountData>> {
         let (user, upto) = (turn.viewer.user, turn.now(Stream::AccountData));
-        if after >= upto || self.heads.user(user).account_data <= after {
+        // The first answer has the push rules of everybody, also of those who never changed any.
+        let is_news = after < upto && self.heads.user(user).account_data > after;
+        if turn.since.is_some() && !is_news {
             return Ok(Vec::new());
         }
         self.from.account_data.changes(user, after, upto).await

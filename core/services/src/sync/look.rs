@@ -38,7 +38,7 @@ impl Sync {
         let device = turn.viewer.device;
         Ok(SyncResponse {
             rooms: self.rooms(turn, memberships).await?,
-            presence: self.presence(turn).await?,
+            presence: self.presence(turn, &device_lists.changed).await?,
             account_data: self.account_data(turn).await?,
             to_device,
             device_lists: ChangedDevices::of(device_lists),

@@ -58,7 +58,9 @@ impl Sync {
             });
         let after = if was_in { since } else { 0 };
         let upto = turn.now(Stream::Events);
-        let stretch = self.stretch(turn, room, after, upto).await?;
+        let mut stretch = self.stretch(turn, room, after, upto).await?;
+        // What the client may have of an earlier stay does not join up with this timeline.
+        stretch.limited |= turn.since.is_some() && !was_in;
         let gap = Gap { after, upto, whole: !was_in || turn.request.full_state };
         let lacking = self.lacking(turn, room, &stretch, gap).await?;
         let summary = match lacking.members_moved || gap.whole {

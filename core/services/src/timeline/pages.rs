@@ -170,7 +170,9 @@ impl Timeline {
         room: &Room,
         page: &[Shown],
     ) -> Result<Vec<Box<RawValue>>> {
-        let Some(state) = page.last().and_then(|shown| shown.row.state_after) else {
+        // As of the newest event: the oldest may be from before some of the senders came.
+        let newest = page.iter().max_by_key(|shown| shown.row.tl);
+        let Some(state) = newest.and_then(|shown| shown.row.state_after) else {
             return Ok(Vec::new());
         };
         let mut senders: Vec<&str> = page.iter().map(|s| s.row.event.sender().as_str()).collect();

@@ -69,8 +69,8 @@ impl Timeline {
             rel_type: request.rel_type.as_deref(),
             event_type: request.event_type.as_deref(),
             recurse: request.recurse,
-            from: place(request.from.as_deref())?,
-            to: place(request.to.as_deref())?,
+            from: self.place(&room, request.from.as_deref()).await?,
+            to: self.place(&room, request.to.as_deref()).await?,
             direction: if request.forward { Direction::Forward } else { Direction::Backward },
             limit: limit + 1,
         };
@@ -105,8 +105,9 @@ impl Timeline {
         let limit = limit.unwrap_or(RELATED_DEFAULT).clamp(1, RELATED_MAX);
         let participant = participated.then_some(viewer.user);
         let db = &self.context.db;
+        let from = place_among_threads(from)?;
         let mut roots =
-            aggregations::thread_roots(db, room.nid, participant, place(from)?, limit + 1).await?;
+            aggregations::thread_roots(db, room.nid, participant, from, limit + 1).await?;
         let more = roots.len() as i64 > limit;
         roots.truncate(usize::try_from(limit).unwrap_or(0));
         let nids: Vec<_> = roots.iter().map(|(nid, _)| *nid).collect();
@@ -119,6 +120,12 @@ impl Timeline {
             next: last.map(|(_, pos)| TimelineToken(*pos).to_string()),
             prev: None,
         })
+    }
+
+    /// Finds what a token means: one of ours, of a page or of /sync.
+    async fn place(&self, room: &Room, token: Option<&str>) -> Result<Option<i64>> {
+        let Some(token) = token else { return Ok(None) };
+        Ok(Some(self.place_of(room, token).await?.0))
     }
 
     /// Reads events in the order of their ids given, leaving out what the viewer may not see.
@@ -135,7 +142,8 @@ impl Timeline {
     }
 }
 
-fn place(token: Option<&str>) -> Result<Option<i64>, MatrixError> {
+/// Reads a token of a page of threads, which are not in the order of the timeline.
+fn place_among_threads(token: Option<&str>) -> Result<Option<i64>, MatrixError> {
     let parsed = token.map(|token| token.parse().map(|TimelineToken(tl)| tl)).transpose();
     parsed.map_err(|error: BadToken| MatrixError::invalid_param(error.to_string()))
 }

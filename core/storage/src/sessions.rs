@@ -76,7 +76,8 @@ pub async fn insert(tx: &mut Tx, tokens: NewTokens) -> Result<()> {
     Ok(())
 }
 
-/// Returns what an access token stands for, expired or not.
+/// Returns what an access token stands for, expired or not; nothing once the account is closed, even
+/// if somebody logged in while it was.
 ///
 /// # Errors
 /// When the database fails.
@@ -84,6 +85,7 @@ pub async fn find(db: &Database, access: TokenHash) -> Result<Option<SessionRow>
     const FIND: &str = "SELECT d.user_nid, u.user_id, d.device_nid, d.device_id, t.expires_ts, \
          t.replaces FROM access_tokens t \
          JOIN devices d ON d.device_nid = t.device_nid \
+         JOIN accounts a ON a.user_nid = d.user_nid AND a.deactivated = 0 \
          JOIN users u ON u.user_nid = d.user_nid WHERE t.hash = $1";
     type Row = (i64, String, i64, String, Option<i64>, Option<Vec<u8>>);
     let row: Option<Row> =
@@ -113,7 +115,8 @@ pub async fn find_refresh(
     refresh: TokenHash,
 ) -> Result<Option<(DeviceNid, UserNid, Option<TokenHash>)>> {
     const FIND: &str = "SELECT d.device_nid, d.user_nid, t.replaces FROM refresh_tokens t \
-         JOIN devices d ON d.device_nid = t.device_nid WHERE t.hash = $1";
+         JOIN devices d ON d.device_nid = t.device_nid \
+         JOIN accounts a ON a.user_nid = d.user_nid AND a.deactivated = 0 WHERE t.hash = $1";
     let row: Option<(i64, i64, Option<Vec<u8>>)> =
         read!(db, |c| sqlx::query_as(FIND).bind(refresh.to_vec()).fetch_optional(c))?;
     let Some((device, user, replaces)) = row else { return Ok(None) };

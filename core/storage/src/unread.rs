@@ -1,8 +1,8 @@
 //! Counts of unread events, from cumulative counters and the rows of exceptions: nothing is stored
-//! per member and message, and nothing is counted row by row but a user's own events and what was
-//! meant for that user alone.
+//! per member and message, and nothing is counted row by row but what was meant for that user alone.
 //!
-//! unread = (counter now − counter at the read position) − own notifying events + exceptions
+//! unread = counter now − counter at the read position + exceptions. The read position is that of
+//! the receipt or of the user's own last message, whichever is later.
 
 use colonnade_model::{
     nid::{EventNid, RoomNid, UserNid},
@@ -40,11 +40,12 @@ pub struct Span {
 /// # Errors
 /// When the database fails.
 pub async fn count(db: &Database, span: Span) -> Result<Counts> {
+    let span = after_own(db, span).await?;
     let now = counters(db, span, span.upto).await?;
     let then = counters(db, span, span.after).await?;
     let mut sum = exceptions(db, span).await?;
     if now.0 > then.0 {
-        sum.notify += now.0 - then.0 - own(db, span).await?;
+        sum.notify += now.0 - then.0;
     }
     // The counter of highlights does not tell threads apart; it is only asked whether there are any.
     if now.1 > then.1 {
@@ -70,17 +71,21 @@ async fn counters(db: &Database, span: Span, at: Position) -> Result<(i64, i64)>
     Ok(row.unwrap_or_default())
 }
 
-/// The user's own events, which notify others.
-async fn own(db: &Database, span: Span) -> Result<i64> {
-    const OWN: &str = "SELECT count(*) FROM event_stream WHERE room_nid = $1 AND sender_nid = $2 \
-         AND action > 0 AND pos > $3 AND pos <= $4 AND COALESCE(thread_nid, 0) = $5";
-    read!(db, |c| sqlx::query_scalar(OWN)
+/// Moves a span up to the user's last own message in it: who speaks has read.
+///
+/// Source: Matrix v1.19, client-server, "Receiving notifications".
+async fn after_own(db: &Database, span: Span) -> Result<Span> {
+    const OWN: &str = "SELECT pos FROM event_stream WHERE room_nid = $1 AND sender_nid = $2 \
+         AND action > 0 AND pos > $3 AND pos <= $4 AND COALESCE(thread_nid, 0) = $5 \
+         ORDER BY pos DESC LIMIT 1";
+    let own: Option<i64> = read!(db, |c| sqlx::query_scalar(OWN)
         .bind(span.room.0)
         .bind(span.user.0)
         .bind(span.after)
         .bind(span.upto)
         .bind(thread_number(span))
-        .fetch_one(c))
+        .fetch_optional(c))?;
+    Ok(Span { after: own.unwrap_or(span.after), ..span })
 }
 
 /// Events of others that highlight for everybody.

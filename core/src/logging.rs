@@ -9,7 +9,8 @@ use crate::config::{ConfigError, Format, Level, Logging, Problem};
 
 /// What other people's crates may say below a level of `debug`: only what somebody must know.
 const QUIET: &str = "hyper=warn,h2=warn,sqlx=warn,pingora=warn,pingora_core=warn,\
-                     pingora_proxy=warn,pingora_cache=warn,rustls=warn,reqwest=warn";
+                     pingora_proxy=warn,pingora_cache=warn,rustls=warn,reqwest=warn,\
+                     ruma_state_res=warn,ruma_signatures=warn";
 
 /// Starts the log of this process. The second call in a process changes nothing.
 ///

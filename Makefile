@@ -24,7 +24,8 @@ test-rust: ## unit, property, API, gateway and process tests
 
 test-client: ## encrypted conversations of real clients through the gateway
 	cargo build --locked -p colonnade-workers
-	cd workers/sdk-tests && COLONNADE_BIN=$(BIN) cargo test --locked
+	# From outside: .cargo/config.toml makes our ruma exhaustive, which the client's older one is not ready for.
+	cd / && COLONNADE_BIN=$(BIN) cargo test --locked --manifest-path $(CURDIR)/workers/sdk-tests/Cargo.toml -- --test-threads=2
 
 test-load: ## the k6 scripts, smallest profile
 	@if ! command -v k6 >/dev/null; then \

@@ -1,0 +1,217 @@
+//! A device of a user: the real client, syncing in the background, and what its user sees.
+
+use std::time::Duration;
+
+use matrix_sdk::{
+    Client, Room,
+    config::{RequestConfig, SyncSettings},
+    deserialized_responses::TimelineEventKind,
+    encryption::{EncryptionSettings, verification::SasVerification},
+    room::MessagesOptions,
+    ruma::{
+        EventId, OwnedEventId, RoomId, UInt, UserId,
+        api::client::{
+            account::register::v3::Request as Register,
+            uiaa::{AuthData, Dummy},
+        },
+    },
+};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use crate::{eventually, server};
+
+/// How long a sync waits for news; short, so that a device stops soon when it is told to.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(2);
+/// Events of a room looked at from its end; more than any test sends.
+const HISTORY_MAX: u32 = 200;
+
+/// A device with its sync loop.
+pub struct Device {
+    /// The client itself.
+    pub client: Client,
+    syncing: Option<JoinHandle<()>>,
+}
+
+/// An event as a user sees it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// It was encrypted and could be decrypted.
+    pub was_encrypted: bool,
+    /// The (decrypted) event.
+    pub json: Value,
+}
+
+impl Device {
+    /// Registers a user and starts syncing.
+    pub async fn register(url: &str, name: &str) -> Self {
+        let client = new_client(url).await;
+        let mut request = Register::new();
+        request.username = Some(name.to_owned());
+        request.password = Some(password(name));
+        request.initial_device_display_name = Some(format!("{name}'s first"));
+        request.auth = Some(AuthData::Dummy(Dummy::new()));
+        client.matrix_auth().register(request).await.expect("a new user");
+        Self::syncing(client).await
+    }
+
+    /// Logs a registered user in on a further device and starts syncing.
+    pub async fn login(url: &str, name: &str) -> Self {
+        let client = new_client(url).await;
+        let login = client.matrix_auth().login_username(name, &password(name));
+        login.initial_device_display_name(&format!("{name}'s next")).send().await.expect("a login");
+        Self::syncing(client).await
+    }
+
+    async fn syncing(client: Client) -> Self {
+        client.encryption().wait_for_e2ee_initialization_tasks().await;
+        // One sync uploads the keys; only then may others look for this device.
+        client.sync_once(settings(Duration::ZERO)).await.expect("a first sync");
+        client.sync_once(settings(Duration::ZERO)).await.expect("a second sync");
+        let mut device = Self { client, syncing: None };
+        device.go_online();
+        device
+    }
+
+    /// Starts the sync loop. Failures are tried again: the server may be away for a while.
+    pub fn go_online(&mut self) {
+        let client = self.client.clone();
+        let syncing = async move {
+            loop {
+                if client.sync_once(settings(SYNC_TIMEOUT)).await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        };
+        self.syncing = Some(tokio::spawn(syncing));
+    }
+
+    /// Stops the sync loop; whatever is sent meanwhile has to wait on the server.
+    pub async fn go_offline(&mut self) {
+        if let Some(syncing) = self.syncing.take() {
+            syncing.abort();
+            let _ = syncing.await;
+        }
+    }
+
+    /// Returns the user's id.
+    pub fn user_id(&self) -> &UserId {
+        self.client.user_id().expect("a logged-in client")
+    }
+
+    /// Waits until this device knows itself joined to a room, and knows `members` members.
+    pub async fn room(&self, room_id: &RoomId, members: u64) -> Room {
+        let what = format!("{} sees {members} members of {room_id}", self.user_id());
+        eventually(&what, || async {
+            let room = self.client.get_room(room_id)?;
+            let is_there = room.state() == matrix_sdk::RoomState::Joined
+                && room.joined_members_count() == members
+                && room.encryption_state().is_encrypted();
+            is_there.then_some(room)
+        })
+        .await
+    }
+
+    /// Returns the end of a room's history, newest first, decrypted where this device has the key.
+    pub async fn history(&self, room_id: &RoomId) -> Vec<Seen> {
+        let Some(room) = self.client.get_room(room_id) else { return Vec::new() };
+        let mut options = MessagesOptions::backward();
+        options.limit = UInt::from(HISTORY_MAX);
+        let Ok(messages) = room.messages(options).await else { return Vec::new() };
+        let seen = messages.chunk.into_iter().map(|event| Seen {
+            was_encrypted: matches!(event.kind, TimelineEventKind::Decrypted(_)),
+            json: serde_json::from_str(event.raw().json().get()).expect("an event is JSON"),
+        });
+        seen.collect()
+    }
+
+    /// Waits until this device can read an event.
+    pub async fn reads(&self, room_id: &RoomId, event_id: &EventId) -> Seen {
+        let what = format!("{} {:?} reads {event_id}", self.user_id(), self.client.device_id());
+        eventually(&what, || async {
+            let history = self.history(room_id).await;
+            let found = history.into_iter().find(|seen| seen.json["event_id"] == event_id.as_str());
+            found.filter(|seen| seen.json["type"] != "m.room.encrypted")
+        })
+        .await
+    }
+
+    /// Sends a text and returns the event's id.
+    pub async fn say(&self, room_id: &RoomId, text: &str) -> OwnedEventId {
+        use matrix_sdk::ruma::events::room::message::RoomMessageEventContent;
+        let room = self.client.get_room(room_id).expect("a room to speak in");
+        let sent = room.send(RoomMessageEventContent::text_plain(text)).await.expect("sent");
+        sent.response.event_id
+    }
+
+    /// Verifies another device of the same user by comparing emoji, as two people would.
+    ///
+    /// # Panics
+    /// When the emoji differ or a step does not come.
+    pub async fn verify_own(&self, other: &Self) {
+        let user = self.user_id();
+        let other_id = other.client.device_id().expect("a device");
+        let device = eventually("the devices know each other", || async {
+            self.client.encryption().get_device(user, other_id).await.ok()?
+        })
+        .await;
+        let request = device.request_verification().await.expect("a request");
+        let flow = request.flow_id().to_owned();
+        let theirs = eventually("the request arrives", || async {
+            other.client.encryption().get_verification_request(user, &flow).await
+        })
+        .await;
+        theirs.accept().await.expect("accepted");
+        eventually("the request is ready", || async { request.is_ready().then_some(()) }).await;
+        let ours = request.start_sas().await.expect("started").expect("emoji are supported");
+        let theirs = eventually("the start arrives", || async {
+            let found = other.client.encryption().get_verification(user, &flow).await;
+            found.and_then(|found| found.sas())
+        })
+        .await;
+        theirs.accept().await.expect("accepted");
+        let shown = |sas: SasVerification| async move {
+            eventually("emoji are shown", || async { sas.emoji() }).await.map(|emoji| emoji.symbol)
+        };
+        assert_eq!(shown(ours.clone()).await, shown(theirs.clone()).await);
+        ours.confirm().await.expect("confirmed");
+        theirs.confirm().await.expect("confirmed");
+        for sas in [ours, theirs] {
+            eventually("the verification is done", || async { sas.is_done().then_some(()) }).await;
+        }
+    }
+
+    /// Tells whether this device sees another one as signed by its owner.
+    pub async fn sees_signed(&self, other: &Self) -> bool {
+        let (user, device) = (other.user_id(), other.client.device_id().expect("a device"));
+        let found = self.client.encryption().get_device(user, device).await.ok().flatten();
+        found.is_some_and(|device| device.is_cross_signed_by_owner())
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        if let Some(syncing) = &self.syncing {
+            syncing.abort();
+        }
+    }
+}
+
+fn password(name: &str) -> String {
+    format!("password of {name}")
+}
+
+fn settings(timeout: Duration) -> SyncSettings {
+    SyncSettings::new().timeout(timeout)
+}
+
+async fn new_client(url: &str) -> Client {
+    Client::builder()
+        .homeserver_url(url)
+        .http_client(server::client())
+        .request_config(RequestConfig::new().timeout(Duration::from_secs(20)))
+        .with_encryption_settings(EncryptionSettings::default())
+        .build()
+        .await
+        .expect("a client")
+}

@@ -1,0 +1,4 @@
+//! Conversations of the matrix-sdk client with `colonnade up`, every request through the gateway.
+
+mod backup;
+mod conversation;

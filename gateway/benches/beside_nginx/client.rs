@@ -1,5 +1,5 @@
-//! The load: one request after another on a few connections, blocking and plain, so that the client's
-//! own cost is small and the same for both.
+//! The load: one request after another on a few connections, blocking and plain, so that the
+//! client's own cost is small and the same for both.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -72,7 +72,8 @@ pub(crate) fn start() -> Option<Setting> {
     Some(Setting { subjects: [gateway, nginx], worker, _folder: folder })
 }
 
-/// Starts this program in another role; it says its addresses on its first lines, then an empty one.
+/// Starts this program in another role; it says its addresses on its first lines, then an empty
+/// one.
 fn this_program(arguments: &[&str]) -> (Child, Vec<String>) {
     let program = std::env::current_exe().unwrap();
     let mut process = Command::new(program).args(arguments).stdout(Stdio::piped()).spawn().unwrap();

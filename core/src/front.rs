@@ -22,7 +22,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 use tracing::Instrument as _;
 
-use crate::metrics::Metrics;
+use crate::{metrics::Metrics, spans};
 
 /// The longest pause in a request body.
 const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -55,6 +55,7 @@ impl Front {
         let begun = Instant::now();
         let id = self.request_id(request.headers());
         let span = tracing::info_span!("request", id = %id, user = tracing::field::Empty);
+        spans::continue_trace(&span, request.headers());
         if let Some(address) = client_address(request.headers(), peer) {
             request.extensions_mut().insert(ClientAddress(address));
         }

@@ -10,6 +10,7 @@ pub mod listener;
 pub mod logging;
 pub mod metrics;
 pub mod roles;
+pub mod spans;
 pub mod wiring;
 pub mod worker;
 

@@ -1,34 +1,42 @@
-//! Where the log goes: to standard error, as text or JSON. Also makes a panic one line of the log
+//! Where the log goes: to standard error, as text or JSON; and spans to a collector, if one is
+//! configured. Also makes a panic one line of the log
 //! instead of a report in the middle of it.
 
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, layer::SubscriberExt as _};
 
-use crate::config::{ConfigError, Format, Level, Logging, Problem};
+use crate::{
+    config::{Config, ConfigError, Format, Level, Logging, Problem},
+    spans::{self, Exporting},
+};
 
 /// What other people's crates may say below a level of `debug`: only what somebody must know.
 const QUIET: &str = "hyper=warn,h2=warn,sqlx=warn,pingora=warn,pingora_core=warn,\
                      pingora_proxy=warn,pingora_cache=warn,rustls=warn,reqwest=warn,\
                      ruma_state_res=warn,ruma_signatures=warn";
 
-/// Starts the log of this process. The second call in a process changes nothing.
+/// Starts the log of this process. The second call in a process changes nothing. Spans that wait are
+/// sent when the result is dropped.
 ///
 /// # Errors
-/// When `logging.filter` cannot be read.
-pub fn start(logging: &Logging) -> Result<(), ConfigError> {
-    let filter = filter(logging)?;
+/// When `logging.filter` or `tracing.otlp_endpoint` cannot be read.
+pub fn start(config: &Config) -> Result<Option<Exporting>, ConfigError> {
+    let filter = filter(&config.logging)?;
+    let (layer, exporting) = spans::start(&config.tracing)?.unzip();
+    // Spans of requests; not what the export itself does.
+    let layer = layer.map(|layer| layer.with_filter(EnvFilter::new("info,opentelemetry=off")));
     let terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = match logging.format {
+    let lines = match config.logging.format {
         Format::Text => lines.with_ansi(terminal).with_target(false).boxed(),
         Format::Json => lines.json().flatten_event(true).with_span_list(false).boxed(),
     };
-    let subscriber = Registry::default().with(lines.with_filter(filter));
+    let subscriber = Registry::default().with(layer).with(lines.with_filter(filter));
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
         std::panic::set_hook(Box::new(report_panic));
     }
-    Ok(())
+    Ok(exporting)
 }
 
 fn filter(logging: &Logging) -> Result<EnvFilter, ConfigError> {

@@ -18,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(40);
 /// Runs until told to stop.
 pub(crate) async fn run(options: GatewayOptions) -> Result<(), Failure> {
     let config = colonnade_core::Config::load(&Sources::default())?;
-    logging::start(&config.logging)?;
+    let _spans = logging::start(&config)?;
     open_files::allow_many();
     let mut signals = Signals::listen()?;
     let source = up::source(Some(&options.routes));

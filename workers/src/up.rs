@@ -21,7 +21,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), Failure> {
     let path = settings.path();
     let first = !path.exists();
     let config = settings.load_or_default()?;
-    logging::start(&config.logging)?;
+    let _spans = logging::start(&config)?;
     open_files::allow_many();
     if first {
         config::write_first(&path, &config).map_err(|error| {

@@ -21,7 +21,7 @@ pub(crate) async fn run(settings: &Settings, options: WorkerOptions) -> Result<(
         )));
     };
     let config = settings.load()?;
-    logging::start(&config.logging)?;
+    let _spans = logging::start(&config)?;
     open_files::allow_many();
     let mut signals = Signals::listen()?;
     let worker =

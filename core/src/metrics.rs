@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use colonnade_model::stream::Stream;
-use colonnade_storage::database::stats::Histogram;
+use colonnade_storage::{database::stats::Histogram, figures::CacheFigures};
 use http::Method;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -89,8 +89,23 @@ impl Metrics {
             text += &histogram("colonnade_commit_writes", &stats.batch_writes);
             text += &histogram("colonnade_commit_seconds", &stats.commit_seconds);
         }
-        text
+        text + &caches(&homeserver.services.cache_figures())
     }
+}
+
+/// Renders the figures of the caches.
+fn caches(figures: &[CacheFigures]) -> String {
+    let mut text = "# TYPE colonnade_cache_requests_total counter\n".to_owned();
+    for CacheFigures { name, hits, misses, .. } in figures {
+        let line = "colonnade_cache_requests_total";
+        text += &format!("{line}{{cache=\"{name}\",result=\"hit\"}} {hits}\n");
+        text += &format!("{line}{{cache=\"{name}\",result=\"miss\"}} {misses}\n");
+    }
+    text += "# TYPE colonnade_cache_entries gauge\n";
+    for CacheFigures { name, entries, .. } in figures {
+        text += &format!("colonnade_cache_entries{{cache=\"{name}\"}} {entries}\n");
+    }
+    text
 }
 
 /// Renders a histogram that is kept elsewhere.

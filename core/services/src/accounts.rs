@@ -25,7 +25,7 @@ use colonnade_model::{
     nid::{DeviceNid, UserNid},
     ruma::{OwnedDeviceId, OwnedUserId, UserId},
 };
-use colonnade_storage::{accounts, sessions};
+use colonnade_storage::{accounts, figures::CacheFigures, sessions};
 
 pub use colonnade_storage::accounts::Account;
 pub use login::{LoggedIn, Login, Proof};
@@ -70,6 +70,11 @@ impl Accounts {
             nonces: shared_secret::Nonces::default(),
             context,
         }
+    }
+
+    /// Returns how well the cache of sessions does.
+    pub(crate) fn cache_figures(&self) -> CacheFigures {
+        self.cache.figures("sessions")
     }
 
     /// Returns the session an access token belongs to.

@@ -3,6 +3,7 @@
 
 use std::hash::Hash;
 
+use colonnade_storage::figures::CacheFigures;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
@@ -22,6 +23,11 @@ impl<K: Eq + Hash + Clone, V: Clone> FreshCache<K, V> {
     /// Returns an entry.
     pub(crate) fn get(&self, key: &K) -> Option<V> {
         self.entries.get(key)
+    }
+
+    /// Returns how well the cache does.
+    pub(crate) fn figures(&self, name: &'static str) -> CacheFigures {
+        CacheFigures::of(name, &self.entries)
     }
 
     /// Returns what [`FreshCache::insert`] wants to know from before the read.

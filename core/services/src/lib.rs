@@ -14,6 +14,7 @@ pub mod deactivation;
 pub mod devices;
 pub mod directory;
 pub mod encryption;
+pub mod figures;
 pub mod filters;
 pub mod key_backup;
 pub mod limits;

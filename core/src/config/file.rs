@@ -230,11 +230,12 @@ impl File {
             Some(named) => Some(existing(folder.join(named))?),
             None => beside.is_file().then_some(beside),
         };
-        let mut settings = Settings::default();
-        settings.registration = self.registration;
-        settings.rooms = self.rooms;
-        settings.media = self.media;
-        settings.rate_limits = self.rate_limits;
+        let settings = Settings {
+            registration: self.registration,
+            rooms: self.rooms,
+            media: self.media,
+            rate_limits: self.rate_limits,
+        };
         let mut config = Config {
             server_name: self.server_name,
             data_dir,

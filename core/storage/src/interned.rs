@@ -14,6 +14,7 @@ use crate::{
     Database,
     database::int_list,
     error::{Result, StorageError},
+    figures::CacheFigures,
 };
 
 /// Names kept in memory, per table and direction; about 150 bytes each.
@@ -51,6 +52,16 @@ impl Interned {
             skeys: Cache::new(CACHED_MAX),
             skey_names: Cache::new(CACHED_MAX),
         }
+    }
+
+    /// Returns how well the caches do.
+    pub fn figures(&self) -> Vec<CacheFigures> {
+        vec![
+            CacheFigures::of("users", &self.users),
+            CacheFigures::of("user_ids", &self.user_ids),
+            CacheFigures::of("event_types", &self.types),
+            CacheFigures::of("state_keys", &self.skeys),
+        ]
     }
 
     /// Returns the id of a user, or `None` if the user was never seen.

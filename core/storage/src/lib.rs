@@ -17,6 +17,7 @@ pub mod directory;
 pub mod encryption;
 pub mod error;
 pub mod events;
+pub mod figures;
 pub mod filters;
 pub mod interned;
 pub mod key_backup;

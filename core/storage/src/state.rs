@@ -18,6 +18,7 @@ use crate::{
     Database, Tx,
     database::int_list,
     error::{Result, StorageError},
+    figures::CacheFigures,
     varints,
 };
 
@@ -104,6 +105,14 @@ impl Nodes for View<'_> {
 }
 
 impl States {
+    /// Returns how well the caches do.
+    pub fn figures(&self) -> Vec<CacheFigures> {
+        vec![
+            CacheFigures::of("state_nodes", &self.nodes),
+            CacheFigures::of("room_states", &self.states),
+        ]
+    }
+
     /// Opens the store; `digest_key` is the deployment's secret for digests.
     pub fn new(db: Database, digest_key: [u8; 32]) -> Self {
         let nodes_max = NODES_BYTES_MAX as usize / NODE_BYTES;

@@ -1,4 +1,5 @@
 //! The homeserver through its API: one module per area, one binary, one server per test.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod accounts;
 mod conformance;

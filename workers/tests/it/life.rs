@@ -103,6 +103,7 @@ async fn the_admin_listener_shows_health_and_figures() {
         "colonnade_commit_writes_bucket{le=\"1\"}",
         "colonnade_writes_waiting 0",
         "colonnade_long_polls 0",
+        r#"colonnade_cache_requests_total{cache="sessions",result="hit"}"#,
     ] {
         assert!(metrics.contains(part), "{part}: {metrics}");
     }

@@ -1,5 +1,6 @@
 //! The built command as real processes: how it starts, what it says about mistakes, how it stops, and
 //! that nothing acknowledged is lost when it is killed.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod admin;
 mod commands;

@@ -20,6 +20,7 @@ use colonnade_rules::{
 use colonnade_storage::{
     StorageError,
     events::{self, EventFlags, StoredEvent},
+    figures::CacheFigures,
     members::{self, Member, Membership},
     rooms::{self, Head, RoomRow},
     state::{Part, States},
@@ -117,6 +118,11 @@ impl Store {
             events: Cache::with_weighter(events_max, EVENTS_BYTES_MAX, ByBytes),
             changes: Mutex::new(0),
         }
+    }
+
+    /// Returns how well the caches do.
+    pub(crate) fn figures(&self) -> Vec<CacheFigures> {
+        vec![CacheFigures::of("rooms", &self.rooms), CacheFigures::of("events", &self.events)]
     }
 
     /// Returns the room states.

@@ -108,7 +108,9 @@ impl Worker {
     }
 
     /// Tells the long polls to answer now, so that nobody waits for them while we stop.
-    pub fn hurry(&self) {}
+    pub fn hurry(&self) {
+        self.homeserver.services.sync.stop();
+    }
 
     /// Stops accepting, answers what is under way, finishes the writes and closes the database.
     pub async fn stop(self) {

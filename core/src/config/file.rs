@@ -4,7 +4,10 @@
 
 use std::{fmt, net::SocketAddr, path::Path};
 
-use colonnade_model::ruma::OwnedServerName;
+use colonnade_model::{
+    ruma::{OwnedServerName, RoomVersionId},
+    versions,
+};
 use colonnade_services::{Settings, settings as services};
 use colonnade_storage::Location;
 use serde::{Deserialize, Deserializer, de};
@@ -27,7 +30,11 @@ pub(super) struct File {
     admin: Admin,
     logging: LoggingFile,
     tracing: TracingFile,
+    public_base_url: Option<String>,
     registration: services::Registration,
+    sessions: services::Sessions,
+    user_directory: services::UserDirectory,
+    voip: services::Voip,
     rooms: services::Rooms,
     media: services::Media,
     rate_limits: services::RateLimits,
@@ -44,7 +51,11 @@ impl Default for File {
             admin: Admin::default(),
             logging: LoggingFile::default(),
             tracing: TracingFile::default(),
+            public_base_url: None,
             registration: Default::default(),
+            sessions: Default::default(),
+            user_directory: Default::default(),
+            voip: Default::default(),
             rooms: Default::default(),
             media: Default::default(),
             rate_limits: Default::default(),
@@ -230,8 +241,16 @@ impl File {
             Some(named) => Some(existing(folder.join(named))?),
             None => beside.is_file().then_some(beside),
         };
+        let version = &self.rooms.default_version;
+        if versions::rules(version).is_none() {
+            return Err(unknown_version(version));
+        }
         let settings = Settings {
+            public_base_url: self.public_base_url,
             registration: self.registration,
+            sessions: self.sessions,
+            user_directory: self.user_directory,
+            voip: self.voip,
             rooms: self.rooms,
             media: self.media,
             rate_limits: self.rate_limits,
@@ -259,6 +278,16 @@ impl File {
         config.settings.registration.open = Some(open.unwrap_or(config.is_local_trial()));
         Ok(config)
     }
+}
+
+fn unknown_version(version: &RoomVersionId) -> ConfigError {
+    let known: Vec<&str> = versions::SUPPORTED.iter().map(|known| known.as_str()).collect();
+    ConfigError::Problems(vec![Problem {
+        place: "rooms".to_owned(),
+        key: Some("rooms.default_version".to_owned()),
+        problem: format!("this server does not make rooms of version {version}"),
+        mend: Some(format!("it makes {}", known.join(", "))),
+    }])
 }
 
 fn existing(path: std::path::PathBuf) -> Result<std::path::PathBuf, ConfigError> {

@@ -106,6 +106,8 @@ fn mistakes_name_their_place_and_their_mend() {
     );
     let secret = load("database: { url: \"mysql://u:hunter2@h/d\" }", &[], &[]).unwrap_err();
     assert!(secret.contains("database") && !secret.contains("hunter2"), "{secret}");
+    let version = load("rooms: { default_version: \"5\" }", &[], &[]).unwrap_err();
+    assert!(version.contains("rooms.default_version") && version.contains("6, 7"), "{version}");
     let missing = load("routes: nowhere.yaml", &[], &[]).unwrap_err();
     assert!(missing.starts_with("nowhere.yaml: routes: there is no such file"), "{missing}");
 }

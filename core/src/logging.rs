@@ -1,6 +1,5 @@
 //! Where the log goes: to standard error, as text or JSON; and spans to a collector, if one is
-//! configured. Also makes a panic one line of the log
-//! instead of a report in the middle of it.
+//! configured. Also makes a panic one line of the log instead of a report in the middle of it.
 
 use std::io::IsTerminal as _;
 
@@ -16,6 +15,9 @@ const QUIET: &str = "hyper=warn,h2=warn,sqlx=warn,pingora=warn,pingora_core=warn
                      pingora_proxy=warn,pingora_cache=warn,rustls=warn,reqwest=warn,\
                      ruma_state_res=warn,ruma_signatures=warn";
 
+/// What a collector is sent: spans of requests; not what the export itself does, nor libraries.
+const SPANS: &str = "info,opentelemetry=off,ruma_state_res=off,ruma_signatures=off";
+
 /// Starts the log of this process. The second call in a process changes nothing. Spans that wait are
 /// sent when the result is dropped.
 ///
@@ -24,8 +26,7 @@ const QUIET: &str = "hyper=warn,h2=warn,sqlx=warn,pingora=warn,pingora_core=warn
 pub fn start(config: &Config) -> Result<Option<Exporting>, ConfigError> {
     let filter = filter(&config.logging)?;
     let (layer, exporting) = spans::start(&config.tracing)?.unzip();
-    // Spans of requests; not what the export itself does.
-    let layer = layer.map(|layer| layer.with_filter(EnvFilter::new("info,opentelemetry=off")));
+    let layer = layer.map(|layer| layer.with_filter(EnvFilter::new(SPANS)));
     let terminal = std::io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let lines = match config.logging.format {

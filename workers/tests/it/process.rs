@@ -125,10 +125,10 @@ impl Server {
         log
     }
 
-    /// Memory in use, in kB (Linux only).
+    /// Memory of its own, in kB (Linux only): without the program text, which is huge in a debug build.
     pub(crate) fn resident_kb(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS"))?;
+        let line = status.lines().find(|line| line.starts_with("RssAnon"))?;
         line.split_whitespace().nth(1)?.parse().ok()
     }
 }

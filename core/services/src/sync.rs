@@ -184,7 +184,7 @@ impl Sync {
     /// `M_INVALID_PARAM` when `since` is not a token of ours.
     pub async fn sync(&self, session: &Session, request: SyncRequest) -> Result<SyncResponse> {
         let since = match &request.since {
-            Some(text) => Some(self.token(text)?),
+            Some(text) => Some(self.within_reach(self.token(text)?).await?),
             None => None,
         };
         let _permit = match since {
@@ -207,6 +207,28 @@ impl Sync {
         let bad = || MatrixError::invalid_param("since is not a token of this server");
         let token = SyncToken::decode(text, &self.context.token_key).map_err(|_| bad())?;
         Ok(token.positions)
+    }
+
+    /// Brings a token of ours that stands beyond what the database has, since the database was put
+    /// back to an earlier copy, back to its end: else its client would miss what comes next.
+    async fn within_reach(&self, mut since: Positions) -> Result<Positions> {
+        const DURABLE: [Stream; 5] = [
+            Stream::Events,
+            Stream::Receipts,
+            Stream::AccountData,
+            Stream::ToDevice,
+            Stream::DeviceLists,
+        ];
+        let reached = self.context.streams.positions();
+        if DURABLE.iter().all(|stream| since.get(*stream) <= reached.get(*stream)) {
+            return Ok(since);
+        }
+        let horizons = colonnade_storage::streams::horizons(&self.context.db).await?;
+        for stream in DURABLE {
+            since.set(stream, since.get(stream).min(horizons.get(stream)));
+        }
+        tracing::warn!("a client was told more than the database has: was a backup restored?");
+        Ok(since)
     }
 
     pub(super) fn encode(&self, positions: Positions) -> String {

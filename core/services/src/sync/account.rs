@@ -8,7 +8,7 @@ use colonnade_model::{
     ruma::{OwnedUserId, UserId},
     stream::{Position, Stream},
 };
-use colonnade_storage::account_data::AccountData;
+use colonnade_storage::account_data::{self, AccountData};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -101,12 +101,15 @@ impl Sync {
 
     async fn data_changes(&self, turn: &Turn<'_>, after: Position) -> Result<Vec<AccountData>> {
         let (user, upto) = (turn.viewer.user, turn.now(Stream::AccountData));
-        // The first answer has the push rules of everybody, also of those who never changed any.
-        let is_news = after < upto && self.heads.user(user).account_data > after;
-        if turn.since.is_some() && !is_news {
+        if turn.since.is_none() {
+            // With the push rules even of those who never changed any.
+            return self.from.account_data.changes(user, 0, upto).await;
+        }
+        if after >= upto || self.heads.user(user).account_data <= after {
             return Ok(Vec::new());
         }
-        self.from.account_data.changes(user, after, upto).await
+        // Not through the service: position 0 is the beginning there, here a young server's token.
+        Ok(account_data::changes(&self.context.db, user, after, upto).await?)
     }
 }
 

@@ -147,7 +147,10 @@ impl Heads {
         let mut watchers = self.watchers.lock();
         for touch in touches {
             let list = watchers.entry(touch).or_default();
-            list.retain(|watcher| watcher.strong_count() > 0);
+            // Only when it would grow: so the dead cost little, however many wait for a room.
+            if list.len() == list.capacity() {
+                list.retain(|watcher| watcher.strong_count() > 0);
+            }
             list.push(Arc::downgrade(&watcher));
         }
         Watch { watcher }

@@ -15,7 +15,8 @@ use super::{
     Sync, Turn,
     fields::{federation_format, with_fields},
     filter,
-    response::{JoinedRoom, Plain, TimelinePart},
+    heads::RoomHead,
+    response::{JoinedRoom, Plain, StatePart, Summary, TimelinePart},
     state::Gap,
 };
 use crate::{
@@ -48,6 +49,7 @@ impl Sync {
         turn: &Turn<'_>,
         room: &Room,
         member: &Member,
+        head: RoomHead,
     ) -> Result<Option<JoinedRoom>> {
         let db = &self.context.db;
         let since = turn.since(Stream::Events);
@@ -58,20 +60,12 @@ impl Sync {
             });
         let after = if was_in { since } else { 0 };
         let upto = turn.now(Stream::Events);
-        let mut stretch = self.stretch(turn, room, after, upto).await?;
-        // What the client may have of an earlier stay does not join up with this timeline.
-        stretch.limited |= turn.since.is_some() && !was_in;
         let gap = Gap { after, upto, whole: !was_in || turn.request.full_state };
-        let lacking = self.lacking(turn, room, &stretch, gap).await?;
-        let summary = match lacking.members_moved || gap.whole {
-            true => self.summary(turn, room).await?,
-            false => Default::default(),
+        let (timeline, state, summary) = match gap.whole || head.events > since {
+            true => self.said(turn, room, gap, was_in).await?,
+            false => (TimelinePart::default(), StatePart::none(turn), Summary::default()),
         };
-        let heroes = summary.heroes.as_deref().unwrap_or_default();
-        let state = self.state(turn, room, &stretch, lacking, heroes).await?;
-        let timeline = self.rendered(turn, room, &stretch).await?;
-        let since_receipts = if was_in { turn.since(Stream::Receipts) } else { 0 };
-        let ephemeral = self.ephemeral(turn, room, since_receipts, was_in).await?;
+        let ephemeral = self.ephemeral(turn, room, head, was_in).await?;
         let since_data = if was_in { turn.since(Stream::AccountData) } else { 0 };
         let account_data = self.room_data(turn, room, since_data).await?;
         let told = gap.whole
@@ -93,6 +87,27 @@ impl Sync {
             ephemeral,
             account_data,
         }))
+    }
+
+    /// What was said in a room, the state that goes with it, and who is there if that changed.
+    async fn said(
+        &self,
+        turn: &Turn<'_>,
+        room: &Room,
+        gap: Gap,
+        was_in: bool,
+    ) -> Result<(TimelinePart, StatePart, Summary)> {
+        let mut stretch = self.stretch(turn, room, gap.after, gap.upto).await?;
+        // What the client may have of an earlier stay does not join up with this timeline.
+        stretch.limited |= turn.since.is_some() && !was_in;
+        let lacking = self.lacking(turn, room, &stretch, gap).await?;
+        let summary = match lacking.members_moved || gap.whole {
+            true => self.summary(turn, room).await?,
+            false => Summary::default(),
+        };
+        let heroes = summary.heroes.as_deref().unwrap_or_default();
+        let state = self.state(turn, room, &stretch, lacking, heroes).await?;
+        Ok((self.rendered(turn, room, &stretch).await?, state, summary))
     }
 
     /// Reads the newest events above `after` up to `upto` that the client wants and may see.
@@ -169,7 +184,7 @@ impl Sync {
         &self,
         turn: &Turn<'_>,
         room: &Room,
-        since_receipts: i64,
+        head: RoomHead,
         was_in: bool,
     ) -> Result<Plain> {
         let wanted = &turn.request.filter.room.ephemeral;
@@ -177,10 +192,11 @@ impl Sync {
         if !filter::wants_room(wanted, &room.room_id) {
             return Ok(Plain::default());
         }
-        if filter::wants_type(wanted, "m.receipt") {
+        let since = if was_in { turn.since(Stream::Receipts) } else { 0 };
+        if head.receipts > since && filter::wants_type(wanted, "m.receipt") {
             let (viewer, upto) = (turn.viewer.user, turn.now(Stream::Receipts));
             let receipts = &self.from.receipts;
-            if let Some(content) = receipts.content(room.nid, viewer, since_receipts, upto).await? {
+            if let Some(content) = receipts.content(room.nid, viewer, since, upto).await? {
                 events.push(json!({ "type": "m.receipt", "content": content }));
             }
         }

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Memberships, Sync, SyncResponse, Turn,
+    heads::RoomHead,
     response::{ChangedDevices, Events, InvitedRoom, KnockedRoom, Rooms},
 };
 use crate::{Result, accounts::Session, rooms::Room};
@@ -110,7 +111,7 @@ impl Sync {
             }
             let room = self.from.rooms.room(member.room).await?;
             if passes(wanted, &room) {
-                self.add_room(turn, &room, member, &mut rooms).await?;
+                self.add_room(turn, &room, (member, head), &mut rooms).await?;
             }
         }
         Ok(rooms)
@@ -120,13 +121,13 @@ impl Sync {
         &self,
         turn: &Turn<'_>,
         room: &Room,
-        member: &Member,
+        (member, head): (&Member, RoomHead),
         rooms: &mut Rooms,
     ) -> Result<()> {
         let room_id = room.room_id.clone();
         match member.membership {
             Membership::Join => {
-                if let Some(joined) = self.joined(turn, room, member).await? {
+                if let Some(joined) = self.joined(turn, room, member, head).await? {
                     rooms.join.insert(room_id, joined);
                 }
             }

@@ -51,6 +51,14 @@ pub(super) struct Lacking {
 pub(super) type Told = std::collections::HashMap<UserNid, Position>;
 
 impl StatePart {
+    /// Says nothing, in the place the client looks at.
+    pub(super) fn none(turn: &Turn<'_>) -> Self {
+        match turn.request.use_state_after {
+            true => Self::After(Events::default()),
+            false => Self::Before(Events::default()),
+        }
+    }
+
     /// Tells whether it says nothing.
     pub(super) fn is_empty(&self) -> bool {
         let (Self::Before(events) | Self::After(events)) = self;

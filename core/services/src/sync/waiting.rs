@@ -17,7 +17,7 @@ impl Sync {
     pub(super) async fn answer(
         &self,
         session: &Session,
-        since: Option<Positions>,
+        mut since: Option<Positions>,
         request: &SyncRequest,
     ) -> Result<SyncResponse> {
         let wait = Duration::from_millis(request.timeout_ms.min(TIMEOUT_MS_MAX));
@@ -36,10 +36,12 @@ impl Sync {
                 if since.is_none() || request.full_state || over || !response.is_empty() {
                     return Ok(response);
                 }
+                // What moved was of no concern: no need to look at it again when woken.
+                since = Some(now);
             } else if over {
                 return self.nothing(session, now).await;
             }
-            // Registered for other rooms than the user's now, or not at all: register and look again.
+            // Registered for other rooms than now, or not at all: register and look again.
             let Some((watch, _)) = watch.as_ref().filter(|(_, at)| *at == memberships.at) else {
                 watch = Some((self.watch(session, &memberships), memberships.at));
                 continue;

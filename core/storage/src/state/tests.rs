@@ -79,7 +79,7 @@ async fn a_store_is_a_map() {
             keep(&db, &new).await;
             states.committed([&new]);
             assert_eq!((new.state.core_len + new.state.member_len) as usize, map.len());
-            assert_eq!(states.find_equal(ROOM, &new.state).await.unwrap().is_some(), true);
+            assert!(states.find_equal(ROOM, &new.state).await.unwrap().is_some());
             history.push((own, map));
         }
         let cold = States::new(db.clone(), [3; 32]);

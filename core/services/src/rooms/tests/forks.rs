@@ -135,7 +135,7 @@ async fn what_its_own_state_forbids_is_rejected() {
         let elsewhere = other.room(&carol, RoomVersionId::V11, json!({})).await;
         let refused = other.rooms.receive(&elsewhere, after).await.unwrap_err();
         assert!(matches!(refused, crate::Error::Client(MatrixError { status: 404, .. })));
-        assert_eq!(world.flags(stored.nid).await.1, true);
+        assert!(world.flags(stored.nid).await.1);
     }
 }
 
@@ -150,7 +150,7 @@ async fn a_deep_fork_resolves_and_survives_a_restart() {
         members.push(member);
     }
     let start = world.latest(&room).await;
-    let mut branches = vec![start.clone(), start];
+    let mut branches = [start.clone(), start];
     for n in 0..6 {
         for (branch, sender) in [&alice, &bob].into_iter().enumerate() {
             let topic = json!({ "topic": format!("{branch} {n}") });

@@ -151,7 +151,7 @@ async fn a_deep_fork_resolves_and_survives_a_restart() {
     }
     let start = world.latest(&room).await;
     let mut branches = [start.clone(), start];
-    for n in 0..6 {
+    for (n, leaver) in members.iter().enumerate().take(6) {
         for (branch, sender) in [&alice, &bob].into_iter().enumerate() {
             let topic = json!({ "topic": format!("{branch} {n}") });
             let after = branches[branch].clone();
@@ -159,7 +159,6 @@ async fn a_deep_fork_resolves_and_survives_a_restart() {
             branches[branch] = event.event_id().to_owned();
             world.rooms.receive(&room, event).await.unwrap();
         }
-        let leaver = &members[n];
         let left = json!({ "membership": "leave" });
         let after = branches[0].clone();
         let key = Some(leaver.user_id.as_str());

@@ -36,13 +36,10 @@ test-load: ## the k6 scripts, smallest profile
 	fi; \
 	if command -v k6 >/dev/null; then cargo build --locked -p colonnade-workers; loadtest/run.sh small; fi
 
-deny: ## licences, sources, banned crates
-	@if ! command -v cargo-deny >/dev/null; then \
-	  echo "installing cargo-deny into target/tools"; \
-	  cargo install --quiet --locked --root $(TOOLS) cargo-deny || \
-	    { echo "SKIPPED: cargo-deny cannot be installed here"; exit 0; }; \
-	fi; \
-	if command -v cargo-deny >/dev/null; then cargo deny --offline check --hide-inclusion-graph licenses bans sources; fi
+deny: ## licences, sources, banned crates (needs cargo-deny)
+	@if command -v cargo-deny >/dev/null; then \
+	  cargo deny --offline check --hide-inclusion-graph licenses bans sources; \
+	else echo "SKIPPED: licences and sources: cargo install --locked cargo-deny, then make deny"; fi
 
 bench: ## criterion benchmarks; figures and how to read them are in docs/benchmarks.md
 	cargo bench --profile dist -p colonnade-rules -p colonnade-services -p colonnade-gateway

@@ -8,7 +8,7 @@ BIN := $(CURDIR)/target/debug/colonnade
 K6_VERSION := v1.8.1
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help test lint deny test-rust test-client test-load bench bench-gateway
+.PHONY: help test lint deny needs-postgres test-rust test-client test-load bench bench-gateway
 
 help: ## list the parts
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -19,7 +19,17 @@ lint: ## formatting and clippy, warnings denied
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- --deny warnings
 
-test-rust: ## unit, property, API, gateway and process tests
+needs-postgres: # the tests start a PostgreSQL of their own; its programs must be there
+	@if ! ls $${COLONNADE_TEST_POSTGRES_BIN:-/usr/lib/postgresql/*/bin}/initdb >/dev/null 2>&1 && ! command -v initdb >/dev/null; then \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    echo "installing PostgreSQL (apt-get install postgresql), without a server of the system"; \
+	    mkdir -p /etc/postgresql-common; \
+	    test -e /etc/postgresql-common/createcluster.conf || echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf; \
+	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postgresql; \
+	  else echo "PostgreSQL 15 or newer is missing, and half of the tests run on it: apt-get install postgresql"; exit 1; fi; \
+	fi
+
+test-rust: needs-postgres ## unit, property, API, gateway and process tests
 	cargo test --workspace --locked
 
 test-client: ## encrypted conversations of real clients through the gateway

@@ -8,10 +8,13 @@
 
 #[macro_use]
 mod dialect;
+mod locks;
 mod migrations;
 mod postgres;
 mod sqlite;
 pub mod stats;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod tx;
 
 use std::{path::PathBuf, sync::Arc};
@@ -20,6 +23,7 @@ use colonnade_model::stream::StreamAdvance;
 use futures_util::future::BoxFuture;
 
 pub(crate) use dialect::{int_list, list_sql, text_list};
+pub use locks::Lock;
 pub use tx::Tx;
 
 use crate::error::{Result, StorageError};

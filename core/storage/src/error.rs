@@ -12,6 +12,9 @@ pub enum StorageError {
     /// The database cannot be reached or cannot write now; the same call may work later.
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// This process does not own what it wanted to write any more; the owner has to do it.
+    #[error("not the owner: {0}")]
+    Fenced(String),
     /// A row holds what we never write: somebody must look at it.
     #[error("damaged row in table {table}, column {column}, key {key}: {why}")]
     Corrupt {

@@ -1,12 +1,32 @@
 //! The fence: the check inside an owner's transaction that the process still owns what it writes.
-//! With one process there is nobody to be fenced by; the call is here so that many processes only
-//! have to fill it in.
+//!
+//! Invariants, on PostgreSQL:
+//! 1. [`fence`] shares the lock of its incarnation until COMMIT and looks only then. [`take_over`]
+//!    takes the same lock alone: it waits for what is under way, and what begins later looks after
+//!    it. So once a take-over is committed nothing of the old incarnation can commit any more,
+//!    however long it slept, and all that it committed is visible to the new owner.
+//! 2. No clock takes part.
+//!
+//! With one process there is nobody to be fenced by: incarnation 0 owns everything.
 
-use crate::{Tx, error::Result};
+use crate::{
+    Tx,
+    database::{Lock, int_list},
+    error::{Result, StorageError},
+};
+
+/// An incarnation that lives; see the column `incarnations.state`.
+pub const LIVE: i64 = 1;
+/// An incarnation that hands over its slots, and may write to those it still has.
+pub const DRAINING: i64 = 2;
+/// An incarnation that may never write again.
+pub const FENCED: i64 = 3;
 
 /// The right to write to some slots, checked by [`fence`].
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ownership {
+    /// The pool whose slots are meant.
+    pub pool: &'static str,
     /// The incarnation of this process; 0 when it is the only one.
     pub incarnation: i64,
 }
@@ -15,8 +35,75 @@ pub struct Ownership {
 /// every owner's transaction.
 ///
 /// # Errors
-/// Never with one process.
-pub async fn fence(_tx: &mut Tx, ownership: Ownership, _slots: &[u16]) -> Result<()> {
-    debug_assert_eq!(ownership.incarnation, 0, "one process owns every slot");
+/// [`StorageError::Fenced`] when it does not own one of them: nothing was written, and the process
+/// has to look at the slots again. Never with one process.
+pub async fn fence(tx: &mut Tx, ownership: Ownership, slots: &[u16]) -> Result<()> {
+    const LIVING: &str = "SELECT CAST(count(*) AS BIGINT) FROM incarnations \
+         WHERE inc_id = $1 AND state < $2";
+    const OWNED: &str = "SELECT CAST(count(*) AS BIGINT) FROM pool_slots \
+         WHERE pool = $1 AND owner_inc = $2 AND slot IN {INTS 3}";
+    let Ownership { pool, incarnation } = ownership;
+    if incarnation == 0 {
+        return Ok(());
+    }
+    tx.share(Lock::Incarnation(incarnation)).await?;
+    // A statement of its own, so that it sees what was committed while we waited for the lock.
+    let living: i64 =
+        run!(tx, |c| sqlx::query_scalar(LIVING).bind(incarnation).bind(FENCED).fetch_one(c))?;
+    if living == 0 {
+        return Err(StorageError::Fenced(format!("incarnation {incarnation} was taken over")));
+    }
+    let mut slots = slots.to_vec();
+    slots.sort_unstable();
+    slots.dedup();
+    let list = int_list(slots.iter().map(|slot| i64::from(*slot)));
+    let owned: i64 = run_list!(tx, OWNED, |sql, c| sqlx::query_scalar(sql)
+        .bind(pool)
+        .bind(incarnation)
+        .bind(list)
+        .fetch_one(c))?;
+    if usize::try_from(owned) != Ok(slots.len()) {
+        let why = format!("incarnation {incarnation} owns {owned} of {} slots", slots.len());
+        return Err(StorageError::Fenced(why));
+    }
     Ok(())
 }
+
+/// Ends an incarnation for good: waits for its transactions under way, then makes sure that none
+/// can commit after this one. Its slots may be given away in the same transaction.
+///
+/// # Errors
+/// When its transactions do not end in time, or the database fails.
+pub async fn take_over(tx: &mut Tx, incarnation: i64) -> Result<()> {
+    const FENCE: &str = "UPDATE incarnations SET state = $2 WHERE inc_id = $1";
+    tx.lock(Lock::Incarnation(incarnation)).await?;
+    execute!(tx, sqlx::query(FENCE).bind(incarnation).bind(FENCED))?;
+    Ok(())
+}
+
+/// Gives slots of a live incarnation to another. Waits for the transactions under way of the one
+/// that has them, so that the new owner sees all it wrote, and counts up the epoch.
+///
+/// # Errors
+/// When those transactions do not end in time, or the database fails.
+pub async fn hand_over(
+    tx: &mut Tx,
+    from: Ownership,
+    slots: &[u16],
+    to_incarnation: i64,
+) -> Result<()> {
+    const MOVE: &str = "UPDATE pool_slots SET owner_inc = $3 \
+         WHERE pool = $1 AND owner_inc = $2 AND slot IN {INTS 4}";
+    const EPOCH: &str = "UPDATE cluster SET value = value + 1 WHERE key = 'epoch'";
+    tx.lock(Lock::Incarnation(from.incarnation)).await?;
+    let list = int_list(slots.iter().map(|slot| i64::from(*slot)));
+    run_list!(tx, MOVE, |sql, c| async {
+        let moved = sqlx::query(sql).bind(from.pool).bind(from.incarnation);
+        moved.bind(to_incarnation).bind(list).execute(c).await.map(|_| ())
+    })?;
+    execute!(tx, sqlx::query(EPOCH))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

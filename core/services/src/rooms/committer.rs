@@ -100,6 +100,7 @@ fn again(error: &StorageError) -> StorageError {
     match error {
         StorageError::Conflict(why) => StorageError::Conflict(why.clone()),
         StorageError::Unavailable(why) => StorageError::Unavailable(why.clone()),
+        StorageError::Fenced(why) => StorageError::Fenced(why.clone()),
         other => StorageError::Failed(other.to_string()),
     }
 }

@@ -22,6 +22,7 @@ macro_rules! migrations {
             7 "0007_media",
             8 "0008_directory",
             9 "0009_push_rules",
+            13 "0013_ownership",
         )
     };
     ($engine:literal; $($number:literal $name:literal,)*) => {

@@ -1,0 +1,50 @@
+//! Databases for tests: the same test runs on SQLite and on PostgreSQL, each in a place of its own.
+
+use std::sync::Arc;
+
+use colonnade_model::stream::StreamAdvance;
+use colonnade_testkit_postgres::Cluster;
+
+use super::{CommitListener, Database, Location};
+
+/// A place for one database.
+pub(crate) struct World {
+    pub(crate) location: Location,
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl World {
+    /// Opens the database with nobody listening.
+    pub(crate) async fn open(&self) -> Database {
+        self.open_with(Arc::new(Nobody)).await
+    }
+
+    /// Opens the database.
+    pub(crate) async fn open_with(&self, listener: Arc<dyn CommitListener>) -> Database {
+        Database::open(&self.location, listener).await.unwrap()
+    }
+}
+
+struct Nobody;
+
+impl CommitListener for Nobody {
+    fn committed(&self, _: StreamAdvance) {}
+}
+
+/// A new place on each engine.
+pub(crate) fn both() -> [World; 2] {
+    [sqlite(), postgres()]
+}
+
+/// A new SQLite file.
+pub(crate) fn sqlite() -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let location = Location::Sqlite(folder.path().join("colonnade.db"));
+    World { location, _folder: Some(folder) }
+}
+
+/// A new database on the test binary's PostgreSQL.
+pub(crate) fn postgres() -> World {
+    let url = Cluster::shared().database();
+    World { location: Location::Postgres { url, connections_max: 10 }, _folder: None }
+}

@@ -1,0 +1,110 @@
+//! The fence on both databases: who does not own a slot writes nothing, and a take-over waits for
+//! what is under way.
+
+use super::*;
+use crate::{Database, database::testing};
+
+const ROOMS: Ownership = Ownership { pool: "rooms", incarnation: 7 };
+
+async fn own(db: &Database, slots: std::ops::Range<u16>) {
+    db.write(move |tx| {
+        Box::pin(async move {
+            const INCARNATION: &str = "INSERT INTO incarnations \
+                 (inc_id, name, pool, address, state, started_ts, heartbeat_ts) \
+                 VALUES (7, 'r1', 'rooms', '', 1, 0, 0)";
+            const SLOT: &str =
+                "INSERT INTO pool_slots (pool, slot, owner_inc) VALUES ('rooms', $1, 7)";
+            execute!(tx, sqlx::query(INCARNATION))?;
+            for slot in slots {
+                execute!(tx, sqlx::query(SLOT).bind(i64::from(slot)))?;
+            }
+            Ok(())
+        })
+    })
+    .await
+    .unwrap();
+}
+
+async fn try_to_write(db: &Database, ownership: Ownership, slots: &'static [u16]) -> Result<()> {
+    db.write(move |tx| Box::pin(async move { fence(tx, ownership, slots).await })).await
+}
+
+#[tokio::test]
+async fn who_does_not_own_a_slot_writes_nothing() {
+    for world in testing::both() {
+        let db = world.open().await;
+        own(&db, 0..4).await;
+        try_to_write(&db, Ownership::default(), &[1000]).await.unwrap();
+        try_to_write(&db, ROOMS, &[3, 0, 3]).await.unwrap();
+        let foreign = try_to_write(&db, ROOMS, &[3, 4]).await;
+        assert!(matches!(foreign, Err(StorageError::Fenced(_))), "{foreign:?}");
+        let other = Ownership { pool: "receipts", ..ROOMS };
+        let foreign = try_to_write(&db, other, &[3]).await;
+        assert!(matches!(foreign, Err(StorageError::Fenced(_))), "{foreign:?}");
+
+        db.write(|tx| Box::pin(hand_over(tx, ROOMS, &[3], 8))).await.unwrap();
+        try_to_write(&db, ROOMS, &[2]).await.unwrap();
+        let given = try_to_write(&db, ROOMS, &[3]).await;
+        assert!(matches!(given, Err(StorageError::Fenced(_))), "{given:?}");
+
+        db.write(|tx| Box::pin(take_over(tx, 7))).await.unwrap();
+        let fenced = try_to_write(&db, ROOMS, &[2]).await;
+        assert!(matches!(fenced, Err(StorageError::Fenced(_))), "{fenced:?}");
+        let epoch: i64 =
+            read!(db, |c| sqlx::query_scalar("SELECT value FROM cluster WHERE key = 'epoch'")
+                .fetch_one(c))
+            .unwrap();
+        assert_eq!(epoch, 1);
+        db.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_take_over_waits_for_what_is_under_way() {
+    let world = testing::postgres();
+    let (old, new) = (world.open().await, world.open().await);
+    own(&old, 0..4).await;
+    let (begun, under_way) = tokio::sync::oneshot::channel();
+    let (go_on, paused) = tokio::sync::oneshot::channel();
+    let mut write = Some((begun, paused));
+    let writing = tokio::spawn({
+        let old = old.clone();
+        async move {
+            let (begun, paused) = write.take().unwrap();
+            old.write(move |tx| {
+                Box::pin(async move {
+                    fence(tx, ROOMS, &[1]).await?;
+                    begun.send(()).unwrap();
+                    paused.await.unwrap();
+                    const PUT: &str = "INSERT INTO settings (key, value) VALUES ('late', $1)";
+                    execute!(tx, sqlx::query(PUT).bind(vec![1u8]))
+                })
+            })
+            .await
+        }
+    });
+    under_way.await.unwrap();
+    let taking = tokio::spawn({
+        let new = new.clone();
+        async move {
+            new.write(|tx| {
+                Box::pin(async move {
+                    take_over(tx, 7).await?;
+                    const SEEN: &str = "SELECT count(*) FROM settings WHERE key = 'late'";
+                    run!(tx, |c| sqlx::query_scalar::<_, i64>(SEEN).fetch_one(c))
+                })
+            })
+            .await
+        }
+    });
+    // The take-over is queued behind the write: it shows as a lock that is not granted.
+    const WAITS: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    while read!(new, |c| sqlx::query_scalar::<_, i64>(WAITS).fetch_one(c)).unwrap() == 0 {}
+    go_on.send(()).unwrap();
+    writing.await.unwrap().unwrap();
+    assert_eq!(taking.await.unwrap().unwrap(), 1, "the new owner sees what the old one wrote");
+    let fenced = try_to_write(&old, ROOMS, &[1]).await;
+    assert!(matches!(fenced, Err(StorageError::Fenced(_))), "{fenced:?}");
+    old.close().await;
+    new.close().await;
+}

@@ -1,0 +1,224 @@
+//! For tests only: a PostgreSQL server of the test binary's own, with a database per test.
+//!
+//! The first test that asks starts one in a temporary folder, reached by a unix socket; it stops,
+//! and its folder goes, when the test process ends in whatever way: a shell beside it waits for the
+//! end of a pipe that only the test process holds. Commits reach the disk as on a real server.
+//!
+//! Depends on none of our crates, so that each of them may use it.
+
+mod installed;
+
+use std::{
+    io::{BufRead as _, BufReader},
+    os::unix::{fs::PermissionsExt, process::CommandExt as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Mutex, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// How long the server may take to start on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The superuser of the throw-away server, who needs no password.
+const USER: &str = "colonnade";
+/// Settings that differ from a fresh server's. Tests that run at once hold many connections.
+const SETTINGS: &[&str] = &[
+    "listen_addresses=",
+    "max_connections=400",
+    "shared_buffers=64MB",
+    "superuser_reserved_connections=3",
+    "autovacuum_naptime=5s",
+    "log_min_messages=fatal",
+];
+/// Runs the server given as arguments until standard input ends, then stops it and removes its
+/// folder. A line on standard input beforehand restarts it: `fast` or `immediate`.
+const KEEPER: &str = r#"
+folder="$1"; shift
+"$@" & server=$!
+trap '' INT TERM
+echo up
+while read -r word; do
+  case "$word" in
+    fast) kill -INT "$server" ;;
+    *) kill -QUIT "$server" ;;
+  esac
+  wait "$server"
+  "$@" & server=$!
+  echo up
+done
+kill -QUIT "$server"; wait "$server"; rm -rf "$folder"
+"#;
+
+/// A throw-away server.
+pub struct Cluster {
+    folder: PathBuf,
+    psql: PathBuf,
+    keeper: Mutex<Keeper>,
+    databases: AtomicU64,
+}
+
+struct Keeper {
+    child: Child,
+    says: BufReader<std::process::ChildStdout>,
+}
+
+impl Cluster {
+    /// Returns the server of this test binary, starting it if nobody did.
+    ///
+    /// # Panics
+    /// When PostgreSQL 15 or newer is not installed, or does not start.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<Cluster> = OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// Starts a server of the caller's own: for tests that stop it or fill its disk.
+    ///
+    /// # Panics
+    /// As [`Cluster::shared`].
+    pub fn start() -> Self {
+        Self::start_in(&std::env::temp_dir(), &[])
+    }
+
+    /// Starts a server below `parent` with further settings (`name=value`).
+    ///
+    /// # Panics
+    /// As [`Cluster::shared`].
+    pub fn start_in(parent: &Path, settings: &[&str]) -> Self {
+        let programs = installed::programs();
+        // The socket's path must be short: this one is the longest part of it.
+        let folder = tempfile::Builder::new().prefix("pg").tempdir_in(parent);
+        let folder = folder.expect("a temporary folder").keep();
+        std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).expect("its mode");
+        let owner = installed::unprivileged();
+        if let Some((user, group)) = owner {
+            std::os::unix::fs::chown(&folder, Some(user), Some(group)).expect("its owner");
+        }
+        let data = folder.join("data");
+        let mut initdb = Command::new(programs.join("initdb"));
+        initdb.arg("-D").arg(&data).args(["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C"]);
+        initdb.args(["--no-sync", "--no-instructions"]);
+        let made = as_owner(&mut initdb, owner, &folder).output().expect("initdb runs");
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let mut keeper = Command::new("sh");
+        keeper.args(["-c", KEEPER, "keeper"]).arg(&folder).arg(programs.join("postgres"));
+        keeper.arg("-D").arg(&data).arg("-k").arg(&folder);
+        for setting in SETTINGS.iter().chain(settings) {
+            keeper.args(["-c", setting]);
+        }
+        let log = std::fs::File::create(folder.join("log")).expect("a log file");
+        keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).process_group(0);
+        let mut child = as_owner(&mut keeper, owner, &folder).spawn().expect("sh runs");
+        let says = BufReader::new(child.stdout.take().expect("a pipe"));
+        let keeper = Mutex::new(Keeper { child, says });
+        let psql = programs.join("psql");
+        let cluster = Self { folder, psql, keeper, databases: AtomicU64::new(0) };
+        cluster.hear();
+        cluster.await_ready();
+        cluster
+    }
+
+    /// Creates an empty database and returns its URL.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub fn database(&self) -> String {
+        self.database_like("template0")
+    }
+
+    /// Creates a copy of a database nobody is connected to, and returns its URL.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub fn database_like(&self, template: &str) -> String {
+        let name = format!("t{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.sql("postgres", &format!("CREATE DATABASE {name} TEMPLATE {template}"));
+        self.url(&name)
+    }
+
+    /// Returns the URL of a database.
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://{USER}@localhost/{database}?host={}", self.folder.display())
+    }
+
+    /// Runs statements as the superuser and returns what they print.
+    ///
+    /// # Panics
+    /// When one of them fails.
+    pub fn sql(&self, database: &str, statements: &str) -> String {
+        let ran = self.psql(database, statements);
+        ran.unwrap_or_else(|why| panic!("{statements}: {why}"))
+    }
+
+    /// Stops the server and starts it again: `fast` breaks connections off properly, otherwise it
+    /// goes down at once as in a crash and recovers from its log.
+    pub fn restart(&self, fast: bool) {
+        use std::io::Write as _;
+        {
+            let mut keeper = self.keeper.lock().expect("no test died here");
+            let stdin = keeper.child.stdin.as_mut().expect("a pipe");
+            let word: &[u8] = if fast { b"fast\n" } else { b"immediate\n" };
+            stdin.write_all(word).expect("the keeper listens");
+        }
+        self.hear();
+        self.await_ready();
+    }
+
+    /// Returns the folder of the server's socket and log.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn hear(&self) {
+        let mut line = String::new();
+        let mut keeper = self.keeper.lock().expect("no test died here");
+        keeper.says.read_line(&mut line).expect("the keeper says when it is up");
+    }
+
+    fn await_ready(&self) {
+        let begun = Instant::now();
+        while let Err(why) = self.psql("postgres", "SELECT 1") {
+            let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            assert!(begun.elapsed() < PATIENCE, "PostgreSQL does not start: {why}\n{log}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn psql(&self, database: &str, statements: &str) -> Result<String, String> {
+        let ran = Command::new(&self.psql)
+            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", USER, "-d", database])
+            .args(["-c", statements, "-h"])
+            .arg(&self.folder)
+            .env("PGCONNECT_TIMEOUT", "10")
+            .output()
+            .map_err(|error| error.to_string())?;
+        if ran.status.success() {
+            Ok(String::from_utf8_lossy(&ran.stdout).into_owned())
+        } else {
+            Err(String::from_utf8_lossy(&ran.stderr).into_owned())
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let Ok(keeper) = self.keeper.get_mut() else { return };
+        drop(keeper.child.stdin.take());
+        let _ended = keeper.child.wait();
+    }
+}
+
+/// Makes a command run as the user the server may run as, in a folder that user may be in.
+fn as_owner<'c>(
+    command: &'c mut Command,
+    owner: Option<(u32, u32)>,
+    folder: &Path,
+) -> &'c mut Command {
+    if let Some((user, group)) = owner {
+        command.uid(user).gid(group);
+    }
+    command.current_dir(folder)
+}

@@ -31,6 +31,8 @@ needs-postgres: # the tests start a PostgreSQL of their own; its programs must b
 
 test-rust: needs-postgres ## unit, property, API, gateway and process tests
 	cargo test --workspace --locked
+	# The same API, one process on PostgreSQL.
+	COLONNADE_TEST_DATABASE=postgres cargo test --locked -p colonnade-core --test it
 
 test-client: ## encrypted conversations of real clients through the gateway
 	cargo build --locked -p colonnade-workers

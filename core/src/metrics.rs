@@ -85,10 +85,9 @@ impl Metrics {
         let db = &homeserver.services.context.db;
         text += "# TYPE colonnade_writes_waiting gauge\n";
         text += &format!("colonnade_writes_waiting {}\n", db.writes_waiting());
-        if let Some(stats) = db.stats() {
-            text += &histogram("colonnade_commit_writes", &stats.batch_writes);
-            text += &histogram("colonnade_commit_seconds", &stats.commit_seconds);
-        }
+        let stats = db.stats();
+        text += &histogram("colonnade_commit_writes", &stats.batch_writes);
+        text += &histogram("colonnade_commit_seconds", &stats.commit_seconds);
         text + &caches(&homeserver.services.cache_figures())
     }
 }

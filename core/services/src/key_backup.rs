@@ -254,7 +254,8 @@ impl KeyBackup {
             ) -> futures_util::future::BoxFuture<
                 't,
                 colonnade_storage::Result<Contents>,
-            > + Send
+            > + Clone
+            + Send
             + 'static,
     {
         let attempt = self.context.db.write(move |tx| {

@@ -148,7 +148,7 @@ macro_rules! related_sql {
             "JOIN events e ON e.event_nid = reached.nid ",
             "JOIN event_types y ON y.type_nid = e.type_nid ",
             "WHERE e.room_nid = $2 AND e.tl IS NOT NULL AND (e.flags & 8) = 0 ",
-            "AND ($4 IS NULL OR reached.rel_type = $4) AND ($5 IS NULL OR y.type = $5) ",
+            "AND (CAST($4 AS TEXT) IS NULL OR reached.rel_type = $4) AND (CAST($5 AS TEXT) IS NULL OR y.type = $5) ",
             "AND e.tl > $6 AND e.tl < $7 ORDER BY e.tl ",
             $order,
             " LIMIT $8"

@@ -1,20 +1,23 @@
 //! The database: one type over SQLite and PostgreSQL. Nothing outside this folder names an engine.
 //!
 //! Invariants:
-//! 1. On SQLite one writer exists; every write of the process passes through it, and all writes
-//!    that wait are committed together. A caller is answered only after COMMIT.
+//! 1. Every write of a lane passes through one writer per process, and all that wait are committed
+//!    together; SQLite has one writer for all lanes. A caller is answered only after COMMIT.
 //! 2. A failing write rolls back to its own savepoint and spoils nobody else's.
 //! 3. Whoever listens to commits hears of them in position order, after they are durable.
 
 #[macro_use]
 mod dialect;
+#[cfg(test)]
+#[macro_use]
+pub(crate) mod testing;
+mod job;
+mod lane;
 mod locks;
 mod migrations;
 mod postgres;
 mod sqlite;
 pub mod stats;
-#[cfg(test)]
-pub(crate) mod testing;
 pub(crate) mod tx;
 
 use std::{path::PathBuf, sync::Arc};
@@ -23,13 +26,14 @@ use colonnade_model::stream::StreamAdvance;
 use futures_util::future::BoxFuture;
 
 pub(crate) use dialect::{int_list, list_sql, text_list};
+pub use lane::Lane;
 pub use locks::Lock;
 pub use tx::Tx;
 
 use crate::error::{Result, StorageError};
 
-/// Where the database is.
-#[derive(Debug, Clone)]
+/// Where the database is. Shown without the password.
+#[derive(Clone)]
 pub enum Location {
     /// A file in a data folder, opened by this process alone.
     Sqlite(PathBuf),
@@ -40,6 +44,17 @@ pub enum Location {
         /// How many connections this process may hold.
         connections_max: u32,
     },
+}
+
+impl std::fmt::Debug for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite(path) => f.debug_tuple("Sqlite").field(path).finish(),
+            Self::Postgres { connections_max, .. } => {
+                f.debug_struct("Postgres").field("connections_max", connections_max).finish()
+            }
+        }
+    }
 }
 
 /// Hears of every commit that advanced a stream, in order, after it is durable.
@@ -80,34 +95,74 @@ impl Database {
     /// Runs `body` in a transaction and returns its value once that is committed.
     ///
     /// The transaction may be shared with other writers that wait at the same time; an error from
-    /// `body` undoes only what `body` did. `body` runs at most once.
+    /// `body` undoes only what `body` did. No other write of the same lane ([`Lane::General`])
+    /// happens meanwhile, in any process. On PostgreSQL a transaction may be undone through no fault
+    /// of its bodies; then clones of them run again. What `body` does takes effect once.
     ///
     /// # Errors
-    /// What `body` returned, or [`StorageError::Unavailable`] when the commit failed.
+    /// What `body` returned, or [`StorageError::Unavailable`] when it could not be committed: then
+    /// nothing of it is.
     pub async fn write<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
-        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
+    {
+        self.write_in(Lane::General, body).await
+    }
+
+    /// [`Database::write`] in a lane of the caller's choice.
+    ///
+    /// # Errors
+    /// As [`Database::write`].
+    pub async fn write_in<T, F>(&self, lane: Lane, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
         match &self.engine {
-            Engine::Sqlite(sqlite) => sqlite.write(body).await,
-            Engine::Postgres(postgres) => postgres.write(body).await,
+            Engine::Sqlite(sqlite) => sqlite.write(Some(lane), body).await,
+            Engine::Postgres(postgres) => postgres.write(lane, body).await,
         }
     }
 
-    /// Returns the figures of this process's writer; `None` where the server has them (PostgreSQL).
-    pub fn stats(&self) -> Option<&stats::Stats> {
+    /// Runs a body that waits for nobody's turn, seals nothing, and may take effect twice: one
+    /// statement, mostly, that does nothing the second time.
+    ///
+    /// # Errors
+    /// What `body` returned, or [`StorageError::Unavailable`] when nobody knows whether it was
+    /// committed.
+    pub async fn write_twice<T, F>(&self, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
+    {
         match &self.engine {
-            Engine::Sqlite(sqlite) => Some(sqlite.stats()),
-            Engine::Postgres(_) => None,
+            Engine::Sqlite(sqlite) => sqlite.write(None, body).await,
+            Engine::Postgres(postgres) => postgres.write_twice(body).await,
         }
     }
 
-    /// Returns how many writes wait for this process's writer.
+    /// Makes every write of this process from now on one of this incarnation: none commits once the
+    /// incarnation was taken over. What it owns is [`fence`](crate::ownership::fence)'s to check.
+    pub fn set_incarnation(&self, incarnation: i64) {
+        if let Engine::Postgres(postgres) = &self.engine {
+            postgres.set_incarnation(incarnation);
+        }
+    }
+
+    /// Returns the figures of this process's writers.
+    pub fn stats(&self) -> &stats::Stats {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.stats(),
+            Engine::Postgres(postgres) => postgres.stats(),
+        }
+    }
+
+    /// Returns how many writes wait for this process's writers.
     pub fn writes_waiting(&self) -> usize {
         match &self.engine {
             Engine::Sqlite(sqlite) => sqlite.waiting(),
-            Engine::Postgres(_) => 0,
+            Engine::Postgres(postgres) => postgres.waiting(),
         }
     }
 
@@ -133,5 +188,7 @@ impl Database {
     }
 }
 
+#[cfg(test)]
+mod statements;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,9 @@ pub enum StorageError {
     /// The database cannot be reached or cannot write now; the same call may work later.
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// The transaction had to give way to another and is undone; the writers try again by themselves.
+    #[error("another transaction was in the way: {0}")]
+    Contended(String),
     /// This process does not own what it wanted to write any more; the owner has to do it.
     #[error("not the owner: {0}")]
     Fenced(String),

@@ -94,7 +94,7 @@ impl Interned {
         }
         let text = user_id.to_string();
         self.db
-            .write(|tx| Box::pin(async move { execute!(tx, sqlx::query(INSERT).bind(text)) }))
+            .write_twice(|tx| Box::pin(async move { execute!(tx, sqlx::query(INSERT).bind(text)) }))
             .await?;
         let found = self.find_user(user_id).await?;
         found.ok_or_else(|| StorageError::corrupt("users", "user_id", user_id, "row vanished"))
@@ -171,7 +171,9 @@ impl Interned {
         if found.is_none() {
             let text = name.to_owned();
             self.db
-                .write(|tx| Box::pin(async move { execute!(tx, sqlx::query(INSERT).bind(text)) }))
+                .write_twice(|tx| {
+                    Box::pin(async move { execute!(tx, sqlx::query(INSERT).bind(text)) })
+                })
                 .await?;
             found = find().await?;
         }
@@ -234,7 +236,9 @@ impl Interned {
         }
         let (a, b) = (event_type.to_owned(), state_key.to_owned());
         self.db
-            .write(|tx| Box::pin(async move { execute!(tx, sqlx::query(INSERT).bind(a).bind(b)) }))
+            .write_twice(|tx| {
+                Box::pin(async move { execute!(tx, sqlx::query(INSERT).bind(a).bind(b)) })
+            })
             .await?;
         self.find_skey(event_type, state_key).await?.ok_or_else(|| {
             StorageError::corrupt("state_keys", "state_key", state_key, "row vanished")

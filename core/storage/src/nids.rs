@@ -26,7 +26,7 @@ impl Nids {
             let size = count.max(BLOCK);
             let name = self.name;
             let end = db
-                .write(move |tx| {
+                .write_twice(move |tx| {
                     Box::pin(async move {
                         const TAKE: &str = "INSERT INTO nid_blocks (name, next) VALUES ($1, $2 + 1) \
                              ON CONFLICT (name) DO UPDATE SET next = nid_blocks.next + $2 \

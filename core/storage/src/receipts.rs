@@ -5,7 +5,7 @@ use colonnade_model::{
     stream::{Position, Stream, Touch},
 };
 
-use crate::{Database, Tx, error::Result};
+use crate::{Database, Lane, Tx, error::Result};
 
 /// Who is told of a receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,7 +74,7 @@ impl From<Row> for Receipt {
 /// # Errors
 /// When the database fails.
 pub async fn put(db: &Database, receipt: Receipt) -> Result<bool> {
-    db.write(move |tx| Box::pin(async move { write(tx, receipt).await })).await
+    db.write_in(Lane::Receipts, move |tx| Box::pin(async move { write(tx, receipt).await })).await
 }
 
 async fn write(tx: &mut Tx, receipt: Receipt) -> Result<bool> {

@@ -5,6 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 use colonnade_core::{Homeserver, Options, listener};
 use colonnade_model::{SystemClock, SystemRandom, ruma::ServerName};
 use colonnade_services::Settings;
+use colonnade_storage::Location;
+use colonnade_testkit_postgres::Cluster;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +20,7 @@ pub struct TestServer {
     pub homeserver: Arc<Homeserver>,
     /// Its data folder.
     pub data_dir: PathBuf,
+    location: Option<Location>,
     stop: CancellationToken,
     serving: Option<tokio::task::JoinHandle<()>>,
     _folder: Option<Arc<tempfile::TempDir>>,
@@ -31,6 +34,28 @@ pub fn open_settings() -> Settings {
     settings
 }
 
+/// The environment variable that says on which database test servers run: `sqlite`, which is what
+/// it is when unset, or `postgres`.
+const ENGINE: &str = "COLONNADE_TEST_DATABASE";
+/// Connections a test server holds at most: many of them run at once.
+const CONNECTIONS_MAX: u32 = 6;
+
+/// Returns a database for one test server; `None`: SQLite in its data folder.
+///
+/// # Panics
+/// When the environment names an engine we do not have.
+#[expect(clippy::disallowed_methods, reason = "which database, is told to the test binary alone")]
+fn database() -> Option<Location> {
+    match std::env::var(ENGINE).as_deref() {
+        Err(_) | Ok("sqlite") => None,
+        Ok("postgres") => {
+            let url = Cluster::shared().database();
+            Some(Location::Postgres { url, connections_max: CONNECTIONS_MAX })
+        }
+        Ok(other) => panic!("{ENGINE} is {other}, and may be `sqlite` or `postgres`"),
+    }
+}
+
 impl TestServer {
     /// Starts a homeserver named `localhost` with open registration and no rate limits.
     pub async fn start() -> Self {
@@ -41,17 +66,17 @@ impl TestServer {
     pub async fn with_settings(settings: Settings) -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
         let data_dir = folder.path().to_owned();
-        let mut server = Self::in_folder(data_dir, settings).await;
+        let mut server = Self::over(data_dir, database(), settings).await;
         server._folder = Some(folder);
         server
     }
 
-    /// Starts a homeserver over an existing data folder.
-    pub async fn in_folder(data_dir: PathBuf, settings: Settings) -> Self {
+    /// Starts a homeserver over an existing data folder, and a database if it is not in there.
+    async fn over(data_dir: PathBuf, location: Option<Location>, settings: Settings) -> Self {
         let homeserver = Homeserver::start(Options {
             server_name: ServerName::parse("localhost").expect("a server name"),
             data_dir: data_dir.clone(),
-            location: None,
+            location: location.clone(),
             settings,
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
@@ -61,7 +86,8 @@ impl TestServer {
         let url = format!("http://{}", socket.local_addr().expect("a bound address"));
         let stop = CancellationToken::new();
         let serving = tokio::spawn(listener::serve(socket, homeserver.front(), stop.clone()));
-        Self { url, homeserver, data_dir, stop, serving: Some(serving), _folder: None }
+        let serving = Some(serving);
+        Self { url, homeserver, data_dir, location, stop, serving, _folder: None }
     }
 
     /// Returns a client that is not logged in.
@@ -72,6 +98,25 @@ impl TestServer {
     /// Registers a user with password `password-<name>` and returns the logged-in client.
     pub async fn user(&self, name: &str) -> Client {
         Client::register(&self.url, name).await
+    }
+
+    /// Returns everything that is stored: the files of the data folder, and what is in a database
+    /// elsewhere.
+    ///
+    /// # Panics
+    /// When it cannot be read.
+    pub fn stored(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for entry in std::fs::read_dir(&self.data_dir).expect("the data folder") {
+            let path = entry.expect("an entry of it").path();
+            if path.is_file() {
+                bytes.extend(std::fs::read(path).expect("a file of ours"));
+            }
+        }
+        if let Some(Location::Postgres { url, .. }) = &self.location {
+            bytes.extend(Cluster::shared().dump(url));
+        }
+        bytes
     }
 
     /// Stops the homeserver cleanly and starts it again over the same folder, on a new port.
@@ -89,9 +134,9 @@ impl TestServer {
         }
         self.homeserver.close().await;
         let folder = self._folder.take();
-        let data_dir = self.data_dir.clone();
+        let (data_dir, location) = (self.data_dir.clone(), self.location.take());
         drop(self);
-        let mut server = Self::in_folder(data_dir, settings).await;
+        let mut server = Self::over(data_dir, location, settings).await;
         server._folder = folder;
         server
     }

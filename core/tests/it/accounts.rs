@@ -170,13 +170,7 @@ async fn the_database_holds_no_token() {
     let alice = server.user("alice").await;
     let token = alice.token.clone().unwrap();
     server.homeserver.close().await;
-    let mut bytes = Vec::new();
-    for entry in std::fs::read_dir(&server.data_dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            bytes.extend(std::fs::read(path).unwrap());
-        }
-    }
+    let bytes = server.stored();
     let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     assert!(holds("@alice:localhost"));
     assert!(!holds(&token) && !holds("password-alice"));

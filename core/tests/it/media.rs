@@ -361,8 +361,7 @@ async fn names_lead_nowhere() {
 
 #[tokio::test]
 async fn old_endpoints_can_be_frozen() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = TestServer::in_folder(folder.path().to_owned(), open_settings()).await;
+    let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let place = uploaded(&alice, "text/plain", "", b"old").await;
     let path = format!("/_matrix/media/v3/download/{place}");
@@ -379,7 +378,6 @@ async fn old_endpoints_can_be_frozen() {
     let server = server.await;
     let answer = server.anonymous().raw(Method::GET, &path, &[], vec![]).await;
     assert_eq!((answer.status, &answer.bytes[..]), (200, &b"old"[..]));
-    drop(folder);
 }
 
 #[tokio::test]

@@ -60,6 +60,7 @@ pub struct LoggedIn {
 }
 
 /// Tokens in clear, and what is stored of them.
+#[derive(Clone)]
 pub(super) struct Minted {
     pub(super) access: String,
     pub(super) refresh: Option<String>,

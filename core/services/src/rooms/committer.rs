@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use colonnade_storage::{
-    Database, StorageError,
+    Database, Lane, StorageError,
     ownership::Ownership,
     persist::{self, Batch, Persisted},
 };
@@ -89,7 +89,7 @@ async fn commit_all(db: &Database, jobs: Vec<Job>) {
 }
 
 async fn write(db: &Database, batches: Vec<Arc<Batch>>) -> Result<Vec<Persisted>, StorageError> {
-    db.write(move |tx| {
+    db.write_in(Lane::Events, move |tx| {
         Box::pin(async move { persist::write(tx, Ownership::default(), &batches).await })
     })
     .await

@@ -143,6 +143,9 @@ impl From<sqlx::Error> for StorageError {
         match error {
             sqlx::Error::Database(cause) => match cause.kind() {
                 ErrorKind::UniqueViolation => Self::Conflict(cause.message().to_owned()),
+                _ if is_contended(cause.code().as_deref()) => {
+                    Self::Contended(cause.message().to_owned())
+                }
                 _ if is_passing(cause.code().as_deref()) => {
                     Self::Unavailable(cause.message().to_owned())
                 }
@@ -164,11 +167,17 @@ impl From<sqlx::Error> for StorageError {
 }
 
 /// Tells whether the same statement may work later: SQLite's BUSY, LOCKED, IOERR, FULL; PostgreSQL's
-/// classes 08 (connection), 53 (resources), 57 (operator intervention) and lock timeouts.
+/// classes 08 (connection), 25P03 (idle in a transaction), 53 (resources), 57 (operator intervention).
 fn is_passing(code: Option<&str>) -> bool {
     let Some(code) = code else { return false };
     match code.parse::<i64>() {
         Ok(number) if code.len() < 5 => matches!(number & 0xff, 5 | 6 | 10 | 13),
-        _ => ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "55P03",
+        _ => ["08", "53", "57"].iter().any(|class| code.starts_with(class)) || code == "25P03",
     }
+}
+
+/// Tells whether the transaction had to give way to another: PostgreSQL's serialization failures,
+/// deadlocks and lock timeouts.
+fn is_contended(code: Option<&str>) -> bool {
+    matches!(code, Some("40001" | "40P01" | "55P03"))
 }

@@ -3,10 +3,11 @@
 use std::{borrow::Cow, path::Path};
 
 use sqlx::{
-    AssertSqlSafe, PgPool, SqlSafeStr as _, SqliteConnection,
+    AssertSqlSafe, PgConnection, SqlSafeStr as _, SqliteConnection,
     migrate::{Migration, MigrationType, Migrator},
 };
 
+use super::{Lock, postgres::message};
 use crate::error::{Result, StorageError};
 
 /// Lists the migrations: number, name. Applied ones are never edited; a new one takes a new number.
@@ -23,6 +24,7 @@ macro_rules! migrations {
             8 "0008_directory",
             9 "0009_push_rules",
             13 "0013_ownership",
+            14 "0014_writers",
         )
     };
     ($engine:literal; $($number:literal $name:literal,)*) => {
@@ -43,9 +45,18 @@ pub(super) async fn sqlite(connection: &mut SqliteConnection, path: &Path) -> Re
     ran.map_err(|error| unusable(&path.display().to_string(), &error))
 }
 
-/// Brings a PostgreSQL database up to date; several processes may try at once.
-pub(super) async fn postgres(pool: &PgPool) -> Result<()> {
-    migrator(POSTGRES).run(pool).await.map_err(|error| unusable("PostgreSQL", &error))
+/// Brings a PostgreSQL database up to date, in one transaction: several processes may try at once,
+/// and what fails leaves nothing behind. The lock is the transaction's, so that it works through a
+/// pooler.
+pub(super) async fn postgres(connection: &mut PgConnection, place: &str) -> Result<()> {
+    message(connection, format!("BEGIN; {}", Lock::Schema.take_sql())).await?;
+    let mut migrator = migrator(POSTGRES);
+    migrator.set_locking(false);
+    let ran = migrator.run_direct(None, connection, false).await;
+    let end = if ran.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let ended = message(connection, end.to_owned()).await;
+    ran.map_err(|error| unusable(place, &error))?;
+    ended.map(|_| ())
 }
 
 fn migrator(texts: &[(i64, &'static str, &'static str)]) -> Migrator {

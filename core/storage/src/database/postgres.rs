@@ -1,72 +1,141 @@
-//! PostgreSQL: a pool; each write is a transaction of its own at READ COMMITTED, where the row
-//! lock taken by `Tx::seal` makes position order equal commit order.
+//! PostgreSQL: a pool for reads, and for writes one writer per lane, each with a connection of its
+//! own. What waits in a lane shares a commit; lanes take turns across all processes that share the
+//! database, so that position order is commit order (`lane.rs`, `session.rs`).
 
-use std::sync::Arc;
+mod open;
+mod session;
+mod writer;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
-use sqlx::{
-    ConnectOptions as _, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{PgPool, postgres::PgConnectOptions};
+use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use self::{
+    open::open,
+    session::{message, positions, turn_sql},
+};
 use super::{
-    CommitListener, Tx, migrations,
-    tx::{Connection, PgConnectionGuard},
+    CommitListener, Lane, Tx,
+    job::{Runs, Work, job},
+    stats::Stats,
+    tx::{Connection, PgHandle},
 };
 use crate::error::{Result, StorageError};
+
+/// Writes that may wait in a lane; beyond it callers wait in turn.
+const WAITING_MAX: usize = 1024;
+/// Attempts at a write of its own before its caller is told that the database is not available.
+const ATTEMPTS_MAX: u32 = 5;
+/// Pause before the second attempt.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// An open PostgreSQL database.
 #[derive(Clone)]
 pub(crate) struct Postgres {
     pool: PgPool,
-    listener: Arc<dyn CommitListener>,
-}
-
-/// Connects and brings the tables up to date.
-pub(crate) async fn open(
-    url: &str,
-    connections_max: u32,
-    listener: Arc<dyn CommitListener>,
-) -> Result<Postgres> {
-    let unusable =
-        |why: String| StorageError::Unusable(format!("cannot use the PostgreSQL database: {why}"));
-    let options: PgConnectOptions =
-        url.parse().map_err(|error: sqlx::Error| unusable(error.to_string()))?;
-    let options = options
-        .application_name("colonnade")
-        .options([("idle_in_transaction_session_timeout", "5s"), ("lock_timeout", "10s")])
-        .disable_statement_logging();
-    let pool = PgPoolOptions::new()
-        .max_connections(connections_max)
-        .test_before_acquire(false)
-        .connect_with(options)
-        .await
-        .map_err(|error| unusable(error.to_string()))?;
-    migrations::postgres(&pool).await?;
-    Ok(Postgres { pool, listener })
+    lanes: [mpsc::Sender<Work>; Lane::ALL.len()],
+    stats: Arc<Stats>,
+    incarnation: Arc<AtomicI64>,
 }
 
 impl Postgres {
+    fn start(pool: PgPool, options: &PgConnectOptions, listener: &Arc<dyn CommitListener>) -> Self {
+        let (stats, incarnation) = (Arc::new(Stats::default()), Arc::new(AtomicI64::new(0)));
+        let lanes = Lane::ALL.map(|lane| {
+            let (sender, work) = mpsc::channel(WAITING_MAX);
+            let session = session::Session::new(lane, options.clone(), Arc::clone(&incarnation));
+            let (listener, stats) = (Arc::clone(listener), Arc::clone(&stats));
+            tokio::spawn(writer::run(session, work, listener, stats));
+            sender
+        });
+        Self { pool, lanes, stats, incarnation }
+    }
+
     pub(crate) fn reader(&self) -> &PgPool {
         &self.pool
     }
 
-    pub(crate) async fn write<T, F>(&self, body: F) -> Result<T>
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.lanes.iter().map(|lane| WAITING_MAX - lane.capacity()).sum()
+    }
+
+    /// Makes every write from now on one of this incarnation.
+    pub(crate) fn set_incarnation(&self, incarnation: i64) {
+        self.incarnation.store(incarnation, Ordering::Release);
+    }
+
+    pub(crate) async fn write<T, F>(&self, lane: Lane, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
+    {
+        let gone = || StorageError::Unavailable("the database is being closed".to_owned());
+        let (job, told) = job(body, Some(lane), Runs::Again);
+        self.lanes[lane.index()].send(Work::Write(job)).await.map_err(|_| gone())?;
+        told.await.map_err(|_| gone())?
+    }
+
+    /// Runs a body in a transaction of its own, beside all lanes; again if it was undone, or if
+    /// nobody knows, since it may happen twice.
+    pub(crate) async fn write_twice<T, F>(&self, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
+    {
+        let mut pause = PAUSE;
+        let mut attempt = 1;
+        loop {
+            match self.write_once(body.clone()).await {
+                Err(StorageError::Contended(_) | StorageError::Unavailable(_))
+                    if attempt < ATTEMPTS_MAX => {}
+                Err(StorageError::Contended(why)) => return Err(StorageError::Unavailable(why)),
+                done => return done,
+            }
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+            attempt += 1;
+        }
+    }
+
+    async fn write_once<T, F>(&self, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
     {
-        let guard = PgConnectionGuard(self.pool.begin().await?);
-        let mut tx = Tx { connection: Connection::Postgres(Box::new(guard)), sealed: Vec::new() };
-        let value = body(&mut tx).await?;
-        if let Connection::Postgres(guard) = tx.connection {
-            guard.0.commit().await?;
+        let mut connection = PgHandle::Pooled(self.pool.acquire().await?);
+        message(&mut connection, session::begin_sql()).await?;
+        let mut tx = Tx::new(Connection::Postgres(Box::new(connection)), None);
+        let value = body(&mut tx).await;
+        let Connection::Postgres(mut connection) = tx.connection else { return value };
+        let end = if value.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = message(&mut connection, end.to_owned()).await;
+        if ended.is_err()
+            && let PgHandle::Pooled(connection) = &mut *connection
+        {
+            connection.close_on_drop();
         }
-        tx.sealed.into_iter().for_each(|advance| self.listener.committed(advance));
-        Ok(value)
+        value.and_then(|value| ended.map(|_| value))
     }
 
     pub(crate) async fn close(&self) {
+        for lane in &self.lanes {
+            let (tell, told) = oneshot::channel();
+            if lane.send(Work::Close(tell)).await.is_ok() {
+                let _ = told.await;
+            }
+        }
         self.pool.close().await;
     }
 }

@@ -9,14 +9,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::future::BoxFuture;
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::{CommitListener, Tx, migrations, stats::Stats, tx::Connection};
+use super::{
+    CommitListener, Lane, Tx,
+    job::{Job, Runs, Work, job},
+    migrations,
+    stats::Stats,
+    tx::Connection,
+};
 use crate::error::{Result, StorageError};
 
 /// Writes that share a commit at most: bounds how long the first of them waits for the last.
@@ -30,18 +36,6 @@ const READERS_MAX: u32 = 4;
 const STATEMENTS_MAX: usize = 512;
 /// How long a statement waits for a lock; only a backup or a check ever holds one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A write under way: run inside the shared transaction, it returns who is to be told.
-type Job = Box<dyn for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Done> + Send>;
-/// Tells the caller how its commit went; `None` when the write failed and was told so already.
-type Done = Option<Box<dyn FnOnce(Result<()>) + Send>>;
-
-/// What the writer is asked for.
-enum Work {
-    Write(Job),
-    /// Finish what waits, close, and say so.
-    Close(oneshot::Sender<()>),
-}
 
 /// An open SQLite database.
 #[derive(Clone)]
@@ -131,33 +125,15 @@ impl Sqlite {
         WAITING_MAX - self.writer.capacity()
     }
 
-    pub(crate) async fn write<T, F>(&self, body: F) -> Result<T>
+    pub(crate) async fn write<T, F>(&self, lane: Option<Lane>, body: F) -> Result<T>
     where
         T: Send + 'static,
-        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel::<Result<T>>();
-        let job: Job = Box::new(move |tx| {
-            Box::pin(async move {
-                let ran = std::panic::AssertUnwindSafe(body(tx)).catch_unwind().await;
-                let panicked = |_| Err(StorageError::Failed("a write panicked".to_owned()));
-                match ran.unwrap_or_else(panicked) {
-                    Ok(value) => {
-                        let tell = move |committed: Result<()>| {
-                            let _ = answer.send(committed.map(|()| value));
-                        };
-                        Some(Box::new(tell) as Box<dyn FnOnce(Result<()>) + Send>)
-                    }
-                    Err(error) => {
-                        let _ = answer.send(Err(error));
-                        None
-                    }
-                }
-            })
-        });
         let gone = || StorageError::Unavailable("the database is being closed".to_owned());
+        let (job, told) = job(body, lane, Runs::Once);
         self.writer.send(Work::Write(job)).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?
+        told.await.map_err(|_| gone())?
     }
 
     pub(crate) async fn close(&self) {
@@ -184,7 +160,7 @@ async fn write_loop(
     listener: Arc<dyn CommitListener>,
     stats: Arc<Stats>,
 ) {
-    let mut tx = Tx { connection: Connection::Sqlite(Box::new(connection)), sealed: Vec::new() };
+    let mut tx = Tx::new(Connection::Sqlite(Box::new(connection)), None);
     let mut closing = Vec::new();
     while let Some(first) = work.recv().await {
         match first {
@@ -215,7 +191,7 @@ async fn write_loop(
 /// Runs one group of writes, commits it and returns how many they were.
 async fn batch(
     tx: &mut Tx,
-    first: Job,
+    first: Box<dyn Job>,
     work: &mut mpsc::Receiver<Work>,
     closing: &mut Vec<oneshot::Sender<()>>,
     listener: &dyn CommitListener,
@@ -228,7 +204,7 @@ async fn batch(
     let mut failed = None;
     while let Some(job) = next.take() {
         match one(tx, job).await {
-            Ok(Some(done)) => waiting.push(done),
+            Ok(Some(job)) => waiting.push(job),
             Ok(None) => {}
             Err(error) => {
                 failed = Some(error);
@@ -256,31 +232,34 @@ async fn batch(
             for advance in tx.sealed.drain(..) {
                 listener.committed(advance);
             }
-            waiting.into_iter().for_each(|done| done(Ok(())));
+            waiting.into_iter().for_each(|job| job.finish(Ok(())));
             Ok(ran)
         }
         Err(error) => {
             let _ = execute(tx, "ROLLBACK").await;
             let why = error.to_string();
-            for done in waiting {
-                done(Err(StorageError::Unavailable(why.clone())));
+            for job in waiting {
+                job.finish(Err(StorageError::Unavailable(why.clone())));
             }
             Err(error)
         }
     }
 }
 
-/// Runs one write between savepoints. An error here is the connection's, not the write's.
-async fn one(tx: &mut Tx, job: Job) -> Result<Done> {
-    let sealed_before = tx.sealed.clone();
+/// Runs one write between savepoints and returns it if it waits for the commit now. An error here
+/// is the connection's, not the write's.
+async fn one(tx: &mut Tx, mut job: Box<dyn Job>) -> Result<Option<Box<dyn Job>>> {
+    let before = tx.mark();
+    tx.set_lane(job.lane());
     execute(tx, "SAVEPOINT job").await?;
-    match job(tx).await {
-        Some(done) => {
+    match job.run(tx).await {
+        Ok(()) => {
             execute(tx, "RELEASE job").await?;
-            Ok(Some(done))
+            Ok(Some(job))
         }
-        None => {
-            tx.sealed = sealed_before;
+        Err(error) => {
+            tx.back_to(before);
+            job.finish(Err(error));
             execute(tx, "ROLLBACK TO job").await?;
             execute(tx, "RELEASE job").await?;
             Ok(None)

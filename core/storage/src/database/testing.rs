@@ -19,21 +19,44 @@ impl World {
         self.open_with(Arc::new(Nobody)).await
     }
 
-    /// Opens the database.
+    /// Opens the database for somebody who listens.
     pub(crate) async fn open_with(&self, listener: Arc<dyn CommitListener>) -> Database {
         Database::open(&self.location, listener).await.unwrap()
     }
+}
+
+impl World {
+    /// Returns another place on the same engine.
+    pub(crate) fn another(&self) -> Self {
+        match self.location {
+            Location::Sqlite(_) => sqlite(),
+            Location::Postgres { .. } => postgres(),
+        }
+    }
+}
+
+/// Makes two tests of each function that takes a [`World`]: one on SQLite, one on PostgreSQL.
+macro_rules! on_both {
+    ($($test:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test($crate::database::testing::sqlite()).await;
+            })*
+        }
+        mod on_postgres {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test($crate::database::testing::postgres()).await;
+            })*
+        }
+    };
 }
 
 struct Nobody;
 
 impl CommitListener for Nobody {
     fn committed(&self, _: StreamAdvance) {}
-}
-
-/// A new place on each engine.
-pub(crate) fn both() -> [World; 2] {
-    [sqlite(), postgres()]
 }
 
 /// A new SQLite file.

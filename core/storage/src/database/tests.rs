@@ -8,7 +8,7 @@ use colonnade_model::{
     stream::{Stream, StreamAdvance, Touch},
 };
 
-use super::*;
+use super::{testing::World, *};
 
 #[derive(Default)]
 struct Heard(Mutex<Vec<StreamAdvance>>);
@@ -20,7 +20,7 @@ impl CommitListener for Heard {
 }
 
 async fn put(db: &Database, key: String, fail: bool) -> Result<i64> {
-    db.write(move |tx| {
+    db.write_in(Lane::Receipts, move |tx| {
         Box::pin(async move {
             const PUT: &str = "INSERT INTO settings (key, value) VALUES ($1, $2)";
             execute!(tx, sqlx::query(PUT).bind(key).bind(vec![1u8]))?;
@@ -32,12 +32,9 @@ async fn put(db: &Database, key: String, fail: bool) -> Result<i64> {
     .await
 }
 
-#[tokio::test]
-async fn failures_spoil_nobody_and_positions_stay_dense() {
-    let folder = tempfile::tempdir().unwrap();
-    let location = Location::Sqlite(folder.path().join("colonnade.db"));
+async fn failures_spoil_nobody_and_positions_stay_dense(world: World) {
     let heard = Arc::new(Heard::default());
-    let db = Database::open(&location, heard.clone()).await.unwrap();
+    let db = world.open_with(heard.clone()).await;
     let writes = (0..100).map(|n| put(&db, format!("k{n}"), n % 3 == 0));
     let results = futures_util::future::join_all(writes).await;
     let mut positions: Vec<i64> = results.iter().filter_map(|r| r.as_ref().ok().copied()).collect();
@@ -51,14 +48,19 @@ async fn failures_spoil_nobody_and_positions_stay_dense() {
         at = advance.upto;
     }
     assert_eq!(at, 66);
-    assert!(Database::open(&location, heard.clone()).await.is_err(), "second open must fail");
+    if matches!(world.location, Location::Sqlite(_)) {
+        let second = Database::open(&world.location, heard.clone()).await;
+        assert!(second.is_err(), "a file is of one process");
+    }
     db.close().await;
     assert!(matches!(put(&db, "late".into(), false).await, Err(StorageError::Unavailable(_))));
     drop(db);
-    let db = Database::open(&location, heard.clone()).await.unwrap();
+    let db = world.open_with(heard.clone()).await;
     assert_eq!(put(&db, "again".into(), false).await.unwrap(), 67);
     let count: i64 =
         read!(db, |c| sqlx::query_scalar("SELECT count(*) FROM settings").fetch_one(c)).unwrap();
     assert_eq!(count, 67);
     db.close().await;
 }
+
+on_both!(failures_spoil_nobody_and_positions_stay_dense);

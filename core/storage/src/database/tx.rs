@@ -1,55 +1,104 @@
 //! A transaction under way, and the seal that gives its rows their place in a stream.
 
-use colonnade_model::stream::{Position, Stream, StreamAdvance, Touch};
+use colonnade_model::stream::{Position, Positions, Stream, StreamAdvance, Touch};
 use sqlx::{PgConnection, SqliteConnection};
 
-use crate::error::Result;
+use super::{Lane, postgres};
+use crate::error::{Result, StorageError};
 
 /// A transaction. Statements run through `run!`.
 pub struct Tx {
     pub(crate) connection: Connection,
     pub(crate) sealed: Vec<StreamAdvance>,
+    /// Whose turn it is; `None`: the transaction is of no lane and seals nothing.
+    lane: Option<Lane>,
+    /// On PostgreSQL: where the lane's streams stand, once its turn has come.
+    pub(crate) positions: Option<Positions>,
+}
+
+/// What a transaction had sealed at some point, to go back to.
+pub(crate) struct Mark {
+    sealed: Vec<StreamAdvance>,
+    positions: Option<Positions>,
 }
 
 /// The connection a transaction lives on. Owned, so that a writer task can keep it.
 pub(crate) enum Connection {
     Sqlite(Box<SqliteConnection>),
-    Postgres(Box<PgConnectionGuard>),
+    Postgres(Box<PgHandle>),
 }
 
-/// A pooled PostgreSQL connection inside a transaction.
-pub(crate) struct PgConnectionGuard(pub(crate) sqlx::Transaction<'static, sqlx::Postgres>);
+/// A PostgreSQL connection inside a transaction.
+pub(crate) enum PgHandle {
+    /// A writer's own.
+    Own(Box<PgConnection>),
+    /// One that goes back to the pool.
+    Pooled(sqlx::pool::PoolConnection<sqlx::Postgres>),
+}
 
-impl std::ops::Deref for PgConnectionGuard {
+impl std::ops::Deref for PgHandle {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.0
+        match self {
+            Self::Own(connection) => connection,
+            Self::Pooled(connection) => connection,
+        }
     }
 }
 
-impl std::ops::DerefMut for PgConnectionGuard {
+impl std::ops::DerefMut for PgHandle {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.0
+        match self {
+            Self::Own(connection) => connection,
+            Self::Pooled(connection) => connection,
+        }
     }
 }
 
 impl Tx {
+    pub(crate) fn new(connection: Connection, lane: Option<Lane>) -> Self {
+        Self { connection, sealed: Vec::new(), lane, positions: None }
+    }
+
+    /// Makes this the transaction of a lane.
+    pub(crate) fn set_lane(&mut self, lane: Option<Lane>) {
+        self.lane = lane;
+    }
+
+    /// Notes what is sealed so far.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { sealed: self.sealed.clone(), positions: self.positions }
+    }
+
+    /// Forgets what was sealed since.
+    pub(crate) fn back_to(&mut self, mark: Mark) {
+        self.sealed = mark.sealed;
+        self.positions = mark.positions;
+    }
+
     /// Takes the next `count` positions of `stream` and returns the first of them.
     ///
-    /// Call it after everything that does not carry a position, streams in the order of
-    /// [`Stream::ALL`]: from here to COMMIT all other writers of the stream wait.
+    /// Call it after everything that does not carry a position: from here to COMMIT all other
+    /// writers of the lane wait. The stream must be one of the lane's.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn seal(&mut self, stream: Stream, count: usize) -> Result<Position> {
         const SEAL: &str =
             "UPDATE stream_positions SET pos = pos + $2 WHERE stream = $1 RETURNING pos";
+        if !self.lane.is_some_and(|lane| lane.streams().contains(&stream)) {
+            let why = format!("{} sealed by a write of lane {:?}", stream.name(), self.lane);
+            return Err(StorageError::Failed(why));
+        }
         let count = i64::try_from(count).unwrap_or(i64::MAX);
-        let upto: i64 = run!(self, |c| sqlx::query_scalar(SEAL)
-            .bind(stream.number())
-            .bind(count)
-            .fetch_one(c))?;
+        let upto = match &mut self.connection {
+            Connection::Sqlite(connection) => {
+                let seal = sqlx::query_scalar(SEAL).bind(stream.number()).bind(count);
+                seal.fetch_one(&mut **connection).await?
+            }
+            Connection::Postgres(_) => self.place(stream, count).await?,
+        };
         let prev = upto - count;
         let open = self.sealed.iter_mut().rev().find(|advance| advance.stream == stream);
         match open {
@@ -57,6 +106,22 @@ impl Tx {
             _ => self.sealed.push(StreamAdvance { stream, prev, upto, touched: Vec::new() }),
         }
         Ok(prev + 1)
+    }
+
+    /// Moves a stream on in memory: the row is written in the message that commits. Takes the
+    /// lane's turn first if that has not come with the transaction.
+    async fn place(&mut self, stream: Stream, count: i64) -> Result<Position> {
+        let mut positions = match (self.positions, &mut self.connection, self.lane) {
+            (None, Connection::Postgres(connection), Some(lane)) => {
+                let rows = postgres::message(connection, postgres::turn_sql(lane)).await?;
+                postgres::positions(&rows)?
+            }
+            (positions, ..) => positions.unwrap_or_default(),
+        };
+        let upto = positions.get(stream) + count;
+        positions.set(stream, upto);
+        self.positions = Some(positions);
+        Ok(upto)
     }
 
     /// Notes whom the row at `position` of a sealed stream concerns; told to listeners after COMMIT.

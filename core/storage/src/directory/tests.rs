@@ -1,22 +1,9 @@
 //! Aliases are taken once; pages of published rooms go both ways, filtered and searched.
 
-use std::sync::Arc;
-
-use colonnade_model::{ruma::room_alias_id, stream::StreamAdvance};
+use colonnade_model::ruma::room_alias_id;
 
 use super::*;
-use crate::{CommitListener, Location};
-
-struct Deaf;
-
-impl CommitListener for Deaf {
-    fn committed(&self, _: StreamAdvance) {}
-}
-
-async fn open(folder: &tempfile::TempDir) -> Database {
-    let location = Location::Sqlite(folder.path().join("colonnade.db"));
-    Database::open(&location, Arc::new(Deaf)).await.unwrap()
-}
+use crate::database::testing::World;
 
 async fn room(
     db: &Database,
@@ -46,10 +33,8 @@ async fn page(db: &Database, query: PublishedQuery) -> Vec<i64> {
     rooms.into_iter().map(|room| room.place.room.0).collect()
 }
 
-#[tokio::test]
-async fn aliases_are_taken_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let db = open(&folder).await;
+async fn aliases_are_taken_once(world: World) {
+    let db = world.open().await;
     let alias = room_alias_id!("#a:localhost");
     let insert = |room: i64| {
         db.write(move |tx| {
@@ -67,10 +52,8 @@ async fn aliases_are_taken_once() {
     db.close().await;
 }
 
-#[tokio::test]
-async fn published_rooms_page_both_ways() {
-    let folder = tempfile::tempdir().unwrap();
-    let db = open(&folder).await;
+async fn published_rooms_page_both_ways(world: World) {
+    let db = world.open().await;
     room(&db, 1, "Gardening", None, 5).await;
     room(&db, 2, "100% cotton", None, 9).await;
     room(&db, 3, "House", Some("m.space"), 5).await;
@@ -96,3 +79,5 @@ async fn published_rooms_page_both_ways() {
     assert_eq!(published_count(&db).await.unwrap(), 4);
     db.close().await;
 }
+
+on_both!(aliases_are_taken_once, published_rooms_page_both_ways,);

@@ -10,7 +10,8 @@ use colonnade_model::{
 
 use super::one_time_keys::{self, OneTimeKey, Uploaded};
 use crate::{
-    CommitListener, Database, Location,
+    CommitListener, Database,
+    database::testing::World,
     device_lists::{self, Moved},
     key_backup::{self, RoomKey, Scope},
     to_device::{self, Message, Txn},
@@ -28,12 +29,9 @@ impl CommitListener for Heard {
     }
 }
 
-async fn open() -> (tempfile::TempDir, Database, Arc<Heard>) {
-    let folder = tempfile::tempdir().unwrap();
+async fn open(world: &World) -> (Database, Arc<Heard>) {
     let heard = Arc::new(Heard::default());
-    let location = Location::Sqlite(folder.path().join("colonnade.db"));
-    let db = Database::open(&location, Arc::clone(&heard) as _).await.unwrap();
-    (folder, db, heard)
+    (world.open_with(Arc::clone(&heard) as _).await, heard)
 }
 
 fn key(id: &str, content: &str) -> OneTimeKey {
@@ -57,9 +55,8 @@ async fn claim(db: &Database) -> Option<String> {
     claimed.await.unwrap().map(|key| key.key_id)
 }
 
-#[tokio::test]
-async fn keys_go_out_once_in_upload_order() {
-    let (_folder, db, _) = open().await;
+async fn keys_go_out_once_in_upload_order(world: World) {
+    let (db, _) = open(&world).await;
     assert_eq!(put(&db, vec![key("Z", "z")]).await, Uploaded::Stored);
     assert_eq!(put(&db, vec![key("A", "a"), key("Z", "z")]).await, Uploaded::Stored);
     let other = put(&db, vec![key("B", "b"), key("A", "other")]).await;
@@ -74,9 +71,8 @@ async fn keys_go_out_once_in_upload_order() {
     assert_eq!(claim(&db).await, None);
 }
 
-#[tokio::test]
-async fn fallback_keys_are_used_when_none_is_left_and_marked() {
-    let (_folder, db, _) = open().await;
+async fn fallback_keys_are_used_when_none_is_left_and_marked(world: World) {
+    let (db, _) = open(&world).await;
     let put_fallback = async |id: &'static str| {
         db.write(move |tx| {
             Box::pin(
@@ -100,9 +96,8 @@ async fn fallback_keys_are_used_when_none_is_left_and_marked() {
     assert_eq!(unused().await, 1);
 }
 
-#[tokio::test]
-async fn concurrent_claims_never_get_the_same_key() {
-    let (_folder, db, _) = open().await;
+async fn concurrent_claims_never_get_the_same_key(world: World) {
+    let (db, _) = open(&world).await;
     let keys: Vec<_> = (0..40).map(|n| key(&format!("K{n:02}"), "k")).collect();
     put(&db, keys).await;
     let claims = futures_util::future::join_all((0..50).map(|_| claim(&db))).await;
@@ -113,9 +108,8 @@ async fn concurrent_claims_never_get_the_same_key() {
     assert_eq!((count, got.len()), (40, 40));
 }
 
-#[tokio::test]
-async fn an_inbox_keeps_order_and_forgets_what_is_acknowledged() {
-    let (_folder, db, heard) = open().await;
+async fn an_inbox_keeps_order_and_forgets_what_is_acknowledged(world: World) {
+    let (db, heard) = open(&world).await;
     let send = async |txn_id: &str, count: usize| {
         let txn = Txn {
             device: DEVICE,
@@ -148,9 +142,8 @@ async fn an_inbox_keeps_order_and_forgets_what_is_acknowledged() {
     assert!(!to_device::holds_any(&db, DEVICE, i64::MAX).await.unwrap());
 }
 
-#[tokio::test]
-async fn better_keys_replace_worse_ones_in_a_backup() {
-    let (_folder, db, _) = open().await;
+async fn better_keys_replace_worse_ones_in_a_backup(world: World) {
+    let (db, _) = open(&world).await;
     let create = db.write(|tx| {
         Box::pin(async move { key_backup::create(tx, ALICE, "a".into(), "{}".into()).await })
     });
@@ -199,11 +192,10 @@ async fn better_keys_replace_worse_ones_in_a_backup() {
     assert_eq!(removed.await.unwrap().count, 1_002 - 143);
 }
 
-#[tokio::test]
-async fn changes_reach_those_who_share_a_room() {
+async fn changes_reach_those_who_share_a_room(world: World) {
     const BOB: UserNid = UserNid(2);
     const CAROL: UserNid = UserNid(3);
-    let (_folder, db, heard) = open().await;
+    let (db, heard) = open(&world).await;
     let join = async |user: UserNid, room: i64, pos: i64, membership: i64| {
         db.write(move |tx| {
             Box::pin(async move {
@@ -256,3 +248,12 @@ async fn changes_reach_those_who_share_a_room() {
     assert_eq!(device_lists::sharing(&db, ALICE, &[BOB]).await.unwrap(), []);
     assert_eq!(device_lists::joined(&db, &[room]).await.unwrap(), [ALICE]);
 }
+
+on_both!(
+    keys_go_out_once_in_upload_order,
+    fallback_keys_are_used_when_none_is_left_and_marked,
+    concurrent_claims_never_get_the_same_key,
+    an_inbox_keeps_order_and_forgets_what_is_acknowledged,
+    better_keys_replace_worse_ones_in_a_backup,
+    changes_reach_those_who_share_a_room,
+);

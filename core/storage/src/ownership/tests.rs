@@ -1,8 +1,13 @@
 //! The fence on both databases: who does not own a slot writes nothing, and a take-over waits for
 //! what is under way.
 
+use std::sync::Arc;
+
 use super::*;
-use crate::{Database, database::testing};
+use crate::{
+    Database, Lane,
+    database::testing::{self, World},
+};
 
 const ROOMS: Ownership = Ownership { pool: "rooms", incarnation: 7 };
 
@@ -29,35 +34,34 @@ async fn try_to_write(db: &Database, ownership: Ownership, slots: &'static [u16]
     db.write(move |tx| Box::pin(async move { fence(tx, ownership, slots).await })).await
 }
 
-#[tokio::test]
-async fn who_does_not_own_a_slot_writes_nothing() {
-    for world in testing::both() {
-        let db = world.open().await;
-        own(&db, 0..4).await;
-        try_to_write(&db, Ownership::default(), &[1000]).await.unwrap();
-        try_to_write(&db, ROOMS, &[3, 0, 3]).await.unwrap();
-        let foreign = try_to_write(&db, ROOMS, &[3, 4]).await;
-        assert!(matches!(foreign, Err(StorageError::Fenced(_))), "{foreign:?}");
-        let other = Ownership { pool: "receipts", ..ROOMS };
-        let foreign = try_to_write(&db, other, &[3]).await;
-        assert!(matches!(foreign, Err(StorageError::Fenced(_))), "{foreign:?}");
+async fn who_does_not_own_a_slot_writes_nothing(world: World) {
+    let db = world.open().await;
+    own(&db, 0..4).await;
+    try_to_write(&db, Ownership::default(), &[1000]).await.unwrap();
+    try_to_write(&db, ROOMS, &[3, 0, 3]).await.unwrap();
+    let foreign = try_to_write(&db, ROOMS, &[3, 4]).await;
+    assert!(matches!(foreign, Err(StorageError::Fenced(_))), "{foreign:?}");
+    let other = Ownership { pool: "receipts", ..ROOMS };
+    let foreign = try_to_write(&db, other, &[3]).await;
+    assert!(matches!(foreign, Err(StorageError::Fenced(_))), "{foreign:?}");
 
-        db.write(|tx| Box::pin(hand_over(tx, ROOMS, &[3], 8))).await.unwrap();
-        try_to_write(&db, ROOMS, &[2]).await.unwrap();
-        let given = try_to_write(&db, ROOMS, &[3]).await;
-        assert!(matches!(given, Err(StorageError::Fenced(_))), "{given:?}");
+    db.write(|tx| Box::pin(hand_over(tx, ROOMS, &[3], 8))).await.unwrap();
+    try_to_write(&db, ROOMS, &[2]).await.unwrap();
+    let given = try_to_write(&db, ROOMS, &[3]).await;
+    assert!(matches!(given, Err(StorageError::Fenced(_))), "{given:?}");
 
-        db.write(|tx| Box::pin(take_over(tx, 7))).await.unwrap();
-        let fenced = try_to_write(&db, ROOMS, &[2]).await;
-        assert!(matches!(fenced, Err(StorageError::Fenced(_))), "{fenced:?}");
-        let epoch: i64 =
-            read!(db, |c| sqlx::query_scalar("SELECT value FROM cluster WHERE key = 'epoch'")
-                .fetch_one(c))
-            .unwrap();
-        assert_eq!(epoch, 1);
-        db.close().await;
-    }
+    db.write(|tx| Box::pin(take_over(tx, 7))).await.unwrap();
+    let fenced = try_to_write(&db, ROOMS, &[2]).await;
+    assert!(matches!(fenced, Err(StorageError::Fenced(_))), "{fenced:?}");
+    let epoch: i64 =
+        read!(db, |c| sqlx::query_scalar("SELECT value FROM cluster WHERE key = 'epoch'")
+            .fetch_one(c))
+        .unwrap();
+    assert_eq!(epoch, 1);
+    db.close().await;
 }
+
+on_both!(who_does_not_own_a_slot_writes_nothing);
 
 #[tokio::test]
 async fn a_take_over_waits_for_what_is_under_way() {
@@ -66,14 +70,15 @@ async fn a_take_over_waits_for_what_is_under_way() {
     own(&old, 0..4).await;
     let (begun, under_way) = tokio::sync::oneshot::channel();
     let (go_on, paused) = tokio::sync::oneshot::channel();
-    let mut write = Some((begun, paused));
+    // Shared, since a body can be cloned; it runs once here.
+    let pause = Arc::new(parking_lot::Mutex::new(Some((begun, paused))));
     let writing = tokio::spawn({
         let old = old.clone();
         async move {
-            let (begun, paused) = write.take().unwrap();
-            old.write(move |tx| {
+            old.write_in(Lane::Events, move |tx| {
                 Box::pin(async move {
                     fence(tx, ROOMS, &[1]).await?;
+                    let (begun, paused) = pause.lock().take().unwrap();
                     begun.send(()).unwrap();
                     paused.await.unwrap();
                     const PUT: &str = "INSERT INTO settings (key, value) VALUES ('late', $1)";

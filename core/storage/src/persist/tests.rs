@@ -5,7 +5,10 @@ use colonnade_rules::trie::{DigestKey, State};
 use parking_lot::Mutex;
 
 use super::*;
-use crate::{CommitListener, Database, Location, StorageError, database::Engine};
+use crate::{
+    CommitListener, Database, Lane, StorageError,
+    database::{Engine, testing::World},
+};
 
 /// Every table that a batch writes.
 const TABLES: [&str; 17] = [
@@ -127,8 +130,10 @@ fn batch() -> Batch {
 
 async fn put(db: &Database, batch: Batch) -> Result<Vec<Persisted>> {
     let batches = [Arc::new(batch)];
-    db.write(move |tx| Box::pin(async move { write(tx, Ownership::default(), &batches).await }))
-        .await
+    db.write_in(Lane::Events, move |tx| {
+        Box::pin(async move { write(tx, Ownership::default(), &batches).await })
+    })
+    .await
 }
 
 async fn statement(db: &Database, sql: String) {
@@ -152,26 +157,27 @@ async fn census(db: &Database) -> Vec<i64> {
     counts
 }
 
-#[tokio::test]
-async fn a_batch_is_written_whole_or_not_at_all() {
-    let folder = tempfile::tempdir().unwrap();
-    let location = Location::Sqlite(folder.path().join("colonnade.db"));
+async fn a_batch_is_written_whole_or_not_at_all(world: World) {
     let heard = Arc::new(Heard::default());
-    let db = Database::open(&location, heard.clone()).await.unwrap();
-    assert!(matches!(db.engine, Engine::Sqlite(_)));
+    let db = world.open_with(heard.clone()).await;
+    let sqlite = matches!(db.engine, Engine::Sqlite(_));
+    if !sqlite {
+        const BOOM: &str = "CREATE FUNCTION boom() RETURNS trigger LANGUAGE plpgsql AS \
+             'BEGIN RAISE EXCEPTION ''boom''; END'";
+        statement(&db, BOOM.to_owned()).await;
+    }
     let empty = census(&db).await;
     for table in TABLES {
-        statement(
-            &db,
-            format!(
-                "CREATE TRIGGER boom BEFORE INSERT ON {table} \
-                 BEGIN SELECT RAISE(ABORT, 'boom'); END"
-            ),
-        )
-        .await;
+        let does = if sqlite {
+            "BEGIN SELECT RAISE(ABORT, 'boom'); END"
+        } else {
+            "EXECUTE FUNCTION boom()"
+        };
+        statement(&db, format!("CREATE TRIGGER boom BEFORE INSERT ON {table} {does}")).await;
         assert!(matches!(put(&db, batch()).await, Err(StorageError::Failed(_))), "{table}");
         assert_eq!(census(&db).await, empty, "{table}");
-        statement(&db, "DROP TRIGGER boom".to_owned()).await;
+        let on = if sqlite { String::new() } else { format!(" ON {table}") };
+        statement(&db, format!("DROP TRIGGER boom{on}")).await;
     }
     assert!(heard.0.lock().is_empty(), "nobody hears of what did not happen");
 
@@ -187,9 +193,11 @@ async fn a_batch_is_written_whole_or_not_at_all() {
     assert!(matches!(put(&db, batch()).await, Err(StorageError::Conflict(_))));
     assert_eq!(census(&db).await, full);
     db.close().await;
-    let db = Database::open(&location, heard).await.unwrap();
+    let db = world.open_with(heard).await;
     assert_eq!(census(&db).await, full);
     let redacted = crate::events::get(&db, EventNid(1)).await.unwrap().unwrap();
     assert!(redacted.flags.has(EventFlags::REDACTED));
     assert_eq!((redacted.json, redacted.pos), (b"[]".to_vec(), Some(1)));
 }
+
+on_both!(a_batch_is_written_whole_or_not_at_all);

@@ -1,17 +1,11 @@
 //! The store against a map: random changes, read warm, read cold, compared and listed.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use colonnade_model::{Random as _, SeededRandom, stream::StreamAdvance};
+use colonnade_model::{Random as _, SeededRandom};
 
 use super::*;
-use crate::{CommitListener, Location};
-
-struct Nobody;
-
-impl CommitListener for Nobody {
-    fn committed(&self, _: StreamAdvance) {}
-}
+use crate::database::testing::World;
 
 type Map = BTreeMap<(bool, i64), i64>;
 
@@ -54,13 +48,11 @@ fn change(map: &mut Map, random: &SeededRandom, event: i64) -> StateChange {
     edits
 }
 
-#[tokio::test]
-async fn a_store_is_a_map() {
+async fn a_store_is_a_map(world: World) {
     for seed in 0..4 {
         let random = SeededRandom::new(seed);
-        let folder = tempfile::tempdir().unwrap();
-        let location = Location::Sqlite(folder.path().join("colonnade.db"));
-        let db = Database::open(&location, Arc::new(Nobody)).await.unwrap();
+        let another = world.another();
+        let db = another.open().await;
         let states = States::new(db.clone(), [3; 32]);
         let mut history: Vec<(StateNid, Map)> = Vec::new();
         for n in 1..120i64 {
@@ -114,11 +106,8 @@ async fn a_store_is_a_map() {
     }
 }
 
-#[tokio::test]
-async fn damaged_rows_are_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let location = Location::Sqlite(folder.path().join("colonnade.db"));
-    let db = Database::open(&location, Arc::new(Nobody)).await.unwrap();
+async fn damaged_rows_are_named(world: World) {
+    let db = world.open().await;
     db.write(|tx| {
         Box::pin(async move {
             const BAD: &str = "INSERT INTO room_states (state_nid, room_nid, digest, roots, nodes) \
@@ -146,13 +135,10 @@ async fn damaged_rows_are_named() {
 }
 
 /// A change of a state of 10,000 members costs one row of at most 600 bytes with its index entries.
-#[tokio::test]
-async fn a_change_in_a_large_room_is_small() {
+async fn a_change_in_a_large_room_is_small(world: World) {
     const CHANGES: i64 = 200;
     const BYTES_MAX: i64 = 600;
-    let folder = tempfile::tempdir().unwrap();
-    let location = Location::Sqlite(folder.path().join("colonnade.db"));
-    let db = Database::open(&location, Arc::new(Nobody)).await.unwrap();
+    let db = world.open().await;
     let states = States::new(db.clone(), [3; 32]);
     let core = (1..30).map(|n| Entry { skey: SkeyNid(n), event: EventNid(n) });
     let member = (100..10_100).map(|n| Entry { skey: SkeyNid(n), event: EventNid(n) });
@@ -182,3 +168,5 @@ async fn a_change_in_a_large_room_is_small() {
     let each = (bytes_after - bytes) / CHANGES;
     assert!(each <= BYTES_MAX, "{each} bytes");
 }
+
+on_both!(a_store_is_a_map, damaged_rows_are_named, a_change_in_a_large_room_is_small,);

@@ -55,7 +55,7 @@ kill -QUIT "$server"; wait "$server"; rm -rf "$folder"
 /// A throw-away server.
 pub struct Cluster {
     folder: PathBuf,
-    psql: PathBuf,
+    programs: PathBuf,
     keeper: Mutex<Keeper>,
     databases: AtomicU64,
 }
@@ -114,8 +114,7 @@ impl Cluster {
         let mut child = as_owner(&mut keeper, owner, &folder).spawn().expect("sh runs");
         let says = BufReader::new(child.stdout.take().expect("a pipe"));
         let keeper = Mutex::new(Keeper { child, says });
-        let psql = programs.join("psql");
-        let cluster = Self { folder, psql, keeper, databases: AtomicU64::new(0) };
+        let cluster = Self { folder, programs, keeper, databases: AtomicU64::new(0) };
         cluster.hear();
         cluster.await_ready();
         cluster
@@ -153,6 +152,25 @@ impl Cluster {
         ran.unwrap_or_else(|why| panic!("{statements}: {why}"))
     }
 
+    /// Returns everything in a database, as text and, where it is bytes, as they are.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub fn dump(&self, url: &str) -> Vec<u8> {
+        let dump = Command::new(self.programs.join("pg_dump")).arg(url).output();
+        let dump = dump.expect("pg_dump runs");
+        assert!(dump.status.success(), "pg_dump: {}", String::from_utf8_lossy(&dump.stderr));
+        let text = String::from_utf8_lossy(&dump.stdout);
+        let mut all = text.as_bytes().to_vec();
+        for field in text.split("\\\\x").skip(1) {
+            let digits = field.as_bytes().chunks_exact(2).map(|pair| {
+                std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok())
+            });
+            all.extend(digits.map_while(|byte| byte));
+        }
+        all
+    }
+
     /// Stops the server and starts it again: `fast` breaks connections off properly, otherwise it
     /// goes down at once as in a crash and recovers from its log.
     pub fn restart(&self, fast: bool) {
@@ -188,7 +206,7 @@ impl Cluster {
     }
 
     fn psql(&self, database: &str, statements: &str) -> Result<String, String> {
-        let ran = Command::new(&self.psql)
+        let ran = Command::new(self.programs.join("psql"))
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", USER, "-d", database])
             .args(["-c", statements, "-h"])
             .arg(&self.folder)

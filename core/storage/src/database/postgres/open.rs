@@ -1,0 +1,157 @@
+//! Opening a PostgreSQL database: connects, looks whether this is a server we can live on, brings
+//! the tables up to date. Every refusal names the mend; none names the password.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::{
+    ConnectOptions as _, Connection as _, PgConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::{Postgres, session::FORGET_OLD};
+use crate::{
+    CommitListener,
+    database::{Lane, migrations},
+    error::{Result, StorageError},
+};
+
+/// The oldest server we run on, as `server_version_num` says it.
+const VERSION_MIN: i64 = 150_000;
+/// Prepared statements kept per connection: all there are. About 5 kB each, on both sides.
+const STATEMENTS_MAX: usize = 512;
+/// Connections for reads that are left at least, however few this process may hold.
+const READERS_MIN: u32 = 2;
+/// How long a read waits for a free connection.
+const ACQUIRE_PATIENCE: Duration = Duration::from_secs(10);
+/// A connection that idled for longer is asked whether it still lives before it is used.
+const IDLE_TRUSTED: Duration = Duration::from_secs(1);
+/// How long connecting may take when nothing answers at all.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the server says about itself: version, encoding, whether it is a standby, whether commits
+/// reach the disk before they are answered.
+type About = (i64, String, bool, String, String);
+
+/// Connects and brings the tables up to date.
+pub(crate) async fn open(
+    url: &str,
+    connections_max: u32,
+    listener: Arc<dyn CommitListener>,
+) -> Result<Postgres> {
+    let options = options(url)?;
+    let mut connection = connect(&options).await?;
+    check(&mut connection, &options).await?;
+    migrations::postgres(&mut connection, &place(&options)).await?;
+    sqlx::query(FORGET_OLD).execute(&mut connection).await?;
+    let _ended = connection.close().await;
+    let writers = Lane::ALL.len() as u32;
+    let pool = PgPoolOptions::new()
+        .max_connections(connections_max.saturating_sub(writers).max(READERS_MIN))
+        .acquire_timeout(ACQUIRE_PATIENCE)
+        .test_before_acquire(false)
+        .before_acquire(|connection, about| {
+            Box::pin(async move {
+                let trusted = about.idle_for < IDLE_TRUSTED;
+                Ok(trusted || connection.ping().await.is_ok())
+            })
+        })
+        .connect_lazy_with(options.clone());
+    Ok(Postgres::start(pool, &options, &listener))
+}
+
+fn options(url: &str) -> Result<PgConnectOptions> {
+    let options: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
+        StorageError::Unusable(format!(
+            "database.url is not understood ({error}): write it like \
+             postgres://user:password@host:5432/database"
+        ))
+    })?;
+    Ok(options
+        .application_name("colonnade")
+        // We store no fractions; a pooler that does not know the setting would refuse it.
+        .extra_float_digits(None)
+        .statement_cache_capacity(STATEMENTS_MAX)
+        .disable_statement_logging())
+}
+
+/// Names the database without its password.
+fn place(options: &PgConnectOptions) -> String {
+    let user = options.get_username();
+    let database = options.get_database().unwrap_or(user);
+    match options.get_socket() {
+        Some(socket) => format!("{database} behind {} as {user}", socket.display()),
+        None => format!("{database} at {}:{} as {user}", options.get_host(), options.get_port()),
+    }
+}
+
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
+    let connected = tokio::time::timeout(CONNECT_PATIENCE, options.connect()).await;
+    let connected = connected.unwrap_or_else(|_| {
+        Err(sqlx::Error::Io(std::io::Error::other("nothing answers within 10 s")))
+    });
+    connected.map_err(|error| refused(options, &error))
+}
+
+/// Says why no connection came about, and what helps.
+fn refused(options: &PgConnectOptions, error: &sqlx::Error) -> StorageError {
+    let (place, user) = (place(options), options.get_username());
+    let database = options.get_database().unwrap_or(user);
+    let code = error.as_database_error().and_then(|cause| cause.code());
+    let mend = match (error, code.as_deref()) {
+        (sqlx::Error::Io(_), _) => {
+            "is PostgreSQL running there, and are host and port in database.url right?".to_owned()
+        }
+        (_, Some("28P01" | "28000")) => format!(
+            "user or password in database.url is wrong, or pg_hba.conf does not let {user} in"
+        ),
+        (_, Some("3D000")) => format!(
+            "create the database: CREATE DATABASE {database} OWNER {user} ENCODING 'UTF8' \
+             LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        ),
+        (_, Some("53300")) => {
+            "raise max_connections of the server, or lower database.connections_max".to_owned()
+        }
+        (_, Some("57P03")) => "the server is starting or stopping; try again".to_owned(),
+        (_, Some("42501")) => format!("GRANT CONNECT ON DATABASE {database} TO {user}"),
+        (sqlx::Error::Tls(_), _) => {
+            "this program is built without TLS to the database: use sslmode=disable over a \
+             private network, a unix socket, or a pooler beside the server"
+                .to_owned()
+        }
+        _ => "look into the log of the server".to_owned(),
+    };
+    StorageError::Unusable(format!("cannot connect to the database {place}: {error}; {mend}"))
+}
+
+/// Refuses servers we cannot live on.
+async fn check(connection: &mut PgConnection, options: &PgConnectOptions) -> Result<()> {
+    const ABOUT: &str = "SELECT CAST(current_setting('server_version_num') AS BIGINT), \
+         current_setting('server_encoding'), pg_is_in_recovery(), \
+         current_setting('fsync'), current_setting('synchronous_commit')";
+    let place = place(options);
+    let about: About = sqlx::query_as(ABOUT).fetch_one(connection).await?;
+    let (version, encoding, standby, fsync, synchronous) = about;
+    let unusable = |why: String| Err(StorageError::Unusable(format!("the database {place} {why}")));
+    if version < VERSION_MIN {
+        let major = version / 10_000;
+        return unusable(format!(
+            "runs on PostgreSQL {major}, and 15 is the oldest that works: upgrade the server"
+        ));
+    }
+    if encoding != "UTF8" {
+        return unusable(format!(
+            "is encoded as {encoding}: create it anew with ENCODING 'UTF8' TEMPLATE template0"
+        ));
+    }
+    if standby {
+        return unusable("is on a standby, which cannot be written: name the primary".to_owned());
+    }
+    if fsync == "off" || synchronous == "off" {
+        tracing::warn!(
+            database = %place, %fsync, synchronous_commit = %synchronous,
+            "this database answers commits before they are on disk: a crash of its server loses \
+             what clients were told is stored; set both to on"
+        );
+    }
+    Ok(())
+}

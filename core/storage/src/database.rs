@@ -189,6 +189,8 @@ impl Database {
 }
 
 #[cfg(test)]
+mod contract;
+#[cfg(test)]
 mod statements;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! Databases for tests: the same test runs on SQLite and on PostgreSQL, each in a place of its own.
 
+mod proxy;
+
 use std::sync::Arc;
 
 use colonnade_model::stream::StreamAdvance;
@@ -70,4 +72,15 @@ pub(crate) fn sqlite() -> World {
 pub(crate) fn postgres() -> World {
     let url = Cluster::shared().database();
     World { location: Location::Postgres { url, connections_max: 10 }, _folder: None }
+}
+
+/// A new database on PostgreSQL, behind a way that breaks during commits. Needs a runtime.
+pub(crate) fn postgres_behind_accidents(seed: u64) -> World {
+    let url = Cluster::shared().database();
+    let folder = tempfile::tempdir().unwrap();
+    proxy::start(folder.path(), Cluster::shared().folder(), seed);
+    let (start, _) = url.split_once("?host=").unwrap();
+    let url = format!("{start}?host={}", folder.path().display());
+    let location = Location::Postgres { url, connections_max: 10 };
+    World { location, _folder: Some(folder) }
 }

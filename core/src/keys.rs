@@ -60,6 +60,11 @@ pub fn load_or_create(path: &Path, random: &dyn Random) -> Result<Ed25519KeyPair
     parse(&text).ok_or_else(|| KeyError::Malformed { path: path.display().to_string() })
 }
 
+/// Returns the key's name and public half as text: `ed25519:<version> <unpadded base64>`.
+pub(crate) fn public(key: &Ed25519KeyPair) -> String {
+    format!("ed25519:{} {}", key.version(), BASE64.encode(key.public_key()))
+}
+
 fn parse(text: &str) -> Option<Ed25519KeyPair> {
     let mut words = text.split_whitespace();
     let (kind, version, seed) = (words.next()?, words.next()?, words.next()?);

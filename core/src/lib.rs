@@ -2,9 +2,11 @@
 //! endpoints, listens. Holds no domain logic.
 
 pub mod admin;
+mod alone;
 pub mod config;
 pub mod control;
 pub mod front;
+mod identity;
 pub mod keys;
 pub mod listener;
 pub mod logging;

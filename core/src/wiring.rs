@@ -8,11 +8,7 @@ use colonnade_replication::{InProcess, Streams};
 use colonnade_services::{Context, Services, Settings};
 use colonnade_storage::{Database, Location, StorageError, interned::Interned, settings};
 
-use crate::{
-    front::Front,
-    keys::{self, KeyError},
-    metrics::Metrics,
-};
+use crate::{alone::Alone, front::Front, identity, keys::KeyError, metrics::Metrics};
 
 /// What a homeserver is started with.
 pub struct Options {
@@ -64,6 +60,22 @@ pub enum StartError {
         /// The name configured now.
         configured: String,
     },
+    /// The signing key is not the one the data was made with.
+    #[error(
+        "the signing key {path} is not the one this database was used with ({stored}): {found}; put \
+         the file back from the data folder or backup that belongs to this database"
+    )]
+    OtherKey {
+        /// The file.
+        path: String,
+        /// The key in it, if any.
+        found: String,
+        /// The public key known to the database.
+        stored: String,
+    },
+    /// Somebody else uses the database.
+    #[error("another process of colonnade uses this database; stop it, or name another database")]
+    InUse,
 }
 
 /// A running homeserver, without a listener.
@@ -74,6 +86,7 @@ pub struct Homeserver {
     pub router: Arc<Router>,
     /// Its counters.
     pub metrics: Arc<Metrics>,
+    alone: tokio::sync::Mutex<Option<Alone>>,
 }
 
 impl Homeserver {
@@ -84,10 +97,13 @@ impl Homeserver {
     pub async fn start(options: Options) -> Result<Self, StartError> {
         let Options { server_name, data_dir, location, settings, clock, random } = options;
         let location = location.unwrap_or_else(|| Location::Sqlite(data_dir.join("colonnade.db")));
-        let signing_key = keys::load_or_create(&data_dir.join("signing.key"), random.as_ref())?;
+        identity::look(&location, &server_name).await?;
         let streams = Arc::new(Streams::new(Arc::new(InProcess::default())));
         let db = Database::open(&location, Arc::clone(&streams) as _).await?;
-        require_same_server(&db, &server_name).await?;
+        let alone = Alone::begin(&db, clock.now_ms()).await?;
+        identity::require_same_server(&db, &server_name).await?;
+        let key = data_dir.join("signing.key");
+        let signing_key = identity::signing_key(&db, &key, random.as_ref()).await?;
         streams.catch_up(&db, clock.now_ms()).await?;
         let context = Arc::new(Context {
             token_key: TokenKey::new(secret(&db, "token_key", random.as_ref()).await?),
@@ -106,7 +122,8 @@ impl Homeserver {
         let services = Services::start(context).await?;
         let router = Arc::new(Router::new(Arc::clone(&services)));
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
-        Ok(Self { services, router, metrics: Arc::new(metrics) })
+        let alone = tokio::sync::Mutex::new(Some(alone));
+        Ok(Self { services, router, metrics: Arc::new(metrics), alone })
     }
 
     /// Returns what a listener hands requests to.
@@ -129,17 +146,10 @@ impl Homeserver {
             tracing::warn!(%error, "cannot note when devices were last seen");
         }
         self.services.context.db.close().await;
+        if let Some(alone) = self.alone.lock().await.take() {
+            alone.end().await;
+        }
     }
-}
-
-async fn require_same_server(db: &Database, name: &OwnedServerName) -> Result<(), StartError> {
-    let ours = name.as_str().as_bytes().to_vec();
-    let stored = settings::get_or_insert(db, "server_name", ours).await?;
-    if stored == name.as_str().as_bytes() {
-        return Ok(());
-    }
-    let stored = String::from_utf8_lossy(&stored).into_owned();
-    Err(StartError::OtherServer { stored, configured: name.to_string() })
 }
 
 /// Returns a secret of the deployment, made at its first start.

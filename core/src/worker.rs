@@ -7,7 +7,6 @@ use std::{
 };
 
 use colonnade_model::{SystemClock, SystemRandom};
-use colonnade_storage::Location;
 use tokio::{
     net::{TcpListener, UnixListener},
     task::JoinHandle,
@@ -156,12 +155,12 @@ async fn bind(address: Address) -> Result<(Socket, Address), StartError> {
     }
 }
 
-/// Binds the operator's socket. With a database of its own a process has the data folder to itself,
-/// and so the socket in it; elsewhere, and where the path is too long, there is none.
+/// Binds the operator's socket in the data folder, unless another process answers there; where the
+/// path is too long there is none.
 fn control_socket(config: &Config) -> Result<Option<UnixListener>, StartError> {
     let path = control::socket_path(&config.data_dir);
-    let alone = matches!(config.database, Location::Sqlite(_));
-    if !alone || path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+    let answered = std::os::unix::net::UnixStream::connect(&path).is_ok();
+    if answered || path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
         return Ok(None);
     }
     let _none_there = std::fs::remove_file(&path);

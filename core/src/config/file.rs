@@ -26,6 +26,7 @@ pub(super) struct File {
     data_dir: String,
     listen: Addresses,
     routes: Option<String>,
+    #[serde(deserialize_with = "database")]
     database: Database,
     admin: Admin,
     logging: LoggingFile,
@@ -68,19 +69,56 @@ impl Default for File {
 #[serde(default, deny_unknown_fields)]
 struct Database {
     url: DatabaseUrl,
+    direct_url: Option<DatabaseUrl>,
     connections_max: u32,
 }
 
 impl Default for Database {
     fn default() -> Self {
-        Self { url: DatabaseUrl::Sqlite, connections_max: CONNECTIONS_DEFAULT }
+        let connections_max = CONNECTIONS_DEFAULT;
+        Self { url: DatabaseUrl::Sqlite, direct_url: None, connections_max }
     }
 }
 
-#[derive(Debug)]
+/// `sqlite`, or a URL, which may hold a password and is never shown.
 enum DatabaseUrl {
     Sqlite,
     Postgres(String),
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres(_) => "postgres://…",
+        })
+    }
+}
+
+/// The section, or the URL alone.
+fn database<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Database, D::Error> {
+    struct Visitor;
+    impl<'de> de::Visitor<'de> for Visitor {
+        type Value = Database;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("`sqlite`, a URL like postgres://user:password@host/database, or a section")
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Database, E> {
+            let url = DatabaseUrl::deserialize(de::value::StrDeserializer::new(text))?;
+            Ok(Database { url, ..Database::default() })
+        }
+
+        fn visit_map<A: de::MapAccess<'de>>(self, section: A) -> Result<Database, A::Error> {
+            Database::deserialize(de::value::MapAccessDeserializer::new(section))
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Database, E> {
+            Ok(Database::default())
+        }
+    }
+    deserializer.deserialize_any(Visitor)
 }
 
 impl<'de> Deserialize<'de> for DatabaseUrl {
@@ -232,9 +270,14 @@ impl File {
         let data_dir = folder.join(self.data_dir);
         let database = match self.database.url {
             DatabaseUrl::Sqlite => Location::Sqlite(data_dir.join("colonnade.db")),
-            DatabaseUrl::Postgres(url) => {
-                Location::Postgres { url, connections_max: self.database.connections_max.max(1) }
-            }
+            DatabaseUrl::Postgres(url) => Location::Postgres {
+                url,
+                direct_url: match self.database.direct_url {
+                    Some(DatabaseUrl::Postgres(url)) => Some(url),
+                    Some(DatabaseUrl::Sqlite) | None => None,
+                },
+                connections_max: self.database.connections_max.max(1),
+            },
         };
         let beside = folder.join("routes.yaml");
         let routes = match self.routes {

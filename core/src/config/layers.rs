@@ -65,10 +65,17 @@ pub(super) fn merge(sources: &Sources) -> Result<File, ConfigError> {
         Ok(Some(Value::Object(tree))) => tree,
         Ok(_) | Err(_) => Map::new(),
     };
+    // A URL alone stands for its section, so that other layers can add to it.
+    if let Some(url @ Value::String(_)) = tree.get("database").cloned() {
+        put(&mut tree, "database.url", url);
+    }
     // A topic whose keys are all commented out.
     tree.retain(|_, topic| !topic.is_null());
     for setting in from_environment(&sources.environment).iter().chain(&sources.flags) {
         match checked(setting) {
+            Ok(value @ Value::String(_)) if setting.key == "database" => {
+                put(&mut tree, "database.url", value);
+            }
             Ok(value) => put(&mut tree, &setting.key, value),
             Err(problem) => problems.push(problem),
         }

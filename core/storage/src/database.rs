@@ -28,6 +28,7 @@ use futures_util::future::BoxFuture;
 pub(crate) use dialect::{int_list, list_sql, text_list};
 pub use lane::Lane;
 pub use locks::Lock;
+pub use postgres::Held;
 pub use tx::Tx;
 
 use crate::error::{Result, StorageError};
@@ -41,6 +42,8 @@ pub enum Location {
     Postgres {
         /// The connection URL.
         url: String,
+        /// The same database past a pooler, for what needs a session; `None`: `url` is direct.
+        direct_url: Option<String>,
         /// How many connections this process may hold.
         connections_max: u32,
     },
@@ -76,6 +79,18 @@ pub(crate) enum Engine {
     Postgres(postgres::Postgres),
 }
 
+/// Reads a setting without changing anything; `None` when there is no database or setting yet, and
+/// always on SQLite, where the first to come locks the file.
+///
+/// # Errors
+/// [`StorageError::Unusable`] with the mend when the server cannot be reached or is not for us.
+pub async fn peek(location: &Location, key: &'static str) -> Result<Option<Vec<u8>>> {
+    match location {
+        Location::Sqlite(_) => Ok(None),
+        Location::Postgres { url, .. } => postgres::peek(url, key).await,
+    }
+}
+
 impl Database {
     /// Opens the database, brings its tables up to date and starts its writer.
     ///
@@ -85,8 +100,9 @@ impl Database {
     pub async fn open(location: &Location, listener: Arc<dyn CommitListener>) -> Result<Self> {
         let engine = match location {
             Location::Sqlite(path) => Engine::Sqlite(sqlite::open(path, listener).await?),
-            Location::Postgres { url, connections_max } => {
-                Engine::Postgres(postgres::open(url, *connections_max, listener).await?)
+            Location::Postgres { url, direct_url, connections_max } => {
+                let direct = direct_url.as_deref();
+                Engine::Postgres(postgres::open(url, direct, *connections_max, listener).await?)
             }
         };
         Ok(Self { engine })
@@ -147,6 +163,18 @@ impl Database {
     pub fn set_incarnation(&self, incarnation: i64) {
         if let Engine::Postgres(postgres) = &self.engine {
             postgres.set_incarnation(incarnation);
+        }
+    }
+
+    /// Takes a lock for as long as this process lives, if it is free; `None` if somebody else holds
+    /// it. With `shared`, beside others who share it. On SQLite the file is locked already.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn hold(&self, lock: Lock, shared: bool) -> Result<Option<Held>> {
+        match &self.engine {
+            Engine::Sqlite(_) => Ok(Some(Held::alone())),
+            Engine::Postgres(postgres) => postgres.hold(lock, shared).await,
         }
     }
 

@@ -44,5 +44,5 @@ pub mod unread;
 pub mod user_words;
 mod varints;
 
-pub use database::{CommitListener, Database, Lane, Location, Tx};
+pub use database::{CommitListener, Database, Held, Lane, Location, Lock, Tx};
 pub use error::{Result, StorageError};

@@ -7,10 +7,10 @@
 //!    however long it slept, and all that it committed is visible to the new owner.
 //! 2. No clock takes part.
 //!
-//! With one process there is nobody to be fenced by: incarnation 0 owns everything.
+//! The only process of a deployment owns every slot: its [`Ownership`] is the default one.
 
 use crate::{
-    Tx,
+    Database, Tx,
     database::{Lock, int_list},
     error::{Result, StorageError},
 };
@@ -21,6 +21,8 @@ pub const LIVE: i64 = 1;
 pub const DRAINING: i64 = 2;
 /// An incarnation that may never write again.
 pub const FENCED: i64 = 3;
+/// Fenced incarnations whose rows are kept, for whoever wants to know what happened.
+const FENCED_KEPT: i64 = 100;
 
 /// The right to write to some slots, checked by [`fence`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,6 +31,59 @@ pub struct Ownership {
     pub pool: &'static str,
     /// The incarnation of this process; 0 when it is the only one.
     pub incarnation: i64,
+}
+
+/// Registers a new run of this process.
+///
+/// # Errors
+/// When the database fails.
+pub async fn register(
+    db: &Database,
+    name: String,
+    pool: String,
+    address: String,
+    now_ms: i64,
+) -> Result<i64> {
+    db.write(move |tx| Box::pin(async move { insert(tx, &name, &pool, &address, now_ms).await }))
+        .await
+}
+
+/// Registers a new run of this process as the only one: every other incarnation is taken over, and
+/// so none of them can commit any more. Returns the new one, and makes it that of all writes.
+///
+/// # Errors
+/// When the transactions of another do not end in time, or the database fails.
+pub async fn register_alone(db: &Database, name: String, now_ms: i64) -> Result<i64> {
+    let incarnation = db.write(move |tx| {
+        Box::pin(async move {
+            const OTHERS: &str = "SELECT inc_id FROM incarnations WHERE state < $1 ORDER BY inc_id";
+            const FORGET: &str = "DELETE FROM incarnations WHERE state = $1 AND inc_id < $2";
+            let others: Vec<i64> =
+                run!(tx, |c| sqlx::query_scalar(OTHERS).bind(FENCED).fetch_all(c))?;
+            for other in others {
+                take_over(tx, other).await?;
+            }
+            let new = insert(tx, &name, "", "", now_ms).await?;
+            execute!(tx, sqlx::query(FORGET).bind(FENCED).bind(new - FENCED_KEPT))?;
+            Ok(new)
+        })
+    });
+    let incarnation = incarnation.await?;
+    db.set_incarnation(incarnation);
+    Ok(incarnation)
+}
+
+async fn insert(tx: &mut Tx, name: &str, pool: &str, address: &str, now_ms: i64) -> Result<i64> {
+    const NEW: &str = "INSERT INTO incarnations \
+         (name, pool, address, state, started_ts, heartbeat_ts) \
+         VALUES ($1, $2, $3, $4, $5, $5) RETURNING inc_id";
+    run!(tx, |c| sqlx::query_scalar(NEW)
+        .bind(name.to_owned())
+        .bind(pool.to_owned())
+        .bind(address.to_owned())
+        .bind(LIVE)
+        .bind(now_ms)
+        .fetch_one(c))
 }
 
 /// Makes the transaction fail unless this incarnation still owns `slots`. The first statement of

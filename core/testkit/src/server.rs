@@ -50,7 +50,7 @@ fn database() -> Option<Location> {
         Err(_) | Ok("sqlite") => None,
         Ok("postgres") => {
             let url = Cluster::shared().database();
-            Some(Location::Postgres { url, connections_max: CONNECTIONS_MAX })
+            Some(Location::Postgres { url, direct_url: None, connections_max: CONNECTIONS_MAX })
         }
         Ok(other) => panic!("{ENGINE} is {other}, and may be `sqlite` or `postgres`"),
     }

@@ -1,4 +1,5 @@
-//! kill -9 under load, again and again: every acknowledged event is there exactly once, in the order
+//! kill -9 under load, again and again, of the server on SQLite, of the server on PostgreSQL, and of
+//! PostgreSQL under the server: every acknowledged event is there exactly once, in the order
 //! in which its sender sent, and every sync token ever given is still good.
 //!
 //! Senders do what clients do: one message after the other, and what was not acknowledged is sent
@@ -6,19 +7,24 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use colonnade_testkit::Client;
+use colonnade_testkit_postgres::Cluster;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, task::JoinSet};
 
 use crate::process::Server;
 
-/// How often the server is killed.
+/// How often the server is killed on SQLite.
 const ROUNDS: u64 = 50;
+/// How often the server is killed on PostgreSQL, and how often PostgreSQL is.
+const ROUNDS_POSTGRES: u64 = 15;
 /// Senders at work at a time; two share a room.
 const SENDERS: usize = 4;
 /// Rooms they send to.
@@ -49,32 +55,80 @@ struct Seen {
 
 type Message = (String, String, u64, u64);
 
+/// Where a server keeps its data, and how it is told.
+struct Place {
+    folder: tempfile::TempDir,
+    database: Option<String>,
+}
+
+impl Place {
+    fn on(database: Option<String>) -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), database }
+    }
+
+    fn start(&self) -> Server {
+        let mut arguments = vec!["--set".to_owned(), "rate_limits.enabled=false".to_owned()];
+        if let Some(url) = &self.database {
+            arguments.extend(["--set".to_owned(), format!("database={url}")]);
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Server::start_with(self.folder.path(), &arguments)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost() {
+    kill_again_and_again(&Place::on(None), ROUNDS).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_on_postgresql() {
+    let place = Place::on(Some(Cluster::shared().database()));
+    kill_again_and_again(&place, ROUNDS_POSTGRES).await;
+}
+
+/// The server stays up while its database goes down, properly and as in a crash by turns.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_when_postgresql_restarts() {
     let seed = std::process::id() as u64;
     println!("seed {seed}");
     let mut random = Lcg(seed);
-    let folder = tempfile::tempdir().unwrap();
-    let world = World::new(folder.path()).await;
-    for round in 0..ROUNDS {
-        let server = Server::start(folder.path());
-        let url: Arc<str> = server.url.as_str().into();
-        let mut work = tokio::task::JoinSet::new();
-        for sender in 0..SENDERS {
-            work.spawn(Arc::clone(&world).send_until_it_breaks(Arc::clone(&url), sender));
-        }
-        work.spawn(Arc::clone(&world).read_until_it_breaks(Arc::clone(&url)));
+    let cluster = Arc::new(Cluster::start());
+    let place = Place::on(Some(cluster.database()));
+    let world = World::new(&place).await;
+    let server = place.start();
+    for round in 0..ROUNDS_POSTGRES {
+        let work = world.load(&server.url);
+        tokio::time::sleep(Duration::from_millis(100 + random.below(LOAD_MS_MAX))).await;
+        let restarting = Arc::clone(&cluster);
+        let restart = tokio::task::spawn_blocking(move || restarting.restart(round % 2 == 0));
+        restart.await.unwrap();
+        // Whoever still waits is answered now; nobody has to ask again.
+        tokio::time::sleep(Duration::from_millis(random.below(LOAD_MS_MAX))).await;
+        world.stop.store(true, Ordering::Release);
+        world.ended(work, round, &server.log).await;
+        world.stop.store(false, Ordering::Release);
+    }
+    world.check(&server.url, ROUNDS_POSTGRES).await;
+    let log = server.stop();
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+async fn kill_again_and_again(place: &Place, rounds: u64) {
+    let seed = std::process::id() as u64;
+    println!("seed {seed}");
+    let mut random = Lcg(seed);
+    let world = World::new(place).await;
+    for round in 0..rounds {
+        let server = place.start();
+        let work = world.load(&server.url);
         tokio::time::sleep(Duration::from_millis(random.below(LOAD_MS_MAX))).await;
         let log = Arc::clone(&server.log);
         server.kill();
-        while let Some(ended) = work.join_next().await {
-            if let Err(wrong) = ended {
-                panic!("round {round}: {wrong}\n{}", log.lock().unwrap());
-            }
-        }
+        world.ended(work, round, &log).await;
     }
-    let server = Server::start(folder.path());
-    world.check(&server.url).await;
+    let server = place.start();
+    world.check(&server.url, rounds).await;
     server.stop();
 }
 
@@ -86,11 +140,13 @@ struct World {
     rooms: Vec<String>,
     sent: Vec<Mutex<Sent>>,
     seen: Mutex<Seen>,
+    /// Everybody ends after what is under way.
+    stop: AtomicBool,
 }
 
 impl World {
-    async fn new(folder: &Path) -> Arc<Self> {
-        let server = Server::start(folder);
+    async fn new(place: &Place) -> Arc<Self> {
+        let server = place.start();
         let alice = Client::register(&server.url, "alice").await;
         let bob = Client::register(&server.url, "bob").await;
         let mut rooms = Vec::new();
@@ -110,13 +166,34 @@ impl World {
             rooms,
             sent: (0..SENDERS).map(|_| Mutex::default()).collect(),
             seen: Mutex::default(),
+            stop: AtomicBool::new(false),
         })
+    }
+
+    /// Sets everybody to work.
+    fn load(self: &Arc<Self>, url: &str) -> JoinSet<()> {
+        let url: Arc<str> = url.into();
+        let mut work = JoinSet::new();
+        for sender in 0..SENDERS {
+            work.spawn(Arc::clone(self).send_until_it_breaks(Arc::clone(&url), sender));
+        }
+        work.spawn(Arc::clone(self).read_until_it_breaks(url));
+        work
+    }
+
+    /// Waits for everybody to notice.
+    async fn ended(&self, mut work: JoinSet<()>, round: u64, log: &std::sync::Mutex<String>) {
+        while let Some(ended) = work.join_next().await {
+            if let Err(wrong) = ended {
+                panic!("round {round}: {wrong}\n{}", log.lock().unwrap());
+            }
+        }
     }
 
     async fn send_until_it_breaks(self: Arc<Self>, url: Arc<str>, sender: usize) {
         let mut sent = self.sent[sender].lock().await;
         let room = &self.rooms[sender % ROOMS];
-        loop {
+        while !self.stop.load(Ordering::Acquire) {
             let number = sent.next;
             let path = format!("rooms/{room}/send/m.room.message/s{sender}-{number}");
             let body = json!({ "msgtype": "m.text", "body": "x", "s": sender, "n": number });
@@ -130,7 +207,7 @@ impl World {
 
     async fn read_until_it_breaks(self: Arc<Self>, url: Arc<str>) {
         let mut seen = self.seen.lock().await;
-        loop {
+        while !self.stop.load(Ordering::Acquire) {
             let Some(answer) = self.sync(&url, seen.since.as_deref(), 300).await else { return };
             let next = answer["next_batch"].as_str().unwrap().to_owned();
             seen.events.extend(self.messages_of(&answer));
@@ -167,7 +244,7 @@ impl World {
     }
 
     /// Looks at everything once more: what the database holds, what sync gave, what tokens give.
-    async fn check(&self, url: &str) {
+    async fn check(&self, url: &str, rounds: u64) {
         let mut held = Vec::new();
         for room in &self.rooms {
             held.extend(self.history(url, room).await);
@@ -185,7 +262,7 @@ impl World {
         }
         // At most the one message each sender had under way is there without an answer.
         assert!(held.len() <= acknowledged + SENDERS, "{} of {acknowledged}", held.len());
-        assert!(acknowledged as u64 > ROUNDS, "only {acknowledged} messages: no load");
+        assert!(acknowledged as u64 > rounds, "only {acknowledged} messages: no load");
         let mut seen = self.seen.lock().await;
         let rest = self.sync(url, seen.since.as_deref(), 0).await.expect("the last token is good");
         seen.events.extend(self.messages_of(&rest));
@@ -200,7 +277,7 @@ impl World {
                 seen.events[*count..].iter().map(|message| message.1.clone()).collect();
             assert_eq!(later, expected, "what an old token gives");
         }
-        println!("{acknowledged} messages acknowledged, {ROUNDS} kills");
+        println!("{acknowledged} messages acknowledged, {rounds} kills");
     }
 
     /// Our messages of a room, oldest first, through /messages.

@@ -7,5 +7,6 @@ mod commands;
 mod configuration;
 mod crash;
 mod life;
+mod postgres;
 mod process;
 mod uploads;

@@ -1,8 +1,8 @@
 //! Advisory locks of PostgreSQL: each is a number, held to the end of the transaction. On SQLite
 //! they are nothing, for there one writer exists.
 //!
-//! Only locks of transactions are taken here. They need no connection of their own, so a pooler in
-//! transaction mode may stand between us and the server.
+//! Locks of transactions need no connection of their own, so a pooler in transaction mode may stand
+//! between us and the server. Those of sessions do: [`Database::hold`](super::Database::hold).
 
 use sqlx::AssertSqlSafe;
 
@@ -29,6 +29,9 @@ pub enum Lock {
     Coordinator,
     /// That an incarnation lives; for a session's lock on a connection of its own.
     Alive(i64),
+    /// The database as a whole: a process that is the only one holds it alone, those of a cluster
+    /// share it. A session's lock, too.
+    Database,
 }
 
 impl Lock {
@@ -41,6 +44,7 @@ impl Lock {
             Self::Incarnation(id) => (3, id),
             Self::Coordinator => (4, 0),
             Self::Alive(id) => (5, id),
+            Self::Database => (6, 0),
         };
         (OURS << 56) | (kind << ID_BITS) | (id & ((1 << ID_BITS) - 1))
     }

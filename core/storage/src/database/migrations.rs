@@ -79,6 +79,19 @@ fn unusable(place: &str, error: &sqlx::migrate::MigrateError) -> StorageError {
             "the database {place} has migration {number}, which this version of colonnade does \
              not know: it was used by a newer version; start that one"
         ),
+        MigrateError::VersionMismatch(number) => format!(
+            "migration {number} of the database {place} is not the one this version of colonnade \
+             has: it was made by a development version; start that one, or restore a backup"
+        ),
+        MigrateError::Execute(cause) | MigrateError::ExecuteMigration(cause, _)
+            if cause.as_database_error().and_then(|cause| cause.code()).as_deref()
+                == Some("42501") =>
+        {
+            format!(
+                "the tables of {place} cannot be made or changed ({cause}): make that user the \
+                 owner of the database, ALTER DATABASE … OWNER TO …"
+            )
+        }
         other => format!("cannot bring the tables of {place} up to date: {other}"),
     })
 }

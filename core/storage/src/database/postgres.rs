@@ -2,6 +2,7 @@
 //! own. What waits in a lane shares a commit; lanes take turns across all processes that share the
 //! database, so that position order is commit order (`lane.rs`, `session.rs`).
 
+mod hold;
 mod open;
 mod session;
 mod writer;
@@ -18,12 +19,13 @@ use futures_util::future::BoxFuture;
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::hold::Held;
 pub(crate) use self::{
-    open::open,
+    open::{open, peek},
     session::{message, positions, turn_sql},
 };
 use super::{
-    CommitListener, Lane, Tx,
+    CommitListener, Lane, Lock, Tx,
     job::{Runs, Work, job},
     stats::Stats,
     tx::{Connection, PgHandle},
@@ -44,10 +46,17 @@ pub(crate) struct Postgres {
     lanes: [mpsc::Sender<Work>; Lane::ALL.len()],
     stats: Arc<Stats>,
     incarnation: Arc<AtomicI64>,
+    /// The way around a pooler.
+    direct: Arc<PgConnectOptions>,
 }
 
 impl Postgres {
-    fn start(pool: PgPool, options: &PgConnectOptions, listener: &Arc<dyn CommitListener>) -> Self {
+    fn start(
+        pool: PgPool,
+        options: &PgConnectOptions,
+        direct: PgConnectOptions,
+        listener: &Arc<dyn CommitListener>,
+    ) -> Self {
         let (stats, incarnation) = (Arc::new(Stats::default()), Arc::new(AtomicI64::new(0)));
         let lanes = Lane::ALL.map(|lane| {
             let (sender, work) = mpsc::channel(WAITING_MAX);
@@ -56,7 +65,7 @@ impl Postgres {
             tokio::spawn(writer::run(session, work, listener, stats));
             sender
         });
-        Self { pool, lanes, stats, incarnation }
+        Self { pool, lanes, stats, incarnation, direct: Arc::new(direct) }
     }
 
     pub(crate) fn reader(&self) -> &PgPool {
@@ -69,6 +78,11 @@ impl Postgres {
 
     pub(crate) fn waiting(&self) -> usize {
         self.lanes.iter().map(|lane| WAITING_MAX - lane.capacity()).sum()
+    }
+
+    /// Takes a session's lock on a connection of its own, if it is free.
+    pub(crate) async fn hold(&self, lock: Lock, shared: bool) -> Result<Option<Held>> {
+        hold::hold(&self.direct, lock, shared).await
     }
 
     /// Makes every write from now on one of this incarnation.

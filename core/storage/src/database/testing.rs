@@ -71,7 +71,10 @@ pub(crate) fn sqlite() -> World {
 /// A new database on the test binary's PostgreSQL.
 pub(crate) fn postgres() -> World {
     let url = Cluster::shared().database();
-    World { location: Location::Postgres { url, connections_max: 10 }, _folder: None }
+    World {
+        location: Location::Postgres { url, direct_url: None, connections_max: 10 },
+        _folder: None,
+    }
 }
 
 /// A new database on PostgreSQL, behind a way that breaks during commits. Needs a runtime.
@@ -81,6 +84,6 @@ pub(crate) fn postgres_behind_accidents(seed: u64) -> World {
     proxy::start(folder.path(), Cluster::shared().folder(), seed);
     let (start, _) = url.split_once("?host=").unwrap();
     let url = format!("{start}?host={}", folder.path().display());
-    let location = Location::Postgres { url, connections_max: 10 };
+    let location = Location::Postgres { url, direct_url: None, connections_max: 10 };
     World { location, _folder: Some(folder) }
 }

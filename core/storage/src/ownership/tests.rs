@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    Database, Lane,
+    Lane,
     database::testing::{self, World},
 };
 

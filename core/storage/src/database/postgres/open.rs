@@ -29,24 +29,27 @@ const IDLE_TRUSTED: Duration = Duration::from_secs(1);
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the server says about itself: version, encoding, whether it is a standby, whether commits
-/// reach the disk before they are answered.
-type About = (i64, String, bool, String, String);
+/// reach the disk before they are answered, whether our tables are there, how many tables are.
+type About = (i64, String, bool, String, String, bool, i64);
 
 /// Connects and brings the tables up to date.
 pub(crate) async fn open(
     url: &str,
+    direct_url: Option<&str>,
     connections_max: u32,
     listener: Arc<dyn CommitListener>,
 ) -> Result<Postgres> {
-    let options = options(url)?;
+    let direct = options("database.direct_url", direct_url.unwrap_or(url))?;
+    let options = options("database.url", url)?;
     let mut connection = connect(&options).await?;
     check(&mut connection, &options).await?;
     migrations::postgres(&mut connection, &place(&options)).await?;
     sqlx::query(FORGET_OLD).execute(&mut connection).await?;
     let _ended = connection.close().await;
-    let writers = Lane::ALL.len() as u32;
+    // One per lane, and the one that shows that this process lives.
+    let others = Lane::ALL.len() as u32 + 1;
     let pool = PgPoolOptions::new()
-        .max_connections(connections_max.saturating_sub(writers).max(READERS_MIN))
+        .max_connections(connections_max.saturating_sub(others).max(READERS_MIN))
         .acquire_timeout(ACQUIRE_PATIENCE)
         .test_before_acquire(false)
         .before_acquire(|connection, about| {
@@ -56,13 +59,29 @@ pub(crate) async fn open(
             })
         })
         .connect_lazy_with(options.clone());
-    Ok(Postgres::start(pool, &options, &listener))
+    Ok(Postgres::start(pool, &options, direct, &listener))
 }
 
-fn options(url: &str) -> Result<PgConnectOptions> {
+/// Reads a setting, if there is a table of settings.
+pub(crate) async fn peek(url: &str, key: &'static str) -> Result<Option<Vec<u8>>> {
+    const TABLE: &str = "SELECT to_regclass('settings') IS NOT NULL";
+    const GET: &str = "SELECT value FROM settings WHERE key = $1";
+    let options = options("database.url", url)?;
+    let mut connection = connect(&options).await?;
+    check(&mut connection, &options).await?;
+    let exists: bool = sqlx::query_scalar(TABLE).fetch_one(&mut connection).await?;
+    let mut value = None;
+    if exists {
+        value = sqlx::query_scalar(GET).bind(key).fetch_optional(&mut connection).await?;
+    }
+    let _ended = connection.close().await;
+    Ok(value)
+}
+
+fn options(key: &str, url: &str) -> Result<PgConnectOptions> {
     let options: PgConnectOptions = url.parse().map_err(|error: sqlx::Error| {
         StorageError::Unusable(format!(
-            "database.url is not understood ({error}): write it like \
+            "{key} is not understood ({error}): write it like \
              postgres://user:password@host:5432/database"
         ))
     })?;
@@ -84,7 +103,7 @@ fn place(options: &PgConnectOptions) -> String {
     }
 }
 
-async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
+pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
     let connected = tokio::time::timeout(CONNECT_PATIENCE, options.connect()).await;
     let connected = connected.unwrap_or_else(|_| {
         Err(sqlx::Error::Io(std::io::Error::other("nothing answers within 10 s")))
@@ -127,10 +146,12 @@ fn refused(options: &PgConnectOptions, error: &sqlx::Error) -> StorageError {
 async fn check(connection: &mut PgConnection, options: &PgConnectOptions) -> Result<()> {
     const ABOUT: &str = "SELECT CAST(current_setting('server_version_num') AS BIGINT), \
          current_setting('server_encoding'), pg_is_in_recovery(), \
-         current_setting('fsync'), current_setting('synchronous_commit')";
+         current_setting('fsync'), current_setting('synchronous_commit'), \
+         to_regclass('_sqlx_migrations') IS NOT NULL, \
+         (SELECT count(*) FROM pg_tables WHERE schemaname = current_schema())";
     let place = place(options);
     let about: About = sqlx::query_as(ABOUT).fetch_one(connection).await?;
-    let (version, encoding, standby, fsync, synchronous) = about;
+    let (version, encoding, standby, fsync, synchronous, ours, tables) = about;
     let unusable = |why: String| Err(StorageError::Unusable(format!("the database {place} {why}")));
     if version < VERSION_MIN {
         let major = version / 10_000;
@@ -141,6 +162,11 @@ async fn check(connection: &mut PgConnection, options: &PgConnectOptions) -> Res
     if encoding != "UTF8" {
         return unusable(format!(
             "is encoded as {encoding}: create it anew with ENCODING 'UTF8' TEMPLATE template0"
+        ));
+    }
+    if !ours && tables > 0 {
+        return unusable(format!(
+            "holds {tables} tables of something else: create a database of its own for colonnade"
         ));
     }
     if standby {

@@ -1,0 +1,86 @@
+//! Makes sure that a process that believes it is the only one of its database is right: it holds
+//! the database's lock on a connection of its own, and is an incarnation that ended all others.
+//!
+//! The lock tells a second process not to start. The incarnation is what is safe: should the lock be
+//! lost while this process cannot see it, whoever starts next ends our incarnation, and nothing we
+//! write is committed from then on. On SQLite the lock file does all this.
+
+use std::time::Duration;
+
+use colonnade_storage::{Database, Held, Lock, StorageError, ownership};
+use tokio_util::sync::CancellationToken;
+
+use crate::StartError;
+
+/// How long a start waits for the lock: the server may not have noticed yet that the process that
+/// held it is gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often the lock is asked for meanwhile.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How often it is looked at later.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The proof that this process is alone, kept up until [`Alone::end`].
+pub(crate) struct Alone {
+    stop: CancellationToken,
+    watch: tokio::task::JoinHandle<()>,
+}
+
+impl Alone {
+    /// Waits until no other process uses the database, and ends whatever others left under way.
+    ///
+    /// # Errors
+    /// [`StartError::InUse`] when another process goes on using it.
+    pub(crate) async fn begin(db: &Database, now_ms: i64) -> Result<Self, StartError> {
+        let begun = tokio::time::Instant::now();
+        let held = loop {
+            if let Some(held) = db.hold(Lock::Database, false).await? {
+                break held;
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(StartError::InUse);
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
+        let name = format!("alone, process {}", std::process::id());
+        ownership::register_alone(db, name, now_ms).await?;
+        let stop = CancellationToken::new();
+        let watch = tokio::spawn(watch(db.clone(), held, stop.clone()));
+        Ok(Self { stop, watch })
+    }
+
+    /// Lets go of the database.
+    pub(crate) async fn end(self) {
+        self.stop.cancel();
+        let _ended = self.watch.await;
+    }
+}
+
+/// Takes the lock again whenever its connection broke.
+async fn watch(db: Database, held: Held, stop: CancellationToken) {
+    let mut held = Some(held);
+    let mut warned = false;
+    while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+        if let Some(lock) = &held
+            && lock.is_held().await
+        {
+            continue;
+        }
+        held = None;
+        match db.hold(Lock::Database, false).await {
+            Ok(Some(lock)) => {
+                held = Some(lock);
+                warned = false;
+            }
+            Ok(None) if !warned => {
+                warned = true;
+                tracing::error!("another process uses this database now: stop one of them");
+            }
+            Ok(None) | Err(StorageError::Unusable(_)) => {}
+            Err(error) => tracing::warn!(%error, "cannot take the lock of the database"),
+        }
+    }
+    if let Some(lock) = held {
+        lock.release().await;
+    }
+}

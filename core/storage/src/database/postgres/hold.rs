@@ -1,0 +1,62 @@
+//! A session's lock on a connection of its own: held as long as the process lives and reaches the
+//! server, and free at once when the process dies. The one connection that a pooler in transaction
+//! mode cannot carry.
+
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
+use tokio::{sync::Mutex, time::timeout};
+
+use super::open::connect;
+use crate::{database::Lock, error::Result};
+
+/// How long the server may take to answer before the connection counts as broken.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
+
+/// A lock that is held; dropping it lets go.
+pub struct Held {
+    /// `None` on SQLite, where the lock file is held instead.
+    connection: Option<Mutex<PgConnection>>,
+}
+
+impl Held {
+    /// What is held where there is one process anyway.
+    pub(crate) fn alone() -> Self {
+        Self { connection: None }
+    }
+
+    /// Tells whether the lock is held still: its connection answers.
+    pub async fn is_held(&self) -> bool {
+        let Some(connection) = &self.connection else { return true };
+        let mut connection = connection.lock().await;
+        matches!(timeout(ANSWER_PATIENCE, connection.ping()).await, Ok(Ok(())))
+    }
+
+    /// Lets go and closes the connection.
+    pub async fn release(self) {
+        if let Some(connection) = self.connection {
+            let _unless_it_is_gone = connection.into_inner().close().await;
+        }
+    }
+}
+
+/// Takes a lock if it is free; `None` if somebody else holds it. With `shared`, beside others who
+/// share it.
+pub(crate) async fn hold(
+    options: &PgConnectOptions,
+    lock: Lock,
+    shared: bool,
+) -> Result<Option<Held>> {
+    let mut connection = connect(options).await?;
+    let take = if shared {
+        "SELECT pg_try_advisory_lock_shared($1)"
+    } else {
+        "SELECT pg_try_advisory_lock($1)"
+    };
+    let taken: bool = sqlx::query_scalar(take).bind(lock.key()).fetch_one(&mut connection).await?;
+    if !taken {
+        let _ended = connection.close().await;
+        return Ok(None);
+    }
+    Ok(Some(Held { connection: Some(Mutex::new(connection)) }))
+}

@@ -39,7 +39,7 @@ pub struct Call<R, Who> {
 }
 
 /// How the caller of an endpoint is found out.
-pub trait Caller: AuthScheme {
+pub trait Caller: AuthScheme<Output: Send> {
     /// What the endpoint is told about its caller.
     type Who: Send;
 
@@ -139,8 +139,22 @@ pub async fn collect(body: ByteBody, limit: usize) -> Result<Bytes, MatrixError>
 pub(crate) async fn read_json<T: DeserializeOwned>(
     request: Request<ByteBody>,
 ) -> Result<T, MatrixError> {
-    let body = collect(request.into_body(), JSON_BYTES_MAX).await?;
-    let body = if body.is_empty() { Bytes::from_static(b"{}") } else { body };
-    require_json(&body)?;
-    serde_json::from_slice(&body).map_err(|error| MatrixError::bad_json(error.to_string()))
+    from_json(&collect(request.into_body(), JSON_BYTES_MAX).await?)
+}
+
+/// Reads a body as a JSON object. An empty one is `{}`.
+///
+/// # Errors
+/// `M_NOT_JSON`, `M_BAD_JSON`.
+pub(crate) fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, MatrixError> {
+    let body = if body.is_empty() { &b"{}"[..] } else { body };
+    require_json(body)?;
+    serde_json::from_slice(body).map_err(|error| MatrixError::bad_json(error.to_string()))
+}
+
+/// Returns a parameter of the query string.
+pub(crate) fn query(parts: &http::request::Parts, name: &str) -> Option<String> {
+    let query = parts.uri.query()?;
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }

@@ -25,9 +25,12 @@ pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Reply {
     reply
 }
 
-/// Answers 200 with a JSON value.
-pub fn ok(body: &serde_json::Value) -> Reply {
-    json(StatusCode::OK, body.to_string())
+/// Answers 200 with JSON.
+pub fn ok<T: serde::Serialize>(body: &T) -> Reply {
+    match serde_json::to_vec(body) {
+        Ok(body) => json(StatusCode::OK, body),
+        Err(cause) => error(&Error::internal("render the response", cause)),
+    }
 }
 
 /// Answers with an error. Faults of ours are logged here, once, with their whole chain.

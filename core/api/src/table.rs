@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use colonnade_model::{
     MatrixError,
     ruma::api::{
-        IncomingRequest, IncomingRequestExt as _, OutgoingResponseExt as _,
+        IncomingRequest, IncomingRequestExt as _, Metadata, OutgoingResponseExt as _,
         auth_scheme::AuthScheme,
         error::{DeserializationError, FromHttpRequestError},
         path_builder::PathBuilder as _,
@@ -44,6 +44,31 @@ pub struct Route {
     pub run: Erased,
 }
 
+/// A request the server can read whose caller it can find out.
+pub trait Endpoint: IncomingRequest + Metadata<Authentication: Caller> + Send + 'static {}
+
+impl<R: IncomingRequest + Metadata<Authentication: Caller> + Send + 'static> Endpoint for R {}
+
+/// What an endpoint is told about its caller.
+pub type Who<R> = <<R as Metadata>::Authentication as Caller>::Who;
+
+/// An asynchronous function that answers the requests of one endpoint.
+pub trait Handler<R: Endpoint, Answer>: Send + Sync + Copy + 'static {
+    /// Answers one request.
+    fn call(self, call: Call<R, Who<R>>) -> impl Future<Output = Result<Answer>> + Send + 'static;
+}
+
+impl<R, Answer, F, Fut> Handler<R, Answer> for F
+where
+    R: Endpoint,
+    F: Fn(Call<R, Who<R>>) -> Fut + Send + Sync + Copy + 'static,
+    Fut: Future<Output = Result<Answer>> + Send + 'static,
+{
+    fn call(self, call: Call<R, Who<R>>) -> impl Future<Output = Result<Answer>> + Send + 'static {
+        self(call)
+    }
+}
+
 /// The endpoints mounted so far.
 #[derive(Default)]
 pub struct Table {
@@ -53,43 +78,34 @@ pub struct Table {
 
 impl Table {
     /// Mounts a typed endpoint at all paths its type knows.
-    pub fn add<R, F, Fut>(&mut self, handler: F) -> &mut Self
+    pub fn add<R, H>(&mut self, handler: H) -> &mut Self
     where
-        R: IncomingRequest + Send + 'static,
-        R::Authentication: Caller,
-        <R::Authentication as AuthScheme>::Output: Send,
-        F: Fn(Call<R, <R::Authentication as Caller>::Who>) -> Fut + Send + Sync + Copy + 'static,
-        Fut: Future<Output = Result<R::OutgoingResponse>> + Send + 'static,
+        R: Endpoint,
+        H: Handler<R, R::OutgoingResponse>,
     {
-        self.add_limited::<R, F, Fut>(JSON_BYTES_MAX, handler)
+        self.add_limited::<R, H>(JSON_BYTES_MAX, handler)
     }
 
     /// Mounts a typed endpoint whose body may have `limit` bytes.
-    pub fn add_limited<R, F, Fut>(&mut self, limit: usize, handler: F) -> &mut Self
+    pub fn add_limited<R, H>(&mut self, limit: usize, handler: H) -> &mut Self
     where
-        R: IncomingRequest + Send + 'static,
-        R::Authentication: Caller,
-        <R::Authentication as AuthScheme>::Output: Send,
-        F: Fn(Call<R, <R::Authentication as Caller>::Who>) -> Fut + Send + Sync + Copy + 'static,
-        Fut: Future<Output = Result<R::OutgoingResponse>> + Send + 'static,
+        R: Endpoint,
+        H: Handler<R, R::OutgoingResponse>,
     {
-        self.mount_everywhere::<R>(typed::<R, F, Fut>(limit, handler))
+        self.mount_everywhere::<R>(typed::<R, H>(limit, handler))
     }
 
     /// Mounts an endpoint with a typed request whose answer the handler writes as JSON itself, for
     /// where the library's type would say something else than the specification.
-    pub fn add_json<R, F, Fut>(&mut self, handler: F) -> &mut Self
+    pub fn add_json<R, H>(&mut self, handler: H) -> &mut Self
     where
-        R: IncomingRequest + Send + 'static,
-        R::Authentication: Caller,
-        <R::Authentication as AuthScheme>::Output: Send,
-        F: Fn(Call<R, <R::Authentication as Caller>::Who>) -> Fut + Send + Sync + Copy + 'static,
-        Fut: Future<Output = Result<serde_json::Value>> + Send + 'static,
+        R: Endpoint,
+        H: Handler<R, serde_json::Value>,
     {
         let run: Erased = Arc::new(move |services, request, args| {
             Box::pin(async move {
                 let answered = async {
-                    handler(decode::<R>(services, request, &args, JSON_BYTES_MAX).await?).await
+                    handler.call(decode::<R>(services, request, &args, JSON_BYTES_MAX).await?).await
                 };
                 match answered.await {
                     Ok(body) => reply::ok(&body),
@@ -102,18 +118,15 @@ impl Table {
 
     /// Mounts an endpoint with a typed request whose handler renders the whole answer, for answers
     /// that are large and often made.
-    pub fn add_rendered<R, F, Fut>(&mut self, handler: F) -> &mut Self
+    pub fn add_rendered<R, H>(&mut self, handler: H) -> &mut Self
     where
-        R: IncomingRequest + Send + 'static,
-        R::Authentication: Caller,
-        <R::Authentication as AuthScheme>::Output: Send,
-        F: Fn(Call<R, <R::Authentication as Caller>::Who>) -> Fut + Send + Sync + Copy + 'static,
-        Fut: Future<Output = Result<Reply>> + Send + 'static,
+        R: Endpoint,
+        H: Handler<R, Reply>,
     {
         let run: Erased = Arc::new(move |services, request, args| {
             Box::pin(async move {
                 let answered = async {
-                    handler(decode::<R>(services, request, &args, JSON_BYTES_MAX).await?).await
+                    handler.call(decode::<R>(services, request, &args, JSON_BYTES_MAX).await?).await
                 };
                 answered.await.unwrap_or_else(|error| reply::error(&error))
             })
@@ -132,15 +145,12 @@ impl Table {
     }
 
     /// Mounts a typed endpoint at one further path, for what its type does not list.
-    pub fn add_at<R, F, Fut>(&mut self, path: &'static str, handler: F) -> &mut Self
+    pub fn add_at<R, H>(&mut self, path: &'static str, handler: H) -> &mut Self
     where
-        R: IncomingRequest + Send + 'static,
-        R::Authentication: Caller,
-        <R::Authentication as AuthScheme>::Output: Send,
-        F: Fn(Call<R, <R::Authentication as Caller>::Who>) -> Fut + Send + Sync + Copy + 'static,
-        Fut: Future<Output = Result<R::OutgoingResponse>> + Send + 'static,
+        R: Endpoint,
+        H: Handler<R, R::OutgoingResponse>,
     {
-        let run = typed::<R, F, Fut>(JSON_BYTES_MAX, handler);
+        let run = typed::<R, H>(JSON_BYTES_MAX, handler);
         self.routes.push(Route { method: R::METHOD, path: path.to_owned(), name: path, run });
         self
     }
@@ -152,28 +162,43 @@ impl Table {
         F: Fn(Arc<Services>, Request<ByteBody>, Vec<String>) -> Fut + Send + Sync + Copy + 'static,
         Fut: Future<Output = Result<Reply>> + Send + 'static,
     {
-        let run: Erased = Arc::new(move |services, request, args| {
-            let answer = handler(services, request, args);
-            Box::pin(async move { answer.await.unwrap_or_else(|error| reply::error(&error)) })
-        });
+        let run = raw(handler);
         self.routes.push(Route { method, path: path.to_owned(), name: path, run });
         self
     }
+
+    /// Mounts such a handler at all paths of a typed request.
+    pub fn add_raw_for<R, F, Fut>(&mut self, handler: F) -> &mut Self
+    where
+        R: IncomingRequest,
+        F: Fn(Arc<Services>, Request<ByteBody>, Vec<String>) -> Fut + Send + Sync + Copy + 'static,
+        Fut: Future<Output = Result<Reply>> + Send + 'static,
+    {
+        self.mount_everywhere::<R>(raw(handler))
+    }
 }
 
-fn typed<R, F, Fut>(limit: usize, handler: F) -> Erased
+fn raw<F, Fut>(handler: F) -> Erased
 where
-    R: IncomingRequest + Send + 'static,
-    R::Authentication: Caller,
-    <R::Authentication as AuthScheme>::Output: Send,
-    F: Fn(Call<R, <R::Authentication as Caller>::Who>) -> Fut + Send + Sync + Copy + 'static,
-    Fut: Future<Output = Result<R::OutgoingResponse>> + Send + 'static,
+    F: Fn(Arc<Services>, Request<ByteBody>, Vec<String>) -> Fut + Send + Sync + Copy + 'static,
+    Fut: Future<Output = Result<Reply>> + Send + 'static,
+{
+    Arc::new(move |services, request, args| {
+        let answer = handler(services, request, args);
+        Box::pin(async move { answer.await.unwrap_or_else(|error| reply::error(&error)) })
+    })
+}
+
+fn typed<R, H>(limit: usize, handler: H) -> Erased
+where
+    R: Endpoint,
+    H: Handler<R, R::OutgoingResponse>,
 {
     Arc::new(move |services, request, args| {
         Box::pin(async move {
             let answered = async {
                 let call = decode::<R>(services, request, &args, limit).await?;
-                let response = handler(call).await?;
+                let response = handler.call(call).await?;
                 let response = response.try_into_http_response::<BytesMut>();
                 response.map_err(|error| Error::internal("render the response", error))
             };
@@ -186,16 +211,15 @@ where
 }
 
 /// Authenticates, then collects and decodes the request: a stranger's body is not even read.
-async fn decode<R>(
+///
+/// # Errors
+/// The error of the missing piece: no token, no JSON, a missing or bad parameter.
+pub(crate) async fn decode<R: Endpoint>(
     services: Arc<Services>,
     request: Request<ByteBody>,
     args: &[String],
     limit: usize,
-) -> Result<Call<R, <R::Authentication as Caller>::Who>>
-where
-    R: IncomingRequest,
-    R::Authentication: Caller,
-{
+) -> Result<Call<R, Who<R>>> {
     let token = R::Authentication::extract_authentication(&request)
         .map_err(|error| missing_token(&error.into().to_string()))?;
     let address = request.extensions().get::<ClientAddress>().map(|address| address.0);

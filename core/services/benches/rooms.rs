@@ -130,7 +130,7 @@ impl World {
         let room = self.rooms.create(alice, wish).await.expect("a room");
         for n in 0..members {
             let member = self.user(&format!("member{n}")).await;
-            self.rooms.join(&member, (&*room).into(), None).await.expect("a member");
+            self.rooms.join(&member, (&*room).into(), Default::default()).await.expect("a member");
         }
         room
     }

@@ -162,3 +162,133 @@ async fn the_timeline_of_a_room_joined_again_begins_anew() {
     let timeline = &answer["rooms"]["join"][room["room_id"].as_str().unwrap()]["timeline"];
     assert_eq!(timeline["limited"], true);
 }
+
+async fn event(client: &Client, room: &Value, body: &str) -> String {
+    let path = room_path(room, &format!("send/m.room.message/{body}"));
+    let sent = client.put(&path, json!({ "msgtype": "m.text", "body": body }));
+    text(&sent.await.ok()["event_id"]).to_owned()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a string")
+}
+
+#[tokio::test]
+async fn members_before_a_room_began_are_none() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let before = sync(&alice, None).await["next_batch"].clone();
+    let bob = server.user("bob").await;
+    let room = joined_room(&alice, &bob).await;
+    let path = room_path(&room, &format!("members?at={}", text(&before)));
+    assert_eq!(alice.get(&path).await.ok()["chunk"], json!([]));
+    let all = alice.get(&room_path(&room, "members")).await.ok();
+    assert_eq!(all["chunk"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn members_who_came_later_are_hidden_from_those_who_left() {
+    let server = TestServer::start().await;
+    let (alice, bob, eve) =
+        (server.user("alice").await, server.user("bob").await, server.user("eve").await);
+    let room = joined_room(&alice, &bob).await;
+    bob.post(&room_path(&room, "leave"), json!({})).await.ok();
+    eve.post(&format!("/_matrix/client/v3/join/{}", text(&room["room_id"])), json!({})).await.ok();
+    let now = sync(&bob, None).await["next_batch"].clone();
+    let path = room_path(&room, &format!("members?at={}", text(&now)));
+    let seen = bob.get(&path).await.ok().to_string();
+    assert!(seen.contains(&bob.user_id) && !seen.contains(&eve.user_id), "{seen}");
+}
+
+#[tokio::test]
+async fn a_proof_as_another_user_is_forbidden() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let path = format!("/_matrix/client/v3/devices/{}", alice.another_device().await.device_id);
+    let asked = alice.delete(&path, Some(json!({}))).await;
+    assert_eq!(asked.status, 401);
+    let proof = |user: &Client, name: &str| {
+        json!({ "auth": {
+            "type": "m.login.password", "password": format!("password-{name}"),
+            "identifier": { "type": "m.id.user", "user": user.user_id },
+            "session": asked.body["session"],
+        } })
+    };
+    alice.delete(&path, Some(proof(&bob, "bob"))).await.err(403, "M_FORBIDDEN");
+    // A session is for one request.
+    let mut password = proof(&alice, "alice");
+    password["new_password"] = json!("a very good one");
+    alice.post("/_matrix/client/v3/account/password", password).await.err(403, "M_FORBIDDEN");
+    alice.delete(&path, Some(proof(&alice, "alice"))).await.ok();
+}
+
+#[tokio::test]
+async fn a_join_keeps_what_the_client_adds() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let wish = json!({ "preset": "public_chat" });
+    let room = alice.post(CREATE, wish).await.ok();
+    let wish = json!({
+        "foo": "bar", "reason": "curious", "membership": "ban",
+        "third_party_signed": {
+            "sender": "@a:b", "mxid": "@c:d", "token": "t", "signatures": { "b": { "ed25519:k": "s" } },
+        },
+    });
+    bob.post(&format!("/_matrix/client/v3/join/{}", text(&room["room_id"])), wish).await.ok();
+    let path = room_path(&room, &format!("state/m.room.member/{}", bob.user_id));
+    let content = bob.get(&path).await.ok();
+    let expected = json!({ "membership": "join", "foo": "bar", "reason": "curious" });
+    assert_eq!(content, expected);
+}
+
+#[tokio::test]
+async fn the_page_that_reaches_the_beginning_is_the_last() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let room = alice.post(CREATE, json!({})).await.ok();
+    let all = alice.get(&room_path(&room, "messages?dir=b&limit=100")).await.ok();
+    let count = all["chunk"].as_array().unwrap().len();
+    for (limit, is_last) in [(count - 1, false), (count, true)] {
+        let page =
+            alice.get(&room_path(&room, &format!("messages?dir=b&limit={limit}"))).await.ok();
+        assert_eq!(page["chunk"].as_array().unwrap().len(), limit);
+        assert_eq!(page.get("end").is_none(), is_last, "{page}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_look_hears_that_first() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = alice.post(CREATE, json!({})).await.ok();
+    bob.get(&room_path(&room, "messages")).await.err(403, "M_FORBIDDEN");
+    alice.get(&room_path(&room, "messages")).await.err(400, "M_MISSING_PARAM");
+}
+
+#[tokio::test]
+async fn a_published_room_shows_that_all_may_join() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let wish = json!({ "preset": "public_chat", "visibility": "public" });
+    alice.post(CREATE, wish).await.ok();
+    let list = alice.get("/_matrix/client/v3/publicRooms").await.ok();
+    assert_eq!(list["chunk"][0]["join_rule"], "public");
+}
+
+#[tokio::test]
+async fn a_receipt_names_its_thread_with_text() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = joined_room(&alice, &bob).await;
+    let event = event(&alice, &room, "a").await;
+    let path = room_path(&room, &format!("receipt/m.read/{event}"));
+    for thread in [json!(42), json!(null), json!(""), json!({}), json!("$elsewhere")] {
+        let body = json!({ "thread_id": thread });
+        let answer = bob.post(&path, body).await;
+        if thread.is_null() {
+            answer.ok();
+        } else {
+            answer.err(400, "M_INVALID_PARAM");
+        }
+    }
+}

@@ -18,13 +18,13 @@ use crate::{call::Call, table::Table};
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
-    table.add::<get_global_account_data::v3::Request, _, _>(get_global);
-    table.add::<set_global_account_data::v3::Request, _, _>(set_global);
-    table.add::<get_room_account_data::v3::Request, _, _>(get_of_room);
-    table.add::<set_room_account_data::v3::Request, _, _>(set_of_room);
-    table.add_json::<get_tags::v3::Request, _, _>(tags);
-    table.add_json::<create_tag::v3::Request, _, _>(put_tag);
-    table.add::<delete_tag::v3::Request, _, _>(delete_tag);
+    table.add::<get_global_account_data::v3::Request, _>(get_global);
+    table.add::<set_global_account_data::v3::Request, _>(set_global);
+    table.add::<get_room_account_data::v3::Request, _>(get_of_room);
+    table.add::<set_room_account_data::v3::Request, _>(set_of_room);
+    table.add_json::<get_tags::v3::Request, _>(tags);
+    table.add_json::<create_tag::v3::Request, _>(put_tag);
+    table.add::<delete_tag::v3::Request, _>(delete_tag);
 }
 
 async fn get_global(

@@ -19,12 +19,12 @@ use crate::{call::Call, table::Table};
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
-    table.add::<whoami::v3::Request, _, _>(who_am_i);
-    table.add::<change_password::v3::Request, _, _>(new_password);
-    table.add::<deactivate::v3::Request, _, _>(close);
-    table.add_json::<get_3pids::v3::Request, _, _>(addresses);
-    table.add_json::<request_openid_token::v3::Request, _, _>(openid_token);
-    table.add_json::<get_user_info::v3::Request, _, _>(who_is);
+    table.add::<whoami::v3::Request, _>(who_am_i);
+    table.add::<change_password::v3::Request, _>(new_password);
+    table.add::<deactivate::v3::Request, _>(close);
+    table.add_json::<get_3pids::v3::Request, _>(addresses);
+    table.add_json::<request_openid_token::v3::Request, _>(openid_token);
+    table.add_json::<get_user_info::v3::Request, _>(who_is);
 }
 
 async fn who_am_i(call: Call<whoami::v3::Request, Session>) -> Result<whoami::v3::Response> {

@@ -10,11 +10,11 @@ use crate::{call::Call, table::Table};
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
-    table.add_json::<get_devices::v3::Request, _, _>(list);
-    table.add_json::<get_device::v3::Request, _, _>(get);
-    table.add::<update_device::v3::Request, _, _>(rename);
-    table.add::<delete_device::v3::Request, _, _>(delete);
-    table.add::<delete_devices::v3::Request, _, _>(delete_many);
+    table.add_json::<get_devices::v3::Request, _>(list);
+    table.add_json::<get_device::v3::Request, _>(get);
+    table.add::<update_device::v3::Request, _>(rename);
+    table.add::<delete_device::v3::Request, _>(delete);
+    table.add::<delete_devices::v3::Request, _>(delete_many);
 }
 
 /// Leaves out what is not known; the library's type would write `null`, which the specification

@@ -15,10 +15,14 @@ use colonnade_model::{
     },
 };
 use colonnade_services::{
-    Result, Services, accounts::Session, directory::PublishedWish, limits::Class,
+    Error, Result, Services,
+    accounts::Session,
+    directory::{PublishedPage, PublishedWish},
+    limits::Class,
 };
 use http::{Method, Request};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use crate::{
     call::{ByteBody, Call, collect, session},
@@ -28,19 +32,19 @@ use crate::{
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
-    table.add::<create_alias::v3::Request, _, _>(create);
-    table.add::<get_alias::v3::Request, _, _>(resolve);
-    table.add::<delete_alias::v3::Request, _, _>(delete);
-    table.add::<aliases::v3::Request, _, _>(aliases_of);
-    table.add::<get_room_visibility::v3::Request, _, _>(visibility);
+    table.add::<create_alias::v3::Request, _>(create);
+    table.add::<get_alias::v3::Request, _>(resolve);
+    table.add::<delete_alias::v3::Request, _>(delete);
+    table.add::<aliases::v3::Request, _>(aliases_of);
+    table.add::<get_room_visibility::v3::Request, _>(visibility);
     for path in [
         "/_matrix/client/r0/directory/list/room/{room_id}",
         "/_matrix/client/v3/directory/list/room/{room_id}",
     ] {
         table.add_raw(Method::PUT, path, set_visibility);
     }
-    table.add::<get_public_rooms::v3::Request, _, _>(list);
-    table.add::<get_public_rooms_filtered::v3::Request, _, _>(list_filtered);
+    table.add_json::<get_public_rooms::v3::Request, _>(list);
+    table.add_json::<get_public_rooms_filtered::v3::Request, _>(list_filtered);
 }
 
 async fn create(
@@ -113,12 +117,10 @@ async fn set_visibility(
     let room_id = room_id.ok_or_else(|| MatrixError::invalid_param("this is no room id"))?;
     let public = wish.visibility == Wanted::Public;
     services.directory.publish(&session, &room_id, public).await?;
-    Ok(reply::ok(&serde_json::json!({})))
+    Ok(reply::ok(&json!({})))
 }
 
-async fn list(
-    call: Call<get_public_rooms::v3::Request, ()>,
-) -> Result<get_public_rooms::v3::Response> {
+async fn list(call: Call<get_public_rooms::v3::Request, ()>) -> Result<Value> {
     let get_public_rooms::v3::Request { limit, since, server } = call.request;
     let wish = PublishedWish {
         limit: limit.map(u64::from),
@@ -126,23 +128,17 @@ async fn list(
         server: server.map(|server| server.to_string()),
         ..Default::default()
     };
-    let page = call.services.directory.published(wish).await?;
-    Ok(get_public_rooms::v3::Response {
-        chunk: page.rooms,
-        next_batch: page.next,
-        prev_batch: page.prev,
-        total_room_count_estimate: Some(page.total),
-    })
+    rendered(call.services.directory.published(wish).await?)
 }
 
 async fn list_filtered(
     call: Call<get_public_rooms_filtered::v3::Request, Session>,
-) -> Result<get_public_rooms_filtered::v3::Response> {
+) -> Result<Value> {
     let get_public_rooms_filtered::v3::Request { server, limit, since, filter, room_network } =
         call.request;
     if matches!(room_network, RoomNetwork::ThirdParty(_)) {
         // No application service brings rooms of another network here.
-        return Ok(get_public_rooms_filtered::v3::Response::default());
+        return Ok(json!({ "chunk": [], "total_room_count_estimate": 0 }));
     }
     let wish = PublishedWish {
         limit: limit.map(u64::from),
@@ -151,11 +147,23 @@ async fn list_filtered(
         search: filter.generic_search_term,
         types: filter.room_types,
     };
-    let page = call.services.directory.published(wish).await?;
-    Ok(get_public_rooms_filtered::v3::Response {
-        chunk: page.rooms,
-        next_batch: page.next,
-        prev_batch: page.prev,
-        total_room_count_estimate: Some(page.total),
-    })
+    rendered(call.services.directory.published(wish).await?)
+}
+
+/// The library's type leaves out the join rule of rooms that everybody may join.
+fn rendered(page: PublishedPage) -> Result<Value> {
+    let mut chunk = Vec::with_capacity(page.rooms.len());
+    for room in &page.rooms {
+        let shown = serde_json::to_value(room);
+        let mut shown = shown.map_err(|error| Error::internal("render a room", error))?;
+        shown["join_rule"] = json!(room.join_rule);
+        chunk.push(shown);
+    }
+    let mut body = json!({ "chunk": chunk, "total_room_count_estimate": page.total });
+    for (key, token) in [("next_batch", page.next), ("prev_batch", page.prev)] {
+        if let Some(token) = token {
+            body[key] = token.into();
+        }
+    }
+    Ok(body)
 }

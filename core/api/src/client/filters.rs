@@ -12,8 +12,8 @@ use crate::{call::Call, table::Table};
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
-    table.add::<create_filter::v3::Request, _, _>(create);
-    table.add_json::<get_filter::v3::Request, _, _>(get);
+    table.add::<create_filter::v3::Request, _>(create);
+    table.add_json::<get_filter::v3::Request, _>(get);
 }
 
 /// The typed request has checked the filter; what is stored is what came.

@@ -21,20 +21,20 @@ use crate::{
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
-    table.add::<create_backup_version::v3::Request, _, _>(create);
-    table.add::<get_latest_backup_info::v3::Request, _, _>(latest);
-    table.add::<get_backup_info::v3::Request, _, _>(info);
-    table.add::<update_backup_version::v3::Request, _, _>(update);
-    table.add::<delete_backup_version::v3::Request, _, _>(delete);
-    table.add_limited::<add_backup_keys::v3::Request, _, _>(KEYS_BYTES_MAX, put_all);
-    table.add_limited::<add_backup_keys_for_room::v3::Request, _, _>(KEYS_BYTES_MAX, put_room);
-    table.add::<add_backup_keys_for_session::v3::Request, _, _>(put_session);
-    table.add::<get_backup_keys::v3::Request, _, _>(get_all);
-    table.add::<get_backup_keys_for_room::v3::Request, _, _>(get_room);
-    table.add::<get_backup_keys_for_session::v3::Request, _, _>(get_session);
-    table.add::<delete_backup_keys::v3::Request, _, _>(delete_all);
-    table.add::<delete_backup_keys_for_room::v3::Request, _, _>(delete_room);
-    table.add::<delete_backup_keys_for_session::v3::Request, _, _>(delete_session);
+    table.add::<create_backup_version::v3::Request, _>(create);
+    table.add::<get_latest_backup_info::v3::Request, _>(latest);
+    table.add::<get_backup_info::v3::Request, _>(info);
+    table.add::<update_backup_version::v3::Request, _>(update);
+    table.add::<delete_backup_version::v3::Request, _>(delete);
+    table.add_limited::<add_backup_keys::v3::Request, _>(KEYS_BYTES_MAX, put_all);
+    table.add_limited::<add_backup_keys_for_room::v3::Request, _>(KEYS_BYTES_MAX, put_room);
+    table.add::<add_backup_keys_for_session::v3::Request, _>(put_session);
+    table.add::<get_backup_keys::v3::Request, _>(get_all);
+    table.add::<get_backup_keys_for_room::v3::Request, _>(get_room);
+    table.add::<get_backup_keys_for_session::v3::Request, _>(get_session);
+    table.add::<delete_backup_keys::v3::Request, _>(delete_all);
+    table.add::<delete_backup_keys_for_room::v3::Request, _>(delete_room);
+    table.add::<delete_backup_keys_for_session::v3::Request, _>(delete_session);
 }
 
 // === Versions ===

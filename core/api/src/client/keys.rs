@@ -9,12 +9,12 @@ use crate::{call::Call, table::Table};
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
-    table.add::<upload_keys::v3::Request, _, _>(upload);
-    table.add::<get_keys::v3::Request, _, _>(query);
-    table.add::<claim_keys::v3::Request, _, _>(claim);
-    table.add::<get_key_changes::v3::Request, _, _>(changes);
-    table.add::<upload_signing_keys::v3::Request, _, _>(upload_cross_signing);
-    table.add::<upload_signatures::v3::Request, _, _>(upload_signatures);
+    table.add::<upload_keys::v3::Request, _>(upload);
+    table.add::<get_keys::v3::Request, _>(query);
+    table.add::<claim_keys::v3::Request, _>(claim);
+    table.add::<get_key_changes::v3::Request, _>(changes);
+    table.add::<upload_signing_keys::v3::Request, _>(upload_cross_signing);
+    table.add::<upload_signatures::v3::Request, _>(upload_signatures);
 }
 
 async fn upload(

@@ -31,12 +31,12 @@ pub(crate) fn mount(table: &mut Table) {
     // token in the header must not keep anybody from logging in.
     table.add_raw(Method::POST, "/_matrix/client/r0/login", login);
     table.add_raw(Method::POST, "/_matrix/client/v3/login", login);
-    table.add::<get_login_types::v3::Request, _, _>(flows);
-    table.add::<get_login_token::v1::Request, _, _>(login_token);
+    table.add::<get_login_types::v3::Request, _>(flows);
+    table.add::<get_login_token::v1::Request, _>(login_token);
     table.add_raw(Method::POST, "/_matrix/client/unstable/org.matrix.msc2918/refresh", refresh);
     table.add_raw(Method::POST, "/_matrix/client/v3/refresh", refresh);
-    table.add::<logout::v3::Request, _, _>(log_out);
-    table.add::<logout_all::v3::Request, _, _>(log_out_everywhere);
+    table.add::<logout::v3::Request, _>(log_out);
+    table.add::<logout_all::v3::Request, _>(log_out_everywhere);
 }
 
 #[derive(Deserialize)]

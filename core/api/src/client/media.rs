@@ -23,7 +23,7 @@ use http_body::Body as _;
 use http_body_util::{BodyDataStream, BodyExt as _};
 
 use crate::{
-    call::{ByteBody, Call, session},
+    call::{ByteBody, Call, query, session},
     reply::{self, Reply},
     table::Table,
 };
@@ -36,10 +36,10 @@ const REFUSED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
-    table.add::<create_mxc_uri::v1::Request, _, _>(create);
-    table.add::<authenticated_config::v1::Request, _, _>(config);
+    table.add::<create_mxc_uri::v1::Request, _>(create);
+    table.add::<authenticated_config::v1::Request, _>(config);
     #[expect(deprecated, reason = "clients from before version 1.11 ask here")]
-    table.add::<get_media_config::v3::Request, _, _>(old_config);
+    table.add::<get_media_config::v3::Request, _>(old_config);
     for path in ["/_matrix/media/r0/upload", "/_matrix/media/v1/upload", "/_matrix/media/v3/upload"]
     {
         table.add_raw(Method::POST, path, upload);
@@ -86,16 +86,10 @@ async fn upload(
     _args: Vec<String>,
 ) -> Result<Reply> {
     let (parts, body) = request.into_parts();
-    let session = match session(&services, &parts).await {
-        Ok(session) => session,
+    let bytes = body.size_hint().exact();
+    let (session, described) = match admitted(&services, &parts, bytes).await {
+        Ok(admitted) => admitted,
         Err(error) => return refused(&parts, body.into_data_stream(), error).await,
-    };
-    if let Err(error) = services.limits.check(Class::Media, session.user) {
-        return refused(&parts, body.into_data_stream(), error.into()).await;
-    }
-    let described = match described(&parts, &body) {
-        Ok(described) => described,
-        Err(error) => return refused(&parts, body.into_data_stream(), error.into()).await,
     };
     let mut stream = body.into_data_stream();
     match services.media.upload(&session, described, &mut stream).await {
@@ -113,16 +107,10 @@ async fn fill(
     args: Vec<String>,
 ) -> Result<Reply> {
     let (parts, body) = request.into_parts();
-    let session = match session(&services, &parts).await {
-        Ok(session) => session,
+    let bytes = body.size_hint().exact();
+    let (session, described) = match admitted(&services, &parts, bytes).await {
+        Ok(admitted) => admitted,
         Err(error) => return refused(&parts, body.into_data_stream(), error).await,
-    };
-    if let Err(error) = services.limits.check(Class::Media, session.user) {
-        return refused(&parts, body.into_data_stream(), error.into()).await;
-    }
-    let described = match described(&parts, &body) {
-        Ok(described) => described,
-        Err(error) => return refused(&parts, body.into_data_stream(), error.into()).await,
     };
     let [server_name, media_id] = args.as_slice() else { return Err(no_arguments().into()) };
     let mut stream = body.into_data_stream();
@@ -132,12 +120,23 @@ async fn fill(
     }
 }
 
+/// Finds out who uploads what, without touching the body.
+async fn admitted(
+    services: &Services,
+    parts: &Parts,
+    bytes: Option<u64>,
+) -> Result<(Session, Described)> {
+    let session = session(services, parts).await?;
+    services.limits.check(Class::Media, session.user)?;
+    Ok((session, described(parts, bytes)?))
+}
+
 fn content_uri(services: &Services, media_id: &str) -> String {
     format!("mxc://{}/{media_id}", services.context.server_name)
 }
 
 /// Reads what the request says about the body without touching it.
-fn described(parts: &Parts, body: &ByteBody) -> Result<Described, MatrixError> {
+fn described(parts: &Parts, bytes: Option<u64>) -> Result<Described, MatrixError> {
     let content_type = match parts.headers.get(header::CONTENT_TYPE) {
         Some(value) => Some(
             value
@@ -148,7 +147,7 @@ fn described(parts: &Parts, body: &ByteBody) -> Result<Described, MatrixError> {
         None => None,
     };
     let file_name = query(parts, "filename").filter(|name| !name.is_empty());
-    Ok(Described { content_type, file_name, bytes: body.size_hint().exact() })
+    Ok(Described { content_type, file_name, bytes })
 }
 
 /// Answers with an error after letting the client finish writing, within limits. A client that asked
@@ -171,13 +170,6 @@ async fn refused(
         let _ = tokio::time::timeout(REFUSED_TIMEOUT, drained).await;
     }
     Err(error)
-}
-
-/// Returns a parameter of the query string.
-fn query(parts: &Parts, name: &str) -> Option<String> {
-    let query = parts.uri.query()?;
-    let mut pairs = form_urlencoded::parse(query.as_bytes());
-    pairs.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
 /// The router gives as many arguments as the path has, so this is never seen.

@@ -12,21 +12,24 @@ use colonnade_model::{
 };
 use colonnade_services::{Result, accounts::Session, limits::Class};
 
-use crate::{call::Call, table::Table};
+use crate::{
+    call::{Call, from_json},
+    table::Table,
+};
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
     table
-        .add::<join_room_by_id::v3::Request, _, _>(join)
-        .add::<join_room_by_id_or_alias::v3::Request, _, _>(join_by_name)
-        .add::<knock_room::v3::Request, _, _>(knock)
-        .add::<invite_user::v3::Request, _, _>(invite)
-        .add::<leave_room::v3::Request, _, _>(leave)
-        .add::<kick_user::v3::Request, _, _>(kick)
-        .add::<ban_user::v3::Request, _, _>(ban)
-        .add::<unban_user::v3::Request, _, _>(unban)
-        .add::<forget_room::v3::Request, _, _>(forget)
-        .add::<joined_rooms::v3::Request, _, _>(joined);
+        .add::<join_room_by_id::v3::Request, _>(join)
+        .add::<join_room_by_id_or_alias::v3::Request, _>(join_by_name)
+        .add::<knock_room::v3::Request, _>(knock)
+        .add::<invite_user::v3::Request, _>(invite)
+        .add::<leave_room::v3::Request, _>(leave)
+        .add::<kick_user::v3::Request, _>(kick)
+        .add::<ban_user::v3::Request, _>(ban)
+        .add::<unban_user::v3::Request, _>(unban)
+        .add::<forget_room::v3::Request, _>(forget)
+        .add::<joined_rooms::v3::Request, _>(joined);
 }
 
 async fn join(
@@ -34,8 +37,8 @@ async fn join(
 ) -> Result<join_room_by_id::v3::Response> {
     call.services.limits.check(Class::Join, call.who.user)?;
     let request = call.request;
-    let reason = request.reason.as_deref();
-    let room_id = call.services.rooms.join(&call.who, (&*request.room_id).into(), reason).await?;
+    let wish = from_json(&call.body)?;
+    let room_id = call.services.rooms.join(&call.who, (&*request.room_id).into(), wish).await?;
     Ok(join_room_by_id::v3::Response { room_id })
 }
 
@@ -44,8 +47,8 @@ async fn join_by_name(
 ) -> Result<join_room_by_id_or_alias::v3::Response> {
     call.services.limits.check(Class::Join, call.who.user)?;
     let request = call.request;
-    let reason = request.reason.as_deref();
-    let room_id = call.services.rooms.join(&call.who, &request.room_id_or_alias, reason).await?;
+    let wish = from_json(&call.body)?;
+    let room_id = call.services.rooms.join(&call.who, &request.room_id_or_alias, wish).await?;
     Ok(join_room_by_id_or_alias::v3::Response { room_id })
 }
 

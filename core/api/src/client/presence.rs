@@ -14,9 +14,7 @@ use crate::{call::Call, table::Table};
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
-    table
-        .add::<set_presence::v3::Request, _, _>(set)
-        .add_json::<get_presence::v3::Request, _, _>(get);
+    table.add::<set_presence::v3::Request, _>(set).add_json::<get_presence::v3::Request, _>(get);
 }
 
 async fn set(call: Call<set_presence::v3::Request, Session>) -> Result<set_presence::v3::Response> {

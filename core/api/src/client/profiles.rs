@@ -32,15 +32,15 @@ const SET_FIELD: [&str; 3] = [
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
-    table.add_json::<get_profile::v3::Request, _, _>(get);
+    table.add_json::<get_profile::v3::Request, _>(get);
     // The endpoints of displayname and avatar_url are those of any field.
-    table.add_json::<get_profile_field::v3::Request, _, _>(get_field);
+    table.add_json::<get_profile_field::v3::Request, _>(get_field);
     for path in SET_FIELD {
         table.add_raw(Method::PUT, path, set_field);
     }
-    table.add::<delete_profile_field::v3::Request, _, _>(delete_field);
-    table.add_json::<search_users::v3::Request, _, _>(search);
-    table.add::<get_mutual_rooms::v1::Request, _, _>(mutual_rooms);
+    table.add::<delete_profile_field::v3::Request, _>(delete_field);
+    table.add_json::<search_users::v3::Request, _>(search);
+    table.add::<get_mutual_rooms::v1::Request, _>(mutual_rooms);
 }
 
 async fn get(call: Call<get_profile::v3::Request, ()>) -> Result<Value> {

@@ -13,17 +13,17 @@ use crate::{call::Call, table::Table};
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
-    table.add_json::<get_pushrules_all::v3::Request, _, _>(all);
-    table.add_json::<get_pushrules_global_scope::v3::Request, _, _>(global);
-    table.add::<get_pushrule::v3::Request, _, _>(rule);
-    table.add::<set_pushrule::v3::Request, _, _>(insert);
-    table.add::<delete_pushrule::v3::Request, _, _>(remove);
-    table.add::<get_pushrule_enabled::v3::Request, _, _>(enabled);
-    table.add::<set_pushrule_enabled::v3::Request, _, _>(set_enabled);
-    table.add::<get_pushrule_actions::v3::Request, _, _>(actions);
-    table.add::<set_pushrule_actions::v3::Request, _, _>(set_actions);
-    table.add_json::<get_pushers::v3::Request, _, _>(pushers);
-    table.add::<set_pusher::v3::Request, _, _>(set_pusher);
+    table.add_json::<get_pushrules_all::v3::Request, _>(all);
+    table.add_json::<get_pushrules_global_scope::v3::Request, _>(global);
+    table.add::<get_pushrule::v3::Request, _>(rule);
+    table.add::<set_pushrule::v3::Request, _>(insert);
+    table.add::<delete_pushrule::v3::Request, _>(remove);
+    table.add::<get_pushrule_enabled::v3::Request, _>(enabled);
+    table.add::<set_pushrule_enabled::v3::Request, _>(set_enabled);
+    table.add::<get_pushrule_actions::v3::Request, _>(actions);
+    table.add::<set_pushrule_actions::v3::Request, _>(set_actions);
+    table.add_json::<get_pushers::v3::Request, _>(pushers);
+    table.add::<set_pusher::v3::Request, _>(set_pusher);
 }
 
 async fn all(call: Call<get_pushrules_all::v3::Request, Session>) -> Result<Value> {

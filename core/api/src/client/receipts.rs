@@ -1,50 +1,79 @@
 //! Read receipts and read markers.
 
+use std::sync::Arc;
+
 use colonnade_model::{
     MatrixError,
     ruma::{
-        OwnedEventId, RoomId,
+        EventId, OwnedEventId, RoomId,
         api::client::{
             read_marker::set_read_marker,
             receipt::create_receipt::{self, v3::ReceiptType},
         },
-        events::receipt::ReceiptThread,
     },
 };
-use colonnade_services::{Result, accounts::Session, receipts::Kind};
+use colonnade_services::{Result, Services, accounts::Session, receipts::Kind};
+use http::Request;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use crate::{call::Call, table::Table};
+use crate::{
+    call::{ByteBody, Call, collect, from_json, session},
+    reply::{self, Reply},
+    table::{JSON_BYTES_MAX, Table},
+};
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
     table
-        .add::<create_receipt::v3::Request, _, _>(receipt)
-        .add::<set_read_marker::v3::Request, _, _>(read_marker);
+        .add_raw_for::<create_receipt::v3::Request, _, _>(receipt)
+        .add::<set_read_marker::v3::Request, _>(read_marker);
+}
+
+/// The body of a receipt; the library's type would answer another error for a thread that is no
+/// text.
+#[derive(Deserialize)]
+struct Body {
+    thread_id: Option<Value>,
 }
 
 async fn receipt(
-    call: Call<create_receipt::v3::Request, Session>,
-) -> Result<create_receipt::v3::Response> {
-    let create_receipt::v3::Request { room_id, receipt_type, event_id, thread } = call.request;
-    let receipts = &call.services.receipts;
-    let kind = match receipt_type {
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    args: Vec<String>,
+) -> Result<Reply> {
+    let (parts, body) = request.into_parts();
+    let session = session(&services, &parts).await?;
+    let body: Body = from_json(&collect(body, JSON_BYTES_MAX).await?)?;
+    let invalid = MatrixError::invalid_param;
+    let thread = match body.thread_id {
+        None => None,
+        Some(Value::String(thread)) if !thread.is_empty() => Some(thread),
+        Some(_) => return Err(invalid("thread_id is `main` or an event id").into()),
+    };
+    let [room_id, kind, event_id] = args.as_slice() else {
+        return Err(MatrixError::not_found("the path names no receipt").into());
+    };
+    let room_id = RoomId::parse(room_id).map_err(|_| invalid("this is no room id"))?;
+    let event_id = EventId::parse(event_id).map_err(|_| invalid("this is no event id"))?;
+    let receipts = &services.receipts;
+    let kind = match ReceiptType::from(kind.as_str()) {
         ReceiptType::Read => Kind::Public,
         ReceiptType::ReadPrivate => Kind::Private,
-        ReceiptType::FullyRead if thread == ReceiptThread::Unthreaded => {
-            receipts.mark_read(&call.who, &room_id, &event_id).await?;
-            return Ok(create_receipt::v3::Response {});
+        ReceiptType::FullyRead if thread.is_none() => {
+            receipts.mark_read(&session, &room_id, &event_id).await?;
+            return Ok(reply::ok(&json!({})));
         }
         ReceiptType::FullyRead => {
-            let why = "thread_id cannot be given with m.fully_read";
-            return Err(MatrixError::invalid_param(why).into());
+            return Err(invalid("thread_id cannot be given with m.fully_read").into());
         }
         _ => {
             let why = "the type is one of m.read, m.read.private, m.fully_read";
-            return Err(MatrixError::invalid_param(why).into());
+            return Err(invalid(why).into());
         }
     };
-    receipts.put(&call.who, &room_id, kind, &event_id, thread.as_str()).await?;
-    Ok(create_receipt::v3::Response {})
+    receipts.put(&session, &room_id, kind, &event_id, thread.as_deref()).await?;
+    Ok(reply::ok(&json!({})))
 }
 
 async fn read_marker(

@@ -33,8 +33,8 @@ pub(crate) fn mount(table: &mut Table) {
     // Raw: a stale access token in the header must not keep anybody from registering.
     table.add_raw(Method::POST, "/_matrix/client/r0/register", register);
     table.add_raw(Method::POST, "/_matrix/client/v3/register", register);
-    table.add::<get_username_availability::v3::Request, _, _>(available);
-    table.add::<check_registration_token_validity::v1::Request, _, _>(is_token_valid);
+    table.add::<get_username_availability::v3::Request, _>(available);
+    table.add::<check_registration_token_validity::v1::Request, _>(is_token_valid);
     table.add_raw(Method::GET, "/_synapse/admin/v1/register", nonce);
     table.add_raw(Method::POST, "/_synapse/admin/v1/register", register_by_shared_secret);
 }

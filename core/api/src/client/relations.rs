@@ -25,12 +25,10 @@ const RECURSION_DEPTH: u32 = 3;
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
     table
-        .add::<get_relating_events::v1::Request, _, _>(related)
-        .add::<get_relating_events_with_rel_type::v1::Request, _, _>(related_by)
-        .add::<get_relating_events_with_rel_type_and_event_type::v1::Request, _, _>(
-            related_by_and_of,
-        )
-        .add::<get_threads::v1::Request, _, _>(threads);
+        .add::<get_relating_events::v1::Request, _>(related)
+        .add::<get_relating_events_with_rel_type::v1::Request, _>(related_by)
+        .add::<get_relating_events_with_rel_type_and_event_type::v1::Request, _>(related_by_and_of)
+        .add::<get_threads::v1::Request, _>(threads);
 }
 
 /// Answers one of the three forms of the endpoint, which differ by what the path names.

@@ -10,9 +10,9 @@ use crate::{call::Call, table::Table};
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
-    table.add::<report_room::v3::Request, _, _>(room);
-    table.add::<report_content::v3::Request, _, _>(event);
-    table.add::<report_user::v3::Request, _, _>(user);
+    table.add::<report_room::v3::Request, _>(room);
+    table.add::<report_content::v3::Request, _>(event);
+    table.add::<report_user::v3::Request, _>(user);
 }
 
 async fn room(call: Call<report_room::v3::Request, Session>) -> Result<report_room::v3::Response> {

@@ -1,7 +1,9 @@
 //! Reading a room's past: messages, context, single events, the event at a time.
 
+use std::sync::Arc;
+
 use colonnade_model::ruma::{
-    UInt,
+    RoomId, UInt,
     api::{
         Direction,
         client::{
@@ -13,21 +15,26 @@ use colonnade_model::ruma::{
     serde::Raw,
 };
 use colonnade_services::{
-    Result,
+    Result, Services,
     accounts::Session,
     timeline::{self, PageRequest, Viewer},
 };
+use http::Request;
 use serde_json::value::RawValue;
 
-use crate::{call::Call, table::Table};
+use crate::{
+    call::{ByteBody, Call, query, session},
+    reply::{self, Reply},
+    table::{JSON_BYTES_MAX, Table, decode},
+};
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
     table
-        .add::<get_message_events::v3::Request, _, _>(messages)
-        .add::<get_context::v3::Request, _, _>(context)
-        .add::<get_room_event::v3::Request, _, _>(event)
-        .add::<get_event_by_timestamp::v1::Request, _, _>(event_at_time);
+        .add_raw_for::<get_message_events::v3::Request, _, _>(messages)
+        .add::<get_context::v3::Request, _>(context)
+        .add::<get_room_event::v3::Request, _>(event)
+        .add::<get_event_by_timestamp::v1::Request, _>(event_at_time);
 }
 
 /// Wraps rendered events as the type the response wants.
@@ -47,8 +54,21 @@ pub(super) fn direction(direction: Direction) -> timeline::Direction {
 }
 
 async fn messages(
-    call: Call<get_message_events::v3::Request, Session>,
-) -> Result<get_message_events::v3::Response> {
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    args: Vec<String>,
+) -> Result<Reply> {
+    let (parts, body) = request.into_parts();
+    if query(&parts, "dir").is_none()
+        && let Some(room_id) = args.first().and_then(|id| RoomId::parse(id).ok())
+    {
+        // Who may not look into the room hears that, rather than what else is wrong.
+        let session = session(&services, &parts).await?;
+        services.timeline.open(&Viewer::from(&session), &room_id).await?;
+    }
+    let request = Request::from_parts(parts, body);
+    let call =
+        decode::<get_message_events::v3::Request>(services, request, &args, JSON_BYTES_MAX).await?;
     let request = call.request;
     let page = PageRequest {
         from: request.from,
@@ -59,12 +79,7 @@ async fn messages(
     };
     let page =
         call.services.timeline.page(&Viewer::from(&call.who), &request.room_id, page).await?;
-    Ok(get_message_events::v3::Response {
-        start: page.start,
-        end: page.end,
-        chunk: raws(page.chunk),
-        state: raws(page.state),
-    })
+    Ok(reply::ok(&page))
 }
 
 async fn context(

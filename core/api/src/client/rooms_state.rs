@@ -16,10 +16,10 @@ use crate::{call::Call, table::Table};
 pub(crate) fn mount(table: &mut Table) {
     use get_state_event_for_key::v3::Request as StateEvent;
     table
-        .add::<get_state_events::v3::Request, _, _>(state)
-        .add::<StateEvent, _, _>(state_event)
-        .add::<get_member_events::v3::Request, _, _>(members)
-        .add::<joined_members::v3::Request, _, _>(joined);
+        .add::<get_state_events::v3::Request, _>(state)
+        .add::<StateEvent, _>(state_event)
+        .add::<get_member_events::v3::Request, _>(members)
+        .add::<joined_members::v3::Request, _>(joined);
     // The empty state key may be left out, with or without its slash.
     for path in [
         "/_matrix/client/v3/rooms/{room_id}/state/{event_type}",
@@ -27,7 +27,7 @@ pub(crate) fn mount(table: &mut Table) {
         "/_matrix/client/r0/rooms/{room_id}/state/{event_type}",
         "/_matrix/client/r0/rooms/{room_id}/state/{event_type}/",
     ] {
-        table.add_at::<StateEvent, _, _>(path, state_event);
+        table.add_at::<StateEvent, _>(path, state_event);
     }
 }
 

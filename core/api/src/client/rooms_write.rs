@@ -28,28 +28,28 @@ const TXN_ID_BYTES_MAX: usize = 255;
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
     table
-        .add::<create_room::v3::Request, _, _>(create)
-        .add::<send_message_event::v3::Request, _, _>(send)
-        .add::<send_state_event::v3::Request, _, _>(set_state)
+        .add::<create_room::v3::Request, _>(create)
+        .add::<send_message_event::v3::Request, _>(send)
+        .add::<send_state_event::v3::Request, _>(set_state)
         // The state key may be left out, with and without the slash before it.
-        .add_at::<send_state_event::v3::Request, _, _>(
+        .add_at::<send_state_event::v3::Request, _>(
             "/_matrix/client/v3/rooms/{room_id}/state/{event_type}",
             set_state,
         )
-        .add_at::<send_state_event::v3::Request, _, _>(
+        .add_at::<send_state_event::v3::Request, _>(
             "/_matrix/client/v3/rooms/{room_id}/state/{event_type}/",
             set_state,
         )
-        .add_at::<send_state_event::v3::Request, _, _>(
+        .add_at::<send_state_event::v3::Request, _>(
             "/_matrix/client/r0/rooms/{room_id}/state/{event_type}",
             set_state,
         )
-        .add_at::<send_state_event::v3::Request, _, _>(
+        .add_at::<send_state_event::v3::Request, _>(
             "/_matrix/client/r0/rooms/{room_id}/state/{event_type}/",
             set_state,
         )
-        .add::<redact_event::v3::Request, _, _>(redact)
-        .add::<upgrade_room::v3::Request, _, _>(upgrade);
+        .add::<redact_event::v3::Request, _>(redact)
+        .add::<upgrade_room::v3::Request, _>(upgrade);
 }
 
 async fn create(

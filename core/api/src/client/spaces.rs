@@ -7,13 +7,13 @@ use crate::{call::Call, table::Table};
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
-    table.add::<get_summary::v1::Request, _, _>(summary);
+    table.add::<get_summary::v1::Request, _>(summary);
     // The path of the first proposal, which clients still use.
-    table.add_at::<get_summary::v1::Request, _, _>(
+    table.add_at::<get_summary::v1::Request, _>(
         "/_matrix/client/unstable/im.nheko.summary/summary/{room_id_or_alias}",
         summary,
     );
-    table.add::<get_hierarchy::v1::Request, _, _>(hierarchy);
+    table.add::<get_hierarchy::v1::Request, _>(hierarchy);
 }
 
 async fn summary(

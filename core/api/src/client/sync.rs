@@ -20,7 +20,7 @@ use crate::{
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
-    table.add_rendered::<Request, _, _>(sync);
+    table.add_rendered::<Request, _>(sync);
 }
 
 async fn sync(call: Call<Request, Session>) -> Result<Reply> {

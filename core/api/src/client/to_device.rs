@@ -7,7 +7,7 @@ use crate::{call::Call, table::Table};
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
-    table.add::<send_event_to_device::v3::Request, _, _>(send);
+    table.add::<send_event_to_device::v3::Request, _>(send);
 }
 
 async fn send(

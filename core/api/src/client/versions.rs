@@ -23,12 +23,12 @@ use crate::{
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
-    table.add::<get_supported_versions::Request, _, _>(supported_versions);
-    table.add_json::<get_capabilities::v3::Request, _, _>(capabilities);
+    table.add::<get_supported_versions::Request, _>(supported_versions);
+    table.add_json::<get_capabilities::v3::Request, _>(capabilities);
     table.add_raw(Method::GET, "/.well-known/matrix/client", well_known);
     table.add_raw(Method::GET, "/_matrix/client/v1/auth_metadata", auth_metadata);
-    table.add_json::<get_turn_server_info::v3::Request, _, _>(turn_server);
-    table.add_json::<get_protocols::v3::Request, _, _>(protocols);
+    table.add_json::<get_turn_server_info::v3::Request, _>(turn_server);
+    table.add_json::<get_protocols::v3::Request, _>(protocols);
 }
 
 async fn supported_versions<Who>(

@@ -71,7 +71,8 @@ impl Uia {
     ///
     /// # Errors
     /// [`Error::UserInteractive`] when a stage is needed or failed, `M_FORBIDDEN` when the session
-    /// belongs to another request, `M_UNKNOWN` when it is not known (any more).
+    /// belongs to another request or the proof to another user, `M_UNKNOWN` when the session is not
+    /// known (any more).
     pub async fn check(
         &self,
         session: &Session,
@@ -94,6 +95,9 @@ impl Uia {
             self.put(&opened).await?;
             return Err(demand(flows, &opened, None));
         };
+        if let (AuthData::Password(proof), Some(caller)) = (auth, caller) {
+            require_same_user(&proof.identifier, caller)?;
+        }
         let mut known = match auth.session() {
             Some(name) => self.resume(name, caller, action).await?,
             None => self.open(caller, action),
@@ -144,7 +148,6 @@ impl Uia {
         match auth {
             AuthData::Password(proof) => {
                 let user = caller.ok_or_else(not_offered)?;
-                require_same_user(&proof.identifier, user)?;
                 // Whoever stole an access token must not be able to try out passwords.
                 self.limits.check(Class::Login, user.user)?;
                 self.passwords.require(user.user, &proof.password).await?;

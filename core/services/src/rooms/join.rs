@@ -14,7 +14,7 @@ use colonnade_storage::{
     directory,
     members::{self, Membership},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Room, Rooms, content, work::Proposal};
 use crate::{Result, accounts::Session};
@@ -40,7 +40,8 @@ impl Rooms {
         Ok(self.find(room_id).await?.ok_or_else(unknown)?)
     }
 
-    /// Joins a room. Whoever is in it already stays as he is.
+    /// Joins a room. Whoever is in it already stays as he is. `wish` is what the client wants in
+    /// the member event besides: a reason, a name for this room, keys of its own.
     ///
     /// # Errors
     /// `M_NOT_FOUND` for an unknown room, `M_FORBIDDEN` if the room does not let the user in.
@@ -48,14 +49,17 @@ impl Rooms {
         &self,
         session: &Session,
         name: &RoomOrAliasId,
-        reason: Option<&str>,
+        wish: Map<String, Value>,
     ) -> Result<OwnedRoomId> {
         let room = self.resolve(name).await?;
         let membership = self.membership(room.nid, session.user).await?;
         if membership == Some(Membership::Join) {
             return Ok(room.room_id.clone());
         }
-        let mut content = self.member_content(&session.user_id, "join", reason).await?;
+        let mut content = self.member_content(&session.user_id, "join", None).await?;
+        for (key, value) in joining(wish)? {
+            content.insert(key, value);
+        }
         self.complete_member(session, &room, session.user_id.as_str(), &mut content).await?;
         self.propose(&room, member(&session.user_id, &session.user_id, content)).await?;
         Ok(room.room_id.clone())
@@ -253,6 +257,20 @@ impl Rooms {
         futures_util::future::join_all(rooms.into_iter().map(tell)).await;
         Ok(())
     }
+}
+
+/// Returns what of a client's wish goes into its join.
+fn joining(mut wish: Map<String, Value>) -> Result<CanonicalJsonObject, MatrixError> {
+    // Read by the server, not meant for the room.
+    for key in ["membership", "third_party_signed", "join_authorised_via_users_server"] {
+        wish.remove(key);
+    }
+    for key in ["reason", "displayname", "avatar_url"] {
+        if wish.get(key).is_some_and(|value| !value.is_string()) {
+            return Err(MatrixError::bad_json(format!("{key} is not text")));
+        }
+    }
+    content(Value::Object(wish))
 }
 
 /// Makes the proposal of a member event.

@@ -1,5 +1,7 @@
 //! Inviting, leaving and moderating: member events about others, and the ways out.
 
+use std::sync::Arc;
+
 use colonnade_model::{
     MatrixError,
     nid::UserNid,
@@ -27,9 +29,7 @@ impl Rooms {
         if self.membership_of(&room, target).await? == Some(Membership::Join) {
             return Err(MatrixError::forbidden(format!("{target} is in the room already")).into());
         }
-        let content = self.member_content(target, "invite", reason).await?;
-        self.propose(&room, member(&session.user_id, target, content)).await?;
-        Ok(())
+        self.set_membership(session, &room, target, "invite", reason).await
     }
 
     /// Leaves a room, turns an invitation down, or takes a knock back. Leaving a room once more
@@ -47,9 +47,7 @@ impl Rooms {
         if self.membership(room.nid, session.user).await? == Some(Membership::Leave) {
             return Ok(());
         }
-        let content = self.member_content(&session.user_id, "leave", reason).await?;
-        self.propose(&room, member(&session.user_id, &session.user_id, content)).await?;
-        Ok(())
+        self.set_membership(session, &room, &session.user_id, "leave", reason).await
     }
 
     /// Takes a user out of every room he is in, invited to or knocks at, for good.
@@ -86,9 +84,7 @@ impl Rooms {
         if !membership.is_some_and(|membership| present.contains(&membership)) {
             return Err(MatrixError::forbidden(format!("{target} is not in the room")).into());
         }
-        let content = self.member_content(target, "leave", reason).await?;
-        self.propose(&room, member(&session.user_id, target, content)).await?;
-        Ok(())
+        self.set_membership(session, &room, target, "leave", reason).await
     }
 
     /// Bans a user from a room, who need not be in it.
@@ -103,9 +99,7 @@ impl Rooms {
         reason: Option<&str>,
     ) -> Result<()> {
         let room = self.known(room_id).await?;
-        let content = self.member_content(target, "ban", reason).await?;
-        self.propose(&room, member(&session.user_id, target, content)).await?;
-        Ok(())
+        self.set_membership(session, &room, target, "ban", reason).await
     }
 
     /// Lifts a ban.
@@ -123,9 +117,7 @@ impl Rooms {
         if self.membership_of(&room, target).await? != Some(Membership::Ban) {
             return Err(MatrixError::forbidden(format!("{target} is not banned")).into());
         }
-        let content = self.member_content(target, "leave", reason).await?;
-        self.propose(&room, member(&session.user_id, target, content)).await?;
-        Ok(())
+        self.set_membership(session, &room, target, "leave", reason).await
     }
 
     /// Notes that a user does not want to hear of a room again that he left.
@@ -149,6 +141,20 @@ impl Rooms {
             return Ok(());
         }
         Err(MatrixError::unknown("leave the room before").into())
+    }
+
+    /// Proposes that a user becomes something in a room.
+    async fn set_membership(
+        &self,
+        session: &Session,
+        room: &Arc<Room>,
+        target: &UserId,
+        membership: &str,
+        reason: Option<&str>,
+    ) -> Result<()> {
+        let content = self.member_content(target, membership, reason).await?;
+        self.propose(room, member(&session.user_id, target, content)).await?;
+        Ok(())
     }
 
     async fn membership_of(&self, room: &Room, user_id: &UserId) -> Result<Option<Membership>> {

@@ -91,7 +91,7 @@ impl World {
     }
 
     async fn join(&self, session: &Session, room: &Room) {
-        self.rooms.join(session, (&*room.room_id).into(), None).await.unwrap();
+        self.rooms.join(session, (&*room.room_id).into(), Default::default()).await.unwrap();
     }
 
     /// Makes an event that follows another, as its sender's server would, allowed or not.

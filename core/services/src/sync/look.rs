@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use colonnade_model::{
+    nid::DeviceNid,
     ruma::api::client::filter::RoomFilter,
     stream::{Positions, Stream},
 };
@@ -14,7 +15,7 @@ use super::{
     heads::RoomHead,
     response::{ChangedDevices, Events, InvitedRoom, KnockedRoom, Rooms},
 };
-use crate::{Result, accounts::Session, rooms::Room};
+use crate::{Result, rooms::Room};
 
 /// Messages to a device in one answer at most; the rest comes with the next.
 const TO_DEVICE_MAX: usize = 100;
@@ -36,26 +37,19 @@ impl Sync {
             }
             None => Default::default(),
         };
-        let device = turn.viewer.device;
         Ok(SyncResponse {
             rooms: self.rooms(turn, memberships).await?,
             presence: self.presence(turn, &device_lists.changed).await?,
             account_data: self.account_data(turn).await?,
             to_device,
             device_lists: ChangedDevices::of(device_lists),
-            device_one_time_keys_count: self.from.encryption.one_time_key_counts(device).await?,
-            device_unused_fallback_key_types: self
-                .from
-                .encryption
-                .unused_fallback_key_types(device)
-                .await?,
-            next_batch: self.encode(now),
+            ..self.nothing(turn.viewer.device, now).await?
         })
     }
 
     /// The answer when nothing has moved.
-    pub(super) async fn nothing(&self, session: &Session, now: Positions) -> Result<SyncResponse> {
-        let (encryption, device) = (&self.from.encryption, session.device);
+    pub(super) async fn nothing(&self, device: DeviceNid, now: Positions) -> Result<SyncResponse> {
+        let encryption = &self.from.encryption;
         Ok(SyncResponse {
             next_batch: self.encode(now),
             rooms: Rooms::default(),

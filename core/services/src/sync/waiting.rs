@@ -39,7 +39,7 @@ impl Sync {
                 // What moved was of no concern: no need to look at it again when woken.
                 since = Some(now);
             } else if over {
-                return self.nothing(session, now).await;
+                return self.nothing(session.device, now).await;
             }
             // Registered for other rooms than now, or not at all: register and look again.
             let Some((watch, _)) = watch.as_ref().filter(|(_, at)| *at == memberships.at) else {

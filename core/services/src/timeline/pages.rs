@@ -17,6 +17,7 @@ use colonnade_storage::{
     rooms as room_rows,
     state::Part,
 };
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{Bundles, Shown, Timeline, Viewer};
@@ -59,15 +60,17 @@ pub(super) struct Span<'a> {
 }
 
 /// A page of the timeline.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Page {
     /// The token it starts at.
     pub start: String,
     /// The token to go on from; `None` at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<String>,
     /// The events in the order of the direction.
     pub chunk: Vec<Box<RawValue>>,
     /// The member events of the senders, if members are loaded lazily.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub state: Vec<Box<RawValue>>,
 }
 
@@ -147,11 +150,12 @@ impl Timeline {
                 }
                 page.push(shown);
             }
+            let told_all = page.last().is_some_and(|last| last.row.tl == Some(last_tl));
+            if last_block && (page.len() < wanted || told_all) {
+                return Ok((page, None));
+            }
             if page.len() == wanted {
                 break;
-            }
-            if last_block {
-                return Ok((page, None));
             }
             if backward { upto = last_tl - 1 } else { after = last_tl }
         }

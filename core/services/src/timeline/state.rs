@@ -31,16 +31,22 @@ pub struct MemberProfile {
     pub avatar_url: Option<String>,
 }
 
+/// The state of a room that somebody may read.
+pub struct Readable {
+    /// The room.
+    pub room: Arc<Room>,
+    /// The newest state he may read.
+    pub state: StateNid,
+    /// The place in the timeline beyond which he may read nothing, for those who left.
+    pub upto: Option<i64>,
+}
+
 impl Timeline {
     /// Finds the state of a room the viewer may read.
     ///
     /// # Errors
     /// `M_FORBIDDEN` for those who are not and never were in the room, unless it is world readable.
-    pub async fn readable_state(
-        &self,
-        viewer: &Viewer,
-        room_id: &RoomId,
-    ) -> Result<(Arc<Room>, StateNid)> {
+    pub async fn readable_state(&self, viewer: &Viewer, room_id: &RoomId) -> Result<Readable> {
         let forbidden = || MatrixError::forbidden("you are not in this room");
         let room = self.rooms.find(room_id).await?.ok_or_else(forbidden)?;
         let db = &self.context.db;
@@ -48,19 +54,22 @@ impl Timeline {
         let member = members::get(db, room.nid, viewer.user).await?;
         if let Some(member) = member.filter(|member| !member.forgotten) {
             match member.membership {
-                Membership::Join => return Ok((room, head.state)),
+                Membership::Join => return Ok(Readable { room, state: head.state, upto: None }),
                 Membership::Leave | Membership::Ban => {
                     let was_in = members::joined_after(db, room.nid, viewer.user, 0).await?;
                     let left = events::get(db, member.event).await?.filter(|_| was_in);
-                    if let Some(state) = left.and_then(|left| left.state_after) {
-                        return Ok((room, state));
+                    if let Some(left) = left
+                        && let Some(state) = left.state_after
+                        && !self.is_world_readable(&room).await?
+                    {
+                        return Ok(Readable { room, state, upto: left.tl });
                     }
                 }
                 Membership::Invite | Membership::Knock => {}
             }
         }
         if self.is_world_readable(&room).await? {
-            return Ok((room, head.state));
+            return Ok(Readable { room, state: head.state, upto: None });
         }
         Err(forbidden().into())
     }
@@ -70,7 +79,7 @@ impl Timeline {
     /// # Errors
     /// `M_FORBIDDEN` outside the room.
     pub async fn state(&self, viewer: &Viewer, room_id: &RoomId) -> Result<Vec<Box<RawValue>>> {
-        let (room, state) = self.readable_state(viewer, room_id).await?;
+        let Readable { room, state, .. } = self.readable_state(viewer, room_id).await?;
         self.whole_state(viewer, &room, Some(state)).await
     }
 
@@ -87,7 +96,7 @@ impl Timeline {
         whole: bool,
     ) -> Result<Box<RawValue>> {
         let not_found = || MatrixError::not_found("no such state event");
-        let (room, state) = self.readable_state(viewer, room_id).await?;
+        let Readable { room, state, .. } = self.readable_state(viewer, room_id).await?;
         let found = self.rooms.state_event_at(state, event_type, state_key).await?;
         let page = [Shown::from(found.ok_or_else(not_found)?)];
         let Some(shown) = page.first().filter(|_| !whole) else {
@@ -98,7 +107,7 @@ impl Timeline {
         Ok(shown.row.event.content().to_owned())
     }
 
-    /// Reads the member events of a room, now or at a token.
+    /// Reads the member events of a room, now or at a token; before its first event there are none.
     ///
     /// # Errors
     /// `M_FORBIDDEN` outside the room; `M_INVALID_PARAM` for a bad token.
@@ -109,12 +118,14 @@ impl Timeline {
         at: Option<&str>,
         keep: impl Fn(&MembershipState) -> bool,
     ) -> Result<Vec<Box<RawValue>>> {
-        let (room, mut state) = self.readable_state(viewer, room_id).await?;
+        let Readable { room, mut state, upto } = self.readable_state(viewer, room_id).await?;
         if let Some(token) = at {
-            let tl = self.place_of(&room, token).await?;
-            let range = Range { after: i64::MIN, upto: tl.0, newest_first: true, limit: 1 };
+            // Who left sees nobody who came later.
+            let tl = self.place_of(&room, token).await?.0.min(upto.unwrap_or(i64::MAX));
+            let range = Range { after: i64::MIN, upto: tl, newest_first: true, limit: 1 };
             let row = events::timeline(&self.context.db, room.nid, range).await?.pop();
-            state = row.and_then(|row| row.state_after).unwrap_or(state);
+            let Some(then) = row.and_then(|row| row.state_after) else { return Ok(Vec::new()) };
+            state = then;
         }
         let members = self.rooms.state_events(state, Part::Member).await?;
         let mut page: Vec<Shown> = members.into_iter().map(Shown::from).collect();

@@ -14,9 +14,9 @@ use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 
-use super::{headers, no_arguments, query};
+use super::{headers, no_arguments};
 use crate::{
-    call::{ByteBody, session},
+    call::{ByteBody, query, session},
     reply::{self, Reply},
     table::Table,
 };

@@ -18,7 +18,7 @@ use std::{
 
 use colonnade_model::ruma::OwnedServerName;
 use colonnade_services::Settings;
-use colonnade_storage::Location;
+pub use colonnade_storage::Location;
 
 pub use file::{Format, Level};
 pub use layers::{Setting, Source, Sources};

@@ -5,6 +5,7 @@ pub mod admin;
 mod alone;
 pub mod config;
 pub mod control;
+pub mod db;
 pub mod front;
 mod identity;
 pub mod keys;

@@ -72,6 +72,8 @@ pub(crate) enum Command {
                             on the database itself when none runs."
     )]
     Admin(AdminOptions),
+    /// The database: bring it up to date, move it from SQLite to PostgreSQL
+    Db(crate::db::DbOptions),
     /// Prints the version
     Version,
 }

@@ -6,6 +6,7 @@
 mod admin;
 mod check;
 mod command;
+mod db;
 mod explain;
 mod gateway;
 mod open_files;
@@ -44,6 +45,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Explain(options) => explain::run(&settings, &options),
         Command::Routes(options) => routes::run(&options.what),
         Command::Admin(options) => block_on(admin::run(&settings, options)),
+        Command::Db(options) => block_on(db::run(&settings, options)),
         Command::Version => {
             terminal::say(&format!("colonnade {}", env!("CARGO_PKG_VERSION")));
             Ok(())

@@ -8,6 +8,11 @@ pub(crate) fn say(text: &str) {
     let _nobody_listens = writeln!(std::io::stdout().lock(), "{text}");
 }
 
+/// Writes a line over the last one, on the terminal behind standard error.
+pub(crate) fn over(line: &str) {
+    let _nobody_listens = write!(std::io::stderr().lock(), "\r\x1b[K{line}");
+}
+
 /// Says what went wrong.
 pub(crate) fn complain(text: &str) {
     let _nobody_listens = writeln!(std::io::stderr().lock(), "colonnade: {text}");

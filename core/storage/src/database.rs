@@ -11,6 +11,7 @@ mod dialect;
 #[cfg(test)]
 #[macro_use]
 pub(crate) mod testing;
+pub mod copy;
 mod job;
 mod lane;
 mod locks;
@@ -88,6 +89,32 @@ pub async fn peek(location: &Location, key: &'static str) -> Result<Option<Vec<u
     match location {
         Location::Sqlite(_) => Ok(None),
         Location::Postgres { url, .. } => postgres::peek(url, key).await,
+    }
+}
+
+/// Returns the migrations a database does not have yet, by name, without changing anything.
+///
+/// # Errors
+/// [`StorageError::Unusable`] with the mend when the database cannot be used, or is newer.
+pub async fn pending(location: &Location) -> Result<Vec<String>> {
+    match location {
+        Location::Sqlite(path) => sqlite::pending(path).await,
+        Location::Postgres { url, direct_url, .. } => {
+            postgres::pending(direct_url.as_deref().unwrap_or(url)).await
+        }
+    }
+}
+
+/// Brings a database up to date.
+///
+/// # Errors
+/// [`StorageError::Unusable`] with the mend when the database cannot be used.
+pub async fn migrate(location: &Location) -> Result<()> {
+    match location {
+        Location::Sqlite(path) => sqlite::migrate(path).await,
+        Location::Postgres { url, direct_url, .. } => {
+            postgres::migrate(direct_url.as_deref().unwrap_or(url)).await
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod admin;
 mod commands;
 mod configuration;
 mod crash;
+mod db;
 mod life;
 mod postgres;
 mod process;

@@ -59,6 +59,17 @@ pub(super) async fn postgres(connection: &mut PgConnection, place: &str) -> Resu
     ended.map(|_| ())
 }
 
+/// Returns the names of those migrations that are not among the applied ones.
+pub(super) fn pending(applied: &[i64], place: &str) -> Result<Vec<String>> {
+    // Both engines have the same numbers and names.
+    let newest = SQLITE.last().map_or(0, |(number, ..)| *number);
+    if let Some(newer) = applied.iter().find(|number| **number > newest) {
+        return Err(unusable(place, &sqlx::migrate::MigrateError::VersionMissing(*newer)));
+    }
+    let missing = SQLITE.iter().filter(|(number, ..)| !applied.contains(number));
+    Ok(missing.map(|(_, name, _)| (*name).to_owned()).collect())
+}
+
 fn migrator(texts: &[(i64, &'static str, &'static str)]) -> Migrator {
     let migrations = texts.iter().map(|(number, name, sql)| {
         Migration::new(

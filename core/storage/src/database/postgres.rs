@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::hold::Held;
 pub(crate) use self::{
-    open::{open, peek},
+    open::{connect_to_copy, migrate, open, peek, pending},
     session::{message, positions, turn_sql},
 };
 use super::{

@@ -89,6 +89,34 @@ pub(crate) async fn open(path: &Path, listener: Arc<dyn CommitListener>) -> Resu
     Ok(Sqlite { readers, writer, stats, lock: Arc::new(lock) })
 }
 
+/// Returns the names of the migrations a file lacks; a file that is not there lacks all.
+pub(crate) async fn pending(path: &Path) -> Result<Vec<String>> {
+    const ANY: &str = "SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
+    const APPLIED: &str = "SELECT version FROM _sqlx_migrations WHERE success";
+    let mut applied = Vec::new();
+    if path.is_file() {
+        let options = SqliteConnectOptions::new().filename(path).read_only(true);
+        let mut connection = options.busy_timeout(BUSY_TIMEOUT).connect().await?;
+        let any: i64 = sqlx::query_scalar(ANY).fetch_one(&mut connection).await?;
+        if any > 0 {
+            applied = sqlx::query_scalar(APPLIED).fetch_all(&mut connection).await?;
+        }
+        connection.close().await?;
+    }
+    migrations::pending(&applied, &path.display().to_string())
+}
+
+/// Brings a file up to date that no server uses.
+pub(crate) async fn migrate(path: &Path) -> Result<()> {
+    struct Nobody;
+    impl CommitListener for Nobody {
+        fn committed(&self, _: colonnade_model::stream::StreamAdvance) {}
+    }
+    let sqlite = open(path, Arc::new(Nobody)).await?;
+    sqlite.close().await;
+    Ok(())
+}
+
 /// Holds a lock file so that no second process opens the same database.
 fn lock_beside(path: &Path) -> Result<File> {
     let lock_path = path.with_extension("lock");

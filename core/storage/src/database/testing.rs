@@ -55,7 +55,8 @@ macro_rules! on_both {
     };
 }
 
-struct Nobody;
+/// Who listens to nothing.
+pub(crate) struct Nobody;
 
 impl CommitListener for Nobody {
     fn committed(&self, _: StreamAdvance) {}

@@ -43,6 +43,7 @@ pub(crate) async fn open(
     let options = options("database.url", url)?;
     let mut connection = connect(&options).await?;
     check(&mut connection, &options).await?;
+    refuse_half_a_copy(&mut connection, &options).await?;
     migrations::postgres(&mut connection, &place(&options)).await?;
     sqlx::query(FORGET_OLD).execute(&mut connection).await?;
     let _ended = connection.close().await;
@@ -60,6 +61,41 @@ pub(crate) async fn open(
         })
         .connect_lazy_with(options.clone());
     Ok(Postgres::start(pool, &options, direct, &listener))
+}
+
+/// Connects past whatever pooler there is, and makes the tables: for what fills a database.
+pub(crate) async fn connect_to_copy(url: &str) -> Result<PgConnection> {
+    let options = options("the target", url)?;
+    let mut connection = connect(&options).await?;
+    check(&mut connection, &options).await?;
+    migrations::postgres(&mut connection, &place(&options)).await?;
+    Ok(connection)
+}
+
+/// Returns the names of the migrations a database lacks.
+pub(crate) async fn pending(url: &str) -> Result<Vec<String>> {
+    const ANY: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
+    const APPLIED: &str = "SELECT version FROM _sqlx_migrations WHERE success";
+    let options = options("database.url", url)?;
+    let mut connection = connect(&options).await?;
+    check(&mut connection, &options).await?;
+    let mut applied = Vec::new();
+    if sqlx::query_scalar(ANY).fetch_one(&mut connection).await? {
+        applied = sqlx::query_scalar(APPLIED).fetch_all(&mut connection).await?;
+    }
+    let _ended = connection.close().await;
+    migrations::pending(&applied, &place(&options))
+}
+
+/// Brings a database up to date, also one that servers are using.
+pub(crate) async fn migrate(url: &str) -> Result<()> {
+    let options = options("database.url", url)?;
+    let mut connection = connect(&options).await?;
+    check(&mut connection, &options).await?;
+    refuse_half_a_copy(&mut connection, &options).await?;
+    migrations::postgres(&mut connection, &place(&options)).await?;
+    let _ended = connection.close().await;
+    Ok(())
 }
 
 /// Reads a setting, if there is a table of settings.
@@ -140,6 +176,22 @@ fn refused(options: &PgConnectOptions, error: &sqlx::Error) -> StorageError {
         _ => "look into the log of the server".to_owned(),
     };
     StorageError::Unusable(format!("cannot connect to the database {place}: {error}; {mend}"))
+}
+
+/// Refuses a database that a copy is filling.
+async fn refuse_half_a_copy(
+    connection: &mut PgConnection,
+    options: &PgConnectOptions,
+) -> Result<()> {
+    const COPYING: &str = "SELECT to_regclass('copying') IS NOT NULL";
+    if sqlx::query_scalar(COPYING).fetch_one(connection).await? {
+        return Err(StorageError::Unusable(format!(
+            "the database {} holds an unfinished copy: run `colonnade db copy` again with the same \
+             arguments, it goes on where it stopped",
+            place(options)
+        )));
+    }
+    Ok(())
 }
 
 /// Refuses servers we cannot live on.

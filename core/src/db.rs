@@ -1,0 +1,35 @@
+//! What an operator does with the database itself, without a server: bring it up to date, move it.
+
+use std::path::Path;
+
+use colonnade_storage::{Location, StorageError, database};
+
+pub use colonnade_storage::database::copy::{Copied, Progress};
+
+/// Returns the migrations a database does not have yet, by name, without changing anything.
+///
+/// # Errors
+/// With the mend when the database cannot be used.
+pub async fn pending(location: &Location) -> Result<Vec<String>, StorageError> {
+    database::pending(location).await
+}
+
+/// Brings a database up to date.
+///
+/// # Errors
+/// With the mend when the database cannot be used.
+pub async fn migrate(location: &Location) -> Result<(), StorageError> {
+    database::migrate(location).await
+}
+
+/// Copies a SQLite database into an empty PostgreSQL database, or goes on with that.
+///
+/// # Errors
+/// With the mend when either cannot be used, or they differ afterwards.
+pub async fn copy(
+    from: &Path,
+    to: &str,
+    progress: impl FnMut(Progress<'_>) + Send,
+) -> Result<Vec<Copied>, StorageError> {
+    database::copy::copy(from, to, progress).await
+}

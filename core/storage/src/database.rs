@@ -11,6 +11,7 @@ mod dialect;
 #[cfg(test)]
 #[macro_use]
 pub(crate) mod testing;
+mod bulk;
 pub mod copy;
 mod job;
 mod lane;
@@ -26,6 +27,7 @@ use std::{path::PathBuf, sync::Arc};
 use colonnade_model::stream::StreamAdvance;
 use futures_util::future::BoxFuture;
 
+pub(crate) use bulk::{Bulk, Cell};
 pub(crate) use dialect::{int_list, list_sql, text_list};
 pub use lane::Lane;
 pub use locks::Lock;
@@ -245,6 +247,8 @@ impl Database {
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod races;
 #[cfg(test)]
 mod statements;
 #[cfg(test)]

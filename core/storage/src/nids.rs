@@ -67,6 +67,14 @@ impl Default for AllNids {
 }
 
 impl AllNids {
+    /// Forgets the blocks at hand. Called whenever this process becomes the owner of rooms: ids of a
+    /// room then go on growing, for a new block is above all that earlier owners took.
+    pub async fn forget(&self) {
+        for nids in [&self.events, &self.states] {
+            *nids.block.lock().await = 0..0;
+        }
+    }
+
     /// Returns the first of `count` consecutive event ids.
     ///
     /// # Errors

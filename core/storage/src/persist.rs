@@ -17,10 +17,11 @@ use colonnade_rules::trie::NewState;
 
 mod live;
 
-use self::live::write_live;
+use self::live::{LiveRows, write_live};
 use crate::{
     Tx,
     client_txns::ClientTxn,
+    database::{Bulk, Cell},
     error::Result,
     events::EventFlags,
     members::Membership,
@@ -188,40 +189,51 @@ pub async fn write(
     let slots: Vec<u16> = batches.iter().map(|batch| batch.slot).collect();
     fence(tx, ownership, &slots).await?;
     for batch in batches {
-        write_unplaced(tx, batch).await?;
+        write_ground(tx, batch).await?;
+    }
+    write_events(tx, batches).await?;
+    for batch in batches {
+        write_consequences(tx, batch).await?;
     }
     let live = batches.iter().flat_map(|batch| &batch.events).filter(|event| event.live.is_some());
     let count = live.count();
     let mut pos = if count > 0 { tx.seal(Stream::Events, count).await? } else { 0 };
     let mut persisted = Vec::with_capacity(batches.len());
+    let (mut rows, mut heads) = (LiveRows::new(), Bulk::new(HEAD));
     for batch in batches {
         let mut positions = Vec::with_capacity(batch.events.len());
         for event in &batch.events {
             if let Some(live) = &event.live {
-                write_live(tx, batch.room, event, live, pos).await?;
+                write_live(tx, &mut rows, batch.room, event, live, pos).await?;
                 positions.push((event.nid, pos));
                 pos += 1;
             }
         }
-        write_head(tx, &batch.head, positions.last().map(|(_, pos)| *pos)).await?;
+        heads.row(head_row(&batch.head, positions.last().map(|(_, pos)| *pos)));
         if let Some(summary) = &batch.summary {
             summaries::put(tx, batch.room, summary).await?;
         }
         persisted.push(Persisted { room: batch.room, positions });
     }
+    rows.insert(tx).await?;
+    heads.insert(tx).await?;
     Ok(persisted)
 }
 
-/// Writes the rows that carry no position.
-async fn write_unplaced(tx: &mut Tx, batch: &Batch) -> Result<()> {
+/// Writes what events stand on: the room, the states.
+async fn write_ground(tx: &mut Tx, batch: &Batch) -> Result<()> {
     if let Some(create) = &batch.create {
         write_room(tx, batch.room, batch.slot, create).await?;
     }
     for new in &batch.states {
         state::insert(tx, batch.room, new).await?;
     }
+    Ok(())
+}
+
+/// Writes what follows from events and carries no position, in the order of the events.
+async fn write_consequences(tx: &mut Tx, batch: &Batch) -> Result<()> {
     for event in &batch.events {
-        write_event(tx, batch.room, event).await?;
         if let Some(relation) = &event.relation {
             write_relation(tx, event, relation).await?;
         }
@@ -232,9 +244,6 @@ async fn write_unplaced(tx: &mut Tx, batch: &Batch) -> Result<()> {
         }
         if let Some(redaction) = &event.redaction {
             write_redaction(tx, redaction).await?;
-        }
-        if let Some(txn) = &event.txn {
-            write_txn(tx, event, txn).await?;
         }
     }
     Ok(())
@@ -260,34 +269,57 @@ async fn write_room(tx: &mut Tx, room: RoomNid, slot: u16, create: &NewRoom) -> 
     Ok(())
 }
 
-async fn write_event(tx: &mut Tx, room: RoomNid, event: &NewEvent) -> Result<()> {
+/// Writes the events of all batches, with the transaction ids that name them.
+async fn write_events(tx: &mut Tx, batches: &[Arc<Batch>]) -> Result<()> {
     const EVENT: &str = "INSERT INTO events (event_nid, room_nid, event_id, type_nid, sender_nid, \
          skey_nid, depth, origin_ts, received_ts, flags, state_before, state_after, tl, prevs, \
          auths) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
-    const JSON: &str = "INSERT INTO event_json (event_nid, codec, body) VALUES ($1, 0, $2)";
-    let newest = event.prevs.iter().chain(&event.auths).max();
-    debug_assert!(newest.is_none_or(|newest| *newest < event.nid), "ids grow along the graph");
-    execute!(
-        tx,
-        sqlx::query(EVENT)
-            .bind(event.nid.0)
-            .bind(room.0)
-            .bind(event.event_id.clone())
-            .bind(event.event_type.0)
-            .bind(event.sender.0)
-            .bind(event.skey.map(|skey| skey.0))
-            .bind(event.depth)
-            .bind(event.origin_ts)
-            .bind(event.received_ts)
-            .bind(event.flags.0)
-            .bind(event.state_before.map(|state| state.0))
-            .bind(event.state_after.map(|state| state.0))
-            .bind(event.live.as_ref().map(|live| live.tl))
-            .bind(varints::encode(event.prevs.iter().map(|nid| nid.0)))
-            .bind(varints::encode(event.auths.iter().map(|nid| nid.0)))
-    )?;
-    execute!(tx, sqlx::query(JSON).bind(event.nid.0).bind(event.json.clone()))?;
-    Ok(())
+    const JSON: &str = "INSERT INTO event_json (event_nid, codec, body) VALUES ($1, $2, $3)";
+    const TXN: &str = "INSERT INTO client_txns (device_nid, scope, txn_id, event_nid, ts) \
+         VALUES ($1, $2, $3, $4, $5)";
+    let (mut rows, mut bodies, mut txns) = (Bulk::new(EVENT), Bulk::new(JSON), Bulk::new(TXN));
+    for batch in batches {
+        for event in &batch.events {
+            let newest = event.prevs.iter().chain(&event.auths).max();
+            let grows = newest.is_none_or(|newest| *newest < event.nid);
+            debug_assert!(grows, "ids grow along the graph");
+            rows.row(event_row(batch.room, event));
+            bodies.row([event.nid.0.into(), 0.into(), event.json.clone().into()]);
+            if let Some(ClientTxn { device, scope, txn_id }) = &event.txn {
+                txns.row([
+                    device.0.into(),
+                    scope.clone().into(),
+                    txn_id.clone().into(),
+                    event.nid.0.into(),
+                    event.received_ts.into(),
+                ]);
+            }
+        }
+    }
+    rows.insert(tx).await?;
+    bodies.insert(tx).await?;
+    txns.insert(tx).await
+}
+
+/// The row of an event, in the order of its columns.
+fn event_row(room: RoomNid, event: &NewEvent) -> [Cell; 15] {
+    [
+        event.nid.0.into(),
+        room.0.into(),
+        event.event_id.clone().into(),
+        event.event_type.0.into(),
+        event.sender.0.into(),
+        event.skey.map(|skey| skey.0).into(),
+        event.depth.into(),
+        event.origin_ts.into(),
+        event.received_ts.into(),
+        event.flags.0.into(),
+        event.state_before.map(|state| state.0).into(),
+        event.state_after.map(|state| state.0).into(),
+        event.live.as_ref().map(|live| live.tl).into(),
+        varints::encode(event.prevs.iter().map(|nid| nid.0)).into(),
+        varints::encode(event.auths.iter().map(|nid| nid.0)).into(),
+    ]
 }
 
 async fn write_relation(tx: &mut Tx, event: &NewEvent, relation: &Relation) -> Result<()> {
@@ -333,44 +365,29 @@ async fn write_redaction(tx: &mut Tx, redaction: &Redaction) -> Result<()> {
     Ok(())
 }
 
-async fn write_txn(tx: &mut Tx, event: &NewEvent, txn: &ClientTxn) -> Result<()> {
-    const TXN: &str = "INSERT INTO client_txns (device_nid, scope, txn_id, event_nid, ts) \
-         VALUES ($1, $2, $3, $4, $5)";
-    execute!(
-        tx,
-        sqlx::query(TXN)
-            .bind(txn.device.0)
-            .bind(txn.scope.clone())
-            .bind(txn.txn_id.clone())
-            .bind(event.nid.0)
-            .bind(event.received_ts)
-    )?;
-    Ok(())
-}
+const HEAD: &str = "INSERT INTO room_heads (room_nid, last_pos, last_tl, state_nid, fwd, \
+     depth, joined, invited, notif_seq, main_seq, hl_seq) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+     ON CONFLICT (room_nid) DO UPDATE SET last_pos = excluded.last_pos, \
+     last_tl = excluded.last_tl, state_nid = excluded.state_nid, fwd = excluded.fwd, \
+     depth = excluded.depth, joined = excluded.joined, invited = excluded.invited, \
+     notif_seq = excluded.notif_seq, main_seq = excluded.main_seq, hl_seq = excluded.hl_seq";
 
-async fn write_head(tx: &mut Tx, head: &Head, last_pos: Option<Position>) -> Result<()> {
-    const HEAD: &str = "INSERT INTO room_heads (room_nid, last_pos, last_tl, state_nid, fwd, \
-         depth, joined, invited, notif_seq, main_seq, hl_seq) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
-         ON CONFLICT (room_nid) DO UPDATE SET last_pos = $2, last_tl = $3, state_nid = $4, \
-         fwd = $5, depth = $6, joined = $7, invited = $8, notif_seq = $9, main_seq = $10, \
-         hl_seq = $11";
-    execute!(
-        tx,
-        sqlx::query(HEAD)
-            .bind(head.room.0)
-            .bind(last_pos.unwrap_or(head.last_pos))
-            .bind(head.last_tl)
-            .bind(head.state.0)
-            .bind(varints::encode(head.extremities.iter().map(|nid| nid.0)))
-            .bind(head.depth)
-            .bind(head.joined)
-            .bind(head.invited)
-            .bind(head.notif_seq)
-            .bind(head.main_seq)
-            .bind(head.hl_seq)
-    )?;
-    Ok(())
+/// The row of a room's head, in the order of its columns.
+fn head_row(head: &Head, last_pos: Option<Position>) -> [Cell; 11] {
+    [
+        head.room.0.into(),
+        last_pos.unwrap_or(head.last_pos).into(),
+        head.last_tl.into(),
+        head.state.0.into(),
+        varints::encode(head.extremities.iter().map(|nid| nid.0)).into(),
+        head.depth.into(),
+        head.joined.into(),
+        head.invited.into(),
+        head.notif_seq.into(),
+        head.main_seq.into(),
+        head.hl_seq.into(),
+    ]
 }
 
 #[cfg(test)]

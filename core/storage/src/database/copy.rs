@@ -13,6 +13,7 @@ mod target;
 use std::path::Path;
 
 use self::{source::Source, target::Target};
+use super::Cell as Value;
 use crate::error::{Result, StorageError};
 
 /// Rows read and written at a time: enough that a round trip does not count, few enough that a page
@@ -28,14 +29,6 @@ enum Kind {
     Int,
     Text,
     Bytes,
-}
-
-/// A value of a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Value {
-    Int(Option<i64>),
-    Text(Option<String>),
-    Bytes(Option<Vec<u8>>),
 }
 
 /// A column.

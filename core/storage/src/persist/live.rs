@@ -7,62 +7,83 @@ use colonnade_model::{
 };
 
 use super::{Live, NewEvent, NewMember};
-use crate::{Tx, error::Result};
+use crate::{Tx, database::Bulk, error::Result};
 
-/// Writes the rows of a live event that carry its position.
+/// Rows that carry positions and need nothing read first; written together, once they are known.
+pub(super) struct LiveRows {
+    stream: Bulk<10>,
+    states: Bulk<3>,
+    exceptions: Bulk<7>,
+}
+
+impl LiveRows {
+    pub(super) fn new() -> Self {
+        const STREAM: &str = "INSERT INTO event_stream (pos, room_nid, event_nid, sender_nid, \
+             action, notif_seq, main_seq, hl_seq, thread_nid, thread_seq) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        const STATE: &str =
+            "INSERT INTO room_state_log (room_nid, pos, state_nid) VALUES ($1, $2, $3)";
+        const EXCEPTION: &str = "INSERT INTO push_exceptions \
+             (user_nid, room_nid, pos, event_nid, thread_nid, action, base) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        Self {
+            stream: Bulk::new(STREAM),
+            states: Bulk::new(STATE),
+            exceptions: Bulk::new(EXCEPTION),
+        }
+    }
+
+    pub(super) async fn insert(self, tx: &mut Tx) -> Result<()> {
+        self.stream.insert(tx).await?;
+        self.states.insert(tx).await?;
+        self.exceptions.insert(tx).await
+    }
+}
+
+/// Writes what of a live event carries its position; what can wait goes to `rows`.
 pub(super) async fn write_live(
     tx: &mut Tx,
+    rows: &mut LiveRows,
     room: RoomNid,
     event: &NewEvent,
     live: &Live,
     pos: Position,
 ) -> Result<()> {
-    const STREAM: &str = "INSERT INTO event_stream (pos, room_nid, event_nid, sender_nid, action, \
-         notif_seq, main_seq, hl_seq, thread_nid, thread_seq) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-    const STATE: &str = "INSERT INTO room_state_log (room_nid, pos, state_nid) VALUES ($1, $2, $3)";
-    const EXCEPTION: &str = "INSERT INTO push_exceptions \
-         (user_nid, room_nid, pos, event_nid, thread_nid, action, base) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7)";
     let thread_seq = match live.thread {
         Some(root) => write_thread(tx, room, root, event, live, pos).await?,
         None => 0,
     };
     let thread = live.thread.map(|root| root.0);
-    execute!(
-        tx,
-        sqlx::query(STREAM)
-            .bind(pos)
-            .bind(room.0)
-            .bind(event.nid.0)
-            .bind(event.sender.0)
-            .bind(live.action)
-            .bind(live.notif_seq)
-            .bind(live.main_seq)
-            .bind(live.hl_seq)
-            .bind(thread)
-            .bind(thread_seq)
-    )?;
+    rows.stream.row([
+        pos.into(),
+        room.0.into(),
+        event.nid.0.into(),
+        event.sender.0.into(),
+        live.action.into(),
+        live.notif_seq.into(),
+        live.main_seq.into(),
+        live.hl_seq.into(),
+        thread.into(),
+        thread_seq.into(),
+    ]);
     tx.touch(Stream::Events, Touch::Room(room), pos);
     if let Some(state) = live.state {
-        execute!(tx, sqlx::query(STATE).bind(room.0).bind(pos).bind(state.0))?;
+        rows.states.row([room.0.into(), pos.into(), state.0.into()]);
     }
     for member in &live.members {
         write_member(tx, room, member, pos).await?;
         tx.touch(Stream::Events, Touch::User(member.user), pos);
     }
     for (user, action) in &live.exceptions {
-        execute!(
-            tx,
-            sqlx::query(EXCEPTION)
-                .bind(user.0)
-                .bind(room.0)
-                .bind(pos)
-                .bind(event.nid.0)
-                .bind(thread)
-                .bind(*action)
-                .bind(live.action)
-        )?;
+        rows.exceptions.row([
+            user.0.into(),
+            room.0.into(),
+            pos.into(),
+            event.nid.0.into(),
+            thread.into(),
+            (*action).into(),
+            live.action.into(),
+        ]);
     }
     Ok(())
 }

@@ -5,9 +5,15 @@
 //! lost while this process cannot see it, whoever starts next ends our incarnation, and nothing we
 //! write is committed from then on. On SQLite the lock file does all this.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use colonnade_storage::{Database, Held, Lock, StorageError, ownership};
+use colonnade_storage::{Database, Held, Lock, ownership};
 use tokio_util::sync::CancellationToken;
 
 use crate::StartError;
@@ -24,6 +30,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Alone {
     stop: CancellationToken,
     watch: tokio::task::JoinHandle<()>,
+    /// Another process has the database.
+    lost: Arc<AtomicBool>,
 }
 
 impl Alone {
@@ -43,10 +51,17 @@ impl Alone {
             tokio::time::sleep(PAUSE).await;
         };
         let name = format!("alone, process {}", std::process::id());
-        ownership::register_alone(db, name, now_ms).await?;
+        let incarnation = ownership::register_alone(db, name, now_ms).await?;
         let stop = CancellationToken::new();
-        let watch = tokio::spawn(watch(db.clone(), held, stop.clone()));
-        Ok(Self { stop, watch })
+        let lost = Arc::new(AtomicBool::new(false));
+        let (stopped, told) = (stop.clone(), Arc::clone(&lost));
+        let watch = tokio::spawn(watch(db.clone(), incarnation, held, stopped, told));
+        Ok(Self { stop, watch, lost })
+    }
+
+    /// Tells whether another process took the database over: nothing of ours is stored any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
     }
 
     /// Lets go of the database.
@@ -56,28 +71,26 @@ impl Alone {
     }
 }
 
-/// Takes the lock again whenever its connection broke.
-async fn watch(db: Database, held: Held, stop: CancellationToken) {
+/// Takes the lock again whenever its connection broke, and notices if somebody was faster.
+async fn watch(
+    db: Database,
+    incarnation: i64,
+    held: Held,
+    stop: CancellationToken,
+    lost: Arc<AtomicBool>,
+) {
     let mut held = Some(held);
-    let mut warned = false;
     while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
         if let Some(lock) = &held
             && lock.is_held().await
         {
             continue;
         }
-        held = None;
-        match db.hold(Lock::Database, false).await {
-            Ok(Some(lock)) => {
-                held = Some(lock);
-                warned = false;
-            }
-            Ok(None) if !warned => {
-                warned = true;
-                tracing::error!("another process uses this database now: stop one of them");
-            }
-            Ok(None) | Err(StorageError::Unusable(_)) => {}
-            Err(error) => tracing::warn!(%error, "cannot take the lock of the database"),
+        // None may be our own session that the server has not given up yet.
+        held = db.hold(Lock::Database, false).await.ok().flatten();
+        let ended = matches!(ownership::lives(&db, incarnation).await, Ok(false));
+        if ended && !lost.swap(true, Ordering::AcqRel) {
+            tracing::error!("another process uses this database now: stop one of them");
         }
     }
     if let Some(lock) = held {

@@ -137,6 +137,10 @@ impl Homeserver {
     /// # Errors
     /// Why not.
     pub async fn ready(&self) -> Result<(), StorageError> {
+        if self.alone.lock().await.as_ref().is_some_and(Alone::is_lost) {
+            let why = "another process uses the database now: stop one of them";
+            return Err(StorageError::Fenced(why.to_owned()));
+        }
         colonnade_storage::streams::horizons(&self.services.context.db).await.map(|_| ())
     }
 

@@ -73,6 +73,17 @@ pub async fn register_alone(db: &Database, name: String, now_ms: i64) -> Result<
     Ok(incarnation)
 }
 
+/// Tells whether an incarnation may write still.
+///
+/// # Errors
+/// When the database fails.
+pub async fn lives(db: &Database, incarnation: i64) -> Result<bool> {
+    const STATE: &str = "SELECT state FROM incarnations WHERE inc_id = $1";
+    let state: Option<i64> =
+        read!(db, |c| sqlx::query_scalar(STATE).bind(incarnation).fetch_optional(c))?;
+    Ok(state.is_some_and(|state| state < FENCED))
+}
+
 async fn insert(tx: &mut Tx, name: &str, pool: &str, address: &str, now_ms: i64) -> Result<i64> {
     const NEW: &str = "INSERT INTO incarnations \
          (name, pool, address, state, started_ts, heartbeat_ts) \

@@ -113,3 +113,40 @@ async fn a_take_over_waits_for_what_is_under_way() {
     old.close().await;
     new.close().await;
 }
+
+#[tokio::test]
+async fn whoever_registers_alone_ends_all_others() {
+    let world = testing::postgres();
+    let (one, two) = (world.open().await, world.open().await);
+    let put = async |db: &Database, key: &'static str| {
+        db.write(move |tx| {
+            Box::pin(async move {
+                const PUT: &str = "INSERT INTO settings (key, value) VALUES ($1, $2)";
+                execute!(tx, sqlx::query(PUT).bind(key).bind(vec![1u8]))
+            })
+        })
+        .await
+    };
+    let first = register_alone(&one, "one".to_owned(), 0).await.unwrap();
+    put(&one, "a").await.unwrap();
+    let second = register_alone(&two, "two".to_owned(), 0).await.unwrap();
+    assert!(second > first, "an incarnation is never used again");
+    assert!(!lives(&one, first).await.unwrap() && lives(&one, second).await.unwrap());
+    // In every lane, and without a word about slots.
+    let fenced = put(&one, "b").await;
+    assert!(matches!(fenced, Err(StorageError::Fenced(_))), "{fenced:?}");
+    let event = one.write_in(Lane::Events, |tx| {
+        Box::pin(async move { tx.seal(colonnade_model::stream::Stream::Events, 1).await })
+    });
+    let fenced = event.await;
+    assert!(matches!(fenced, Err(StorageError::Fenced(_))), "{fenced:?}");
+    put(&two, "b").await.unwrap();
+    let held = one.hold(Lock::Database, false).await.unwrap().unwrap();
+    assert!(two.hold(Lock::Database, false).await.unwrap().is_none(), "held by another");
+    assert!(held.is_held().await);
+    held.release().await;
+    let held = two.hold(Lock::Database, false).await.unwrap().unwrap();
+    held.release().await;
+    one.close().await;
+    two.close().await;
+}

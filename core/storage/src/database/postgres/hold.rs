@@ -34,8 +34,12 @@ impl Held {
 
     /// Lets go and closes the connection.
     pub async fn release(self) {
+        const LET_GO: &str = "SELECT pg_advisory_unlock_all()";
         if let Some(connection) = self.connection {
-            let _unless_it_is_gone = connection.into_inner().close().await;
+            let mut connection = connection.into_inner();
+            // Said, not left to the server's noticing that we are gone: it is free when this returns.
+            let _unless_it_is_gone = sqlx::query(LET_GO).execute(&mut connection).await;
+            let _unless_it_is_gone = connection.close().await;
         }
     }
 }

@@ -110,7 +110,7 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// From a worker, to the first byte of its answer and between bytes.
     pub response_timeout: Duration,
-    /// The same for rules that are long polls.
+    /// The most that a long poll may take, whatever it asks for; see [`Limits::patience`].
     pub long_poll_timeout: Duration,
     /// Open connections from clients, all listeners together.
     pub connections: usize,
@@ -121,6 +121,20 @@ pub struct Limits {
     pub hold: Duration,
     /// Idle connections kept open to workers, per thread.
     pub idle_worker_connections: usize,
+}
+
+impl Limits {
+    /// How long a worker's answer is waited for. A long poll gets the time its `timeout` asks for
+    /// (milliseconds; Matrix v1.19, client-server, §Syncing), and then as long as every request: a
+    /// first sync works for minutes whatever its timeout says.
+    pub fn patience(&self, long_poll: bool, query: &str) -> Duration {
+        if !long_poll {
+            return self.response_timeout;
+        }
+        let asked = crate::sticky::parameter(query, "timeout").and_then(|ms| ms.parse().ok());
+        let asked = Duration::from_millis(asked.unwrap_or(0));
+        asked.saturating_add(self.response_timeout).min(self.long_poll_timeout)
+    }
 }
 
 impl Default for Limits {

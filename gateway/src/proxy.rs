@@ -228,7 +228,7 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         let Some(live) = ctx.live.clone() else {
             return Err(Error::new_in(ErrorType::InternalError));
         };
@@ -236,7 +236,8 @@ impl ProxyHttp for Gateway {
             ctx.refused = Some(reply::NO_WORKER);
             return Err(Error::new_up(ErrorType::HTTPStatus(reply::NO_WORKER.status)));
         };
-        let peer = self.peer(ctx, &live, &attempt.member().address);
+        let query = session.req_header().uri.query().unwrap_or("");
+        let peer = self.peer(ctx, &live, &attempt.member().address, query);
         ctx.in_flight = Some(attempt);
         peer
     }

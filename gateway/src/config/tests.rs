@@ -128,3 +128,19 @@ fn small_values_parse_or_say_what_they_expect() {
     assert!(one.contains("::1".parse().unwrap()) && !one.contains("::2".parse().unwrap()));
     assert!("10.0.0.0/33".parse::<IpRange>().is_err());
 }
+
+#[test]
+fn a_long_poll_gets_the_time_it_asks_for_and_some_more() {
+    let limits = Limits {
+        response_timeout: Duration::from_secs(10),
+        long_poll_timeout: Duration::from_secs(60),
+        ..Limits::default()
+    };
+    let seconds = |long_poll, query| limits.patience(long_poll, query).as_secs();
+    assert_eq!(seconds(true, "since=s1&timeout=30000"), 40);
+    assert_eq!(seconds(true, "timeout=0"), 10);
+    assert_eq!(seconds(true, ""), 10);
+    assert_eq!(seconds(true, "timeout=x"), 10);
+    assert_eq!(seconds(true, "timeout=18446744073709551615"), 60);
+    assert_eq!(seconds(false, "timeout=30000"), 10);
+}

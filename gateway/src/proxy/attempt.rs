@@ -104,7 +104,13 @@ impl Gateway {
     }
 
     /// Builds what Pingora needs to reach a worker.
-    pub(super) fn peer(&self, ctx: &Ctx, live: &Live, to: &Address) -> Result<Box<HttpPeer>> {
+    pub(super) fn peer(
+        &self,
+        ctx: &Ctx,
+        live: &Live,
+        to: &Address,
+        query: &str,
+    ) -> Result<Box<HttpPeer>> {
         let mut peer = match to {
             Address::Tcp(address) => HttpPeer::new(address, false, String::new()),
             Address::Unix(path) => {
@@ -115,8 +121,7 @@ impl Gateway {
         let long_poll = ctx.route().is_some_and(|route| route.long_poll);
         peer.options.connection_timeout = Some(limits.connect_timeout);
         peer.options.total_connection_timeout = Some(limits.connect_timeout);
-        peer.options.read_timeout =
-            Some(if long_poll { limits.long_poll_timeout } else { limits.response_timeout });
+        peer.options.read_timeout = Some(limits.patience(long_poll, query));
         peer.options.write_timeout = Some(limits.response_timeout);
         peer.options.idle_timeout = Some(WORKER_IDLE);
         Ok(Box::new(peer))

@@ -217,7 +217,7 @@ async fn long_polls_park_and_do_not_count_as_work() {
         waiting.address
     ));
     let address = gateway.addrs()[0];
-    let poll = tokio::spawn(async move { get(address, "/sync").await });
+    let poll = tokio::spawn(async move { get(address, "/sync?timeout=8000").await });
     let admin = gateway.admin_addr().unwrap();
     let parked = async {
         loop {
@@ -231,6 +231,9 @@ async fn long_polls_park_and_do_not_count_as_work() {
     };
     assert_eq!(tokio::time::timeout(Duration::from_secs(5), parked).await.unwrap(), 0);
     assert_eq!(poll.await.unwrap().body, "late");
-    let slow = get(address, "/slow").await;
-    assert_eq!((slow.status, slow.errcode().as_str()), (504, "M_UNKNOWN"));
+    // What asks for less time gets less, and what is no long poll gets none on top.
+    for target in ["/slow", "/slow?timeout=8000", "/sync?timeout=200"] {
+        let slow = get(address, target).await;
+        assert_eq!((slow.status, slow.errcode().as_str()), (504, "M_UNKNOWN"), "{target}");
+    }
 }

@@ -36,6 +36,7 @@ mod admin;
 mod check;
 mod checker;
 mod explain;
+mod handover;
 mod import;
 mod remote;
 mod run;

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -73,6 +74,37 @@ impl Bound {
                 }
                 bound => bound.map(Self::Unix),
             },
+        }
+    }
+
+    /// Listens on with a socket another process has bound to this address; must be called inside a
+    /// runtime.
+    ///
+    /// # Errors
+    /// None in practice: the socket listens already.
+    pub(crate) fn inherit(address: &Address, socket: OwnedFd) -> io::Result<Self> {
+        match address {
+            Address::Tcp(_) => {
+                let listener = std::net::TcpListener::from(socket);
+                listener.set_nonblocking(true)?;
+                TcpListener::from_std(listener).map(Self::Tcp)
+            }
+            Address::Unix(_) => {
+                let listener = std::os::unix::net::UnixListener::from(socket);
+                listener.set_nonblocking(true)?;
+                UnixListener::from_std(listener).map(Self::Unix)
+            }
+        }
+    }
+
+    /// Another descriptor of the same socket, to hand to another process.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left.
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
+            Self::Unix(listener) => listener.as_fd().try_clone_to_owned(),
         }
     }
 

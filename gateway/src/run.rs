@@ -4,6 +4,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use crate::admin::{Admin, Lately};
 use crate::buckets::Buckets;
 use crate::config::{Address, ConfigError, Overrides};
+use crate::handover::{Inherited, Offer};
 use crate::listener::{Bound, Entrance, Gate, accept_loop};
 use crate::metrics::Metrics;
 use crate::proxy::{Door, Gateway, PINGORA_ATTEMPTS_MAX, RequestIds};
@@ -56,12 +58,21 @@ pub struct RunOptions {
     pub watch: bool,
     /// Threads that serve requests.
     pub threads: usize,
+    /// Where the listening sockets are taken over from a gateway that runs, if one does, and then
+    /// offered to the next.
+    pub upgrade_socket: Option<PathBuf>,
 }
 
 impl RunOptions {
     /// Runs from this source, as it stands, watching it.
     pub fn new(source: Source) -> Self {
-        Self { source, overrides: Overrides::default(), watch: true, threads: THREADS_DEFAULT }
+        Self {
+            source,
+            overrides: Overrides::default(),
+            watch: true,
+            threads: THREADS_DEFAULT,
+            upgrade_socket: None,
+        }
     }
 }
 
@@ -83,6 +94,15 @@ pub enum StartError {
         #[source]
         cause: io::Error,
     },
+    /// The gateway that runs does not hand over its sockets, or we cannot offer ours.
+    #[error("cannot take over or offer listening sockets at {path}")]
+    Handover {
+        /// The unix socket.
+        path: String,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
     /// The system refuses threads or timers.
     #[error("cannot start the gateway's runtime")]
     Runtime(#[source] io::Error),
@@ -96,9 +116,20 @@ pub struct Running {
     addresses: Vec<SocketAddr>,
     admin: Option<SocketAddr>,
     reloader: Arc<Reloader>,
-    stop: Mutex<Option<oneshot::Sender<Duration>>>,
+    handed_over: watch::Receiver<bool>,
+    stop: Mutex<Option<oneshot::Sender<End>>>,
     ended: Mutex<Option<oneshot::Receiver<()>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// How a gateway ends.
+#[derive(Debug, Clone, Copy)]
+struct End {
+    /// How long requests and connections may still take.
+    grace: Duration,
+    /// Whether another process accepts already: then nobody waits for the end, and idle connections
+    /// may stay until their client uses them once more and is told to open another.
+    succeeded: bool,
 }
 
 impl std::fmt::Debug for Running {
@@ -126,11 +157,30 @@ impl Running {
         self.reloader.reload()
     }
 
+    /// Waits until another process has taken over the listening sockets; forever, if nobody may.
+    pub async fn handed_over(&self) {
+        let mut handed_over = self.handed_over.clone();
+        if handed_over.wait_for(|handed| *handed).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// Stops accepting, lets requests in flight finish for up to `grace`, then ends.
     pub async fn shutdown(&self, grace: Duration) {
+        self.end(End { grace, succeeded: false }).await;
+    }
+
+    /// Leaves the field to the process that took over: accepts nothing, answers what comes on open
+    /// connections with `Connection: close` (on HTTP/2: GOAWAY), and ends when the last one is
+    /// closed, or after `grace`.
+    pub async fn retire(&self, grace: Duration) {
+        self.end(End { grace, succeeded: true }).await;
+    }
+
+    async fn end(&self, end: End) {
         let stop = self.stop.lock().take();
         if let Some(stop) = stop {
-            let _ended_already = stop.send(grace);
+            let _ended_already = stop.send(end);
         }
         let ended = self.ended.lock().take();
         if let Some(ended) = ended {
@@ -142,7 +192,7 @@ impl Running {
     /// The same, for callers outside a runtime.
     pub fn shutdown_blocking(&self, grace: Duration) {
         if let Some(stop) = self.stop.lock().take() {
-            let _ended_already = stop.send(grace);
+            let _ended_already = stop.send(End { grace, succeeded: false });
         }
         self.join();
     }
@@ -174,7 +224,7 @@ pub fn run(options: RunOptions) -> Result<Running, StartError> {
         .enable_all()
         .build()
         .map_err(StartError::Runtime)?;
-    let sockets = match bind(&runtime, &reloader) {
+    let sockets = match bind(&runtime, &reloader, options.upgrade_socket) {
         Ok(sockets) => sockets,
         Err(error) => {
             // Waiting for its threads here could block a runtime of the caller's.
@@ -186,12 +236,16 @@ pub fn run(options: RunOptions) -> Result<Running, StartError> {
     let admin = sockets.admin_bound.as_ref().and_then(Bound::tcp_address);
     let (stop, stopping) = oneshot::channel();
     let (end, ended) = oneshot::channel();
+    let (handing_over, handed_over) = watch::channel(false);
     let served = Arc::clone(&reloader);
     let threads = options.threads.max(1);
     let thread = std::thread::Builder::new()
         .name("gateway-main".to_owned())
         .spawn(move || {
-            runtime.block_on(serve(sockets, served, metrics, threads, options.watch, stopping));
+            runtime.block_on(async {
+                let serving = Serving { reloader: served, metrics, threads, handing_over };
+                serving.run(sockets, options.watch, stopping).await;
+            });
             runtime.shutdown_timeout(RUNTIME_END);
             let _nobody_waits = end.send(());
         })
@@ -200,6 +254,7 @@ pub fn run(options: RunOptions) -> Result<Running, StartError> {
         addresses,
         admin,
         reloader,
+        handed_over,
         stop: Mutex::new(Some(stop)),
         ended: Mutex::new(Some(ended)),
         thread: Mutex::new(Some(thread)),
@@ -209,18 +264,42 @@ pub fn run(options: RunOptions) -> Result<Running, StartError> {
 struct Sockets {
     bound: Vec<(Bound, Entrance)>,
     admin_bound: Option<Bound>,
+    inherited: Option<Inherited>,
+    offer: Option<Offer>,
 }
 
-fn bind(runtime: &Runtime, reloader: &Reloader) -> Result<Sockets, StartError> {
+fn bind(
+    runtime: &Runtime,
+    reloader: &Reloader,
+    upgrade_socket: Option<PathBuf>,
+) -> Result<Sockets, StartError> {
     let _inside = runtime.enter();
     let live = reloader.live.load();
     let config = &live.config;
     if config.listen.is_empty() {
         return Err(StartError::NoListener);
     }
-    let bind = |address: &Address| {
-        Bound::bind(address)
-            .map_err(|cause| StartError::Bind { address: address.to_string(), cause })
+    let not_handed = |cause| StartError::Handover {
+        path: upgrade_socket.as_ref().map_or(String::new(), |path| path.display().to_string()),
+        cause,
+    };
+    let inherited = upgrade_socket.as_deref().map(Inherited::ask).transpose();
+    let mut inherited = inherited.map_err(not_handed)?.flatten();
+    let mut offered = Vec::new();
+    let mut bind = |address: &Address| {
+        let name = address.to_string();
+        let known = inherited.as_mut().and_then(|inherited| inherited.take(&name));
+        let bound = match known {
+            Some(socket) => Bound::inherit(address, socket),
+            None => Bound::bind(address),
+        };
+        let bound = bound.and_then(|bound| {
+            if upgrade_socket.is_some() {
+                offered.push((name, bound.share()?));
+            }
+            Ok(bound)
+        });
+        bound.map_err(|cause| StartError::Bind { address: address.to_string(), cause })
     };
     let mut bound = Vec::new();
     for (place, listen) in config.listen.iter().enumerate() {
@@ -233,62 +312,100 @@ fn bind(runtime: &Runtime, reloader: &Reloader) -> Result<Sockets, StartError> {
         bound.push((bind(&listen.bind)?, entrance));
     }
     let admin = config.admin.map(|admin| bind(&Address::Tcp(admin))).transpose()?;
-    Ok(Sockets { bound, admin_bound: admin })
+    let offer = upgrade_socket.as_deref().map(|path| Offer::prepare(path, offered)).transpose();
+    Ok(Sockets { bound, admin_bound: admin, offer: offer.map_err(not_handed)?, inherited })
 }
 
-/// Everything that runs, until it is told to stop and has drained.
-async fn serve(
-    sockets: Sockets,
+/// Everything that runs.
+struct Serving {
     reloader: Arc<Reloader>,
     metrics: Arc<Metrics>,
     threads: usize,
-    watch: bool,
-    stopping: oneshot::Receiver<Duration>,
-) {
-    let (close, closing) = watch::channel(false);
-    let gate = Arc::new(Gate::new(Arc::clone(&metrics)));
-    let door = Arc::new(door(&reloader, &metrics, threads));
-    for (bound, entrance) in sockets.bound {
-        let (door, live) = (Arc::clone(&door), Arc::clone(&reloader.live));
-        let gate = Arc::clone(&gate);
-        tokio::spawn(accept_loop(bound, entrance, door, live, gate, closing.clone()));
+    handing_over: watch::Sender<bool>,
+}
+
+impl Serving {
+    /// Runs until it is told to stop and has drained.
+    async fn run(self, sockets: Sockets, watch: bool, stopping: oneshot::Receiver<End>) {
+        let Self { reloader, metrics, threads, handing_over } = self;
+        let (close, closing) = watch::channel(false);
+        let (close_admin, admin_closing) = watch::channel(false);
+        let gate = Arc::new(Gate::new(Arc::clone(&metrics)));
+        let door = Arc::new(door(&reloader, &metrics, threads));
+        for (bound, entrance) in sockets.bound {
+            let (door, live) = (Arc::clone(&door), Arc::clone(&reloader.live));
+            let gate = Arc::clone(&gate);
+            tokio::spawn(accept_loop(bound, entrance, door, live, gate, closing.clone()));
+        }
+        if let Some(bound) = sockets.admin_bound {
+            let lately = Arc::new(Lately::default());
+            tokio::spawn(Arc::clone(&lately).watch(Arc::clone(&metrics)));
+            let admin = Admin {
+                reloader: Arc::clone(&reloader),
+                metrics: Arc::clone(&metrics),
+                gate: Arc::clone(&gate),
+                closing: closing.clone(),
+                lately,
+            };
+            serve_admin(bound, admin, admin_closing);
+        }
+        tokio::spawn(crate::checker::run(Arc::clone(&reloader.live), reloader.clock));
+        if watch {
+            tokio::spawn(Arc::clone(&reloader).watch());
+        }
+        let offering = take_place(sockets.inherited, sockets.offer, handing_over);
+        // A handle dropped without a word means: now.
+        let at_once = End { grace: Duration::ZERO, succeeded: false };
+        let end = stopping.await.unwrap_or(at_once);
+        if let Some(offering) = offering {
+            // It holds the sockets open; a client must not wait in a queue nobody empties.
+            offering.abort();
+        }
+        let _nobody_listens = close.send(true);
+        if end.succeeded {
+            let _no_admin = close_admin.send(true);
+        }
+        drain(&gate, &door, end).await;
     }
-    if let Some(bound) = sockets.admin_bound {
-        let lately = Arc::new(Lately::default());
-        tokio::spawn(Arc::clone(&lately).watch(Arc::clone(&metrics)));
-        let admin = Admin {
-            reloader: Arc::clone(&reloader),
-            metrics: Arc::clone(&metrics),
-            gate: Arc::clone(&gate),
-            closing: closing.clone(),
-            lately: Arc::clone(&lately),
-        };
-        // Its own gate: whoever watches the drain must not keep it from ending.
-        let admin_gate = Arc::new(Gate::new(Arc::new(match Metrics::new() {
-            Ok(metrics) => metrics,
-            Err(_) => return,
-        })));
-        let (live, app) = (Arc::clone(&reloader.live), Arc::new(HttpServer::new_app(admin)));
-        let entrance = Entrance { admin: true, ..Entrance::default() };
-        let (keep, until) = watch::channel(false);
-        tokio::spawn(async move {
-            accept_loop(bound, entrance, app, live, admin_gate, until).await;
-            drop(keep);
-        });
+}
+
+fn serve_admin(bound: Bound, admin: Admin, closing: watch::Receiver<bool>) {
+    let live = Arc::clone(&admin.reloader.live);
+    // Its own gate: whoever watches the drain must not keep it from ending.
+    let Ok(metrics) = Metrics::new() else { return };
+    let gate = Arc::new(Gate::new(Arc::new(metrics)));
+    let app = Arc::new(HttpServer::new_app(admin));
+    let entrance = Entrance { admin: true, ..Entrance::default() };
+    tokio::spawn(accept_loop(bound, entrance, app, live, gate, closing));
+}
+
+/// Tells the process before us that we accept, and offers our sockets to the one after us.
+fn take_place(
+    inherited: Option<Inherited>,
+    offer: Option<Offer>,
+    handing_over: watch::Sender<bool>,
+) -> Option<tokio::task::JoinHandle<()>> {
+    if let Some(Err(error)) = inherited.map(Inherited::confirm) {
+        tracing::warn!(%error, "the gateway before this one ended while it handed over");
     }
-    tokio::spawn(crate::checker::run(Arc::clone(&reloader.live), reloader.clock));
-    if watch {
-        tokio::spawn(Arc::clone(&reloader).watch());
+    let offer = offer?;
+    if let Err(error) = offer.publish() {
+        tracing::error!(%error, "no later process can take over the listening sockets");
+        return None;
     }
-    // A handle dropped without a word means: now.
-    let grace = stopping.await.unwrap_or(Duration::ZERO);
-    let _nobody_listens = close.send(true);
+    Some(tokio::spawn(offer.serve(handing_over)))
+}
+
+/// Waits for what is under way.
+async fn drain(gate: &Gate, door: &Door, end: End) {
     let drained = async {
-        let _quiet = tokio::time::timeout(ANNOUNCE, gate.until_empty()).await;
-        door.http_cleanup().await;
+        if !end.succeeded {
+            let _quiet = tokio::time::timeout(ANNOUNCE, gate.until_empty()).await;
+            door.http_cleanup().await;
+        }
         gate.until_empty().await;
     };
-    if tokio::time::timeout(grace, drained).await.is_err() {
+    if tokio::time::timeout(end.grace, drained).await.is_err() {
         tracing::warn!(connections = gate.open(), "connections still open at the end of the grace");
     }
 }

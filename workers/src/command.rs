@@ -53,7 +53,9 @@ pub(crate) enum Command {
     Worker(WorkerOptions),
     /// The gateway alone, in front of workers that run elsewhere
     #[command(after_help = "Example:\n  colonnade gateway --routes routes.yaml\n\n\
-                            Workers and listeners stand in the routes file. SIGHUP reloads it.")]
+                            Workers and listeners stand in the routes file. SIGHUP reloads it.\n\n\
+                            To replace a running gateway without losing a connection, start both with the same\n\
+                            --upgrade-socket; the second takes over, the first drains and ends.")]
     Gateway(GatewayOptions),
     /// Tells whether the configuration and the routes are right
     #[command(
@@ -116,6 +118,12 @@ pub(crate) struct GatewayOptions {
     /// The routes file
     #[arg(long, value_name = "FILE", default_value = "routes.yaml")]
     pub(crate) routes: PathBuf,
+    /// A unix socket by which the next gateway process takes over the listeners of this one
+    #[arg(long, value_name = "PATH")]
+    pub(crate) upgrade_socket: Option<PathBuf>,
+    /// How long this process answers its open connections after another one took over
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub(crate) drain_seconds: u64,
 }
 
 #[derive(Debug, Args)]

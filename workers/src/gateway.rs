@@ -22,16 +22,27 @@ pub(crate) async fn run(options: GatewayOptions) -> Result<(), Failure> {
     open_files::allow_many();
     let mut signals = Signals::listen()?;
     let source = up::source(Some(&options.routes));
-    let door = gateway::run(gateway::RunOptions::new(source)).map_err(|error| match error {
+    let mut run = gateway::RunOptions::new(source);
+    run.upgrade_socket = options.upgrade_socket;
+    let door = gateway::run(run).map_err(|error| match error {
         gateway::StartError::Config(wrong) => Failure::Usage(wrong.to_string()),
         other => Failure::running(&other),
     })?;
     let at: Vec<String> = door.addrs().iter().map(ToString::to_string).collect();
     terminal::say(&format!("gateway at {}", at.join(", ")));
-    while signals.next().await == Told::Reload {
-        up::reload(&door);
-    }
+    let succeeded = loop {
+        tokio::select! {
+            told = signals.next() => match told {
+                Told::Reload => up::reload(&door),
+                Told::Stop => break false,
+            },
+            () = door.handed_over() => break true,
+        }
+    };
     signals.end_at_the_next();
-    door.shutdown(GRACE).await;
+    match succeeded {
+        true => door.retire(Duration::from_secs(options.drain_seconds)).await,
+        false => door.shutdown(GRACE).await,
+    }
     Ok(())
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use crate::client::{Client, gateway, get};
+use crate::client::{Client, PATIENCE, gateway, get};
 use crate::worker::{Act, Worker};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/certificates");
@@ -189,6 +189,35 @@ async fn http2_carries_many_requests_at_once() {
     assert_eq!(bodies, ["slow", "/1?q=%20", "/2"]);
     let seen = worker.seen.lock().unwrap();
     assert!(seen.iter().all(|s| s.header("host") == Some("one.example.org")));
+}
+
+#[tokio::test]
+async fn a_retiring_gateway_sends_goaway_and_finishes_what_it_holds() {
+    let worker = Worker::start(|seen| match seen.target.as_str() {
+        "/slow" => Act::Wait(Duration::from_millis(500), "slow".into()),
+        _ => Act::Say("quick".into()),
+    })
+    .await;
+    let gateway = start(file(&pair(Path::new(FOLDER), "one"), worker.address));
+    let dialled = dial(gateway.addrs()[0], "one.example.org", b"h2").await;
+    let (client, connection) = h2::client::handshake(dialled.stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let request = http::Request::get("https://one.example.org/slow").body(()).unwrap();
+    let answer = client.send_request(request, true).unwrap().0;
+    while worker.count() < 1 {
+        tokio::task::yield_now().await;
+    }
+    let retiring = tokio::spawn(async move { gateway.retire(PATIENCE).await });
+    let mut answer = answer.await.unwrap();
+    let body = answer.body_mut().data().await.unwrap().unwrap();
+    assert_eq!((answer.status().as_u16(), body.as_ref()), (200, b"slow".as_ref()));
+    // GOAWAY without an error ends the connection; a client opens another one.
+    connection.await.unwrap().unwrap();
+    let request = http::Request::get("https://one.example.org/quick").body(()).unwrap();
+    assert!(client.send_request(request, true).is_err());
+    retiring.await.unwrap();
+    assert_eq!(worker.count(), 1);
 }
 
 /// An HTTP/2 frame.

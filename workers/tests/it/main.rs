@@ -10,4 +10,5 @@ mod db;
 mod life;
 mod postgres;
 mod process;
+mod upgrade;
 mod uploads;

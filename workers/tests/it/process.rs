@@ -141,7 +141,7 @@ impl Drop for Server {
 }
 
 /// Reads a pipe to its end beside us, line by line.
-fn gather(pipe: impl std::io::Read + Send + 'static) -> Arc<Mutex<String>> {
+pub(crate) fn gather(pipe: impl std::io::Read + Send + 'static) -> Arc<Mutex<String>> {
     let text = Arc::new(Mutex::new(String::new()));
     let gathered = Arc::clone(&text);
     std::thread::spawn(move || {

@@ -278,7 +278,7 @@ async fn a_session_of_stages_fits_one_request_of_one_user_once() {
     alice.delete(&elsewhere, Some(auth.clone())).await.err(403, "M_FORBIDDEN");
     mallory.delete(&path, Some(auth.clone())).await.err(403, "M_FORBIDDEN");
     let not_hers = json!({ "auth": proof(&mallory, session) });
-    alice.delete(&path, Some(not_hers)).await.err(401, "M_FORBIDDEN");
+    alice.delete(&path, Some(not_hers)).await.err(403, "M_FORBIDDEN");
     let dummy = json!({ "auth": { "type": "m.login.dummy", "session": session } });
     alice.delete(&path, Some(dummy)).await.err(401, "M_FORBIDDEN");
     let only_session = json!({ "auth": { "session": session } });

@@ -232,7 +232,7 @@ fn tags_of(stored: Option<&RawValue>) -> Map<String, Value> {
 }
 
 /// Reads the content of `m.ignored_user_list`; what is not of its shape ignores nobody.
-fn ignored_of(body: &RawValue) -> HashSet<OwnedUserId> {
+pub(crate) fn ignored_of(body: &RawValue) -> HashSet<OwnedUserId> {
     let Ok(Value::Object(body)) = serde_json::from_str(body.get()) else {
         return HashSet::new();
     };

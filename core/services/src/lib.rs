@@ -16,6 +16,7 @@ pub mod directory;
 pub mod encryption;
 pub mod figures;
 pub mod filters;
+mod housekeeping;
 pub mod key_backup;
 pub mod limits;
 pub mod media;
@@ -122,7 +123,7 @@ impl Services {
             account_data: Arc::clone(&account_data),
         };
         let sync = sync::Sync::start(Arc::clone(&context), sources).await?;
-        Ok(Arc::new(Self {
+        let services = Arc::new(Self {
             context,
             limits,
             accounts,
@@ -143,6 +144,8 @@ impl Services {
             typing,
             presence,
             sync,
-        }))
+        });
+        housekeeping::start(&services);
+        Ok(services)
     }
 }

@@ -11,6 +11,7 @@
 
 mod files;
 mod pictures;
+mod sweeping;
 mod thumbnails;
 mod transfer;
 

@@ -18,11 +18,12 @@ mod actor;
 mod checks;
 mod committer;
 mod create;
-mod custom_rules;
+
 mod fork;
 mod ingest;
 mod join;
 mod moderate;
+mod own_rules;
 mod presets;
 mod send;
 mod store;

@@ -59,13 +59,34 @@ pub async fn push_rules_between(
          WHERE type = 'm.push_rules' AND room_nid = 0 AND pos > $1 AND pos <= $2 ORDER BY pos";
     let rows: Vec<(i64, String)> =
         read!(db, |c| sqlx::query_as(RULES).bind(after).bind(upto).fetch_all(c))?;
-    let mut rules = Vec::with_capacity(rows.len());
+    bodies(rows)
+}
+
+/// Returns the lists of ignored users that changed above `after` and up to `upto`, in that order.
+///
+/// # Errors
+/// When the database fails or holds what is not JSON.
+pub async fn ignored_between(
+    db: &Database,
+    after: Position,
+    upto: Position,
+) -> Result<Vec<(UserNid, Box<RawValue>)>> {
+    const LISTS: &str = "SELECT user_nid, body FROM account_data \
+         WHERE type = 'm.ignored_user_list' AND room_nid = 0 AND pos > $1 AND pos <= $2 \
+         ORDER BY pos";
+    let rows: Vec<(i64, String)> =
+        read!(db, |c| sqlx::query_as(LISTS).bind(after).bind(upto).fetch_all(c))?;
+    bodies(rows)
+}
+
+fn bodies(rows: Vec<(i64, String)>) -> Result<Vec<(UserNid, Box<RawValue>)>> {
+    let mut found = Vec::with_capacity(rows.len());
     for (user, text) in rows {
         let body = RawValue::from_string(text)
             .map_err(|error| StorageError::corrupt("account_data", "body", user, error))?;
-        rules.push((UserNid(user), body));
+        found.push((UserNid(user), body));
     }
-    Ok(rules)
+    Ok(found)
 }
 
 /// Returns the content of a piece of account data.

@@ -3,7 +3,7 @@
 
 use colonnade_model::nid::UserNid;
 
-use crate::{Database, Tx, error::Result};
+use crate::{Database, Tx, database::int_list, error::Result};
 
 /// An account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +64,18 @@ pub async fn find(db: &Database, user: UserNid) -> Result<Option<Account>> {
         user_type,
         created_ts,
     }))
+}
+
+/// Returns which of these users closed their accounts with the wish that newcomers see nothing.
+///
+/// # Errors
+/// When the database fails.
+pub async fn erased_among(db: &Database, users: &[UserNid]) -> Result<Vec<UserNid>> {
+    const ERASED: &str = "SELECT user_nid FROM accounts WHERE erased = 1 AND user_nid IN {INTS 1}";
+    let list = int_list(users.iter().map(|user| user.0));
+    let rows: Vec<i64> =
+        read_list!(db, ERASED, |sql, c| sqlx::query_scalar(sql).bind(list).fetch_all(c))?;
+    Ok(rows.into_iter().map(UserNid).collect())
 }
 
 /// Replaces the password of a user; false when there is no account in use.

@@ -48,6 +48,17 @@ struct Row {
     expires_ts: Option<i64>,
 }
 
+/// Tells whether any upload has this content.
+///
+/// # Errors
+/// When the database fails.
+pub async fn has_content(db: &Database, hash: ContentHash) -> Result<bool> {
+    const HAS: &str = "SELECT bytes FROM media WHERE hash = $1 LIMIT 1";
+    let found: Option<i64> =
+        read!(db, |c| sqlx::query_scalar(HAS).bind(hash.to_vec()).fetch_optional(c))?;
+    Ok(found.is_some())
+}
+
 /// Returns an upload by its id.
 ///
 /// # Errors

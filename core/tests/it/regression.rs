@@ -182,6 +182,10 @@ async fn members_before_a_room_began_are_none() {
     let room = joined_room(&alice, &bob).await;
     let path = room_path(&room, &format!("members?at={}", text(&before)));
     assert_eq!(alice.get(&path).await.ok()["chunk"], json!([]));
+    let first = sync(&alice, None).await["rooms"]["join"][text(&room["room_id"])].clone();
+    let begin = text(&first["timeline"]["prev_batch"]);
+    let members = alice.get(&room_path(&room, &format!("members?at={begin}"))).await.ok();
+    assert_eq!(members["chunk"].as_array().map(Vec::len), Some(1), "{members}");
     let all = alice.get(&room_path(&room, "members")).await.ok();
     assert_eq!(all["chunk"].as_array().unwrap().len(), 2);
 }
@@ -291,4 +295,65 @@ async fn a_receipt_names_its_thread_with_text() {
             answer.err(400, "M_INVALID_PARAM");
         }
     }
+}
+
+#[tokio::test]
+async fn who_is_ignored_does_not_notify() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = joined_room(&alice, &bob).await;
+    let path =
+        format!("/_matrix/client/v3/user/{}/account_data/m.ignored_user_list", alice.user_id);
+    let unread = async || {
+        let answer = sync(&alice, None).await;
+        answer["rooms"]["join"][text(&room["room_id"])]["unread_notifications"].clone()
+    };
+    event(&bob, &room, "one").await;
+    assert_eq!(unread().await["notification_count"], 1);
+    let list = json!({ "ignored_users": { bob.user_id.clone(): {} } });
+    alice.put(&path, list).await.ok();
+    event(&bob, &room, "two").await;
+    let mention = json!({
+        "msgtype": "m.text", "body": "alice", "m.mentions": { "user_ids": [alice.user_id] },
+    });
+    bob.put(&room_path(&room, "send/m.room.message/three"), mention).await.ok();
+    assert_eq!(unread().await, json!({ "notification_count": 1, "highlight_count": 0 }));
+    alice.put(&path, json!({ "ignored_users": {} })).await.ok();
+    event(&bob, &room, "four").await;
+    assert_eq!(unread().await["notification_count"], 2);
+}
+
+#[tokio::test]
+async fn what_an_erased_user_said_is_hidden_from_newcomers() {
+    let server = TestServer::start().await;
+    let (alice, bob, eve) =
+        (server.user("alice").await, server.user("bob").await, server.user("eve").await);
+    let room = joined_room(&alice, &bob).await;
+    let said = event(&bob, &room, "secret").await;
+    let wish = json!({ "erase": true, "auth": {
+        "type": "m.login.password", "password": "password-bob",
+        "identifier": { "type": "m.id.user", "user": bob.user_id },
+    } });
+    bob.post("/_matrix/client/v3/account/deactivate", wish).await.ok();
+    eve.post(&room_path(&room, "join"), json!({})).await.ok();
+    let path = room_path(&room, &format!("event/{said}"));
+    assert_eq!(alice.get(&path).await.ok()["content"]["body"], "secret");
+    assert_eq!(eve.get(&path).await.ok()["content"], json!({}));
+    let page = eve.get(&room_path(&room, "messages?dir=b&limit=50")).await.ok();
+    assert!(!page.to_string().contains("secret"), "{page}");
+}
+
+#[tokio::test]
+async fn other_devices_hear_of_a_room_that_was_left_and_forgotten() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let room = alice.post(CREATE, json!({})).await.ok();
+    let before = sync(&alice, None).await["next_batch"].clone();
+    alice.post(&room_path(&room, "leave"), json!({})).await.ok();
+    alice.post(&room_path(&room, "forget"), json!({})).await.ok();
+    let answer = sync(&alice, Some(&before)).await;
+    assert!(answer["rooms"]["leave"].get(text(&room["room_id"])).is_some(), "{answer}");
+    let filter = "%7B%22room%22%3A%7B%22include_leave%22%3Atrue%7D%7D";
+    let path = format!("/_matrix/client/v3/sync?filter={filter}");
+    assert!(alice.get(&path).await.ok()["rooms"]["leave"].is_null());
 }

@@ -171,6 +171,60 @@ impl Files {
         Ok(())
     }
 
+    /// Returns one of the 256 folders that hold all content, and what is in it: the files last written
+    /// a day ago or earlier, by their hash. Thumbnails go with what they were made of.
+    pub(super) async fn old_in(
+        &self,
+        first: u8,
+        now_ms: i64,
+    ) -> Result<Vec<ContentHash>, FileError> {
+        let now = Duration::from_millis(u64::try_from(now_ms).unwrap_or(0));
+        let Some(old) = now.checked_sub(LEFT_BEHIND) else { return Ok(Vec::new()) };
+        let first_folder = self.root.join(format!("{first:02x}"));
+        let mut hashes = Vec::new();
+        let Some(mut folders) = entries(&first_folder).await? else { return Ok(hashes) };
+        let wrap = || FileError::new("list", &first_folder);
+        while let Some(folder) = folders.next_entry().await.map_err(wrap())? {
+            let Some(mut files) = entries(&folder.path()).await? else { continue };
+            while let Some(file) = files.next_entry().await.map_err(wrap())? {
+                let second = folder.file_name();
+                let name = file.file_name();
+                let hex =
+                    format!("{first:02x}{}{}", second.to_string_lossy(), name.to_string_lossy());
+                // A thumbnail has a longer name, and is no hash.
+                let Ok(hash) = blake3::Hash::from_hex(hex) else { continue };
+                let Ok(facts) = file.metadata().await else { continue };
+                if written(&facts).is_some_and(|at| at < old) {
+                    hashes.push(*hash.as_bytes());
+                }
+            }
+        }
+        Ok(hashes)
+    }
+
+    /// Deletes the content with this hash and what was made of it, unless it was written once more
+    /// in the meantime. True when it is gone.
+    pub(super) async fn discard(&self, hash: &ContentHash, name: &str) -> Result<bool, FileError> {
+        let (_, second, place) = self.place(hash);
+        let aside = self.root.join("aside").join(name);
+        let facts = fs::metadata(&place).await.map_err(FileError::new("read", &place))?;
+        fs::rename(&place, &aside).await.map_err(FileError::new("move", &place))?;
+        let moved = fs::metadata(&aside).await.map_err(FileError::new("read", &aside))?;
+        if written(&moved) != written(&facts) {
+            fs::rename(&aside, &place).await.map_err(FileError::new("move", &aside))?;
+            return Ok(false);
+        }
+        fs::remove_file(&aside).await.map_err(FileError::new("delete", &aside))?;
+        let hash = place.file_name().unwrap_or_default().to_string_lossy().into_owned() + ".";
+        let Some(mut files) = entries(&second).await? else { return Ok(true) };
+        while let Some(file) = files.next_entry().await.map_err(FileError::new("list", &second))? {
+            if file.file_name().to_string_lossy().starts_with(&hash) {
+                let _ = fs::remove_file(file.path()).await;
+            }
+        }
+        Ok(true)
+    }
+
     /// Returns the two folders and the file for a hash.
     fn place(&self, hash: &ContentHash) -> (PathBuf, PathBuf, PathBuf) {
         let hex = blake3::Hash::from_bytes(*hash).to_hex();
@@ -179,6 +233,20 @@ impl Files {
         let place = second.join(&hex[4..]);
         (first, second, place)
     }
+}
+
+/// Lists a folder; `None` when there is none.
+async fn entries(folder: &Path) -> Result<Option<fs::ReadDir>, FileError> {
+    match fs::read_dir(folder).await {
+        Ok(entries) => Ok(Some(entries)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(FileError::new("list", folder)(error)),
+    }
+}
+
+/// When a file was last written, since the Unix epoch.
+fn written(facts: &std::fs::Metadata) -> Option<Duration> {
+    facts.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok())
 }
 
 /// Makes the entries of a folder durable.
@@ -191,8 +259,7 @@ async fn sweep(folder: &Path, old: Duration) -> io::Result<()> {
     let mut entries = fs::read_dir(folder).await?;
     while let Some(entry) = entries.next_entry().await? {
         let Ok(facts) = entry.metadata().await else { continue };
-        let written = facts.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-        if facts.is_file() && written.is_some_and(|written| written < old) {
+        if facts.is_file() && written(&facts).is_some_and(|at| at < old) {
             let _ = fs::remove_file(entry.path()).await;
         }
     }

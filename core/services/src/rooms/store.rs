@@ -29,7 +29,7 @@ use parking_lot::Mutex;
 use quick_cache::{Weighter, sync::Cache};
 use serde_json::value::RawValue;
 
-use super::custom_rules::CustomRules;
+use super::own_rules::OwnRules;
 use crate::{Context, Error, Result};
 
 /// Rooms kept in memory, about 500 bytes each.
@@ -95,7 +95,7 @@ impl Weighter<EventNid, Arc<RoomEvent>> for ByBytes {
 /// The rooms of the database, and what of them is in memory.
 pub struct Store {
     pub(crate) context: Arc<Context>,
-    pub(super) custom_rules: CustomRules,
+    pub(super) own_rules: OwnRules,
     states: States,
     rooms: Cache<OwnedRoomId, Arc<Room>>,
     by_nid: Cache<RoomNid, Arc<Room>>,
@@ -110,7 +110,7 @@ impl Store {
         let states = States::new(context.db.clone(), context.digest_key);
         let events_max = (EVENTS_BYTES_MAX / EVENT_BYTES) as usize;
         Self {
-            custom_rules: CustomRules::default(),
+            own_rules: OwnRules::default(),
             states,
             context,
             rooms: Cache::new(ROOMS_MAX),

@@ -15,7 +15,7 @@ use colonnade_rules::{
 };
 use colonnade_storage::members::{self, Membership};
 
-use super::{ingest::Admitted, store::Store, work::Work};
+use super::{ingest::Admitted, own_rules::Current, store::Store, work::Work};
 use crate::Result;
 
 /// Members asked for with one statement.
@@ -99,7 +99,33 @@ pub(super) async fn evaluate(
             exceptions.push((user, own));
         }
     }
+    if action > 0 || !exceptions.is_empty() {
+        for user in ignoring(work, store, admitted).await? {
+            exceptions.retain(|(other, _)| *other != user);
+            if action > 0 {
+                exceptions.push((user, 0));
+            }
+        }
+    }
     Ok(Meaning { action, exceptions })
+}
+
+/// Finds the joined members who ignore the sender: the event means nothing to them.
+///
+/// Source: Matrix v1.19, client-server, "Ignoring Users".
+async fn ignoring(work: &Work, store: &Store, admitted: &Admitted) -> Result<Vec<UserNid>> {
+    let current = store.own_rules.current(&store.context).await?;
+    let Some(by) = current.ignorers.get(admitted.event.sender()) else { return Ok(Vec::new()) };
+    let by: Vec<UserNid> = by.iter().copied().collect();
+    let mut ignoring = Vec::new();
+    for part in by.chunks(MEMBERS_ASKED_MAX) {
+        for member in members::many(&store.context.db, work.room.nid, part).await? {
+            if member.membership == Membership::Join {
+                ignoring.push(member.user);
+            }
+        }
+    }
+    Ok(ignoring)
 }
 
 fn number(outcome: Outcome<'_>) -> i64 {
@@ -130,7 +156,7 @@ async fn candidates(work: &mut Work, store: &Store, admitted: &Admitted) -> Resu
 /// Returns the joined members with push rules of their own, remembered until membership or
 /// somebody's rules change.
 async fn customs(work: &mut Work, store: &Store) -> Result<Arc<[Candidate]>> {
-    let (version, rules) = store.custom_rules.current(&store.context).await?;
+    let Current { version, rules, .. } = store.own_rules.current(&store.context).await?;
     if let Some((known, customs)) = &work.customs
         && *known == version
     {

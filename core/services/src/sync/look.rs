@@ -97,7 +97,9 @@ impl Sync {
                 }
                 Membership::Invite | Membership::Knock => is_new,
                 Membership::Leave | Membership::Ban => {
-                    !member.forgotten && is_new && (turn.since.is_some() || wanted.include_leave)
+                    // Other devices of who left and forgot at once have to hear that he left.
+                    let is_due = turn.since.is_some() || wanted.include_leave && !member.forgotten;
+                    is_new && is_due
                 }
             };
             if !is_due {

@@ -1,14 +1,18 @@
 //! Narrows events to those a user may see, by the history visibility and the user's membership at
-//! each of them. Events of a page mostly share their states, so a page costs few lookups.
+//! each of them, and takes out the words of erased users. Events of a page mostly share their states,
+//! so a page costs few lookups.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use colonnade_model::nid::StateNid;
+use colonnade_model::nid::{StateNid, UserNid};
 use colonnade_rules::visibility::{Around, Sight, Visibility, may_see};
-use colonnade_storage::members::{self, Membership};
+use colonnade_storage::{
+    accounts,
+    members::{self, Membership},
+};
 
 use super::{Shown, Timeline, Viewer};
-use crate::{Result, rooms::Room};
+use crate::{Error, Result, rooms::Room};
 
 /// What a state says about the viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +62,34 @@ impl Timeline {
                 seen.push(shown);
             }
         }
+        self.without_erased(viewer, room, &mut seen).await?;
         Ok(seen)
+    }
+
+    /// Takes the content out of what users said who wanted it forgotten, where the viewer was not in
+    /// the room to hear it.
+    ///
+    /// Source: Matrix v1.19, client-server, `POST /_matrix/client/v3/account/deactivate`, `erase`.
+    async fn without_erased(&self, viewer: &Viewer, room: &Room, page: &mut [Shown]) -> Result<()> {
+        let unheard = |shown: &Shown| {
+            shown.membership != Some(Membership::Join) && shown.row.sender != viewer.user
+        };
+        let mut senders: Vec<UserNid> =
+            page.iter().filter(|shown| unheard(shown)).map(|shown| shown.row.sender).collect();
+        if senders.is_empty() {
+            return Ok(());
+        }
+        senders.sort_unstable();
+        senders.dedup();
+        let erased = accounts::erased_among(&self.context.db, &senders).await?;
+        for shown in page.iter_mut().filter(|shown| unheard(shown)) {
+            if erased.contains(&shown.row.sender) {
+                let left = shown.row.event.redacted(&room.rules);
+                let left = left.map_err(|error| Error::internal("redact an event", error))?;
+                Arc::make_mut(&mut shown.row).event = Arc::new(left);
+            }
+        }
+        Ok(())
     }
 
     /// Looks up, once per state, what it says about the viewer.

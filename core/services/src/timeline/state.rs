@@ -11,7 +11,7 @@ use colonnade_model::{
 };
 use colonnade_rules::event::ClientFormat;
 use colonnade_storage::{
-    events::{self, Range},
+    events::{self, Range, StoredEvent},
     members::{self, Membership},
     rooms as room_rows,
     state::Part,
@@ -107,7 +107,8 @@ impl Timeline {
         Ok(shown.row.event.content().to_owned())
     }
 
-    /// Reads the member events of a room, now or at a token; before its first event there are none.
+    /// Reads the member events of a room, now or at a token. At the token of a sync from before the
+    /// room there are none.
     ///
     /// # Errors
     /// `M_FORBIDDEN` outside the room; `M_INVALID_PARAM` for a bad token.
@@ -124,6 +125,10 @@ impl Timeline {
             let tl = self.place_of(&room, token).await?.0.min(upto.unwrap_or(i64::MAX));
             let range = Range { after: i64::MIN, upto: tl, newest_first: true, limit: 1 };
             let row = events::timeline(&self.context.db, room.nid, range).await?.pop();
+            let row = match row {
+                None if token.parse::<TimelineToken>().is_ok() => self.beginning(&room).await?,
+                row => row,
+            };
             let Some(then) = row.and_then(|row| row.state_after) else { return Ok(Vec::new()) };
             state = then;
         }
@@ -131,6 +136,15 @@ impl Timeline {
         let mut page: Vec<Shown> = members.into_iter().map(Shown::from).collect();
         page.retain(|shown| shown.row.event.membership().is_some_and(|state| keep(&state)));
         self.render(viewer, &room, &page, ClientFormat::WithRoom, Bundles::None).await
+    }
+
+    /// Reads the event by which a room had its first member. A place before everything comes from
+    /// the timeline of somebody who saw the room whole: he knows at least of its creator.
+    async fn beginning(&self, room: &Room) -> Result<Option<StoredEvent>> {
+        const CREATE_AND_JOIN: i64 = 2;
+        let range =
+            Range { after: i64::MIN, upto: i64::MAX, newest_first: false, limit: CREATE_AND_JOIN };
+        Ok(events::timeline(&self.context.db, room.nid, range).await?.pop())
     }
 
     /// Reads who is in a room now.

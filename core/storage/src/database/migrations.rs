@@ -23,6 +23,7 @@ macro_rules! migrations {
             7 "0007_media",
             8 "0008_directory",
             9 "0009_push_rules",
+            10 "0010_ignored",
             13 "0013_ownership",
             14 "0014_writers",
         )

@@ -1,0 +1,34 @@
+//! Files that a crash left on disk between their last byte and their row: nobody has their id.
+
+use colonnade_storage::media as table;
+
+use super::Media;
+use crate::{Error, Result};
+
+impl Media {
+    /// Deletes content that has been on disk for a day and belongs to no upload, and returns how much
+    /// that was.
+    ///
+    /// # Errors
+    /// When the database or the disk fails.
+    pub(crate) async fn sweep(&self) -> Result<usize> {
+        let mut swept = 0;
+        for first in 0..=u8::MAX {
+            let old = self.files.old_in(first, self.context.now_ms()).await;
+            let old = old.map_err(|error| Error::internal("look through the media", error))?;
+            for hash in old {
+                if table::has_content(&self.context.db, hash).await? {
+                    continue;
+                }
+                let name = self.context.random.alphanumeric(super::MEDIA_ID_LENGTH);
+                let gone = self.files.discard(&hash, &name).await;
+                let gone = gone.map_err(|error| Error::internal("delete a file", error))?;
+                swept += usize::from(gone);
+            }
+        }
+        Ok(swept)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,91 @@
+//! What users of this server decided about notifications themselves, all in memory: push rules of
+//! their own, and whom they ignore. Most decided nothing. Kept up to date by the account data stream,
+//! of which only what changed is read.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use colonnade_model::{
+    nid::UserNid,
+    ruma::{OwnedUserId, push::Ruleset},
+    stream::{Position, Stream},
+};
+use colonnade_storage::account_data;
+use tokio::sync::Mutex;
+
+use crate::{Context, Result, account_data::ignored_of, push};
+
+/// Rules by user.
+pub(super) type ByUser = HashMap<UserNid, (OwnedUserId, Arc<Ruleset>)>;
+/// Who ignores whom: by the one who is ignored.
+pub(super) type Ignorers = HashMap<OwnedUserId, BTreeSet<UserNid>>;
+
+/// What users decided, as of a position.
+#[derive(Default)]
+pub(super) struct OwnRules(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    upto: Position,
+    current: Current,
+    /// Whom each user ignores.
+    lists: HashMap<UserNid, HashSet<OwnedUserId>>,
+}
+
+/// What holds now.
+#[derive(Clone, Default)]
+pub(super) struct Current {
+    /// A number that grows whenever any of the rules changes.
+    pub(super) version: u64,
+    /// The rules.
+    pub(super) rules: Arc<ByUser>,
+    /// Who is ignored, and by whom.
+    pub(super) ignorers: Arc<Ignorers>,
+}
+
+impl OwnRules {
+    /// Returns what holds now.
+    pub(super) async fn current(&self, context: &Context) -> Result<Current> {
+        let mut known = self.0.lock().await;
+        let known = &mut *known;
+        let upto = context.streams.position(Stream::AccountData);
+        if known.upto < upto {
+            let changed = account_data::push_rules_between(&context.db, known.upto, upto).await?;
+            for (user, body) in changed {
+                let user_id = context.interned.user_id(user).await?;
+                let rules = Arc::new(push::read(&user_id, Some(&body)));
+                Arc::make_mut(&mut known.current.rules).insert(user, (user_id, rules));
+                known.current.version += 1;
+            }
+            let changed = account_data::ignored_between(&context.db, known.upto, upto).await?;
+            for (user, body) in changed {
+                known.ignores(user, ignored_of(&body));
+            }
+            known.upto = upto;
+        }
+        Ok(known.current.clone())
+    }
+}
+
+impl Known {
+    /// Replaces the list of a user.
+    fn ignores(&mut self, user: UserNid, list: HashSet<OwnedUserId>) {
+        let ignorers = Arc::make_mut(&mut self.current.ignorers);
+        for ignored in self.lists.remove(&user).unwrap_or_default() {
+            if let Some(by) = ignorers.get_mut(&ignored) {
+                by.remove(&user);
+                if by.is_empty() {
+                    ignorers.remove(&ignored);
+                }
+            }
+        }
+        for ignored in &list {
+            ignorers.entry(ignored.clone()).or_default().insert(user);
+        }
+        if !list.is_empty() {
+            self.lists.insert(user, list);
+        }
+    }
+}

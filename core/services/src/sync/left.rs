@@ -15,10 +15,12 @@ impl Sync {
         member: &Member,
     ) -> Result<Option<LeftRoom>> {
         let db = &self.context.db;
-        // Forgetting is no event, so what is in memory does not know of it.
-        let current = members::get(db, room.nid, member.user).await?;
-        if current.is_some_and(|current| current.forgotten) {
-            return Ok(None);
+        if turn.since.is_none() {
+            // Forgetting is no event, so what is in memory does not know of it.
+            let current = members::get(db, room.nid, member.user).await?;
+            if current.is_some_and(|current| current.forgotten) {
+                return Ok(None);
+            }
         }
         let since = turn.since(Stream::Events);
         let then = members::at(db, room.nid, member.user, since).await?;

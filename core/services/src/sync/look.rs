@@ -97,9 +97,8 @@ impl Sync {
                 }
                 Membership::Invite | Membership::Knock => is_new,
                 Membership::Leave | Membership::Ban => {
-                    // Other devices of who left and forgot at once have to hear that he left.
-                    let is_due = turn.since.is_some() || wanted.include_leave && !member.forgotten;
-                    is_new && is_due
+                    // Forgotten or not: other devices have to hear that their user left.
+                    is_new && (turn.since.is_some() || wanted.include_leave && !member.forgotten)
                 }
             };
             if !is_due {

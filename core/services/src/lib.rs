@@ -107,7 +107,8 @@ impl Services {
         let rooms = rooms::Rooms::start(&context);
         let directory = directory::Directory::new(Arc::clone(&context), rooms.clone());
         let data = Arc::clone(&account_data);
-        let timeline = timeline::Timeline::new(Arc::clone(&context), rooms.clone(), data);
+        let words = timeline::WordIndex::start(Arc::clone(&context), rooms.clone()).await?;
+        let timeline = timeline::Timeline::new(Arc::clone(&context), rooms.clone(), data, words);
         let timeline = Arc::new(timeline);
         let receipts = Arc::new(receipts::Receipts::new(Arc::clone(&context), rooms.clone()));
         let typing = Arc::new(typing::Typing::new(Arc::clone(&context), rooms.clone()));

@@ -9,6 +9,7 @@ mod context;
 mod pages;
 mod related;
 mod render;
+mod search;
 mod sight;
 mod state;
 
@@ -30,6 +31,8 @@ pub use context::Surroundings;
 pub use pages::{Page, PageRequest};
 pub use related::{RelatedPage, RelatedRequest};
 pub use render::Bundles;
+pub use search::SearchWish;
+pub(crate) use search::WordIndex;
 pub use state::MemberProfile;
 
 use crate::{
@@ -44,6 +47,7 @@ pub struct Timeline {
     context: Arc<Context>,
     rooms: Rooms,
     account_data: Arc<AccountDataService>,
+    words: WordIndex,
 }
 
 /// Who reads.
@@ -83,8 +87,9 @@ impl Timeline {
         context: Arc<Context>,
         rooms: Rooms,
         account_data: Arc<AccountDataService>,
+        words: WordIndex,
     ) -> Self {
-        Self { context, rooms, account_data }
+        Self { context, rooms, account_data, words }
     }
 
     /// Finds a room whose past the user may look into at all: members and former members who have

@@ -33,6 +33,7 @@ pub mod receipts;
 pub mod relations;
 pub mod reports;
 pub mod rooms;
+pub mod search;
 pub mod sessions;
 pub mod settings;
 pub mod state;

@@ -27,7 +27,7 @@ use crate::{
     members::Membership,
     ownership::{Ownership, fence},
     rooms::Head,
-    state, summaries,
+    search, state, summaries,
     summaries::Summary,
     varints,
 };
@@ -359,6 +359,7 @@ async fn write_redaction(tx: &mut Tx, redaction: &Redaction) -> Result<()> {
     let thread: Option<i64> =
         run!(tx, |c| sqlx::query_scalar(THREAD).bind(target).fetch_optional(c))?;
     execute!(tx, sqlx::query(RELATIONS).bind(target))?;
+    search::forget(tx, redaction.target).await?;
     if let Some(root) = thread {
         execute!(tx, sqlx::query(RECOUNT).bind(root))?;
     }

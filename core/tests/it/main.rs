@@ -11,6 +11,7 @@ mod media;
 mod profiles;
 mod regression;
 mod rooms;
+mod search;
 mod sync;
 mod tidy;
 mod timeline;

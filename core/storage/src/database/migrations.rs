@@ -24,6 +24,7 @@ macro_rules! migrations {
             8 "0008_directory",
             9 "0009_push_rules",
             10 "0010_ignored",
+            11 "0011_search",
             13 "0013_ownership",
             14 "0014_writers",
         )

@@ -1,0 +1,148 @@
+//! Fills the index of words: follows the events stream, a block at a time, and remembers in the
+//! database how far it came. Every process may follow; what is in the index already stays.
+
+use std::{sync::Arc, time::Duration};
+
+use colonnade_model::stream::{Position, Stream};
+use colonnade_rules::event::Event;
+use colonnade_storage::{
+    events,
+    search::{self as table, Word},
+};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::{Context, Result, rooms::Rooms};
+
+/// Events looked at in one commit.
+const BLOCK: i64 = 200;
+/// How long a search waits for the index to come as far as the stream.
+const WAIT: Duration = Duration::from_secs(2);
+/// The time before another attempt after the database failed.
+const RETRY: Duration = Duration::from_secs(5);
+/// Different words of one event that are found; a message has a few dozen.
+const WORDS_MAX: usize = 1_000;
+/// Characters of a word that count; what is longer is found by its beginning.
+const WORD_CHARS_MAX: usize = 64;
+
+/// The parts of events that are searched: the key clients name them by, the event type, the number
+/// in the index.
+pub(super) const FIELDS: [(&str, &str, i64); 3] = [
+    ("content.body", "m.room.message", 0),
+    ("content.name", "m.room.name", 1),
+    ("content.topic", "m.room.topic", 2),
+];
+
+/// The index of words, as far as it is filled.
+pub(crate) struct WordIndex {
+    filled: watch::Receiver<Position>,
+}
+
+impl WordIndex {
+    /// Starts to follow.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn start(context: Arc<Context>, rooms: Rooms) -> Result<Self> {
+        let upto = table::filled_upto(&context.db).await?;
+        let (told, filled) = watch::channel(upto);
+        tokio::spawn(follow(context, rooms, told));
+        Ok(Self { filled })
+    }
+
+    /// Waits until everything up to a position is in the index, but not for long.
+    pub(super) async fn reached(&self, pos: Position) {
+        let mut filled = self.filled.clone();
+        let reached = filled.wait_for(|upto| *upto >= pos);
+        // Late is better than never: what is missing is found the next time.
+        let _ = tokio::time::timeout(WAIT, reached).await;
+    }
+}
+
+/// Fills the index until nobody searches any more.
+async fn follow(context: Arc<Context>, rooms: Rooms, told: watch::Sender<Position>) {
+    let mut advances = context.streams.subscribe();
+    while !told.is_closed() {
+        let upto = context.streams.position(Stream::Events);
+        let from = *told.borrow();
+        if from < upto {
+            match block(&context, &rooms, from, upto).await {
+                Ok(reached) => {
+                    told.send_replace(reached);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot fill the index of words; it is tried again");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+            continue;
+        }
+        tokio::select! {
+            // A gap is no harm: the position is read anew.
+            _ = advances.recv() => {}
+            () = told.closed() => return,
+        }
+    }
+}
+
+/// Adds a block of events and returns how far it went.
+async fn block(
+    context: &Context,
+    rooms: &Rooms,
+    after: Position,
+    upto: Position,
+) -> Result<Position> {
+    let rows = events::stream(&context.db, after, upto, BLOCK).await?;
+    let reached = match rows.last() {
+        Some(last) if rows.len() as i64 == BLOCK => last.pos,
+        _ => upto,
+    };
+    let mut words = Vec::new();
+    for row in rows {
+        let Some(event) = rooms.event(row.event_nid).await? else { continue };
+        if let Some((field, text)) = text_of(&event.event) {
+            words.extend(split(&text).into_iter().take(WORDS_MAX).map(|word| Word {
+                word,
+                room: row.room_nid,
+                pos: row.pos,
+                field,
+                event: row.event_nid,
+            }));
+        }
+    }
+    context.db.write(move |tx| Box::pin(table::fill(tx, words, reached))).await?;
+    Ok(reached)
+}
+
+/// Returns the text of an event that can be searched, and which part that is.
+pub(super) fn text_of(event: &Event) -> Option<(i64, String)> {
+    let event_type = event.event_type().to_string();
+    let (key, _, field) = FIELDS.iter().find(|(_, of, _)| *of == event_type)?;
+    let content: Value = event.content_as().ok()?;
+    let text = content.get(key.strip_prefix("content.")?)?.as_str()?;
+    Some((*field, text.to_owned()))
+}
+
+/// Splits text into its words in lower case, each once, in the order of the alphabet.
+pub(super) fn split(text: &str) -> Vec<String> {
+    let parts = text.split(|letter: char| !letter.is_alphanumeric());
+    let mut words: Vec<String> = parts
+        .filter(|part| !part.is_empty())
+        .map(|part| part.to_lowercase().chars().take(WORD_CHARS_MAX).collect())
+        .collect();
+    words.sort_unstable();
+    words.dedup();
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn words_are_letters_and_digits_in_lower_case() {
+        assert_eq!(split("Hello, hello WORLD-42! Ärger"), ["42", "hello", "world", "ärger"]);
+        assert_eq!(split("  ...  "), Vec::<String>::new());
+        assert_eq!(split(&"x".repeat(100)), ["x".repeat(64)]);
+    }
+}

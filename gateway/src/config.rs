@@ -53,6 +53,8 @@ pub struct Config {
     pub cors: bool,
     /// What is answered at `/.well-known/matrix/<name>`, as JSON.
     pub well_known: BTreeMap<String, Bytes>,
+    /// The folder whose files are shown where no rule takes a path.
+    pub static_folder: Option<PathBuf>,
     /// How often one address may ask.
     pub rate_per_ip: Option<Rate>,
     /// How often one access token may ask.

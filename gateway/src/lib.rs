@@ -23,6 +23,7 @@ pub mod reload;
 pub mod access_log;
 pub mod buckets;
 pub mod connection;
+pub mod folder;
 pub mod forwarded;
 mod listener;
 pub mod metrics;

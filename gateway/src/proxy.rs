@@ -5,6 +5,7 @@ mod answer;
 mod attempt;
 mod context;
 mod door;
+mod file;
 mod framing;
 
 use std::borrow::Cow;
@@ -222,6 +223,10 @@ impl ProxyHttp for Gateway {
                 Err(Error::new_down(ErrorType::HTTPStatus(reply.status)))
             }
             Err(reply) => {
+                let unknown = reply == reply::UNKNOWN_PATH && ctx.rule.is_none();
+                if unknown && self.answer_file(session, ctx).await? {
+                    return Ok(true);
+                }
                 self.answer(session, ctx, reply).await?;
                 Ok(true)
             }

@@ -1,6 +1,7 @@
 //! From the raw shape of a routes file to values that cannot be wrong, collecting every fault.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_saphyr::Spanned;
@@ -89,6 +90,8 @@ pub(super) fn check(file: &str, raw: RawConfig) -> Result<Config, ConfigError> {
     let rate_per_token = raw.rate_limits.per_token.as_ref().and_then(|raw| rate(&mut faults, raw));
     let access_log =
         raw.access_log.as_ref().and_then(|text| faults.parse("access_log", text, log_target));
+    let static_folder =
+        raw.static_folder.as_ref().and_then(|text| faults.parse("static_folder", text, absolute));
     let well_known = raw.well_known.into_iter().map(|(name, json)| (name, json.to_string().into()));
     if !faults.found.is_empty() {
         return Err(ConfigError::Faults(faults.found));
@@ -100,6 +103,7 @@ pub(super) fn check(file: &str, raw: RawConfig) -> Result<Config, ConfigError> {
         trusted_proxies,
         cors: raw.cors,
         well_known: well_known.collect(),
+        static_folder,
         rate_per_ip,
         rate_per_token,
         deny_ips,
@@ -120,6 +124,13 @@ fn rate(faults: &mut Faults<'_>, raw: &RawRate) -> Option<Rate> {
         return None;
     }
     Some(Rate { per_second, burst: raw.burst })
+}
+
+fn absolute(text: &str) -> Result<PathBuf, String> {
+    match text.starts_with('/') {
+        true => Ok(text.into()),
+        false => Err(format!("`{text}` is not an absolute path")),
+    }
 }
 
 fn log_target(text: &str) -> Result<access_log::Target, String> {

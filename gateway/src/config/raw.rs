@@ -21,6 +21,7 @@ pub(super) struct RawConfig {
     pub(super) cors: bool,
     #[serde(default)]
     pub(super) well_known: BTreeMap<String, serde_json::Value>,
+    pub(super) static_folder: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) rate_limits: RawRates,
     #[serde(default)]

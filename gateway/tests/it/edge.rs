@@ -164,6 +164,46 @@ async fn answers_are_compressed_where_that_is_wanted() {
     let answer = ask(compressing.addrs()[0], request).await;
     assert_eq!(answer.header("content-encoding"), Some("gzip"));
     assert!(answer.body.len() < body.len() / 4, "{}", answer.body.len());
+    let answer = ask(compressing.addrs()[0], &request.replace("gzip", "zstd, gzip")).await;
+    assert_eq!(answer.header("content-encoding"), Some("zstd"));
+    assert!(answer.body.len() < body.len() / 4, "{}", answer.body.len());
     let answer = get(compressing.addrs()[0], "/a").await;
     assert_eq!(answer.body, body);
+}
+
+#[tokio::test]
+async fn a_folder_is_shown_where_no_rule_takes_a_path() {
+    let worker = Worker::named("worker").await;
+    let folder = tempfile::tempdir().unwrap();
+    let large = "x".repeat(200_000);
+    for (name, text) in [("index.html", "<p>home"), ("app.js", &large), ("empty.css", "")] {
+        std::fs::write(folder.path().join(name), text).unwrap();
+    }
+    std::fs::write(folder.path().join("denied.html"), "no").unwrap();
+    let gateway = gateway(&format!(
+        "static_folder: {}\n\
+         pools: {{ all: {{ balance: single, workers: [\"{}\"] }} }}\n\
+         routes:\n\
+         \x20 - {{ match: \"^/_matrix/.*$\", pool: all }}\n\
+         \x20 - {{ match: \"^/denied.html$\", deny: true }}\n",
+        folder.path().display(),
+        worker.address
+    ));
+    let mut client = Client::connect(gateway.addrs()[0]).await;
+    let home = client.get("/?a=b").await.unwrap();
+    assert_eq!((home.status, home.body.as_str()), (200, "<p>home"));
+    assert_eq!(home.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(client.get("/app.js").await.unwrap().body, large);
+    assert_eq!(client.get("/empty.css").await.unwrap().body, "");
+    let head = client.head("/app.js").await.unwrap();
+    assert_eq!((head.status, head.header("content-length")), (200, Some("200000")));
+    let etag = head.header("etag").unwrap();
+    client.send(format!("GET /app.js HTTP/1.1\r\nhost: h\r\nif-none-match: {etag}\r\n\r\n")).await;
+    assert_eq!(client.answer().await.unwrap().status, 304);
+    assert_eq!(client.get("/_matrix/a").await.unwrap().body, "worker");
+    for path in ["/denied.html", "/nothing", "/../Cargo.toml", "/%2e%2e/etc/passwd"] {
+        assert_eq!(client.get(path).await.unwrap().status, 404, "{path}");
+    }
+    let post = "POST /app.js HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n\r\n";
+    assert_eq!(ask(gateway.addrs()[0], post).await.status, 404);
 }

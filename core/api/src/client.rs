@@ -2,6 +2,7 @@
 
 pub(crate) mod account_data;
 pub(crate) mod accounts;
+pub(crate) mod addresses;
 pub(crate) mod devices;
 pub(crate) mod directory;
 pub(crate) mod filters;

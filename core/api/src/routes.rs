@@ -7,6 +7,7 @@ pub fn all() -> Table {
     let mut table = Table::default();
     client::versions::mount(&mut table);
     client::accounts::mount(&mut table);
+    client::addresses::mount(&mut table);
     client::registration::mount(&mut table);
     client::login::mount(&mut table);
     client::devices::mount(&mut table);

@@ -420,3 +420,24 @@ async fn logging_in_is_limited() {
     }
     alice.post(path, wish).await.err(429, "M_LIMIT_EXCEEDED");
 }
+
+#[tokio::test]
+async fn no_account_has_addresses() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let v3 = "/_matrix/client/v3";
+    let wish = json!({ "client_secret": "secret", "email": "a@b.example", "send_attempt": 1 });
+    for (client, path) in [
+        (Client::new(&alice.url), "register/email/requestToken"),
+        (Client::new(&alice.url), "account/password/email/requestToken"),
+        (alice.clone(), "account/3pid/email/requestToken"),
+    ] {
+        let asked = client.post(&format!("{v3}/{path}"), wish.clone()).await;
+        asked.err(403, "M_THREEPID_DENIED");
+    }
+    let address = json!({ "medium": "email", "address": "a@b.example" });
+    let gone = alice.post(&format!("{v3}/account/3pid/delete"), address).await.ok();
+    assert_eq!(gone["id_server_unbind_result"], "success");
+    let list = alice.get(&format!("{v3}/account/3pid")).await.ok();
+    assert_eq!(list["threepids"], json!([]));
+}

@@ -4,8 +4,7 @@ use colonnade_model::{
     MatrixError,
     ruma::api::client::{
         account::{
-            ThirdPartyIdRemovalStatus, change_password, deactivate, get_3pids,
-            request_openid_token, whoami,
+            ThirdPartyIdRemovalStatus, change_password, deactivate, request_openid_token, whoami,
         },
         admin::get_user_info,
     },
@@ -22,7 +21,6 @@ pub(crate) fn mount(table: &mut Table) {
     table.add::<whoami::v3::Request, _>(who_am_i);
     table.add::<change_password::v3::Request, _>(new_password);
     table.add::<deactivate::v3::Request, _>(close);
-    table.add_json::<get_3pids::v3::Request, _>(addresses);
     table.add_json::<request_openid_token::v3::Request, _>(openid_token);
     table.add_json::<get_user_info::v3::Request, _>(who_is);
 }
@@ -57,11 +55,6 @@ async fn close(
     // There is nothing to unbind: no account has addresses.
     let id_server_unbind_result = ThirdPartyIdRemovalStatus::Success;
     Ok(deactivate::v3::Response { id_server_unbind_result })
-}
-
-/// No account has addresses; the library's type would leave the empty list out.
-async fn addresses(_call: Call<get_3pids::v3::Request, Session>) -> Result<Value> {
-    Ok(json!({ "threepids": [] }))
 }
 
 async fn openid_token(call: Call<request_openid_token::v3::Request, Session>) -> Result<Value> {

@@ -8,7 +8,7 @@ BIN := $(CURDIR)/target/debug/colonnade
 K6_VERSION := v1.8.1
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help test lint deny needs-postgres test-rust test-client test-load bench bench-gateway
+.PHONY: help test lint deny needs-postgres needs-chromium test-rust test-client test-load bench bench-gateway
 
 help: ## list the parts
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -29,7 +29,15 @@ needs-postgres: # the tests start a PostgreSQL of their own; its programs must b
 	  else echo "PostgreSQL 15 or newer is missing, and half of the tests run on it: apt-get install postgresql"; exit 1; fi; \
 	fi
 
-test-rust: needs-postgres ## unit, property, API, gateway and process tests
+needs-chromium: # one test shows the status page in a browser, and says so when it has to be left out
+	@if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    echo "installing Chromium (apt-get install chromium)"; \
+	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium || true; \
+	  else echo "SKIPPED: the status page in a browser: apt-get install chromium"; fi; \
+	fi
+
+test-rust: needs-postgres needs-chromium ## unit, property, API, gateway and process tests
 	cargo test --workspace --locked
 	# The same API, one process on PostgreSQL.
 	COLONNADE_TEST_DATABASE=postgres cargo test --locked -p colonnade-core --test it

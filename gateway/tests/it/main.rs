@@ -9,6 +9,7 @@ mod forwarding;
 mod hostile;
 mod lifecycle;
 mod nginx;
+mod page;
 mod reload;
 mod tls;
 mod workers;

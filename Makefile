@@ -6,6 +6,7 @@ SHELL := /bin/bash
 TOOLS := $(CURDIR)/target/tools
 BIN := $(CURDIR)/target/debug/colonnade
 K6_VERSION := v1.8.1
+DENY_VERSION := 0.20.2
 export PATH := $(TOOLS)/bin:$(PATH)
 
 .PHONY: help test lint deny needs-postgres needs-chromium test-rust test-client test-load bench bench-gateway
@@ -56,13 +57,15 @@ test-load: ## the k6 scripts, smallest profile
 	fi; \
 	if command -v k6 >/dev/null; then cargo build --locked -p colonnade-workers; loadtest/run.sh small; fi
 
-deny: ## licences, sources, banned crates (needs cargo-deny)
-	@if command -v cargo-deny >/dev/null; then \
-	  cargo deny --offline check --hide-inclusion-graph licenses bans sources; \
-	else echo "SKIPPED: licences and sources: cargo install --locked cargo-deny, then make deny"; fi
+deny: ## licences, sources, banned crates
+	@if ! command -v cargo-deny >/dev/null; then \
+	  echo "installing cargo-deny $(DENY_VERSION) into target/tools"; \
+	  cargo install --quiet --locked --root $(TOOLS) --target-dir $(TOOLS)/build cargo-deny@$(DENY_VERSION); \
+	fi
+	cargo deny --offline check --hide-inclusion-graph licenses bans sources
 
 bench: ## criterion benchmarks; figures and how to read them are in docs/benchmarks.md
-	cargo bench --profile dist -p colonnade-rules -p colonnade-services -p colonnade-gateway
+	cargo bench --profile dist -p colonnade-rules -p colonnade-services -p colonnade-core -p colonnade-gateway
 
 bench-gateway: ## the gateway and nginx side by side: CPU per request, memory per connection
 	cargo bench --profile dist -p colonnade-gateway --bench beside_nginx

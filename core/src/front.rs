@@ -63,7 +63,8 @@ impl Front {
         let patience = Patience::of(request.uri().path());
         let _counted = (patience == Patience::LongPoll).then(|| self.metrics.long_poll());
         let request = request.map(timed);
-        let answer = AssertUnwindSafe(self.router.answer(request)).catch_unwind();
+        // Boxed: the two arms below would each make room for it.
+        let answer = Box::pin(AssertUnwindSafe(self.router.answer(request)).catch_unwind());
         let answered = async {
             match patience {
                 Patience::Usual => tokio::time::timeout(ANSWER_TIME_MAX, answer).await,

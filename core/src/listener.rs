@@ -1,13 +1,13 @@
-//! Accepts connections and hands requests to the router, until told to stop: then no new
-//! connections, and the requests under way are answered. Holds at most [`CONNECTIONS_MAX`]
+//! Accepts connections, which speak HTTP/1.1 as the gateway does, and hands requests to the router,
+//! until told to stop: then no new connections, and the requests under way are answered. Holds at most [`CONNECTIONS_MAX`]
 //! connections; further ones wait in the system's queue.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use hyper::service::service_fn;
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
 };
 use tokio::{
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
@@ -17,15 +17,13 @@ use tokio_util::{either::Either, sync::CancellationToken};
 
 use crate::front::Front;
 
-/// Open connections at most: each long poll holds one, and each costs about 10 kB.
+/// Open connections at most: each long poll holds one, and each costs about 16 kB.
 const CONNECTIONS_MAX: usize = 20_000;
 /// How long a client may take to send its request's head, counted from when it could begin: so also
 /// how long an idle connection is kept. Longer than the gateway keeps one, so that it closes first.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(120);
 /// The largest request line with headers, in bytes.
 const HEADER_BYTES_MAX: usize = 64 * 1024;
-/// Requests one HTTP/2 connection may have under way.
-const STREAMS_MAX: u32 = 250;
 /// How long requests under way may take to finish once we were told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait after the system refused a connection (too many open files, most often).
@@ -63,13 +61,9 @@ impl Socket {
 /// Serves a socket until `stop` is cancelled and the requests under way are answered.
 pub async fn serve(socket: impl Into<Socket>, front: Arc<Front>, stop: CancellationToken) {
     let socket = socket.into();
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    let http1 = &mut server.http1();
-    http1.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    http1.max_buf_size(HEADER_BYTES_MAX);
-    let http2 = &mut server.http2();
-    http2.timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
-    http2.max_header_list_size(HEADER_BYTES_MAX as u32);
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    server.max_buf_size(HEADER_BYTES_MAX);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let graceful = GracefulShutdown::new();
     loop {
@@ -94,8 +88,8 @@ pub async fn serve(socket: impl Into<Socket>, front: Arc<Front>, stop: Cancellat
             let front = Arc::clone(&front);
             async move { Ok::<_, std::convert::Infallible>(front.answer(request, peer).await) }
         });
-        let connection = server.serve_connection_with_upgrades(TokioIo::new(connection), service);
-        let connection = graceful.watch(connection.into_owned());
+        let connection = server.serve_connection(TokioIo::new(connection), service);
+        let connection = graceful.watch(connection);
         tokio::spawn(async move {
             let _place = place;
             if let Err(error) = connection.await {

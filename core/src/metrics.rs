@@ -73,6 +73,11 @@ impl Metrics {
         Waiting(self.long_polls.clone())
     }
 
+    /// Counts the clients that wait right now.
+    pub fn waiting(&self) -> usize {
+        usize::try_from(self.long_polls.get()).unwrap_or(0)
+    }
+
     /// Renders everything in Prometheus' text format.
     pub(crate) fn render(&self, homeserver: &Homeserver) -> String {
         let positions = homeserver.services.context.streams.positions();

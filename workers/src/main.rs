@@ -12,6 +12,7 @@ mod gateway;
 mod open_files;
 mod routes;
 mod signals;
+mod small_pages;
 mod terminal;
 mod up;
 mod worker;
@@ -26,6 +27,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::parse();
+    small_pages::prefer();
     match run(arguments) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(failure) => {

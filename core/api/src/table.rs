@@ -105,7 +105,8 @@ impl Table {
         let run: Erased = Arc::new(move |services, request, args| {
             Box::pin(async move {
                 let answered = async {
-                    handler.call(decode::<R>(services, request, &args, JSON_BYTES_MAX).await?).await
+                    let call = decode::<R>(services, request, &args, JSON_BYTES_MAX);
+                    handler.call(Box::pin(call).await?).await
                 };
                 match answered.await {
                     Ok(body) => reply::ok(&body),
@@ -126,7 +127,8 @@ impl Table {
         let run: Erased = Arc::new(move |services, request, args| {
             Box::pin(async move {
                 let answered = async {
-                    handler.call(decode::<R>(services, request, &args, JSON_BYTES_MAX).await?).await
+                    let call = decode::<R>(services, request, &args, JSON_BYTES_MAX);
+                    handler.call(Box::pin(call).await?).await
                 };
                 answered.await.unwrap_or_else(|error| reply::error(&error))
             })
@@ -197,7 +199,7 @@ where
     Arc::new(move |services, request, args| {
         Box::pin(async move {
             let answered = async {
-                let call = decode::<R>(services, request, &args, limit).await?;
+                let call = Box::pin(decode::<R>(services, request, &args, limit)).await?;
                 let response = handler.call(call).await?;
                 let response = response.try_into_http_response::<BytesMut>();
                 response.map_err(|error| Error::internal("render the response", error))

@@ -184,7 +184,7 @@ impl Sync {
     /// `M_INVALID_PARAM` when `since` is not a token of ours.
     pub async fn sync(&self, session: &Session, request: SyncRequest) -> Result<SyncResponse> {
         let since = match &request.since {
-            Some(text) => Some(self.within_reach(self.token(text)?).await?),
+            Some(text) => Some(Box::pin(self.within_reach(self.token(text)?)).await?),
             None => None,
         };
         let _permit = match since {
@@ -192,6 +192,17 @@ impl Sync {
             None => self.initial.acquire().await.ok(),
             Some(_) => None,
         };
+        Box::pin(self.arrive(session, since, &request)).await?;
+        self.answer(session, since, &request).await
+    }
+
+    /// Does what a client says by asking: it has what its token covers, and its user is there.
+    async fn arrive(
+        &self,
+        session: &Session,
+        since: Option<Positions>,
+        request: &SyncRequest,
+    ) -> Result<()> {
         if let Some(since) = &since {
             let acknowledged = since.get(Stream::ToDevice);
             self.from.to_device.acknowledge(session.device, acknowledged).await?;
@@ -200,7 +211,7 @@ impl Sync {
         presence.syncs(session.user, &request.set_presence, request.timeout_ms).await?;
         // A client sees its own writes.
         self.heads.reached(self.context.streams.positions()).await;
-        self.answer(session, since, &request).await
+        Ok(())
     }
 
     fn token(&self, text: &str) -> Result<Positions, MatrixError> {

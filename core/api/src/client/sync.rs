@@ -9,7 +9,7 @@ use colonnade_model::{
         presence::PresenceState,
     },
 };
-use colonnade_services::{Error, Result, accounts::Session, sync::SyncRequest};
+use colonnade_services::{Error, Result, Services, accounts::Session, sync::SyncRequest};
 use http::StatusCode;
 
 use crate::{
@@ -24,12 +24,21 @@ pub(crate) fn mount(table: &mut Table) {
 }
 
 async fn sync(call: Call<Request, Session>) -> Result<Reply> {
-    let request = call.request;
-    let sync = &call.services.sync;
+    // Boxed, for a client that waits shall not carry what was needed to understand it.
+    let (services, who, request) = Box::pin(understand(call)).await?;
+    let answer = services.sync.sync(&who, request).await?;
+    let body = serde_json::to_vec(&answer)
+        .map_err(|error| Error::internal("render the answer to a sync", error))?;
+    Ok(reply::json(StatusCode::OK, body))
+}
+
+/// Says who asks for what.
+async fn understand(call: Call<Request, Session>) -> Result<(Arc<Services>, Session, SyncRequest)> {
+    let Call { services, request, who, .. } = call;
     let filter = match request.filter {
         None => Arc::default(),
         Some(Filter::FilterDefinition(filter)) => Arc::new(filter),
-        Some(Filter::FilterId(id)) => sync.filter_by_id(&call.who, &id).await?,
+        Some(Filter::FilterId(id)) => services.sync.filter_by_id(&who, &id).await?,
     };
     let known = [PresenceState::Online, PresenceState::Unavailable, PresenceState::Offline];
     if !known.contains(&request.set_presence) {
@@ -45,8 +54,5 @@ async fn sync(call: Call<Request, Session>) -> Result<Reply> {
         set_presence: request.set_presence,
         use_state_after: request.use_state_after,
     };
-    let answer = sync.sync(&call.who, request).await?;
-    let body = serde_json::to_vec(&answer)
-        .map_err(|error| Error::internal("render the answer to a sync", error))?;
-    Ok(reply::json(StatusCode::OK, body))
+    Ok((services, who, request))
 }

@@ -26,20 +26,19 @@ impl Sync {
         let mut watch: Option<(Watch, i64)> = None;
         loop {
             // 2. Sample, 3. look. Whoever is about to wait has registered (1.) and looked again.
-            let (memberships, now) = self.sample(session.user).await?;
+            // Boxed, as every look is: a client that waits keeps only what it waits with.
+            let (memberships, now) = Box::pin(self.sample(session.user)).await?;
             let over = Instant::now() >= deadline || *stopping.borrow();
             if self.has_moved(session, &memberships, since, now) || request.full_state {
-                let ignored = self.ignored(session.user).await?;
-                let viewer = Viewer::from(session);
-                let turn = Turn { viewer, since, now, request, ignored };
-                let response = self.look(&turn, &memberships).await?;
+                let response =
+                    Box::pin(self.look_from(session, since, now, request, &memberships)).await?;
                 if since.is_none() || request.full_state || over || !response.is_empty() {
                     return Ok(response);
                 }
                 // What moved was of no concern: no need to look at it again when woken.
                 since = Some(now);
             } else if over {
-                return self.nothing(session.device, now).await;
+                return Box::pin(self.nothing(session.device, now)).await;
             }
             // Registered for other rooms than now, or not at all: register and look again.
             let Some((watch, _)) = watch.as_ref().filter(|(_, at)| *at == memberships.at) else {
@@ -52,6 +51,20 @@ impl Sync {
                 _ = stopping.wait_for(|stop| *stop) => {}
             }
         }
+    }
+
+    /// Looks, as this session sees it.
+    async fn look_from(
+        &self,
+        session: &Session,
+        since: Option<Positions>,
+        now: Positions,
+        request: &SyncRequest,
+        memberships: &Memberships,
+    ) -> Result<SyncResponse> {
+        let ignored = self.ignored(session.user).await?;
+        let viewer = Viewer::from(session);
+        self.look(&Turn { viewer, since, now, request, ignored }, memberships).await
     }
 
     /// Registers for everything that may concern the user.

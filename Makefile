@@ -9,7 +9,7 @@ K6_VERSION := v1.8.1
 DENY_VERSION := 0.20.2
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help test lint deny needs-postgres needs-chromium test-rust test-client test-load bench bench-gateway
+.PHONY: help test lint deny needs-postgres needs-redis needs-chromium test-rust test-client test-load bench bench-gateway
 
 help: ## list the parts
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -30,6 +30,14 @@ needs-postgres: # the tests start a PostgreSQL of their own; its programs must b
 	  else echo "PostgreSQL 15 or newer is missing, and half of the tests run on it: apt-get install postgresql"; exit 1; fi; \
 	fi
 
+needs-redis: # the tests of the bus start a Redis of their own
+	@if ! command -v redis-server >/dev/null; then \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    echo "installing Redis (apt-get install redis-server), for the program alone"; \
+	    apt-get update -q && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends redis-server; \
+	  else echo "redis-server 6 or newer is missing, and the tests of the bus run on it: apt-get install redis-server"; exit 1; fi; \
+	fi
+
 needs-chromium: # one test shows the status page in a browser, and says so when it has to be left out
 	@if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then \
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
@@ -38,7 +46,7 @@ needs-chromium: # one test shows the status page in a browser, and says so when 
 	  else echo "SKIPPED: the status page in a browser: apt-get install chromium"; fi; \
 	fi
 
-test-rust: needs-postgres needs-chromium ## unit, property, API, gateway and process tests
+test-rust: needs-postgres needs-redis needs-chromium ## unit, property, API, gateway and process tests
 	cargo test --workspace --locked
 	# The same API, one process on PostgreSQL.
 	COLONNADE_TEST_DATABASE=postgres cargo test --locked -p colonnade-core --test it

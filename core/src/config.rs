@@ -45,6 +45,8 @@ pub struct Config {
     pub routes: Option<PathBuf>,
     /// The database.
     pub database: Location,
+    /// The Redis of a deployment of many processes.
+    pub redis: Option<String>,
     /// Where a worker serves `/metrics`, `/health` and `/ready`; `None` is nowhere.
     pub admin: Option<SocketAddr>,
     /// Where the gateway of `up` serves its own health, metrics and table; `None` is nowhere.

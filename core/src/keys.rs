@@ -85,6 +85,14 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
     file.sync_all()
 }
 
+/// Returns the name by which the processes over one database find each other elsewhere. It tells
+/// nothing of the secret it is made of.
+pub(crate) fn name_of_deployment(secret: &[u8; 32]) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("colonnade 2026 name of a deployment");
+    hasher.update(secret);
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use colonnade_model::{SeededRandom, ruma::signatures::KeyPair as _};

@@ -4,11 +4,17 @@ use std::{path::PathBuf, sync::Arc};
 
 use colonnade_api::Router;
 use colonnade_model::{Clock, Random, ruma::OwnedServerName, token::TokenKey};
-use colonnade_replication::{InProcess, Streams};
+use colonnade_replication::{Bus, BusError, Redis, Streams};
 use colonnade_services::{Context, Services, Settings};
 use colonnade_storage::{Database, Location, StorageError, interned::Interned, settings};
 
-use crate::{alone::Alone, front::Front, identity, keys::KeyError, metrics::Metrics};
+use crate::{
+    alone::Alone,
+    front::Front,
+    identity,
+    keys::{self, KeyError},
+    metrics::Metrics,
+};
 
 /// What a homeserver is started with.
 pub struct Options {
@@ -18,6 +24,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// The database; `None` is SQLite in the data folder.
     pub location: Option<Location>,
+    /// The Redis that processes over one database tell each other by, `redis://…`.
+    pub redis: Option<String>,
     /// What the operator decided about the services.
     pub settings: Settings,
     /// Time.
@@ -32,6 +40,9 @@ pub enum StartError {
     /// The database.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The bus.
+    #[error(transparent)]
+    Bus(#[from] BusError),
     /// The signing key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -95,19 +106,24 @@ impl Homeserver {
     /// # Errors
     /// [`StartError`] with the mend.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { server_name, data_dir, location, settings, clock, random } = options;
+        let Options { server_name, data_dir, location, redis, settings, clock, random } = options;
         let location = location.unwrap_or_else(|| Location::Sqlite(data_dir.join("colonnade.db")));
         identity::look(&location, &server_name).await?;
-        let streams = Arc::new(Streams::new(Arc::new(InProcess::default())));
+        let streams = Arc::new(Streams::new());
         let db = Database::open(&location, Arc::clone(&streams) as _).await?;
         let alone = Alone::begin(&db, clock.now_ms()).await?;
         identity::require_same_server(&db, &server_name).await?;
         let key = data_dir.join("signing.key");
         let signing_key = identity::signing_key(&db, &key, random.as_ref()).await?;
-        streams.catch_up(&db, clock.now_ms()).await?;
+        let digest_key = secret(&db, "digest_key", random.as_ref()).await?;
+        let bus = match redis {
+            Some(url) => Some(join(&url, &digest_key).await?),
+            None => None,
+        };
+        streams.start(&db, bus, clock.now_ms()).await?;
         let context = Arc::new(Context {
             token_key: TokenKey::new(secret(&db, "token_key", random.as_ref()).await?),
-            digest_key: secret(&db, "digest_key", random.as_ref()).await?,
+            digest_key,
             interned: Interned::new(db.clone()),
             nids: Default::default(),
             signing_key: Arc::new(signing_key),
@@ -149,11 +165,19 @@ impl Homeserver {
         if let Err(error) = self.services.accounts.seen.flush().await {
             tracing::warn!(%error, "cannot note when devices were last seen");
         }
+        self.services.context.streams.stop();
         self.services.context.db.close().await;
         if let Some(alone) = self.alone.lock().await.take() {
             alone.end().await;
         }
     }
+}
+
+/// Joins the bus of the processes over one database. Its name there comes from a secret of that
+/// database: nobody who merely knows our server's name hears us by mistake.
+async fn join(url: &str, digest_key: &[u8; 32]) -> Result<Arc<dyn Bus>, BusError> {
+    let deployment = keys::name_of_deployment(digest_key);
+    Ok(Arc::new(Redis::connect(url, &deployment).await?))
 }
 
 /// Returns a secret of the deployment, made at its first start.

@@ -132,6 +132,7 @@ pub fn options(config: &Config) -> Options {
         server_name: config.server_name.clone(),
         data_dir: config.data_dir.clone(),
         location: Some(config.database.clone()),
+        redis: config.redis.clone(),
         settings: config.settings.clone(),
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),

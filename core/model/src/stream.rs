@@ -87,6 +87,8 @@ pub enum Touch {
     User(UserNid),
     /// This device.
     Device(DeviceNid),
+    /// Anybody: whom the rows concern is not known, or too many to name.
+    Anybody,
 }
 
 /// Says that a stream has grown: "look", never "this is the truth".

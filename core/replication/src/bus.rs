@@ -1,5 +1,5 @@
-//! The bus: carries "this stream has grown" from writers to readers. May lose, repeat and reorder;
-//! readers notice by `prev` and look into the database.
+//! The bus: carries "this stream has grown" from one process to the others. May lose, repeat and
+//! reorder; [`Streams`](crate::Streams) notices by `prev` and looks into the database.
 
 use std::sync::Arc;
 
@@ -7,18 +7,22 @@ use colonnade_model::stream::StreamAdvance;
 use tokio::sync::broadcast;
 
 /// Messages a slow reader may fall behind by before it has to look into the database instead.
-const BACKLOG_MAX: usize = 4_096;
+pub(crate) const BACKLOG_MAX: usize = 4_096;
 
-/// Carries advances to every subscriber.
+/// Carries advances between processes. Whoever publishes may hear himself.
 pub trait Bus: Send + Sync + 'static {
-    /// Sends an advance to all subscribers. Never blocks.
+    /// Sends an advance to all processes. Never blocks.
     fn publish(&self, advance: Arc<StreamAdvance>);
 
-    /// Starts to listen: everything published from now on.
+    /// Starts to listen: everything that comes from now on.
     fn subscribe(&self) -> broadcast::Receiver<Arc<StreamAdvance>>;
+
+    /// Tells whether messages arrive. While they do not, readers ask the database often.
+    fn is_healthy(&self) -> bool;
 }
 
-/// The bus of a single process: a ring in memory.
+/// A bus within one process: joins several [`Streams`](crate::Streams) there, in tests mostly. A
+/// process that is alone needs none.
 pub struct InProcess(broadcast::Sender<Arc<StreamAdvance>>);
 
 impl Default for InProcess {
@@ -35,5 +39,9 @@ impl Bus for InProcess {
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<StreamAdvance>> {
         self.0.subscribe()
+    }
+
+    fn is_healthy(&self) -> bool {
+        true
     }
 }

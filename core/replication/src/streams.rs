@@ -1,44 +1,104 @@
 //! The positions this process has reached in every stream, fed by its own commits and by the bus.
 //!
-//! Invariant: a position is raised before anybody is woken for it, so whoever is woken and samples
-//! [`Streams::positions`] sees at least what woke him.
+//! Invariants:
+//! 1. A position is raised before anybody is woken for it, so whoever is woken and samples
+//!    [`Streams::positions`] sees at least what woke him.
+//! 2. A position is reached only when everything below it was told to those who listen. What this
+//!    process or another commits above a gap waits until the gap is told: by a message that was
+//!    late, or by what the database says is there.
+//! 3. The bus may lose, repeat and reorder. Losing it altogether costs latency, nothing else.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
+mod gaps;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicI64, Ordering},
+    },
 };
 
 use colonnade_model::stream::{Position, Positions, Stream, StreamAdvance, Touch};
 use colonnade_storage::{CommitListener, Database, error::Result};
-use tokio::sync::broadcast;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, broadcast, watch};
 
-use crate::bus::Bus;
+use crate::bus::{BACKLOG_MAX, Bus};
+
+/// Advances above a gap that are kept per stream; more are dropped, for the database has them.
+const HELD_MAX: usize = 1_024;
+/// The streams with rows in the database.
+pub const DURABLE: [Stream; 5] =
+    [Stream::Events, Stream::Receipts, Stream::AccountData, Stream::ToDevice, Stream::DeviceLists];
+
+/// What waits above a gap, by the position it follows.
+type Held = [BTreeMap<Position, Arc<StreamAdvance>>; Stream::ALL.len()];
 
 /// The positions of this process, and the bus they travel on.
 pub struct Streams {
     reached: [AtomicI64; Stream::ALL.len()],
-    bus: Arc<dyn Bus>,
+    /// The highest position anybody spoke of.
+    known: [AtomicI64; Stream::ALL.len()],
+    held: Mutex<Held>,
+    told: broadcast::Sender<Arc<StreamAdvance>>,
+    bus: OnceLock<Arc<dyn Bus>>,
+    gap: Notify,
+    stopped: watch::Sender<bool>,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self {
+            reached: Default::default(),
+            known: Default::default(),
+            held: Mutex::default(),
+            told: broadcast::Sender::new(BACKLOG_MAX),
+            bus: OnceLock::new(),
+            gap: Notify::new(),
+            stopped: watch::Sender::new(false),
+        }
+    }
 }
 
 impl Streams {
-    /// Makes streams that stand at the beginning; call [`Streams::catch_up`] before use.
-    pub fn new(bus: Arc<dyn Bus>) -> Self {
-        Self { reached: Default::default(), bus }
+    /// Makes the streams of a process; they stand at the beginning until [`Streams::start`].
+    pub fn new() -> Self {
+        Self::default()
     }
 
-    /// Reads where the durable streams stand, and starts the streams in memory at `now_ms`, so that
-    /// their positions stay above those of an earlier process.
+    /// Joins the bus, if other processes share the database, reads where the durable streams
+    /// stand, and starts to follow them. The streams in memory start at `now_ms`, so that their
+    /// positions stay above those of an earlier process.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn catch_up(&self, db: &Database, now_ms: i64) -> Result<()> {
+    pub async fn start(
+        self: &Arc<Self>,
+        db: &Database,
+        bus: Option<Arc<dyn Bus>>,
+        now_ms: i64,
+    ) -> Result<()> {
+        // Listen first, then look: what comes in between is heard.
+        let heard = bus.as_ref().map(|bus| bus.subscribe());
         let horizons = colonnade_storage::streams::horizons(db).await?;
         for stream in Stream::ALL {
             self.raise(stream, horizons.get(stream));
         }
         self.raise(Stream::Presence, now_ms);
         self.raise(Stream::Typing, now_ms);
+        if let Some(bus) = bus {
+            let _only_once = self.bus.set(bus);
+        }
+        if let Some(heard) = heard {
+            tokio::spawn(hear(Arc::downgrade(self), heard));
+        }
+        tokio::spawn(gaps::close_all(Arc::clone(self), db.clone(), self.stopped.subscribe()));
         Ok(())
+    }
+
+    /// Stops to look into the database: it is about to be closed.
+    pub fn stop(&self) {
+        self.stopped.send_replace(true);
     }
 
     /// Returns the positions reached.
@@ -55,20 +115,97 @@ impl Streams {
         self.reached[stream.index()].load(Ordering::Acquire)
     }
 
-    /// Listens to advances from now on. A receiver that lags must look at [`Streams::positions`]
-    /// and treat everything as touched.
-    pub fn subscribe(&self) -> broadcast::Receiver<Arc<StreamAdvance>> {
-        self.bus.subscribe()
+    /// Returns the highest positions anybody spoke of, this process's own commits among them. They
+    /// are reached soon: a client that shall see its own writes waits for these.
+    pub fn known(&self) -> Positions {
+        let mut positions = Positions::default();
+        for stream in Stream::ALL {
+            let known = self.known[stream.index()].load(Ordering::Acquire);
+            positions.set(stream, known.max(self.position(stream)));
+        }
+        positions
     }
 
-    /// Advances a stream that lives in memory by one position and returns it.
+    /// Asks the database how far the streams are, if other processes write to it, so that
+    /// [`Streams::known`] covers everything that was committed before this call.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn look(&self, db: &Database) -> Result<()> {
+        if self.bus.get().is_none() {
+            return Ok(());
+        }
+        let horizons = colonnade_storage::streams::horizons(db).await?;
+        for stream in DURABLE {
+            self.learn(stream, horizons.get(stream));
+        }
+        Ok(())
+    }
+
+    /// Listens to advances from now on, in order and without gaps. A receiver that lags must look
+    /// at [`Streams::positions`] and treat everything as touched.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<StreamAdvance>> {
+        self.told.subscribe()
+    }
+
+    /// Advances a stream that lives in memory by one position and returns it. Other processes do
+    /// not hear of it.
     pub fn advance_in_memory(&self, stream: Stream, touched: &[Touch]) -> Position {
         debug_assert!(matches!(stream, Stream::Presence | Stream::Typing));
-        let prev = self.reached[stream.index()].fetch_add(1, Ordering::AcqRel);
+        let held = self.held.lock();
+        let prev = self.position(stream);
         let upto = prev + 1;
         let touched = touched.iter().map(|touch| (*touch, upto)).collect();
-        self.bus.publish(Arc::new(StreamAdvance { stream, prev, upto, touched }));
+        self.tell(Arc::new(StreamAdvance { stream, prev, upto, touched }));
+        drop(held);
         upto
+    }
+
+    /// Takes an advance in: tells it, or keeps it until what is missing below it is told.
+    fn take(&self, advance: Arc<StreamAdvance>) {
+        let stream = advance.stream;
+        let mut held = self.held.lock();
+        self.known[stream.index()].fetch_max(advance.upto, Ordering::AcqRel);
+        if advance.prev > self.position(stream) {
+            let held = &mut held[stream.index()];
+            if held.len() < HELD_MAX {
+                held.insert(advance.prev, advance);
+            }
+            self.gap.notify_one();
+            return;
+        }
+        self.tell(advance);
+        let held = &mut held[stream.index()];
+        while let Some(next) = held.first_entry() {
+            if *next.key() > self.position(stream) {
+                break;
+            }
+            self.tell(next.remove());
+        }
+    }
+
+    /// Raises the position and tells those who listen. Called under the lock of what is held, so
+    /// they hear of everything in order.
+    fn tell(&self, advance: Arc<StreamAdvance>) {
+        if advance.upto <= self.position(advance.stream) {
+            return;
+        }
+        self.raise(advance.stream, advance.upto);
+        // An error only says that nobody listens.
+        let _ = self.told.send(advance);
+    }
+
+    /// Notes that a stream has come this far, and looks for what is missing.
+    fn learn(&self, stream: Stream, position: Position) {
+        if position > self.position(stream) {
+            self.known[stream.index()].fetch_max(position, Ordering::AcqRel);
+            self.gap.notify_one();
+        }
+    }
+
+    fn has_gap(&self) -> bool {
+        let known = self.known();
+        DURABLE.into_iter().any(|stream| known.get(stream) > self.position(stream))
     }
 
     fn raise(&self, stream: Stream, position: Position) {
@@ -78,7 +215,30 @@ impl Streams {
 
 impl CommitListener for Streams {
     fn committed(&self, advance: StreamAdvance) {
-        self.raise(advance.stream, advance.upto);
-        self.bus.publish(Arc::new(advance));
+        let advance = Arc::new(advance);
+        self.take(Arc::clone(&advance));
+        if let Some(bus) = self.bus.get() {
+            bus.publish(advance);
+        }
     }
 }
+
+/// Takes in what the bus says, until it or the streams are gone.
+async fn hear(streams: Weak<Streams>, mut bus: broadcast::Receiver<Arc<StreamAdvance>>) {
+    loop {
+        let heard = bus.recv().await;
+        let Some(streams) = streams.upgrade() else { return };
+        match heard {
+            Ok(advance) if DURABLE.contains(&advance.stream) => streams.take(advance),
+            Ok(_) => {}
+            // Whatever was missed is missed as if it had been lost on the way.
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                tracing::debug!(missed, "fell behind the bus");
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

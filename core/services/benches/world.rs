@@ -12,7 +12,7 @@ use colonnade_model::{
     ruma::{OwnedRoomId, ServerName, UserId, signatures::Ed25519KeyPair},
     token::TokenKey,
 };
-use colonnade_replication::{InProcess, Streams};
+use colonnade_replication::Streams;
 use colonnade_services::{
     Context, Services, Settings,
     accounts::Session,
@@ -32,10 +32,10 @@ impl World {
     pub async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let location = Location::Sqlite(folder.path().join("colonnade.db"));
-        let streams = Arc::new(Streams::new(Arc::new(InProcess::default())));
+        let streams = Arc::new(Streams::new());
         let opened = Database::open(&location, Arc::clone(&streams) as _).await;
         let db = opened.expect("an empty database");
-        streams.catch_up(&db, SystemClock.now_ms()).await.expect("positions");
+        streams.start(&db, None, SystemClock.now_ms()).await.expect("positions");
         let key = Ed25519KeyPair::generate();
         let context = Arc::new(Context {
             server_name: ServerName::parse("localhost").expect("a name"),

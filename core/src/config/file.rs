@@ -28,6 +28,7 @@ pub(super) struct File {
     routes: Option<String>,
     #[serde(deserialize_with = "database")]
     database: Database,
+    redis: RedisFile,
     admin: Admin,
     logging: LoggingFile,
     tracing: TracingFile,
@@ -49,6 +50,7 @@ impl Default for File {
             listen: Addresses(vec![SocketAddr::from(([127, 0, 0, 1], 8008))]),
             routes: None,
             database: Database::default(),
+            redis: RedisFile::default(),
             admin: Admin::default(),
             logging: LoggingFile::default(),
             tracing: TracingFile::default(),
@@ -133,6 +135,30 @@ impl<'de> Deserialize<'de> for DatabaseUrl {
         // The text may hold a password: it is not repeated.
         Err(de::Error::custom(
             "this is not a database: write `sqlite`, or `postgres://user:password@host/database`",
+        ))
+    }
+}
+
+/// Where processes over one database tell each other that something is new.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RedisFile {
+    url: Option<RedisUrl>,
+}
+
+#[derive(Debug)]
+struct RedisUrl(String);
+
+impl<'de> Deserialize<'de> for RedisUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.starts_with("redis://") || text.starts_with("redis+unix://") {
+            return Ok(Self(text));
+        }
+        // The text may hold a password: it is not repeated.
+        Err(de::Error::custom(
+            "this is not a Redis: write `redis://user:password@host:6379/0`, or \
+             `redis+unix:///run/redis.sock`",
         ))
     }
 }
@@ -304,6 +330,7 @@ impl File {
             listen: self.listen.0,
             routes,
             database,
+            redis: self.redis.url.map(|url| url.0),
             admin: self.admin.listen.map(|address| address.0),
             gateway_admin: self.admin.gateway.map(|address| address.0),
             logging: Logging {

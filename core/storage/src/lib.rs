@@ -40,6 +40,7 @@ pub mod state;
 pub mod streams;
 pub mod summaries;
 pub mod to_device;
+pub mod touches;
 pub mod uia;
 pub mod unread;
 pub mod user_words;

@@ -11,7 +11,7 @@ use colonnade_model::{
     },
     token::TokenKey,
 };
-use colonnade_replication::{InProcess, Streams};
+use colonnade_replication::Streams;
 use colonnade_rules::{
     auth::state_keys_to_check,
     event::{Draft, Event, depth_after},
@@ -45,9 +45,9 @@ impl World {
 
     async fn over(folder: Arc<tempfile::TempDir>, key: Vec<u8>, clock: Arc<ManualClock>) -> Self {
         let location = Location::Sqlite(folder.path().join("colonnade.db"));
-        let streams = Arc::new(Streams::new(Arc::new(InProcess::default())));
+        let streams = Arc::new(Streams::new());
         let db = Database::open(&location, Arc::clone(&streams) as _).await.unwrap();
-        streams.catch_up(&db, clock.now_ms()).await.unwrap();
+        streams.start(&db, None, clock.now_ms()).await.unwrap();
         let context = Arc::new(Context {
             server_name: ServerName::parse("localhost").unwrap(),
             settings: Settings::default(),

@@ -197,6 +197,7 @@ impl Heads {
                     raise_user(head, advance.stream, *position);
                 }
                 Touch::Device(_) => {}
+                Touch::Anybody => return self.apply_to_all(advance),
             }
         }
         self.applied.send_modify(|applied| {
@@ -213,6 +214,13 @@ impl Heads {
                 }
             }
         }
+    }
+
+    /// Notes that any room and any user may have moved.
+    fn apply_to_all(&self, advance: &StreamAdvance) {
+        let mut floor = self.applied();
+        floor.set(advance.stream, advance.upto.max(floor.get(advance.stream)));
+        self.forget(floor);
     }
 
     fn forget(&self, floor: Positions) {

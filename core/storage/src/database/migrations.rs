@@ -27,6 +27,7 @@ macro_rules! migrations {
             11 "0011_search",
             13 "0013_ownership",
             14 "0014_writers",
+            16 "0016_gaps",
         )
     };
     ($engine:literal; $($number:literal $name:literal,)*) => {

@@ -2,7 +2,7 @@
 //! message that says how far one of them has come. Positions are final: whoever sees position `p`
 //! has seen, or can read, everything below it.
 
-use crate::nid::{DeviceNid, RoomNid, UserNid};
+use crate::nid::{DeviceNid, EventNid, RoomNid, UserNid};
 
 /// A place in a stream; larger is later. 0 is before everything.
 pub type Position = i64;
@@ -87,6 +87,11 @@ pub enum Touch {
     User(UserNid),
     /// This device.
     Device(DeviceNid),
+    /// Nobody is woken: what is kept in memory of this device, its tokens and the counts of its keys,
+    /// is stale.
+    Stale(DeviceNid),
+    /// Nobody is woken: this event is not what it was, since it was redacted.
+    Redacted(EventNid),
     /// Anybody: whom the rows concern is not known, or too many to name.
     Anybody,
 }

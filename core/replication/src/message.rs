@@ -2,7 +2,7 @@
 //! Whatever arrives is checked; what is not understood is dropped, and the gap is noticed.
 
 use colonnade_model::{
-    nid::{DeviceNid, RoomNid, UserNid},
+    nid::{DeviceNid, EventNid, RoomNid, UserNid},
     stream::{Position, Stream, StreamAdvance, Touch},
 };
 use serde::{Deserialize, Serialize};
@@ -32,6 +32,8 @@ pub(crate) fn encode(advance: &StreamAdvance) -> Vec<u8> {
         Touch::User(user) => (1, user.0, *position),
         Touch::Device(device) => (2, device.0, *position),
         Touch::Anybody => (3, 0, *position),
+        Touch::Stale(device) => (4, device.0, *position),
+        Touch::Redacted(event) => (5, event.0, *position),
     };
     let t = match touched.len() {
         0..=TOUCHES_MAX => touched.iter().map(row).collect(),
@@ -53,6 +55,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<StreamAdvance> {
             0 => Touch::Room(RoomNid(id)),
             1 => Touch::User(UserNid(id)),
             2 => Touch::Device(DeviceNid(id)),
+            4 => Touch::Stale(DeviceNid(id)),
+            5 => Touch::Redacted(EventNid(id)),
             // Also what a newer version says and we do not know.
             _ => Touch::Anybody,
         };
@@ -71,6 +75,8 @@ mod tests {
             (Touch::Room(RoomNid(7)), 11),
             (Touch::User(UserNid(8)), 12),
             (Touch::Device(DeviceNid(9)), 12),
+            (Touch::Stale(DeviceNid(9)), 12),
+            (Touch::Redacted(EventNid(10)), 12),
             (Touch::Anybody, 12),
         ];
         let advance = StreamAdvance { stream: Stream::Receipts, prev: 10, upto: 12, touched };

@@ -132,7 +132,7 @@ impl Streams {
     /// # Errors
     /// When the database fails.
     pub async fn look(&self, db: &Database) -> Result<()> {
-        if self.bus.get().is_none() {
+        if !self.is_shared() {
             return Ok(());
         }
         let horizons = colonnade_storage::streams::horizons(db).await?;
@@ -201,6 +201,11 @@ impl Streams {
             self.known[stream.index()].fetch_max(position, Ordering::AcqRel);
             self.gap.notify_one();
         }
+    }
+
+    /// Tells whether other processes write to the database, too.
+    pub fn is_shared(&self) -> bool {
+        self.bus.get().is_some()
     }
 
     fn has_gap(&self) -> bool {

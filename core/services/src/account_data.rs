@@ -158,6 +158,14 @@ impl AccountDataService {
         Ok(ignored)
     }
 
+    /// Forgets whom a user ignores, or all users do (`None`), since another process wrote it.
+    pub(crate) fn forget_ignored(&self, user: Option<UserNid>) {
+        match user {
+            Some(user) => self.ignored.remove([&user]),
+            None => self.ignored.clear(),
+        }
+    }
+
     // === Tags ===
 
     /// Returns the tags of a room as the content of `m.tag`.

@@ -77,6 +77,14 @@ impl Accounts {
         self.cache.figures("sessions")
     }
 
+    /// Forgets the sessions of a device, or all of them (`None`), since another process ended some.
+    pub(crate) fn forget_sessions(&self, device: Option<DeviceNid>) {
+        match device {
+            Some(device) => self.cache.remove_where(|known| known.session.device == device),
+            None => self.cache.clear(),
+        }
+    }
+
     /// Returns the session an access token belongs to.
     ///
     /// # Errors

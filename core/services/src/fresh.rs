@@ -54,6 +54,20 @@ impl<K: Eq + Hash + Clone, V: Clone> FreshCache<K, V> {
             self.entries.remove(key);
         }
     }
+
+    /// Forgets the entries that were written, where only something about them is known.
+    pub(crate) fn remove_where(&self, is_stale: impl Fn(&V) -> bool) {
+        let mut removals = self.removals.lock();
+        *removals += 1;
+        self.entries.retain(|_, value| !is_stale(value));
+    }
+
+    /// Forgets everything: what was written is not known.
+    pub(crate) fn clear(&self) {
+        let mut removals = self.removals.lock();
+        *removals += 1;
+        self.entries.clear();
+    }
 }
 
 #[cfg(test)]

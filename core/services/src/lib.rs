@@ -2,6 +2,7 @@
 //! through `storage` and to other processes through `replication`. Services are built once, in the
 //! order of [`Services::start`], each from the [`Context`] and the services before it.
 
+mod caches;
 pub mod context;
 pub mod error;
 mod fresh;
@@ -97,6 +98,7 @@ impl Services {
         let account_data = account_data::AccountDataService::new(Arc::clone(&context));
         let account_data = Arc::new(account_data);
         let push = push::Push::new(Arc::clone(&context), Arc::clone(&account_data));
+        let push = Arc::new(push);
         let filters = filters::Filters::new(Arc::clone(&context));
         let reports = reports::Reports::new(Arc::clone(&context));
         let encryption =
@@ -123,7 +125,15 @@ impl Services {
             presence: Arc::clone(&presence),
             account_data: Arc::clone(&account_data),
         };
-        let sync = sync::Sync::start(Arc::clone(&context), sources).await?;
+        let caches = caches::Caches {
+            streams: Arc::clone(&context.streams),
+            accounts: Arc::clone(&accounts),
+            account_data: Arc::clone(&account_data),
+            push: Arc::clone(&push),
+            encryption: Arc::clone(&encryption),
+            rooms: rooms.clone(),
+        };
+        let sync = sync::Sync::start(Arc::clone(&context), sources, caches).await?;
         let services = Arc::new(Self {
             context,
             limits,
@@ -131,7 +141,7 @@ impl Services {
             devices,
             profiles,
             account_data,
-            push: Arc::new(push),
+            push,
             filters,
             reports,
             encryption,

@@ -71,6 +71,14 @@ impl Push {
         Ok(rules)
     }
 
+    /// Forgets the rules of a user, or of all (`None`), since another process wrote them.
+    pub(crate) fn forget_rules(&self, user: Option<UserNid>) {
+        match user {
+            Some(user) => self.rules.remove([&user]),
+            None => self.rules.clear(),
+        }
+    }
+
     /// Returns one rule.
     ///
     /// # Errors

@@ -41,6 +41,7 @@ use crate::{
     Context, Result,
     account_data::AccountDataService,
     accounts::Session,
+    caches::Caches,
     encryption::Encryption,
     presence::Presence,
     receipts::Receipts,
@@ -138,7 +139,11 @@ impl Sync {
     ///
     /// # Errors
     /// When the database fails.
-    pub(crate) async fn start(context: Arc<Context>, from: Sources) -> Result<Self> {
+    pub(crate) async fn start(
+        context: Arc<Context>,
+        from: Sources,
+        caches: Caches,
+    ) -> Result<Self> {
         let advances = context.streams.subscribe();
         let heads = Heads::new(context.streams.positions());
         let receipts: std::collections::HashMap<i64, i64> =
@@ -156,7 +161,8 @@ impl Sync {
             }
         }
         let streams = Arc::clone(&context.streams);
-        tokio::spawn(Arc::clone(&heads).follow(advances, move || streams.positions()));
+        let positions = move || streams.positions();
+        tokio::spawn(Arc::clone(&heads).follow(advances, positions, caches));
         Ok(Self {
             context,
             from,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use colonnade_model::{
     nid::{EventNid, RoomNid, SkeyNid, StateNid, TypeNid, UserNid},
-    stream::{Position, Stream},
+    stream::{Position, Stream, Touch},
 };
 use colonnade_rules::trie::NewState;
 
@@ -205,6 +205,9 @@ pub async fn write(
         for event in &batch.events {
             if let Some(live) = &event.live {
                 write_live(tx, &mut rows, batch.room, event, live, pos).await?;
+                if let Some(redaction) = &event.redaction {
+                    tx.touch(Stream::Events, Touch::Redacted(redaction.target), pos);
+                }
                 positions.push((event.nid, pos));
                 pos += 1;
             }

@@ -12,6 +12,7 @@ use crate::{
     Database, Tx,
     database::int_list,
     error::{Result, StorageError},
+    to_device,
 };
 
 /// The hash a token is stored as.
@@ -141,6 +142,9 @@ pub async fn claim_refresh(tx: &mut Tx, refresh: TokenHash) -> Result<Option<Vec
     let dead: Vec<Vec<u8>> =
         run!(tx, |c| sqlx::query_scalar(ACCESS).bind(device).bind(refresh.to_vec()).fetch_all(c))?;
     execute!(tx, sqlx::query(REFRESH).bind(device).bind(refresh.to_vec()))?;
+    if !dead.is_empty() {
+        to_device::forget(tx, DeviceNid(device)).await?;
+    }
     let dead = dead.into_iter().map(|bytes| hash_of("access_tokens", device, bytes));
     dead.collect::<Result<_>>().map(Some)
 }
@@ -167,6 +171,9 @@ pub async fn retire(tx: &mut Tx, device: DeviceNid, replaced: TokenHash) -> Resu
         .fetch_all(c))?;
     execute!(tx, sqlx::query(SETTLE_ACCESS).bind(device.0))?;
     execute!(tx, sqlx::query(SETTLE_REFRESH).bind(device.0))?;
+    if !dead.is_empty() {
+        to_device::forget(tx, device).await?;
+    }
     dead.into_iter().map(|bytes| hash_of("access_tokens", device.0, bytes)).collect()
 }
 
@@ -181,6 +188,11 @@ pub async fn revoke(tx: &mut Tx, devices: &[DeviceNid]) -> Result<Vec<TokenHash>
     let dead: Vec<Vec<u8>> =
         run_list!(tx, ACCESS, |sql, c| sqlx::query_scalar(sql).bind(list.clone()).fetch_all(c))?;
     run_list!(tx, REFRESH, |sql, c| sqlx::query(sql).bind(list).execute(c).map_ok(drop))?;
+    if !dead.is_empty() {
+        for device in devices {
+            to_device::forget(tx, *device).await?;
+        }
+    }
     dead.into_iter().map(|bytes| hash_of("access_tokens", "?", bytes)).collect()
 }
 

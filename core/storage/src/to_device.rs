@@ -150,7 +150,19 @@ pub async fn wake(tx: &mut Tx, devices: &[DeviceNid]) -> Result<()> {
     let first = tx.seal(Stream::ToDevice, devices.len()).await?;
     for (pos, device) in (first..).zip(devices) {
         tx.touch(Stream::ToDevice, Touch::Device(*device), pos);
+        tx.touch(Stream::ToDevice, Touch::Stale(*device), pos);
     }
+    Ok(())
+}
+
+/// Takes a position without a message: every process forgets what it keeps in memory of `device`,
+/// and nobody is woken.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget(tx: &mut Tx, device: DeviceNid) -> Result<()> {
+    let pos = tx.seal(Stream::ToDevice, 1).await?;
+    tx.touch(Stream::ToDevice, Touch::Stale(device), pos);
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //! message on the bus would have been told by it.
 
 use colonnade_model::{
-    nid::{DeviceNid, RoomNid, UserNid},
+    nid::{DeviceNid, EventNid, RoomNid, UserNid},
     stream::{Position, Stream, Touch},
 };
 
@@ -53,7 +53,12 @@ async fn events(db: &Database, range: Range) -> Result<Touched> {
          WHERE pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3";
     const MEMBERS: &str = "SELECT user_nid, pos FROM member_log \
          WHERE pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3";
+    const REDACTED: &str = "SELECT e.event_nid, s.pos FROM event_stream s \
+         JOIN redactions r ON r.redaction_nid = s.event_nid \
+         JOIN events e ON e.event_id = r.target_event_id \
+         WHERE s.pos > $1 AND s.pos <= $2 ORDER BY s.pos LIMIT $3";
     let mut touched = pairs(db, ROOMS, range, |id| Touch::Room(RoomNid(id))).await?;
+    touched.extend(pairs(db, REDACTED, range, |id| Touch::Redacted(EventNid(id))).await?);
     touched.extend(pairs(db, MEMBERS, range, |id| Touch::User(UserNid(id))).await?);
     Ok(touched)
 }

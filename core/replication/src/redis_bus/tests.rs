@@ -1,3 +1,5 @@
+//! The bus on a real Redis: who hears whom, and what is refused.
+
 use std::time::Duration;
 
 use colonnade_model::{

@@ -1,3 +1,5 @@
+//! Streams over a bus that loses, repeats and swaps.
+
 use std::{
     collections::HashMap,
     sync::atomic::{AtomicBool, AtomicU64},

@@ -50,6 +50,13 @@ impl Counts {
         }
     }
 
+    /// Forgets all devices.
+    pub(super) fn clear(&self) {
+        let mut generation = self.generation.lock();
+        *generation += 1;
+        self.cache.clear();
+    }
+
     async fn get(&self, db: &Database, device: DeviceNid) -> Result<Arc<KeyCounts>> {
         if let Some(counts) = self.cache.get(&device) {
             return Ok(counts);
@@ -78,6 +85,14 @@ async fn read(db: &Database, device: DeviceNid) -> Result<KeyCounts> {
 }
 
 impl Encryption {
+    /// Forgets how many keys a device has, or all devices have (`None`): another process wrote.
+    pub(crate) fn forget_counts(&self, device: Option<DeviceNid>) {
+        match device {
+            Some(device) => self.counts.forget(&[device]),
+            None => self.counts.clear(),
+        }
+    }
+
     /// Returns how many unclaimed one-time keys a device has of each algorithm.
     ///
     /// # Errors

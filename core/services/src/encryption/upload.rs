@@ -19,6 +19,7 @@ use colonnade_storage::{
         device_keys,
         one_time_keys::{self, Uploaded},
     },
+    to_device,
 };
 
 use serde::Deserialize;
@@ -99,6 +100,7 @@ impl Encryption {
                 if changed {
                     device_lists::changed(tx, user).await?;
                 }
+                to_device::forget(tx, device).await?;
                 Ok(uploaded)
             })
         });

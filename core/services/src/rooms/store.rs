@@ -344,6 +344,16 @@ impl Store {
         }
     }
 
+    /// Forgets an event that another process redacted, or all of them (`None`).
+    pub(crate) fn forget_event(&self, event: Option<EventNid>) {
+        let mut changes = self.changes.lock();
+        *changes += 1;
+        match event {
+            Some(event) => drop(self.events.remove(&event)),
+            None => self.events.clear(),
+        }
+    }
+
     /// Returns the event that holds a key in a state.
     ///
     /// # Errors

@@ -16,6 +16,8 @@ use colonnade_model::{
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, broadcast, watch};
 
+use crate::caches::Caches;
+
 /// The last position of a room in the streams a room has rows in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RoomHead {
@@ -164,16 +166,22 @@ impl Heads {
     }
 
     /// Follows the streams until the bus is gone.
-    pub async fn follow(
+    pub(crate) async fn follow(
         self: Arc<Self>,
         mut advances: broadcast::Receiver<Arc<StreamAdvance>>,
         positions: impl Fn() -> Positions + Send,
+        caches: Caches,
     ) {
         loop {
             match advances.recv().await {
-                Ok(advance) => self.apply(&advance),
+                Ok(advance) => {
+                    // First: whoever is woken finds nothing stale in memory.
+                    caches.freshen(&advance);
+                    self.apply(&advance);
+                }
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "fell behind the bus; looking at everything again");
+                    caches.clear();
                     self.forget(positions());
                 }
                 Err(broadcast::error::RecvError::Closed) => return,
@@ -196,7 +204,7 @@ impl Heads {
                     let head = users.entry(*user).or_insert(floor);
                     raise_user(head, advance.stream, *position);
                 }
-                Touch::Device(_) => {}
+                Touch::Device(_) | Touch::Stale(_) | Touch::Redacted(_) => {}
                 Touch::Anybody => return self.apply_to_all(advance),
             }
         }

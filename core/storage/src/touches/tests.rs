@@ -1,3 +1,5 @@
+//! What the tables say of a gap, beside what the commits said.
+
 use std::sync::{Arc, Mutex};
 
 use colonnade_model::stream::StreamAdvance;

@@ -9,6 +9,9 @@
 //!
 //! The only process of a deployment owns every slot: its [`Ownership`] is the default one.
 
+mod balance;
+pub mod coordinator;
+
 use crate::{
     Database, Tx,
     database::{Lock, int_list},
@@ -31,21 +34,6 @@ pub struct Ownership {
     pub pool: &'static str,
     /// The incarnation of this process; 0 when it is the only one.
     pub incarnation: i64,
-}
-
-/// Registers a new run of this process.
-///
-/// # Errors
-/// When the database fails.
-pub async fn register(
-    db: &Database,
-    name: String,
-    pool: String,
-    address: String,
-    now_ms: i64,
-) -> Result<i64> {
-    db.write(move |tx| Box::pin(async move { insert(tx, &name, &pool, &address, now_ms).await }))
-        .await
 }
 
 /// Registers a new run of this process as the only one: every other incarnation is taken over, and

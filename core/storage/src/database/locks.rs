@@ -77,6 +77,38 @@ impl Tx {
         self.on_postgres(lock.share_sql()).await
     }
 
+    /// Tells whether nobody holds a lock that a session would hold while its process lives. Never
+    /// true on SQLite, where nobody can tell.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn is_abandoned(&mut self, lock: Lock) -> Result<bool> {
+        const TRY: &str = "SELECT pg_try_advisory_xact_lock_shared($1)";
+        let Connection::Postgres(connection) = &mut self.connection else { return Ok(false) };
+        let free = sqlx::query_scalar(TRY).bind(lock.key()).fetch_one(&mut ***connection).await?;
+        Ok(free)
+    }
+
+    /// Returns the time by the database's clock, in milliseconds since 1970: the one clock that all
+    /// processes share.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn now_ms(&mut self) -> Result<i64> {
+        const POSTGRES: &str =
+            "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
+        const SQLITE: &str = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+        let now_ms = match &mut self.connection {
+            Connection::Postgres(connection) => {
+                sqlx::query_scalar(POSTGRES).fetch_one(&mut ***connection).await?
+            }
+            Connection::Sqlite(connection) => {
+                sqlx::query_scalar(SQLITE).fetch_one(&mut **connection).await?
+            }
+        };
+        Ok(now_ms)
+    }
+
     async fn on_postgres(&mut self, sql: String) -> Result<()> {
         if let Connection::Postgres(connection) = &mut self.connection {
             sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut ***connection).await?;

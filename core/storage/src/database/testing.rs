@@ -28,6 +28,11 @@ impl World {
 }
 
 impl World {
+    /// Tells whether several processes may open the database.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self.location, Location::Postgres { .. })
+    }
+
     /// Returns another place on the same engine.
     pub(crate) fn another(&self) -> Self {
         match self.location {

@@ -1,0 +1,253 @@
+//! Who is there and who owns what: the rows of `incarnations` and `pool_slots`, how they change, and
+//! the map of them that workers and gateways follow.
+//!
+//! Invariants:
+//! 1. One coordinator at a time: [`coordinate`] holds a lock of the transaction while it decides.
+//! 2. A slot moves away from a live incarnation only after the transactions it has under way, and
+//!    from a dead one only after its end is certain ([`take_over`]). Who is taken for dead by mistake
+//!    loses its right to write, never a committed write.
+//! 3. Every change counts up the epoch in the same transaction.
+//!
+//! Clocks only decide when to look for the dead, and it is the database's clock.
+
+use std::collections::BTreeMap;
+
+use super::{DRAINING, FENCED, LIVE, balance::balance, insert, take_over};
+use crate::{
+    Database, Tx,
+    database::{Lock, int_list},
+    error::Result,
+};
+
+/// How long an incarnation may be silent, in milliseconds, before it counts as dead.
+pub const SILENCE_MAX_MS: i64 = 3_000;
+/// How long it may be silent when nobody holds the lock that says it lives: long enough to take the
+/// lock after registering.
+const SILENCE_WITHOUT_LOCK_MAX_MS: i64 = 1_500;
+/// Slots of a pool.
+const SLOTS: usize = colonnade_model::slot::SLOTS as usize;
+/// How often the map is read again when it changed while it was read.
+const TRIES_MAX: usize = 10;
+
+const EPOCH_UP: &str = "UPDATE cluster SET value = value + 1 WHERE key = 'epoch'";
+
+/// A process that takes part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its incarnation.
+    pub incarnation: i64,
+    /// What the operator calls it.
+    pub name: String,
+    /// Its pool.
+    pub pool: String,
+    /// Where requests for it go.
+    pub address: String,
+    /// It hands over what it has and gets nothing new.
+    pub draining: bool,
+}
+
+/// Who is there, and who owns what.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SlotMap {
+    /// Counts the changes.
+    pub epoch: i64,
+    /// Those who are not fenced, by incarnation.
+    pub members: Vec<Member>,
+    /// The owners by pool and slot; 0 is none. Pools without slots are not here.
+    pub owners: BTreeMap<String, Vec<i64>>,
+}
+
+/// Makes a new incarnation of a process and makes every later write of `db` one of its own.
+///
+/// # Errors
+/// When the database fails.
+pub async fn register(db: &Database, name: &str, pool: &str, address: &str) -> Result<i64> {
+    let (name, pool, address) = (name.to_owned(), pool.to_owned(), address.to_owned());
+    let registered = db.write(move |tx| {
+        Box::pin(async move {
+            let now_ms = tx.now_ms().await?;
+            let new = insert(tx, &name, &pool, &address, now_ms).await?;
+            execute!(tx, sqlx::query(EPOCH_UP))?;
+            Ok(new)
+        })
+    });
+    let incarnation = registered.await?;
+    db.set_incarnation(incarnation);
+    Ok(incarnation)
+}
+
+/// Says that an incarnation still lives; false when it was fenced: then its process has to begin
+/// anew.
+///
+/// # Errors
+/// When the database fails.
+pub async fn beat(db: &Database, incarnation: i64) -> Result<bool> {
+    const BEAT: &str = "UPDATE incarnations SET heartbeat_ts = $2 WHERE inc_id = $1 AND state < $3";
+    let beaten = db.write_twice(move |tx| {
+        Box::pin(async move {
+            let now_ms = tx.now_ms().await?;
+            execute!(tx, sqlx::query(BEAT).bind(incarnation).bind(now_ms).bind(FENCED))
+        })
+    });
+    Ok(beaten.await? > 0)
+}
+
+/// Says that an incarnation wants to end: [`coordinate`] gives its slots to others.
+///
+/// # Errors
+/// When the database fails.
+pub async fn drain(db: &Database, incarnation: i64) -> Result<()> {
+    const DRAIN: &str = "UPDATE incarnations SET state = $2 WHERE inc_id = $1 AND state < $2";
+    db.write_twice(move |tx| {
+        Box::pin(async move {
+            if execute!(tx, sqlx::query(DRAIN).bind(incarnation).bind(DRAINING))? > 0 {
+                execute!(tx, sqlx::query(EPOCH_UP))?;
+            }
+            Ok(())
+        })
+    })
+    .await
+}
+
+/// Ends the dead and deals out the slots of `pools` evenly among those who live; true when anything
+/// changed. Any process may call this at any time, and all do: one of them decides.
+///
+/// # Errors
+/// When a live owner's transactions do not end in time, or the database fails: nothing changed then.
+pub async fn coordinate(db: &Database, pools: &'static [&'static str]) -> Result<bool> {
+    // Beside the lanes: whoever we wait for may itself be waiting for its turn in one.
+    db.write_twice(move |tx| {
+        Box::pin(async move {
+            tx.lock(Lock::Coordinator).await?;
+            let mut changed = end_the_dead(tx).await?;
+            for pool in pools {
+                changed |= deal(tx, pool).await?;
+            }
+            if changed {
+                execute!(tx, sqlx::query(EPOCH_UP))?;
+            }
+            Ok(changed)
+        })
+    })
+    .await
+}
+
+async fn end_the_dead(tx: &mut Tx) -> Result<bool> {
+    const SILENT: &str = "SELECT inc_id, heartbeat_ts FROM incarnations \
+         WHERE state < $1 AND heartbeat_ts < $2 ORDER BY inc_id";
+    let now_ms = tx.now_ms().await?;
+    let silent: Vec<(i64, i64)> = run!(tx, |c| sqlx::query_as(SILENT)
+        .bind(FENCED)
+        .bind(now_ms - SILENCE_WITHOUT_LOCK_MAX_MS)
+        .fetch_all(c))?;
+    let mut changed = false;
+    for (incarnation, heartbeat_ts) in silent {
+        let silent_ms = now_ms - heartbeat_ts;
+        if silent_ms > SILENCE_MAX_MS || tx.is_abandoned(Lock::Alive(incarnation)).await? {
+            take_over(tx, incarnation).await?;
+            tracing::warn!(incarnation, silent_ms, "a process is gone; others take its slots");
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+/// Deals out the slots of a pool.
+async fn deal(tx: &mut Tx, pool: &str) -> Result<bool> {
+    const LIVING: &str =
+        "SELECT inc_id FROM incarnations WHERE pool = $1 AND state = $2 ORDER BY inc_id";
+    const NOT_FENCED: &str = "SELECT inc_id FROM incarnations WHERE state < $1";
+    const OWNERS: &str = "SELECT slot, owner_inc FROM pool_slots WHERE pool = $1";
+    const GIVE: &str = "INSERT INTO pool_slots (pool, slot, owner_inc) VALUES ($1, $2, $3) \
+         ON CONFLICT (pool, slot) DO UPDATE SET owner_inc = excluded.owner_inc";
+    let members: Vec<i64> =
+        run!(tx, |c| sqlx::query_scalar(LIVING).bind(pool.to_owned()).bind(LIVE).fetch_all(c))?;
+    let rows: Vec<(i64, i64)> =
+        run!(tx, |c| sqlx::query_as(OWNERS).bind(pool.to_owned()).fetch_all(c))?;
+    let owners = by_slot(rows);
+    let wanted = balance(&owners, &members);
+    let moves: Vec<(usize, i64)> = (0..SLOTS)
+        .filter(|slot| owners[*slot] != wanted[*slot])
+        .map(|slot| (slot, wanted[slot]))
+        .collect();
+    if moves.is_empty() {
+        return Ok(false);
+    }
+    // Each of those who lose slots and live: wait for what it has under way. In order, once each.
+    let alive: Vec<i64> = run!(tx, |c| sqlx::query_scalar(NOT_FENCED).bind(FENCED).fetch_all(c))?;
+    let mut losers: Vec<i64> = moves.iter().map(|(slot, _)| owners[*slot]).collect();
+    losers.sort_unstable();
+    losers.dedup();
+    for loser in losers.into_iter().filter(|loser| alive.contains(loser)) {
+        tx.lock(Lock::Incarnation(loser)).await?;
+    }
+    for (slot, owner) in moves {
+        let slot = i64::try_from(slot).unwrap_or(i64::MAX);
+        execute!(tx, sqlx::query(GIVE).bind(pool.to_owned()).bind(slot).bind(owner))?;
+    }
+    Ok(true)
+}
+
+fn by_slot(rows: Vec<(i64, i64)>) -> Vec<i64> {
+    let mut owners = vec![0; SLOTS];
+    for (slot, owner) in rows {
+        if let Some(place) = usize::try_from(slot).ok().and_then(|slot| owners.get_mut(slot)) {
+            *place = owner;
+        }
+    }
+    owners
+}
+
+/// Returns the epoch: whether the map has to be read again.
+///
+/// # Errors
+/// When the database fails.
+pub async fn epoch(db: &Database) -> Result<i64> {
+    const EPOCH: &str = "SELECT value FROM cluster WHERE key = 'epoch'";
+    read!(db, |c| sqlx::query_scalar(EPOCH).fetch_one(c))
+}
+
+/// Returns the map as it stands.
+///
+/// # Errors
+/// When the database fails.
+pub async fn slot_map(db: &Database) -> Result<SlotMap> {
+    let mut before = epoch(db).await?;
+    for _ in 0..TRIES_MAX {
+        let map = read_map(db, before).await?;
+        let after = epoch(db).await?;
+        if after == before {
+            return Ok(map);
+        }
+        before = after;
+    }
+    Err(crate::StorageError::Unavailable("the slots do not come to rest".to_owned()))
+}
+
+async fn read_map(db: &Database, epoch: i64) -> Result<SlotMap> {
+    const MEMBERS: &str = "SELECT inc_id, name, pool, address, state FROM incarnations \
+         WHERE state < $1 ORDER BY inc_id";
+    const OWNERS: &str = "SELECT pool, slot, owner_inc FROM pool_slots WHERE owner_inc IN {INTS 1}";
+    type Row = (i64, String, String, String, i64);
+    let rows: Vec<Row> = read!(db, |c| sqlx::query_as(MEMBERS).bind(FENCED).fetch_all(c))?;
+    let members = rows.into_iter().map(|(incarnation, name, pool, address, state)| Member {
+        incarnation,
+        name,
+        pool,
+        address,
+        draining: state == DRAINING,
+    });
+    let members: Vec<Member> = members.collect();
+    let list = int_list(members.iter().map(|member| member.incarnation));
+    let rows: Vec<(String, i64, i64)> =
+        read_list!(db, OWNERS, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
+    let mut pools: BTreeMap<String, Vec<(i64, i64)>> = BTreeMap::new();
+    for (pool, slot, owner) in rows {
+        pools.entry(pool).or_default().push((slot, owner));
+    }
+    let owners = pools.into_iter().map(|(pool, rows)| (pool, by_slot(rows))).collect();
+    Ok(SlotMap { epoch, members, owners })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! Processes that come, drain and die, on both databases.
+
+use super::*;
+use crate::{
+    database::testing::World,
+    error::StorageError,
+    ownership::{Ownership, fence},
+};
+
+const POOLS: &[&str] = &["rooms"];
+
+async fn silence(db: &Database, incarnation: i64, ms: i64) {
+    db.write(move |tx| {
+        Box::pin(async move {
+            const BACK: &str = "UPDATE incarnations SET heartbeat_ts = heartbeat_ts - $2 \
+                 WHERE inc_id = $1";
+            execute!(tx, sqlx::query(BACK).bind(incarnation).bind(ms))
+        })
+    })
+    .await
+    .unwrap();
+}
+
+fn count(map: &SlotMap, incarnation: i64) -> usize {
+    map.owners["rooms"].iter().filter(|owner| **owner == incarnation).count()
+}
+
+async fn may_write(db: &Database, incarnation: i64, slot: u16) -> bool {
+    let ownership = Ownership { pool: "rooms", incarnation };
+    let wrote = db.write(move |tx| Box::pin(async move { fence(tx, ownership, &[slot]).await }));
+    match wrote.await {
+        Ok(()) => true,
+        Err(StorageError::Fenced(_)) => false,
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn slot_of(map: &SlotMap, incarnation: i64) -> u16 {
+    let slot = map.owners["rooms"].iter().position(|owner| *owner == incarnation).unwrap();
+    u16::try_from(slot).unwrap()
+}
+
+async fn newcomer(world: &World, db: &Database, name: &str) -> i64 {
+    // As a process of its own would: on SQLite all share the one that may have the file.
+    match world.is_shared() {
+        true => {
+            let own = world.open().await;
+            let incarnation = register(&own, name, "rooms", "unix:/r").await.unwrap();
+            own.close().await;
+            incarnation
+        }
+        false => register(db, name, "rooms", "unix:/r").await.unwrap(),
+    }
+}
+
+async fn slots_follow_those_who_live(world: World) {
+    let db = world.open().await;
+    assert!(!coordinate(&db, POOLS).await.unwrap(), "nobody is there");
+    assert_eq!(slot_map(&db).await.unwrap(), SlotMap::default());
+
+    let one = newcomer(&world, &db, "rooms1").await;
+    assert!(coordinate(&db, POOLS).await.unwrap());
+    let map = slot_map(&db).await.unwrap();
+    assert_eq!((map.epoch, count(&map, one)), (2, 1024));
+    let member = Member {
+        incarnation: one,
+        name: "rooms1".to_owned(),
+        pool: "rooms".to_owned(),
+        address: "unix:/r".to_owned(),
+        draining: false,
+    };
+    assert_eq!(map.members, [member]);
+    assert!(may_write(&db, one, 77).await);
+
+    let two = newcomer(&world, &db, "rooms2").await;
+    assert!(!may_write(&db, two, 77).await, "nothing is his yet");
+    assert!(coordinate(&db, POOLS).await.unwrap());
+    assert!(!coordinate(&db, POOLS).await.unwrap(), "nothing moves for nothing");
+    let map = slot_map(&db).await.unwrap();
+    assert_eq!((count(&map, one), count(&map, two)), (512, 512));
+    let (his, hers) = (slot_of(&map, one), slot_of(&map, two));
+    assert!(may_write(&db, one, his).await && may_write(&db, two, hers).await);
+    assert!(!may_write(&db, one, hers).await && !may_write(&db, two, his).await);
+
+    // One hands over: he keeps what he has until somebody takes it.
+    drain(&db, one).await.unwrap();
+    drain(&db, one).await.unwrap();
+    assert!(may_write(&db, one, his).await);
+    let draining = slot_map(&db).await.unwrap();
+    assert_eq!(draining.epoch, map.epoch + 1, "draining twice is one change");
+    assert!(draining.members[0].draining);
+    assert!(coordinate(&db, POOLS).await.unwrap());
+    assert!(!may_write(&db, one, his).await && may_write(&db, two, his).await);
+
+    // The other dies.
+    let three = newcomer(&world, &db, "rooms3").await;
+    assert!(beat(&db, two).await.unwrap());
+    silence(&db, two, SILENCE_MAX_MS + 1_000).await;
+    assert!(coordinate(&db, POOLS).await.unwrap());
+    let map = slot_map(&db).await.unwrap();
+    assert_eq!(count(&map, three), 1024);
+    assert!(!beat(&db, two).await.unwrap(), "who was fenced has to begin anew");
+    assert!(!may_write(&db, two, hers).await && may_write(&db, three, hers).await);
+    assert!(map.members.iter().all(|member| member.incarnation != two));
+    db.close().await;
+}
+
+on_both!(slots_follow_those_who_live);
+
+/// Only the database with locks can tell before the silence is long.
+#[tokio::test]
+async fn whose_lock_is_free_is_dead_sooner() {
+    let world = crate::database::testing::postgres();
+    let db = world.open().await;
+    let one = newcomer(&world, &db, "rooms1").await;
+    let two = newcomer(&world, &db, "rooms2").await;
+    let held = db.hold(Lock::Alive(two), false).await.unwrap().unwrap();
+    coordinate(&db, POOLS).await.unwrap();
+    silence(&db, one, SILENCE_WITHOUT_LOCK_MAX_MS + 100).await;
+    silence(&db, two, SILENCE_WITHOUT_LOCK_MAX_MS + 100).await;
+    assert!(coordinate(&db, POOLS).await.unwrap());
+    let map = slot_map(&db).await.unwrap();
+    assert_eq!(count(&map, two), 1024);
+    assert_eq!(map.members.len(), 1);
+    held.release().await;
+    db.close().await;
+}
+
+/// Many coordinators at once agree.
+#[tokio::test]
+async fn coordinators_take_turns() {
+    let world = crate::database::testing::postgres();
+    let db = world.open().await;
+    for n in 0..5 {
+        newcomer(&world, &db, &format!("rooms{n}")).await;
+    }
+    let others: Vec<Database> = futures_util::future::join_all((0..4).map(|_| world.open())).await;
+    let coordinated = others.iter().map(|other| coordinate(other, POOLS));
+    let changed = futures_util::future::join_all(coordinated).await;
+    let changed = changed.into_iter().filter(|changed| *changed.as_ref().unwrap()).count();
+    assert_eq!(changed, 1, "the others found nothing to do");
+    let map = slot_map(&db).await.unwrap();
+    assert!(map.members.iter().all(|m| (204..=205).contains(&count(&map, m.incarnation))));
+    for other in others {
+        other.close().await;
+    }
+    db.close().await;
+}

@@ -14,6 +14,7 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde_json::json;
 
+use crate::check::{Problem, check_live, parse_endpoints};
 use crate::connection::wire_of;
 use crate::explain::{describe, explain_live};
 use crate::listener::Gate;
@@ -33,6 +34,23 @@ pub(crate) struct Admin {
     pub(crate) closing: pingora::server::ShutdownWatch,
     /// How much was asked lately.
     pub(crate) lately: Arc<Lately>,
+}
+
+/// What `POST /check` answers.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub struct Checked {
+    /// The file the table in force was made from.
+    pub file: String,
+    /// Its version, counted from the start of the process.
+    pub version: u64,
+    /// How many rules it has.
+    pub rules: usize,
+    /// How many pools it has.
+    pub pools: usize,
+    /// How many endpoints it was checked against.
+    pub endpoints: usize,
+    /// What is wrong.
+    pub problems: Vec<Problem>,
 }
 
 /// The totals of the last seconds, for rates on the status page.
@@ -71,7 +89,10 @@ impl Lately {
 const JSON: &str = "application/json";
 /// What an unknown path is answered.
 const PATHS: &str = "GET / /health /ready /metrics /table /pools /explain?target=\n\
-    POST /reload[?dry_run] /drain?worker= /undrain?worker=\n";
+    POST /check /reload[?dry_run] /drain?worker= /undrain?worker=\n";
+
+/// The largest list of endpoints taken at `/check`: ours has 20 kB.
+const CHECK_BYTES_MAX: usize = 1 << 20;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -186,7 +207,12 @@ impl Admin {
                 json!({ "name": pool.name, "balance": balance, "workers": workers })
             })
             .collect();
-        let body = json!({ "connections": self.gate.open(), "pools": pools });
+        let epoch = live.slots.as_ref().map(|slots| slots.epoch);
+        let body = json!({
+            "connections": self.gate.open(),
+            "slot_map_epoch": epoch,
+            "pools": pools,
+        });
         response(200, JSON, body.to_string())
     }
 
@@ -203,6 +229,36 @@ impl Admin {
         let now_ms = self.reloader.clock.now_ms();
         let explained = explain_live(&live, &method, &target, token.as_deref(), ip, now_ms);
         response(200, JSON, json!(explained).to_string())
+    }
+
+    /// `POST /check`: whether the table in force fits the endpoints in the body, one
+    /// `METHOD /path/{argument}` on each line.
+    async fn check(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let mut body = Vec::new();
+        while let Ok(Some(piece)) = session.read_request_body().await {
+            body.extend_from_slice(&piece);
+            if body.len() > CHECK_BYTES_MAX {
+                return response(413, TEXT, "so many endpoints no server has\n");
+            }
+        }
+        let live = self.reloader.live.load_full();
+        // Off the request threads: finding dead rules visits every state of the matcher.
+        let found = tokio::task::spawn_blocking(move || {
+            let endpoints = parse_endpoints(&String::from_utf8_lossy(&body));
+            let checked = Checked {
+                file: live.config.name.clone(),
+                version: live.version,
+                rules: live.table.routes().len(),
+                pools: live.pools.len(),
+                endpoints: endpoints.len(),
+                problems: check_live(&live, &endpoints),
+            };
+            json!(checked).to_string()
+        });
+        match found.await {
+            Ok(found) => response(200, JSON, found),
+            Err(_) => response(500, JSON, json!({ "error": "check panicked" }).to_string()),
+        }
     }
 
     /// `POST /drain?worker=ADDRESS[&pool=NAME]` empties a worker; `/undrain` takes it back.
@@ -271,6 +327,7 @@ impl ServeHttp for Admin {
             (&Method::GET, "/pools") => self.pools(),
             (&Method::GET, "/explain") => self.explain(head.uri.query().unwrap_or("")),
             (&Method::POST, _) if from_page => response(403, TEXT, "not from a page\n"),
+            (&Method::POST, "/check") => self.check(session).await,
             (&Method::POST, "/reload") => {
                 let query = head.uri.query().unwrap_or("").to_owned();
                 self.reload(query.split('&').any(|word| word.starts_with("dry_run"))).await
@@ -280,7 +337,7 @@ impl ServeHttp for Admin {
             (_, "/health" | "/ready" | "/metrics" | "/table" | "/pools" | "/explain") => {
                 response(405, TEXT, "GET this\n")
             }
-            (_, "/reload" | "/drain" | "/undrain") => response(405, TEXT, "POST this\n"),
+            (_, "/check" | "/reload" | "/drain" | "/undrain") => response(405, TEXT, "POST this\n"),
             _ => response(404, TEXT, PATHS),
         }
     }

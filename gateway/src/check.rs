@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::config::{Config, ConfigError};
 use crate::explain::describe;
+use crate::live::Live;
 use crate::routes::{Method, Target};
 use crate::table::{Asked, Found, Table};
 
@@ -22,7 +23,7 @@ const ARGUMENTS: [&str; 8] = [
 ];
 
 /// Something wrong between routes and endpoints.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Problem {
     /// What it is about: an endpoint or a rule.
     pub subject: String,
@@ -42,7 +43,13 @@ impl fmt::Display for Problem {
 /// # Errors
 /// [`ConfigError`] if the config cannot be compiled at all.
 pub fn check(config: &Config, endpoints: &[(String, String)]) -> Result<Vec<Problem>, ConfigError> {
-    let live = crate::live::Live::build(config.clone(), None, 0)?;
+    let live = Live::build(config.clone(), None, 0)?;
+    Ok(check_live(&live, endpoints))
+}
+
+/// Checks what is in force against the endpoints of a server.
+pub(crate) fn check_live(live: &Live, endpoints: &[(String, String)]) -> Vec<Problem> {
+    let config = &live.config;
     let mut problems = Vec::new();
     for (method, template) in endpoints {
         if let Some(problem) = endpoint(&live.table, method, template) {
@@ -63,7 +70,7 @@ pub fn check(config: &Config, endpoints: &[(String, String)]) -> Result<Vec<Prob
             });
         }
     }
-    Ok(problems)
+    problems
 }
 
 /// What is wrong with the routing of one endpoint.

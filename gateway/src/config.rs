@@ -25,6 +25,7 @@ use bytes::Bytes;
 use crate::access_log;
 use crate::buckets::Rate;
 use crate::routes::{KeyKind, Route};
+use crate::slots::Range;
 
 /// The routes file that ships with Colonnade, for `colonnade up` and as a starting point.
 pub const BUNDLED_ROUTES: &str = include_str!("../../routes.yaml");
@@ -63,6 +64,10 @@ pub struct Config {
     pub deny_ips: Vec<IpRange>,
     /// Where each request is written down.
     pub access_log: Option<access_log::Target>,
+    /// Where the last slot map is kept, for a start while no worker answers.
+    pub slot_map_file: Option<PathBuf>,
+    /// Whose traces are continued.
+    pub trace_context: From,
     /// Whether answers are compressed for clients that can read that; takes a restart.
     pub compression: bool,
     /// Sizes and deadlines.
@@ -71,6 +76,17 @@ pub struct Config {
     pub pools: Vec<PoolConfig>,
     /// The rules in file order.
     pub routes: Vec<Route>,
+}
+
+/// From whom something is taken over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// From the addresses in [`Config::trusted_proxies`].
+    TrustedProxies,
+    /// From whoever connects.
+    Everyone,
+    /// From nobody.
+    Nobody,
 }
 
 /// One place where requests are accepted.
@@ -188,6 +204,12 @@ pub struct PoolConfig {
     pub balance: Balance,
     /// Its workers with their weights, in file order.
     pub workers: Vec<(WorkerAddr, u32)>,
+    /// Whether its workers are those of the slot map, once there is one.
+    pub discover: bool,
+    /// Workers that keep the slots they own and get nothing else; only the slot map knows such.
+    pub leaving: Vec<WorkerAddr>,
+    /// Who owns which slots; only the slot map knows it.
+    pub owners: Vec<Range>,
     /// How far above its fair share of work a worker may be before keys spill to the next one
     /// (1.25 is a quarter above); `None` never spills.
     pub bounded_load: Option<f64>,
@@ -276,6 +298,7 @@ impl Config {
         if let Some(workers) = &overrides.workers_for_all_pools {
             for pool in &mut self.pools {
                 pool.workers = workers.iter().map(|address| (address.clone(), 1)).collect();
+                pool.discover = false;
             }
         }
         if let Some(admin) = overrides.admin {
@@ -290,6 +313,15 @@ impl Config {
     /// Says whether the address may not connect.
     pub fn denies(&self, ip: std::net::IpAddr) -> bool {
         self.deny_ips.iter().any(|range| range.contains(ip))
+    }
+
+    /// Says whether a trace that this address is in is continued.
+    pub fn continues_trace_of(&self, ip: std::net::IpAddr) -> bool {
+        match self.trace_context {
+            From::TrustedProxies => self.trusts(ip),
+            From::Everyone => true,
+            From::Nobody => false,
+        }
     }
 
     /// Says whether the address belongs to a proxy whose forwarding headers are believed.

@@ -43,6 +43,12 @@ impl fmt::Display for Explanation {
     }
 }
 
+/// Every rule of a config on a line of its own, in file order, with the line it stands in.
+pub fn rule_lines(config: &Config) -> Vec<String> {
+    let line = |route: &Route| format!("{:>5}  {}", route.line, describe(config, route));
+    config.routes.iter().map(line).collect()
+}
+
 /// One rule on one line, for reports.
 pub(crate) fn describe(config: &Config, route: &Route) -> String {
     let target = match route.target {
@@ -148,6 +154,14 @@ pub(crate) fn explain_live(
         )),
     }
     explained.key = key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned());
+    let owner = route.key.zip(key.as_deref()).and_then(|(kind, key)| pool.owner(kind, key));
+    if let Some((slot, place)) = owner {
+        let epoch = live.slots.as_ref().map_or(0, |slots| slots.epoch);
+        let why = format!("slot {slot} belongs to this worker (slot map of epoch {epoch})");
+        explained.why.push(why);
+        explained.worker = Some(pool.members[place].name.clone());
+        return explained;
+    }
     match pool.choose(key.as_deref(), &[], now_ms) {
         Some(place) => explained.worker = Some(pool.members[place].name.clone()),
         None => explained.why.push(format!("pool {} has no worker that can serve", pool.name)),

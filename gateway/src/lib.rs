@@ -1,8 +1,8 @@
 //! The front door of a Matrix deployment: one proxy, one table, sticky columns of workers.
 //!
 //! [`config`] reads `routes.yaml` into [`routes`]; [`table`] compiles them; [`sticky`] finds a
-//! request's key; [`ring`], [`pools`] and [`health`] choose the worker; [`live`] is all of that in
-//! force, and [`reload`] replaces it. None of these know sockets or Pingora. [`proxy`] puts them
+//! request's key; [`slots`], [`ring`], [`pools`] and [`health`] choose the worker; [`live`] is all of
+//! that in force, and [`reload`] replaces it. None of these know sockets or Pingora. [`proxy`] puts them
 //! behind Pingora's phases, [`connection`] and `listener` in front of them; [`run`] starts and
 //! stops. [`explain`] and [`check`] answer a person's questions from the same parts.
 //!
@@ -15,6 +15,7 @@ pub mod table;
 pub mod health;
 pub mod pools;
 pub mod ring;
+pub mod slots;
 pub mod sticky;
 
 pub mod live;
@@ -30,6 +31,7 @@ pub mod metrics;
 pub mod proxy;
 pub mod proxy_protocol;
 pub mod reply;
+pub mod spans;
 pub mod tls;
 pub mod transport;
 
@@ -37,15 +39,18 @@ mod admin;
 mod check;
 mod checker;
 mod explain;
+mod follow;
 mod handover;
 mod import;
+mod question;
 mod remote;
 mod run;
 
+pub use admin::Checked;
 pub use check::{Problem, check, parse_endpoints};
 pub use config::BUNDLED_ROUTES;
-pub use explain::{Explanation, explain};
+pub use explain::{Explanation, explain, rule_lines};
 pub use import::{Imported, Note, SyntaxError, import_nginx};
 pub use reload::{ReloadReport, Source, compare};
-pub use remote::{ask_admin, explain_target};
+pub use remote::{admin_address, ask_admin, explain_target};
 pub use run::{RunOptions, Running, StartError, THREADS_DEFAULT, run};

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::access_log::AccessLog;
-use crate::config::{Config, ConfigError, Fault};
+use crate::config::{Config, ConfigError, Fault, PoolConfig};
 use crate::pools::Pool;
+use crate::slots::{SlotMap, pools_with};
 use crate::table::Table;
 
 /// Milliseconds since the gateway started: the only time pools and health know.
@@ -35,9 +36,13 @@ pub struct Live {
     /// What it was made from.
     pub config: Config,
     /// The rules, compiled.
-    pub table: Table,
+    pub table: Arc<Table>,
     /// The pools, in the order of [`Config::pools`].
     pub pools: Vec<Arc<Pool>>,
+    /// Who owns what, as the workers said last.
+    pub slots: Option<Arc<SlotMap>>,
+    /// What the pools were made from: the config, and the slot map.
+    run_as: Vec<PoolConfig>,
     /// Where requests are written down, if they are.
     pub access_log: Option<Arc<AccessLog>>,
     /// Counts up with every config that came into force, from 1.
@@ -61,20 +66,39 @@ impl Live {
                 mend: Some("look for patterns with large repetitions, like {1000}".to_owned()),
             }])
         })?;
-        let pools = config
-            .pools
-            .iter()
-            .map(|pool| {
-                let known = before.and_then(|live| live.pool(&pool.name));
-                match known {
-                    Some((old, kept)) if old == pool => Arc::clone(kept),
-                    Some((_, known)) => Arc::new(Pool::new(pool, Some(known), now_ms)),
-                    None => Arc::new(Pool::new(pool, None, now_ms)),
-                }
-            })
-            .collect();
+        let slots = before.and_then(|live| live.slots.clone());
+        let run_as = pools_with(&config, slots.as_deref());
+        let pools = Self::pools(&run_as, before, now_ms);
         let version = before.map_or(1, |live| live.version + 1);
-        Ok(Self { config, table, pools, access_log: None, version })
+        let table = Arc::new(table);
+        Ok(Self { config, table, pools, slots, run_as, access_log: None, version })
+    }
+
+    /// The same config with the workers and owners of another slot map.
+    #[must_use]
+    pub fn with_map(&self, map: Arc<SlotMap>, now_ms: u64) -> Self {
+        let run_as = pools_with(&self.config, Some(&map));
+        Self {
+            config: self.config.clone(),
+            table: Arc::clone(&self.table),
+            pools: Self::pools(&run_as, Some(self), now_ms),
+            slots: Some(map),
+            run_as,
+            access_log: self.access_log.clone(),
+            version: self.version,
+        }
+    }
+
+    fn pools(run_as: &[PoolConfig], before: Option<&Self>, now_ms: u64) -> Vec<Arc<Pool>> {
+        let pool = |pool: &PoolConfig| {
+            let known = before.and_then(|live| live.pool(&pool.name));
+            match known {
+                Some((old, kept)) if old == pool => Arc::clone(kept),
+                Some((_, known)) => Arc::new(Pool::new(pool, Some(known), now_ms)),
+                None => Arc::new(Pool::new(pool, None, now_ms)),
+            }
+        };
+        run_as.iter().map(pool).collect()
     }
 
     /// Opens the access log the config asks for, or takes it over from the one before, with its
@@ -98,8 +122,8 @@ impl Live {
         Ok(())
     }
 
-    fn pool(&self, name: &str) -> Option<(&crate::config::PoolConfig, &Arc<Pool>)> {
-        let place = self.config.pools.iter().position(|pool| pool.name == name)?;
-        Some((&self.config.pools[place], &self.pools[place]))
+    fn pool(&self, name: &str) -> Option<(&PoolConfig, &Arc<Pool>)> {
+        let place = self.run_as.iter().position(|pool| pool.name == name)?;
+        Some((&self.run_as[place], &self.pools[place]))
     }
 }

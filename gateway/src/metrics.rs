@@ -35,6 +35,7 @@ pub struct Metrics {
     pub accepted: IntCounter,
     table_version: IntGauge,
     table_age: IntGauge,
+    slot_map_epoch: IntGauge,
     /// The sums of `requests`, for the status page only.
     total: IntCounter,
     errors: IntCounter,
@@ -127,6 +128,12 @@ impl Refused {
     }
 }
 
+fn seconds() -> Result<HistogramVec, prometheus::Error> {
+    let help = "From a request's headers to its answer's end";
+    let options = HistogramOpts::new("request_seconds", help).buckets(SECONDS.to_vec());
+    HistogramVec::new(options, &["pool"])
+}
+
 impl Metrics {
     /// Makes a set of counters, all zero.
     ///
@@ -152,11 +159,7 @@ impl Metrics {
         let accepted =
             IntCounter::new("connections_accepted_total", "Client connections accepted")?;
         registry.register(Box::new(accepted.clone()))?;
-        let seconds = HistogramVec::new(
-            HistogramOpts::new("request_seconds", "From a request's headers to its answer's end")
-                .buckets(SECONDS.to_vec()),
-            &["pool"],
-        )?;
+        let seconds = seconds()?;
         registry.register(Box::new(seconds.clone()))?;
         Ok(Self {
             requests: counters(
@@ -194,6 +197,10 @@ impl Metrics {
             connections: gauge("connections", "Open client connections")?,
             accepted,
             table_version: gauge("table_version", "Counts up with every table in force")?,
+            slot_map_epoch: gauge(
+                "slot_map_epoch",
+                "Epoch of the slot map in force; 0 without one",
+            )?,
             total: IntCounter::new("total", "not exported")?,
             errors: IntCounter::new("errors", "not exported")?,
             table_age: gauge("table_age_seconds", "Since the table in force came into force")?,
@@ -286,6 +293,8 @@ impl Metrics {
             }
         }
         self.table_version.set(live.version as i64);
+        let epoch = live.slots.as_ref().map_or(0, |slots| slots.epoch);
+        self.slot_map_epoch.set(i64::try_from(epoch).unwrap_or(i64::MAX));
         self.table_age.set(table_age.as_secs() as i64);
         let mut bytes = Vec::new();
         match TextEncoder::new().encode(&self.registry.gather(), &mut bytes) {

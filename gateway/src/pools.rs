@@ -12,6 +12,8 @@ use tokio::sync::Notify;
 use crate::config::{Balance, HealthConfig, PoolConfig, WorkerAddr};
 use crate::health::{Health, Sign, State};
 use crate::ring::Ring;
+use crate::routes::KeyKind;
+use crate::slots::slot_of;
 
 /// Below this many requests in flight a member is never "too loaded" for its keys: with little
 /// traffic the fair share is a fraction of a request, and spilling would only cost warm caches.
@@ -84,6 +86,11 @@ pub struct InFlight {
 }
 
 impl InFlight {
+    /// A request on its way to a worker that no pool lists yet, but another worker named.
+    pub fn stranger(address: WorkerAddr, parked: bool) -> Self {
+        Self::new(Arc::new(Member::new(address, 1)), parked)
+    }
+
     fn new(member: Arc<Member>, parked: bool) -> Self {
         let counter = if parked { &member.parked } else { &member.working };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -140,8 +147,10 @@ pub struct Pool {
     pub name: String,
     /// How it chooses for requests that carry no key.
     pub balance: Balance,
-    /// Its workers, in file order.
+    /// Its workers: those that take everything in file order, then those that leave.
     pub members: Vec<Arc<Member>>,
+    /// Whether its members are those of the slot map, and change with it.
+    pub discover: bool,
     /// How its members are asked whether they are well, if they are.
     pub health: Option<HealthConfig>,
     /// The place of the pool that serves when no member here can.
@@ -151,6 +160,10 @@ pub struct Pool {
     bounded_load: Option<f64>,
     eject_after: u32,
     slow_start_ms: u64,
+    /// So many members, from the first, take everything; the others only the slots they own.
+    standing: usize,
+    /// First slot, the slot after the last, and the place of the member that owns them.
+    owners: Vec<(u32, u32, usize)>,
     ring: Ring,
     turn: AtomicUsize,
 }
@@ -159,27 +172,36 @@ impl Pool {
     /// Builds a pool; members already known keep their counters and their health. Members new in a
     /// pool that already runs begin slowly.
     pub fn new(config: &PoolConfig, known: Option<&Pool>, now_ms: u64) -> Self {
-        let member = |(address, weight): &(WorkerAddr, u32)| {
+        let member = |(address, weight): (&WorkerAddr, u32)| {
             let same =
-                |member: &&Arc<Member>| member.address == *address && member.weight == *weight;
+                |member: &&Arc<Member>| member.address == *address && member.weight == weight;
             if let Some(kept) = known.and_then(|pool| pool.members.iter().find(same)) {
                 return Arc::clone(kept);
             }
-            let fresh = Member::new(address.clone(), *weight);
+            let fresh = Member::new(address.clone(), weight);
             if known.is_some_and(|pool| !pool.members.is_empty()) {
                 fresh.health.begin_slowly(now_ms);
             }
             Arc::new(fresh)
         };
-        let members: Vec<Arc<Member>> = config.workers.iter().map(member).collect();
+        let standing = config.workers.iter().map(|(address, weight)| (address, *weight));
+        let leaving = config.leaving.iter().map(|address| (address, 1));
+        let members: Vec<Arc<Member>> = standing.chain(leaving).map(member).collect();
+        let standing = config.workers.len();
+        let place = |owner: &WorkerAddr| members.iter().position(|member| member.address == *owner);
+        let owners = config.owners.iter();
+        let owners = owners.filter_map(|r| Some((r.first, r.end, place(&r.owner)?))).collect();
         Self {
             name: config.name.clone(),
             balance: config.balance,
             health: config.health.clone(),
             fallback: config.fallback,
             changed: Notify::new(),
-            ring: Ring::new(members.iter().map(|m| (m.name.as_str(), m.weight))),
+            ring: Ring::new(members[..standing].iter().map(|m| (m.name.as_str(), m.weight))),
             members,
+            discover: config.discover,
+            standing,
+            owners,
             bounded_load: config.bounded_load,
             eject_after: config.eject_after,
             slow_start_ms: config.slow_start.as_millis() as u64,
@@ -189,7 +211,34 @@ impl Pool {
 
     /// Says whether any member may get new requests.
     pub fn is_open(&self, now_ms: u64) -> bool {
-        self.members.iter().any(|member| member.health.state(now_ms) == State::Open)
+        let standing = &self.members[..self.standing];
+        standing.iter().any(|member| member.health.state(now_ms) == State::Open)
+    }
+
+    /// The slot of a key and the place of the member that owns it, if the slot map says so.
+    pub fn owner(&self, kind: KeyKind, key: &[u8]) -> Option<(u32, usize)> {
+        if self.owners.is_empty() {
+            return None;
+        }
+        let slot = slot_of(kind, key)?;
+        let at = self.owners.partition_point(|(_, end, _)| *end <= slot);
+        let (first, _, place) = *self.owners.get(at)?;
+        (first <= slot).then_some((slot, place))
+    }
+
+    /// Takes the owner of a key's slot for a request, if there is one that can be reached.
+    pub fn take_owner(
+        &self,
+        kind: KeyKind,
+        key: &[u8],
+        tried: &[usize],
+        long_poll: bool,
+        now_ms: u64,
+    ) -> Option<(usize, InFlight)> {
+        let (_, place) = self.owner(kind, key).filter(|(_, place)| !tried.contains(place))?;
+        let member = &self.members[place];
+        let open = member.health.state(now_ms) == State::Open && member.health.admit(now_ms);
+        open.then(|| (place, InFlight::new(Arc::clone(member), long_poll)))
     }
 
     /// Chooses the member for a request: by its key if it has one, else as the pool balances.
@@ -198,11 +247,11 @@ impl Pool {
         let open = |place: &usize| {
             !tried.contains(place) && self.members[*place].health.state(now_ms) == State::Open
         };
-        match (self.members.len(), key, self.balance) {
+        match (self.standing, key, self.balance) {
             (0, _, _) => None,
             (1, _, _) => Some(0).filter(open),
             (_, Some(key), _) => self.by_key(key, &open, now_ms),
-            (_, None, Balance::Single) => (0..self.members.len()).find(open),
+            (_, None, Balance::Single) => (0..self.standing).find(open),
             (_, None, Balance::RoundRobin) => self.in_turn(&open, now_ms),
             (_, None, Balance::LeastConn | Balance::Hash(_)) => self.least(&open, now_ms),
         }
@@ -276,7 +325,7 @@ impl Pool {
     }
 
     fn in_turn(&self, open: &dyn Fn(&usize) -> bool, now_ms: u64) -> Option<usize> {
-        let count = self.members.len();
+        let count = self.standing;
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let places = || (0..count).map(|step| (turn.wrapping_add(step)) % count).filter(open);
         let round = (turn / count % 100) as u64;
@@ -288,7 +337,7 @@ impl Pool {
 
     /// The least loaded; of several, the next in turn, so that an idle pool is used evenly.
     fn least(&self, open: &dyn Fn(&usize) -> bool, now_ms: u64) -> Option<usize> {
-        let count = self.members.len();
+        let count = self.standing;
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let places = (0..count).map(|step| (turn.wrapping_add(step)) % count);
         places

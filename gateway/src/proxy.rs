@@ -22,6 +22,7 @@ use pingora::modules::http::compression::ResponseCompressionBuilder;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
+use tracing::Span;
 
 pub use context::{Ctx, RequestIds};
 pub use door::Door;
@@ -29,11 +30,13 @@ pub use door::Door;
 use crate::buckets::Buckets;
 use crate::config::Config;
 use crate::connection::wire_of;
+use crate::follow::Heard;
 use crate::forwarded;
 use crate::live::{Clock, Live};
 use crate::metrics::{Attempt, Metrics};
 use crate::reply::{self, Reply};
 use crate::routes::{Method, Target};
+use crate::spans;
 use crate::sticky::{self, Clues};
 use crate::table::{Asked, Found, split_target};
 
@@ -52,6 +55,9 @@ const NOT_OWNER_STATUS: u16 = 421;
 /// The header in which it may say who does: a worker's address as the pool lists it.
 const OWNER_HEADER: &str = "x-colonnade-owner";
 
+/// The header that tells the epoch of the map by which it knows.
+const EPOCH_HEADER: &str = "x-colonnade-epoch";
+
 /// The gateway as Pingora's phases see it.
 pub struct Gateway {
     /// What is in force now.
@@ -68,6 +74,10 @@ pub struct Gateway {
     pub compression: bool,
     /// Makes ids for requests that bring none.
     pub request_ids: RequestIds,
+    /// Which slot map is known to exist.
+    pub heard: Arc<Heard>,
+    /// Whether requests get spans.
+    pub spans: bool,
 }
 
 impl Gateway {
@@ -91,6 +101,7 @@ impl Gateway {
         let told = (!told.is_empty()).then(|| told.join(","));
         let proto = header("x-forwarded-proto");
         ctx.client = Some(forwarded::client(&live.config, peer, tls, told.as_deref(), proto));
+        ctx.trace_goes_on = live.config.continues_trace_of(peer);
         ctx.request_id = match header("x-request-id").filter(|id| forwarded::is_request_id(id)) {
             Some(id) => id.to_owned(),
             None => self.request_ids.next(),
@@ -168,6 +179,8 @@ impl ProxyHttp for Gateway {
             key: None,
             client: None,
             request_id: String::new(),
+            trace_goes_on: false,
+            span: Span::none(),
             tried: Vec::new(),
             retried: false,
             owner: None,
@@ -196,6 +209,11 @@ impl ProxyHttp for Gateway {
         session.set_total_drain_timeout(Some(REFUSED_DRAIN));
         session.set_pipelining_enabled(true);
         self.identify(session, ctx, &live);
+        if self.spans {
+            let head = session.req_header();
+            let continued = ctx.trace_goes_on.then_some(&head.headers);
+            ctx.span = spans::begin(&ctx.request_id, &head.method, continued);
+        }
         ctx.refused = framing::refuse(session, live.config.limits.header_bytes);
         ctx.live = Some(live);
         match ctx.refused {
@@ -258,6 +276,14 @@ impl ProxyHttp for Gateway {
             request.insert_header("x-forwarded-proto", client.proto)?;
         }
         request.insert_header("x-request-id", ctx.request_id.as_str())?;
+        if !ctx.trace_goes_on {
+            for name in spans::HEADERS {
+                request.remove_header(name);
+            }
+        }
+        for (name, value) in spans::headers(&ctx.span) {
+            request.insert_header(name, value)?;
+        }
         // Workers get the origin form, whatever form the client chose; the bytes stay the same.
         if !request.raw_path().starts_with(b"/")
             && let Some(target) = framing::target(session.req_header())
@@ -310,13 +336,17 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        if response.status.as_u16() != NOT_OWNER_STATUS
-            || !self.may_repeat(session, ctx, Attempt::NotOwner)
-        {
+        if response.status.as_u16() != NOT_OWNER_STATUS {
             return Ok(());
         }
-        let owner = response.headers.get(OWNER_HEADER).and_then(|value| value.to_str().ok());
-        ctx.owner = owner.map(str::to_owned);
+        let text = |name: &str| response.headers.get(name).and_then(|value| value.to_str().ok());
+        if let Some(epoch) = text(EPOCH_HEADER).and_then(|epoch| epoch.parse().ok()) {
+            self.heard.of(epoch);
+        }
+        if !self.may_repeat(session, ctx, Attempt::NotOwner) {
+            return Ok(());
+        }
+        ctx.owner = text(OWNER_HEADER).map(str::to_owned);
         Err(attempt::not_owner())
     }
 
@@ -397,6 +427,8 @@ impl ProxyHttp for Gateway {
         let rule = ctx.route().map(|route| route.pattern.as_str());
         let pool = ctx.pool.as_ref().map(|pool| pool.name.as_str());
         self.metrics.request(pool, rule, status, ctx.began.elapsed());
+        let worker = ctx.worker.as_ref().map(|worker| worker.name.as_str());
+        spans::end(&ctx.span, rule, pool, worker, status);
         if let Some(log) = ctx.live.as_ref().and_then(|live| live.access_log.as_ref()) {
             log.write(&context::log_line(session, ctx, status));
         }

@@ -9,9 +9,11 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::config::{Config, ConfigError, Listen, Overrides};
+use crate::follow;
 use crate::live::{Clock, Live};
 use crate::metrics::Metrics;
 use crate::ring::Ring;
+use crate::slots::SlotMap;
 use crate::tls::{self, Certificates};
 
 /// How often the file is looked at. Polling sees what notification misses: files replaced by
@@ -70,7 +72,7 @@ fn read_certificates(listen: &Listen) -> Result<Option<Certificates>, ConfigErro
 }
 
 /// What a reload did.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ReloadReport {
     /// The version now in force.
     pub version: u64,
@@ -121,6 +123,9 @@ impl Reloader {
         let certificates = config.listen.iter().map(read).collect::<Result<_, _>>()?;
         let mut live = Live::build(config, None, clock.now_ms())?;
         live.open_access_log(None)?;
+        if let Some(map) = live.config.slot_map_file.as_deref().and_then(follow::read_map) {
+            live = live.with_map(Arc::new(map), clock.now_ms());
+        }
         Ok(Self {
             clock,
             certificates,
@@ -174,6 +179,20 @@ impl Reloader {
         *self.in_force_since.lock() = Instant::now();
         self.metrics.forget(&before, &after);
         Ok(report)
+    }
+
+    /// Puts another slot map in force, and keeps it in the file, if one is named.
+    pub fn take_map(&self, map: SlotMap, document: &[u8]) {
+        let _turn = self.one_at_a_time.lock();
+        let before = self.live.load_full();
+        let after = Arc::new(before.with_map(Arc::new(map), self.clock.now_ms()));
+        self.live.store(Arc::clone(&after));
+        self.metrics.forget(&before, &after);
+        // Whoever is held for a worker may have one now.
+        before.pools.iter().for_each(|pool| pool.changed.notify_waiters());
+        if let Some(path) = &after.config.slot_map_file {
+            follow::keep_map(path, document);
+        }
     }
 
     /// The certificates of the listener at this place, kept up to date by reloads.

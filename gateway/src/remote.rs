@@ -2,7 +2,7 @@
 //! client.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 /// The admin listener is on this machine; it answers at once or not at all.
@@ -11,16 +11,36 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest answer read: the table of two thousand rules takes a tenth of it.
 const ANSWER_BYTES_MAX: u64 = 16 << 20;
 
+/// Reads where an admin listener is: `127.0.0.1:8009`, `localhost:8009` or `http://127.0.0.1:8009/`.
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub fn admin_address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = || format!("`{text}` is no admin listener; write it like http://127.0.0.1:8009");
+    let bare = text.strip_prefix("http://").unwrap_or(text);
+    let bare = bare.strip_suffix('/').unwrap_or(bare);
+    let mut addresses = bare.to_socket_addrs().map_err(|_| wrong())?;
+    addresses.next().ok_or_else(wrong)
+}
+
 /// Sends one request to an admin listener; gives status and body.
 ///
 /// # Errors
 /// If nobody listens there, or what comes is no answer.
-pub fn ask_admin(admin: SocketAddr, method: &str, target: &str) -> io::Result<(u16, String)> {
+pub fn ask_admin(
+    admin: SocketAddr,
+    method: &str,
+    target: &str,
+    body: &str,
+) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    let request =
-        format!("{method} {target} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n");
+    let length = body.len();
+    let request = format!(
+        "{method} {target} HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\
+         content-length: {length}\r\n\r\n{body}"
+    );
     stream.write_all(request.as_bytes())?;
     let mut bytes = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut bytes)?;

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use crate::admin::{Admin, Lately};
 use crate::buckets::Buckets;
 use crate::config::{Address, ConfigError, Overrides};
+use crate::follow::Heard;
 use crate::handover::{Inherited, Offer};
 use crate::listener::{Bound, Entrance, Gate, accept_loop};
 use crate::metrics::Metrics;
@@ -58,6 +59,8 @@ pub struct RunOptions {
     pub watch: bool,
     /// Threads that serve requests.
     pub threads: usize,
+    /// Whether each request gets a span of its own; whoever subscribes to them exports them.
+    pub spans: bool,
     /// Where the listening sockets are taken over from a gateway that runs, if one does, and then
     /// offered to the next.
     pub upgrade_socket: Option<PathBuf>,
@@ -71,6 +74,7 @@ impl RunOptions {
             overrides: Overrides::default(),
             watch: true,
             threads: THREADS_DEFAULT,
+            spans: false,
             upgrade_socket: None,
         }
     }
@@ -237,19 +241,24 @@ pub fn run(options: RunOptions) -> Result<Running, StartError> {
     let (stop, stopping) = oneshot::channel();
     let (end, ended) = oneshot::channel();
     let (handing_over, handed_over) = watch::channel(false);
+    let (up, is_up) = mpsc::sync_channel(1);
     let served = Arc::clone(&reloader);
     let threads = options.threads.max(1);
     let thread = std::thread::Builder::new()
         .name("gateway-main".to_owned())
         .spawn(move || {
             runtime.block_on(async {
-                let serving = Serving { reloader: served, metrics, threads, handing_over };
+                let spans = options.spans;
+                let serving =
+                    Serving { reloader: served, metrics, threads, spans, handing_over, up };
                 serving.run(sockets, options.watch, stopping).await;
             });
             runtime.shutdown_timeout(RUNTIME_END);
             let _nobody_waits = end.send(());
         })
         .map_err(StartError::Runtime)?;
+    // Whoever is told that we run may at once start the process that takes our place.
+    let _ended_already = is_up.recv();
     Ok(Running {
         addresses,
         admin,
@@ -321,17 +330,21 @@ struct Serving {
     reloader: Arc<Reloader>,
     metrics: Arc<Metrics>,
     threads: usize,
+    spans: bool,
     handing_over: watch::Sender<bool>,
+    /// Told when everything accepts, and a next process can take over.
+    up: mpsc::SyncSender<()>,
 }
 
 impl Serving {
     /// Runs until it is told to stop and has drained.
     async fn run(self, sockets: Sockets, watch: bool, stopping: oneshot::Receiver<End>) {
-        let Self { reloader, metrics, threads, handing_over } = self;
+        let Self { reloader, metrics, threads, spans, handing_over, up } = self;
         let (close, closing) = watch::channel(false);
         let (close_admin, admin_closing) = watch::channel(false);
         let gate = Arc::new(Gate::new(Arc::clone(&metrics)));
-        let door = Arc::new(door(&reloader, &metrics, threads));
+        let heard = Arc::new(Heard::default());
+        let door = Arc::new(door(&reloader, &metrics, (threads, spans), &heard));
         for (bound, entrance) in sockets.bound {
             let (door, live) = (Arc::clone(&door), Arc::clone(&reloader.live));
             let gate = Arc::clone(&gate);
@@ -350,10 +363,12 @@ impl Serving {
             serve_admin(bound, admin, admin_closing);
         }
         tokio::spawn(crate::checker::run(Arc::clone(&reloader.live), reloader.clock));
+        tokio::spawn(crate::follow::run(Arc::clone(&reloader), heard));
         if watch {
             tokio::spawn(Arc::clone(&reloader).watch());
         }
         let offering = take_place(sockets.inherited, sockets.offer, handing_over);
+        let _nobody_waits = up.send(());
         // A handle dropped without a word means: now.
         let at_once = End { grace: Duration::ZERO, succeeded: false };
         let end = stopping.await.unwrap_or(at_once);
@@ -410,7 +425,12 @@ async fn drain(gate: &Gate, door: &Door, end: End) {
     }
 }
 
-fn door(reloader: &Reloader, metrics: &Arc<Metrics>, threads: usize) -> Door {
+fn door(
+    reloader: &Reloader,
+    metrics: &Arc<Metrics>,
+    (threads, spans): (usize, bool),
+    heard: &Arc<Heard>,
+) -> Door {
     let live = reloader.live.load();
     let conf = ServerConf {
         threads,
@@ -429,6 +449,8 @@ fn door(reloader: &Reloader, metrics: &Arc<Metrics>, threads: usize) -> Door {
         per_token: Buckets::default(),
         compression: live.config.compression,
         request_ids: RequestIds::new(RandomState::new().hash_one(std::process::id())),
+        heard: Arc::clone(heard),
+        spans,
     };
     let mut proxy = http_proxy(&Arc::new(conf), gateway);
     let limits = &live.config.limits;

@@ -8,12 +8,12 @@ use serde_saphyr::Spanned;
 
 use super::error::nearest;
 use super::raw::{
-    RawBalance, RawConfig, RawHealth, RawKey, RawLimits, RawListen, RawPool, RawRate, RawRetry,
-    RawRoute,
+    RawBalance, RawConfig, RawFrom, RawHealth, RawKey, RawLimits, RawListen, RawPool, RawRate,
+    RawRetry, RawRoute,
 };
 use super::units::{ByteSize, Span, worker};
 use super::{
-    Address, Balance, Config, ConfigError, Fault, HealthConfig, IpRange, Limits, Listen,
+    Address, Balance, Config, ConfigError, Fault, From, HealthConfig, IpRange, Limits, Listen,
     POOL_WORKERS_MAX, PoolConfig, ROUTES_MAX, TlsConfig,
 };
 use crate::access_log;
@@ -92,6 +92,13 @@ pub(super) fn check(file: &str, raw: RawConfig) -> Result<Config, ConfigError> {
         raw.access_log.as_ref().and_then(|text| faults.parse("access_log", text, log_target));
     let static_folder =
         raw.static_folder.as_ref().and_then(|text| faults.parse("static_folder", text, absolute));
+    let slot_map_file =
+        raw.slot_map_file.as_ref().and_then(|text| faults.parse("slot_map_file", text, absolute));
+    let mut discovering = pools.iter().filter(|pool| pool.discover).peekable();
+    if discovering.peek().is_some() && discovering.all(|pool| pool.workers.is_empty()) {
+        let problem = "is wanted, but no pool that discovers names a worker to ask".to_owned();
+        faults.whole_file("discover", problem, "add one worker to `workers` of such a pool");
+    }
     let well_known = raw.well_known.into_iter().map(|(name, json)| (name, json.to_string().into()));
     if !faults.found.is_empty() {
         return Err(ConfigError::Faults(faults.found));
@@ -108,6 +115,12 @@ pub(super) fn check(file: &str, raw: RawConfig) -> Result<Config, ConfigError> {
         rate_per_token,
         deny_ips,
         access_log,
+        slot_map_file,
+        trace_context: match raw.trace_context {
+            RawFrom::TrustedProxies => From::TrustedProxies,
+            RawFrom::Everyone => From::Everyone,
+            RawFrom::Nobody => From::Nobody,
+        },
         compression: raw.compression,
         limits: limits(&raw.limits),
         pools,
@@ -278,6 +291,9 @@ fn pool(faults: &mut Faults<'_>, name: String, raw: &RawPool) -> PoolConfig {
         name,
         balance,
         workers,
+        discover: raw.discover,
+        leaving: Vec::new(),
+        owners: Vec::new(),
         bounded_load: raw.bounded_load.as_ref().map(|bound| bound.value),
         health: raw.health.as_ref().and_then(|raw| health(faults, raw)),
         eject_after: raw.eject_after.unwrap_or(EJECT_AFTER),

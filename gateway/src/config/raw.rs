@@ -27,6 +27,9 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) deny_ips: Vec<Spanned<String>>,
     pub(super) access_log: Option<Spanned<String>>,
+    pub(super) slot_map_file: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) trace_context: RawFrom,
     #[serde(default)]
     pub(super) compression: bool,
     #[serde(default)]
@@ -101,6 +104,8 @@ pub(super) struct RawPool {
     pub(super) balance: RawBalance,
     #[serde(default)]
     pub(super) workers: Vec<Spanned<String>>,
+    #[serde(default)]
+    pub(super) discover: bool,
     pub(super) bounded_load: Option<Spanned<f64>>,
     pub(super) health: Option<RawHealth>,
     pub(super) eject_after: Option<u32>,
@@ -142,6 +147,15 @@ pub(super) enum RawRetry {
     #[default]
     Safe,
     Never,
+}
+
+#[derive(Deserialize, Clone, Copy, Default)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RawFrom {
+    #[default]
+    TrustedProxies,
+    Everyone,
+    Nobody,
 }
 
 #[derive(Deserialize)]

@@ -10,6 +10,9 @@ fn config(balance: Balance, workers: u16, bounded_load: Option<f64>) -> PoolConf
         workers: (0..workers)
             .map(|n| (format!("127.0.0.1:{}", 9000 + n).parse().unwrap(), 1))
             .collect(),
+        discover: false,
+        leaving: Vec::new(),
+        owners: Vec::new(),
         bounded_load,
         health: None,
         eject_after: 3,

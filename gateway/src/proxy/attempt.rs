@@ -55,12 +55,19 @@ impl Gateway {
     pub(super) async fn next_worker(&self, ctx: &mut Ctx, live: &Arc<Live>) -> Option<InFlight> {
         let long_poll = ctx.route().is_some_and(|route| route.long_poll);
         loop {
+            self.follow_map(ctx);
             let first = ctx.pool.clone()?;
-            if let Some(owner) = ctx.owner.take()
-                && let Some((place, attempt)) = first.take_named(&owner, long_poll)
-            {
-                ctx.tried.push(place);
-                return Some(attempt);
+            if let Some(owner) = ctx.owner.take() {
+                if let Some((place, attempt)) = first.take_named(&owner, long_poll) {
+                    ctx.tried.push(place);
+                    return Some(attempt);
+                }
+                // One that the map we have does not know yet; who named it is one of the workers.
+                if first.discover
+                    && let Ok(address) = owner.parse()
+                {
+                    return Some(InFlight::stranger(address, long_poll));
+                }
             }
             let changed = first.changed.notified();
             if let Some(taken) = self.take_now(ctx, live, &first, long_poll) {
@@ -69,11 +76,23 @@ impl Gateway {
             let now_ms = self.clock.now_ms();
             let hold_ms = live.config.limits.hold.as_millis() as u64;
             let until_ms = *ctx.hold_until_ms.get_or_insert(now_ms + hold_ms);
-            if now_ms >= until_ms || first.members.is_empty() {
+            if now_ms >= until_ms || (first.members.is_empty() && !first.discover) {
                 return None;
             }
             let _told_or_not = tokio::time::timeout(HOLD_LOOK, changed).await;
             // Whoever failed before may be back.
+            ctx.tried.clear();
+        }
+    }
+
+    /// A pool whose workers come from the slot map is looked at as it is now, not as it was when the
+    /// request began: the worker it waits for may be one that did not exist then.
+    fn follow_map(&self, ctx: &mut Ctx) {
+        let Some(pool) = ctx.pool.as_ref().filter(|pool| pool.discover) else { return };
+        let live = self.live.load();
+        let now = live.pools.iter().find(|now| now.name == pool.name && now.discover);
+        if let Some(now) = now.filter(|now| !Arc::ptr_eq(now, pool)) {
+            ctx.pool = Some(Arc::clone(now));
             ctx.tried.clear();
         }
     }
@@ -87,6 +106,12 @@ impl Gateway {
     ) -> Option<InFlight> {
         let now_ms = self.clock.now_ms();
         let key = ctx.key.clone();
+        if let Some((kind, key)) = ctx.route().and_then(|route| route.key).zip(key.as_deref())
+            && let Some((place, taken)) = first.take_owner(kind, key, &ctx.tried, long_poll, now_ms)
+        {
+            ctx.tried.push(place);
+            return Some(taken);
+        }
         if let Some((place, taken)) = first.take(key.as_deref(), &ctx.tried, long_poll, now_ms) {
             ctx.tried.push(place);
             return Some(taken);

@@ -32,6 +32,9 @@ impl RequestIds {
     }
 }
 
+/// The label of workers that no pool lists.
+const UNLISTED: &str = "unlisted";
+
 /// What is known about one request.
 pub struct Ctx {
     pub(super) began: Instant,
@@ -41,6 +44,10 @@ pub struct Ctx {
     pub(super) key: Option<Vec<u8>>,
     pub(super) client: Option<Client>,
     pub(super) request_id: String,
+    /// Whether the client's trace is continued.
+    pub(super) trace_goes_on: bool,
+    /// The request's own span, if requests have any.
+    pub(super) span: tracing::Span,
     /// Members of the pool that could not take the request.
     pub(super) tried: Vec<usize>,
     /// Whether the request was sent a second time, after a worker may have seen it.
@@ -66,7 +73,10 @@ impl Ctx {
     pub(super) fn end_attempt(&mut self, gateway: &Gateway, outcome: Attempt) {
         let Some(attempt) = self.in_flight.take() else { return };
         let Some(pool) = &self.pool else { return };
-        gateway.metrics.attempt(&pool.name, &attempt.member().name, outcome);
+        // Labels stay bounded: whom the pool does not list has no series of its own.
+        let listed = pool.members.iter().any(|member| Arc::ptr_eq(member, attempt.member()));
+        let worker = if listed { attempt.member().name.as_str() } else { UNLISTED };
+        gateway.metrics.attempt(&pool.name, worker, outcome);
         // That a long poll waited too long for news says nothing about the worker.
         let long_poll = self.route().is_some_and(|route| route.long_poll);
         let sign = outcome.sign().filter(|_| !(long_poll && outcome == Attempt::TooSlow));

@@ -140,8 +140,9 @@ async fn a_running_gateway_explains_itself_to_the_command_line() {
     let gateway = gateway(&one_pool("{ hash: user }", &[worker.address]));
     let admin = gateway.admin_addr().unwrap();
     let target = colonnade_gateway::explain_target("GET", "/s?a=b&c#", Some("cln_ab_x"), None);
-    let asked =
-        tokio::task::spawn_blocking(move || colonnade_gateway::ask_admin(admin, "GET", &target));
+    let asked = tokio::task::spawn_blocking(move || {
+        colonnade_gateway::ask_admin(admin, "GET", &target, "")
+    });
     let (status, body) = asked.await.unwrap().unwrap();
     let explained: colonnade_gateway::Explanation = serde_json::from_str(&body).unwrap();
     assert_eq!(status, 200);

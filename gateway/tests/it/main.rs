@@ -11,5 +11,8 @@ mod lifecycle;
 mod nginx;
 mod page;
 mod reload;
+mod slots;
 mod tls;
+mod traces;
+mod trusting;
 mod workers;

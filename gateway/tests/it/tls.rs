@@ -2,61 +2,18 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use colonnade_gateway::{RunOptions, Running, Source, run};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::client::{Client, PATIENCE, gateway, get};
+use crate::trusting::{FOLDER, Trusting};
 use crate::worker::{Act, Worker};
-
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/certificates");
-
-/// Trusts everybody, and remembers whom.
-#[derive(Debug, Default)]
-struct Trusting(Mutex<Vec<Vec<u8>>>);
-
-impl ServerCertVerifier for Trusting {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.0.lock().unwrap().push(end_entity.to_vec());
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        let provider = rustls::crypto::ring::default_provider();
-        provider.signature_verification_algorithms.supported_schemes()
-    }
-}
 
 struct Dialled {
     stream: TlsStream<TcpStream>,
@@ -66,19 +23,12 @@ struct Dialled {
 
 async fn dial(address: SocketAddr, name: &'static str, protocol: &[u8]) -> Dialled {
     let trusting = Arc::new(Trusting::default());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::clone(&trusting) as _)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![protocol.to_vec()];
+    let config = trusting.client(&[protocol]);
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let tcp = TcpStream::connect(address).await.unwrap();
     let stream = connector.connect(ServerName::try_from(name).unwrap(), tcp).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(protocol));
-    let certificate = trusting.0.lock().unwrap().pop().unwrap();
+    let certificate = trusting.last();
     Dialled { stream, certificate }
 }
 

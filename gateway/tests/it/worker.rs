@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// One request as it arrived.
 #[derive(Debug, Clone)]
@@ -37,6 +38,8 @@ pub(crate) enum Act {
     Hang,
     /// Never answer.
     Silence,
+    /// Answer the slot map, once its epoch is another than the one the asker has.
+    Slots(watch::Receiver<String>),
 }
 
 /// A worker that runs until dropped.
@@ -111,6 +114,13 @@ async fn serve(
                 return None;
             }
             Act::Hang => return None,
+            Act::Slots(map) => match slots(&seen.target, map).await {
+                Some(map) => map,
+                None => {
+                    stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.ok()?;
+                    continue;
+                }
+            },
             Act::Silence => {
                 tokio::time::sleep(Duration::from_secs(3600)).await;
                 return None;
@@ -122,6 +132,25 @@ async fn serve(
             stream.write_all(body.as_bytes()).await.ok()?;
         }
     }
+}
+
+/// The map for who asks with this target; `None` if there is no other in the time it gives.
+async fn slots(target: &str, mut map: watch::Receiver<String>) -> Option<String> {
+    let number = |name: &str| -> Option<u64> {
+        let query = target.split_once('?')?.1;
+        query.split('&').find_map(|pair| pair.strip_prefix(name)?.parse().ok())
+    };
+    let epoch = |map: &str| -> u64 {
+        let map: serde_json::Value = serde_json::from_str(map).unwrap();
+        map["epoch"].as_u64().unwrap()
+    };
+    let after = number("after=");
+    // Without `after`, or with a smaller one: at once. Else when it is another one.
+    let begun = epoch(&map.borrow());
+    let changed = |map: &String| after.is_none_or(|after| after < begun) || epoch(map) != begun;
+    let wait = Duration::from_millis(number("timeout=").unwrap_or(30_000));
+    let changed = tokio::time::timeout(wait, map.wait_for(changed)).await;
+    changed.ok()?.ok().map(|map| map.clone())
 }
 
 async fn more(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {

@@ -1,24 +1,27 @@
-//! `colonnade check`: proves that the configuration can be read and that routes and endpoints fit.
+//! `colonnade check`: proves that the configuration can be read and that routes and endpoints fit; with
+//! `--admin` also that a gateway that runs has such routes in force, and those of its file.
+
+use std::net::SocketAddr;
 
 use colonnade_core::endpoints;
 use colonnade_gateway as gateway;
 
 use crate::{
-    command::{Failure, Settings},
+    command::{CheckOptions, Failure, Settings},
     terminal, up,
 };
 
 /// Checks, and says what was found.
-pub(crate) fn run(settings: &Settings) -> Result<(), Failure> {
+pub(crate) fn run(settings: &Settings, options: &CheckOptions) -> Result<(), Failure> {
     let config = settings.load()?;
     let source = up::source(config.routes.as_deref());
     let routes = source.read().map_err(|error| Failure::Usage(error.to_string()))?;
-    let endpoints = gateway::parse_endpoints(&endpoints());
+    let list = endpoints();
+    let endpoints = gateway::parse_endpoints(&list);
     let problems =
         gateway::check(&routes, &endpoints).map_err(|error| Failure::Usage(error.to_string()))?;
     if !problems.is_empty() {
-        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        return Err(Failure::Usage(format!("{} is wrong:\n{}", routes.name, lines.join("\n"))));
+        return Err(wrong(&routes.name, &problems));
     }
     let file = settings.path();
     let file = if file.exists() { file.display().to_string() } else { "the defaults".to_owned() };
@@ -29,6 +32,57 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Failure> {
         routes.routes.len(),
         routes.pools.len(),
         endpoints.len()
+    ));
+    if options.table {
+        terminal::say(&gateway::rule_lines(&routes).join("\n"));
+    }
+    match options.admin {
+        Some(admin) => running(admin, &list),
+        None => Ok(()),
+    }
+}
+
+fn wrong(name: &str, problems: &[gateway::Problem]) -> Failure {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    Failure::Usage(format!("{name} is wrong:\n{}", lines.join("\n")))
+}
+
+/// Checks the table that the gateway with this admin listener has in force.
+fn running(admin: SocketAddr, endpoints: &str) -> Result<(), Failure> {
+    let no_answer = |why: &dyn std::fmt::Display| {
+        Failure::Running(format!("the gateway at {admin} does not answer: {why}"))
+    };
+    let ask = |target: &str, body: &str| {
+        gateway::ask_admin(admin, "POST", target, body).map_err(|error| no_answer(&error))
+    };
+    let (status, body) = ask("/check", endpoints)?;
+    if status != 200 {
+        return Err(no_answer(&format!("{status} {body}")));
+    }
+    let checked: gateway::Checked =
+        serde_json::from_str(&body).map_err(|error| no_answer(&error))?;
+    if !checked.problems.is_empty() {
+        return Err(wrong(&format!("what {admin} has in force"), &checked.problems));
+    }
+    let (status, body) = ask("/reload?dry_run", "")?;
+    if status == 422 {
+        return Err(Failure::Usage(format!(
+            "{admin} cannot read {} any more, and goes on with version {}: {body}",
+            checked.file, checked.version
+        )));
+    }
+    let report: gateway::ReloadReport =
+        serde_json::from_str(&body).map_err(|error| no_answer(&error))?;
+    if !report.changes.is_empty() {
+        return Err(Failure::Usage(format!(
+            "{admin} has something else in force than {} says:\n{}",
+            checked.file,
+            report.changes.join("\n")
+        )));
+    }
+    terminal::say(&format!(
+        "running        {admin}: version {} of {}, {} rules and {} pools for {} endpoints",
+        checked.version, checked.file, checked.rules, checked.pools, checked.endpoints
     ));
     Ok(())
 }

@@ -59,9 +59,11 @@ pub(crate) enum Command {
     Gateway(GatewayOptions),
     /// Tells whether the configuration and the routes are right
     #[command(
-        after_help = "Exit code 0: all is right. 2: something is wrong, each thing on a line."
+        after_help = "Exit code 0: all is right. 2: something is wrong, each thing on a line.\n\n\
+                      With --admin the table a running gateway has in force is checked, too, and whether it \
+                      is that of its file."
     )]
-    Check,
+    Check(CheckOptions),
     /// Tells which route, pool, key and worker take a request, and why
     #[command(after_help = "Example:\n  colonnade explain PUT \
                             '/_matrix/client/v3/rooms/!r:localhost/send/m.room.message/1'")]
@@ -127,6 +129,16 @@ pub(crate) struct GatewayOptions {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct CheckOptions {
+    /// Check the gateway that runs, too, at its admin listener
+    #[arg(long, value_name = "URL", value_parser = colonnade_gateway::admin_address)]
+    pub(crate) admin: Option<SocketAddr>,
+    /// Print every rule
+    #[arg(long)]
+    pub(crate) table: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ExplainOptions {
     /// GET, PUT, POST, …
     pub(crate) method: String,
@@ -139,7 +151,7 @@ pub(crate) struct ExplainOptions {
     #[arg(long)]
     pub(crate) ip: Option<IpAddr>,
     /// Ask the gateway that runs, at its admin listener, instead of the files
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "URL", value_parser = colonnade_gateway::admin_address)]
     pub(crate) admin: Option<SocketAddr>,
 }
 

@@ -40,7 +40,7 @@ fn ask(admin: SocketAddr, target: &str) -> Result<(), Failure> {
         Failure::Running(format!("the gateway at {admin} does not explain: {why}"))
     };
     let (status, body) =
-        gateway::ask_admin(admin, "GET", target).map_err(|error| no_answer(&error))?;
+        gateway::ask_admin(admin, "GET", target, "").map_err(|error| no_answer(&error))?;
     if status != 200 {
         return Err(no_answer(&body));
     }

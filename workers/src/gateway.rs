@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use colonnade_core::{config::Sources, logging};
+use colonnade_core::logging;
 use colonnade_gateway as gateway;
 
 use crate::{
-    command::{Failure, GatewayOptions},
+    command::{Failure, GatewayOptions, Settings},
     open_files,
     signals::{Signals, Told},
     terminal, up,
@@ -16,14 +16,15 @@ use crate::{
 const GRACE: Duration = Duration::from_secs(40);
 
 /// Runs until told to stop.
-pub(crate) async fn run(options: GatewayOptions) -> Result<(), Failure> {
-    let config = colonnade_core::Config::load(&Sources::default())?;
+pub(crate) async fn run(settings: &Settings, options: GatewayOptions) -> Result<(), Failure> {
+    let config = settings.load_or_default()?;
     let _spans = logging::start(&config)?;
     open_files::allow_many();
     let mut signals = Signals::listen()?;
     let source = up::source(Some(&options.routes));
     let mut run = gateway::RunOptions::new(source);
     run.upgrade_socket = options.upgrade_socket;
+    run.spans = config.tracing.otlp_endpoint.is_some();
     let door = gateway::run(run).map_err(|error| match error {
         gateway::StartError::Config(wrong) => Failure::Usage(wrong.to_string()),
         other => Failure::running(&other),

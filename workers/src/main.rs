@@ -42,8 +42,8 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     match command.unwrap_or(Command::Up) {
         Command::Up => block_on(up::run(&settings)),
         Command::Worker(options) => block_on(worker::run(&settings, options)),
-        Command::Gateway(options) => block_on(gateway::run(options)),
-        Command::Check => check::run(&settings),
+        Command::Gateway(options) => block_on(gateway::run(&settings, options)),
+        Command::Check(options) => check::run(&settings, &options),
         Command::Explain(options) => explain::run(&settings, &options),
         Command::Routes(options) => routes::run(&options.what),
         Command::Admin(options) => block_on(admin::run(&settings, options)),

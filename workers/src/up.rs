@@ -57,6 +57,7 @@ fn open_door(config: &Config, worker: &Worker) -> Result<gateway::Running, Failu
         Failure::Running(format!("the gateway does not understand {}: {error}", worker.address))
     })?;
     let mut options = gateway::RunOptions::new(source(config.routes.as_deref()));
+    options.spans = config.tracing.otlp_endpoint.is_some();
     options.overrides = gateway::config::Overrides {
         listen: Some(config.listen.clone()),
         workers_for_all_pools: Some(vec![behind]),

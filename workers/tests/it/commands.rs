@@ -8,6 +8,8 @@ fn check_says_yes_or_names_each_problem() {
     let said = run(folder.path(), &["check"], "");
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.out.contains("routes.yaml (bundled): right"), "{said:?}");
+    let said = run(folder.path(), &["check", "--table"], "");
+    assert!(said.out.contains("GET,HEAD ^/_matrix/client/versions$ → client"), "{said:?}");
     std::fs::write(
         folder.path().join("routes.yaml"),
         "pools:\n  all: { balance: least_conn, workers: [] }\nroutes:\n  \
@@ -27,6 +29,56 @@ fn check_says_yes_or_names_each_problem() {
     assert_eq!(said.code, Some(2), "{said:?}");
     assert!(said.err.contains("no rule takes"), "endpoints without a route are named: {said:?}");
     assert!(!said.err.contains("/_matrix/client/versions"), "{said:?}");
+}
+
+#[test]
+fn check_and_explain_ask_a_gateway_that_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let routes = folder.path().join("routes.yaml");
+    let text = colonnade_gateway::BUNDLED_ROUTES
+        .replace("127.0.0.1:8008", "127.0.0.1:0")
+        .replace("127.0.0.1:8009", "127.0.0.1:0")
+        .replace("workers: []", "workers: [\"127.0.0.1:1\"]");
+    std::fs::write(&routes, &text).unwrap();
+    let mut options =
+        colonnade_gateway::RunOptions::new(colonnade_gateway::Source::File(routes.clone()));
+    options.watch = false;
+    let gateway = colonnade_gateway::run(options).unwrap();
+    let url = format!("http://{}", gateway.admin_addr().unwrap());
+    let said = run(folder.path(), &["check", "--admin", &url], "");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("version 1 of ") && said.out.contains("endpoints"), "{said:?}");
+    let said =
+        run(folder.path(), &["explain", "GET", "/_matrix/client/v3/sync", "--admin", &url], "");
+    assert!(said.out.contains("worker  127.0.0.1:1"), "{said:?}");
+    // The file says something else than what is in force, and nobody has told the gateway.
+    let more = text.replacen("workers: [\"127.0.0.1:1\"]", "workers: [\"127.0.0.1:2\"]", 1);
+    std::fs::write(&routes, more).unwrap();
+    let said = run(folder.path(), &["check", "--admin", &url], "");
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.err.contains("pool changed: client"), "{said:?}");
+    // What is in force lacks endpoints of this server.
+    let few = "pools: { all: { balance: single, workers: [\"127.0.0.1:1\"] } }\n\
+         routes: [{ match: \"^/_matrix/client/versions$\", pool: all }]\n";
+    let listens = "listen: [{ name: a, bind: \"127.0.0.1:0\" }]\nadmin: \"127.0.0.1:0\"\n";
+    std::fs::write(&routes, format!("{listens}{few}")).unwrap();
+    gateway.reload().unwrap();
+    std::fs::remove_file(&routes).unwrap();
+    let said = run(folder.path(), &["check", "--admin", &url], "");
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(
+        said.err.contains("has in force is wrong") && said.err.contains("no rule takes"),
+        "{said:?}"
+    );
+    drop(gateway);
+    let said = run(folder.path(), &["check", "--admin", &url], "");
+    assert_eq!((said.code, said.err.contains("does not answer")), (Some(1), true), "{said:?}");
+    let said = run(folder.path(), &["check", "--admin", "nowhere"], "");
+    assert_eq!(
+        (said.code, said.err.contains("http://127.0.0.1:8009")),
+        (Some(2), true),
+        "{said:?}"
+    );
 }
 
 #[test]

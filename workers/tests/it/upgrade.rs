@@ -90,7 +90,12 @@ fn ask_on(to: SocketAddr, path: &str, keep: bool, rest: Duration, tally: &Tally)
 }
 
 fn start(folder: &Path) -> (Child, SocketAddr) {
+    start_with(folder, &[])
+}
+
+fn start_with(folder: &Path, environment: &[(&str, &str)]) -> (Child, SocketAddr) {
     let mut command = command(folder);
+    command.envs(environment.iter().copied());
     command.args(["gateway", "--routes", "routes.yaml", "--upgrade-socket", "upgrade.sock"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -166,4 +171,42 @@ fn a_new_gateway_takes_over_and_no_request_fails() {
     // A client may be between two connections just then, but not all of them, three times.
     let told = tally.told_to_close.load(Ordering::Relaxed);
     assert!(told >= 3, "{told} of {answered} answers said that the connection ends");
+}
+
+/// The gateway alone sends its spans where the environment says.
+#[test]
+fn a_gateway_sends_its_spans_to_a_collector() {
+    let folder = tempfile::tempdir().unwrap();
+    let routes = format!(
+        "listen: [{{ name: test, bind: \"127.0.0.1:0\" }}]\n\
+         pools: {{ all: {{ balance: single, workers: [\"{}\"] }} }}\n\
+         routes: [{{ match: \"^/.*$\", pool: all }}]\n",
+        worker()
+    );
+    std::fs::write(folder.path().join("routes.yaml"), routes).unwrap();
+    let collector = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", collector.local_addr().unwrap());
+    let got = std::thread::spawn(move || {
+        let (mut stream, _) = collector.accept().unwrap();
+        let head = read_head(&mut stream).unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let mut body = vec![0; length.unwrap().parse().unwrap()];
+        stream.read_exact(&mut body).unwrap();
+        let _gone = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        (head, body)
+    });
+    let (mut gateway, address) =
+        start_with(folder.path(), &[("COLONNADE_TRACING__OTLP_ENDPOINT", &endpoint)]);
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /x HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").unwrap();
+    assert!(read_head(&mut stream).unwrap().starts_with("http/1.1 200"));
+    drop(stream);
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(gateway.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let (head, body) = got.join().unwrap();
+    assert!(head.starts_with("post /v1/traces"), "{head}");
+    for told in [&b"gateway"[..], b"pool", b"all", b"^/.*$"] {
+        assert!(body.windows(told.len()).any(|part| part == told), "{body:?}");
+    }
+    assert_eq!(wait(&mut gateway), Some(0));
 }

@@ -40,16 +40,7 @@ impl Alone {
     /// # Errors
     /// [`StartError::InUse`] when another process goes on using it.
     pub(crate) async fn begin(db: &Database, now_ms: i64) -> Result<Self, StartError> {
-        let begun = tokio::time::Instant::now();
-        let held = loop {
-            if let Some(held) = db.hold(Lock::Database, false).await? {
-                break held;
-            }
-            if begun.elapsed() > PATIENCE {
-                return Err(StartError::InUse);
-            }
-            tokio::time::sleep(PAUSE).await;
-        };
+        let held = hold(db, false).await?;
         let name = format!("alone, process {}", std::process::id());
         let incarnation = ownership::register_alone(db, name, now_ms).await?;
         let stop = CancellationToken::new();
@@ -68,6 +59,23 @@ impl Alone {
     pub(crate) async fn end(self) {
         self.stop.cancel();
         let _ended = self.watch.await;
+    }
+}
+
+/// Takes the lock of the database, alone or beside others of a cluster.
+///
+/// # Errors
+/// [`StartError::InUse`] when somebody else goes on holding it otherwise.
+pub(crate) async fn hold(db: &Database, shared: bool) -> Result<Held, StartError> {
+    let begun = tokio::time::Instant::now();
+    loop {
+        if let Some(held) = db.hold(Lock::Database, shared).await? {
+            return Ok(held);
+        }
+        if begun.elapsed() > PATIENCE {
+            return Err(StartError::InUse);
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

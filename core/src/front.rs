@@ -22,7 +22,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 use tracing::Instrument as _;
 
-use crate::{metrics::Metrics, spans};
+use crate::{internal::Internal, metrics::Metrics, spans};
 
 /// The longest pause in a request body.
 const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -42,12 +42,18 @@ pub struct Front {
     router: Arc<Router>,
     metrics: Arc<Metrics>,
     random: Arc<dyn Random>,
+    internal: Arc<Internal>,
 }
 
 impl Front {
-    /// Puts a front before a router.
-    pub fn new(router: Arc<Router>, metrics: Arc<Metrics>, random: Arc<dyn Random>) -> Self {
-        Self { router, metrics, random }
+    /// Puts a front before a router, and before what processes ask each other.
+    pub(crate) fn new(
+        router: Arc<Router>,
+        metrics: Arc<Metrics>,
+        random: Arc<dyn Random>,
+        internal: Arc<Internal>,
+    ) -> Self {
+        Self { router, metrics, random, internal }
     }
 
     /// Answers a request that came from `peer` (`None`: over a unix socket).
@@ -63,6 +69,9 @@ impl Front {
         let patience = Patience::of(request.uri().path());
         let _counted = (patience == Patience::LongPoll).then(|| self.metrics.long_poll());
         let request = request.map(timed);
+        if Internal::takes(&request) {
+            return self.internal.answer(request).instrument(span).await;
+        }
         // Boxed: the two arms below would each make room for it.
         let answer = Box::pin(AssertUnwindSafe(self.router.answer(request)).catch_unwind());
         let answered = async {

@@ -93,6 +93,13 @@ pub(crate) fn name_of_deployment(secret: &[u8; 32]) -> String {
     hasher.finalize().to_hex()[..16].to_owned()
 }
 
+/// Returns what a process shows another to prove that both use one database.
+pub(crate) fn proof_among_processes(secret: &[u8; 32]) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("colonnade 2026 proof among processes");
+    hasher.update(secret);
+    hasher.finalize().to_hex().to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use colonnade_model::{SeededRandom, ruma::signatures::KeyPair as _};

@@ -3,11 +3,14 @@
 
 pub mod admin;
 mod alone;
+mod carrier;
+mod cluster;
 pub mod config;
 pub mod control;
 pub mod db;
 pub mod front;
 mod identity;
+mod internal;
 pub mod keys;
 pub mod listener;
 pub mod logging;

@@ -4,14 +4,21 @@ use std::{path::PathBuf, sync::Arc};
 
 use colonnade_api::Router;
 use colonnade_model::{Clock, Random, ruma::OwnedServerName, token::TokenKey};
-use colonnade_replication::{Bus, BusError, Redis, Streams};
+use colonnade_replication::{
+    Bus, BusError, Redis, Silent, Slots, Streams,
+    slots::{Join, Member},
+    streams::RUN_MAX,
+};
 use colonnade_services::{Context, Services, Settings};
-use colonnade_storage::{Database, Location, StorageError, interned::Interned, settings};
+use colonnade_storage::{Database, Held, Location, StorageError, interned::Interned, settings};
 
 use crate::{
     alone::Alone,
+    carrier::Lines,
+    cluster,
     front::Front,
     identity,
+    internal::Internal,
     keys::{self, KeyError},
     metrics::Metrics,
 };
@@ -24,6 +31,8 @@ pub struct Options {
     pub data_dir: PathBuf,
     /// The database; `None` is SQLite in the data folder.
     pub location: Option<Location>,
+    /// Whether other processes use the database, too: then [`Homeserver::join`] comes next.
+    pub shared: bool,
     /// The Redis that processes over one database tell each other by, `redis://…`.
     pub redis: Option<String>,
     /// What the operator decided about the services.
@@ -71,6 +80,12 @@ pub enum StartError {
         /// The name configured now.
         configured: String,
     },
+    /// Many processes on a database that only one may use.
+    #[error(
+        "several processes need PostgreSQL: set database.url to postgres://user:password@host/name, \
+         or start `colonnade up`, which is one process"
+    )]
+    NotShared,
     /// The signing key is not the one the data was made with.
     #[error(
         "the signing key {path} is not the one this database was used with ({stored}): {found}; put \
@@ -89,6 +104,16 @@ pub enum StartError {
     InUse,
 }
 
+/// How this process stands to others over the same database.
+enum Footing {
+    /// There are none.
+    Alone(Alone),
+    /// There may be others, and they do not know us yet.
+    Waiting(Held),
+    /// One of many.
+    Among(Member),
+}
+
 /// A running homeserver, without a listener.
 pub struct Homeserver {
     /// Its services.
@@ -97,7 +122,8 @@ pub struct Homeserver {
     pub router: Arc<Router>,
     /// Its counters.
     pub metrics: Arc<Metrics>,
-    alone: tokio::sync::Mutex<Option<Alone>>,
+    internal: Arc<Internal>,
+    footing: tokio::sync::Mutex<Option<Footing>>,
 }
 
 impl Homeserver {
@@ -106,21 +132,27 @@ impl Homeserver {
     /// # Errors
     /// [`StartError`] with the mend.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { server_name, data_dir, location, redis, settings, clock, random } = options;
+        let Options { server_name, data_dir, location, shared, redis, settings, clock, random } =
+            options;
         let location = location.unwrap_or_else(|| Location::Sqlite(data_dir.join("colonnade.db")));
         identity::look(&location, &server_name).await?;
         let streams = Arc::new(Streams::new());
         let db = Database::open(&location, Arc::clone(&streams) as _).await?;
-        let alone = Alone::begin(&db, clock.now_ms()).await?;
+        let footing = match shared {
+            true => Footing::Waiting(cluster::enter(&db, &location).await?),
+            false => Footing::Alone(Alone::begin(&db, clock.now_ms()).await?),
+        };
         identity::require_same_server(&db, &server_name).await?;
         let key = data_dir.join("signing.key");
         let signing_key = identity::signing_key(&db, &key, random.as_ref()).await?;
         let digest_key = secret(&db, "digest_key", random.as_ref()).await?;
-        let bus = match redis {
+        let bus: Option<Arc<dyn Bus>> = match redis {
             Some(url) => Some(join(&url, &digest_key).await?),
+            None if shared => Some(Arc::new(Silent::default())),
             None => None,
         };
-        streams.start(&db, bus, clock.now_ms()).await?;
+        streams.start(&db, bus, run(random.as_ref())).await?;
+        let proof = keys::proof_among_processes(&digest_key);
         let context = Arc::new(Context {
             token_key: TokenKey::new(secret(&db, "token_key", random.as_ref()).await?),
             digest_key,
@@ -131,6 +163,8 @@ impl Homeserver {
             settings,
             db,
             streams,
+            slots: Arc::new(Slots::new(shared)),
+            carrier: Arc::new(Lines::new(proof.clone())),
             clock,
             random,
             data_dir,
@@ -138,14 +172,45 @@ impl Homeserver {
         let services = Services::start(context).await?;
         let router = Arc::new(Router::new(Arc::clone(&services)));
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
-        let alone = tokio::sync::Mutex::new(Some(alone));
-        Ok(Self { services, router, metrics: Arc::new(metrics), alone })
+        let internal = Arc::new(Internal::new(Arc::clone(&services), proof));
+        let footing = tokio::sync::Mutex::new(Some(footing));
+        Ok(Self { services, router, metrics: Arc::new(metrics), internal, footing })
+    }
+
+    /// Joins the cluster, if this is one process of many: from now on others ask it for what it
+    /// owns.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn join(&self, join: Join) -> Result<(), StartError> {
+        let mut footing = self.footing.lock().await;
+        *footing = match footing.take() {
+            Some(Footing::Waiting(held)) => {
+                let Context { db, slots, .. } = &*self.services.context;
+                Some(Footing::Among(Member::join(db, slots, held, join).await?))
+            }
+            other => other,
+        };
+        Ok(())
+    }
+
+    /// Hands what this process owns to others, if there are any; what is under way goes on.
+    pub async fn hand_over(&self) {
+        if let Some(Footing::Among(member)) = &*self.footing.lock().await {
+            member.hand_over().await;
+        }
+    }
+
+    /// Waits until this process lost its right to write, which no process does that behaves.
+    pub async fn ended(&self) {
+        self.services.context.slots.ended().await;
     }
 
     /// Returns what a listener hands requests to.
     pub fn front(&self) -> Arc<Front> {
         let (router, metrics) = (Arc::clone(&self.router), Arc::clone(&self.metrics));
-        Arc::new(Front::new(router, metrics, Arc::clone(&self.services.context.random)))
+        let random = Arc::clone(&self.services.context.random);
+        Arc::new(Front::new(router, metrics, random, Arc::clone(&self.internal)))
     }
 
     /// Says whether requests can be served now.
@@ -153,8 +218,16 @@ impl Homeserver {
     /// # Errors
     /// Why not.
     pub async fn ready(&self) -> Result<(), StorageError> {
-        if self.alone.lock().await.as_ref().is_some_and(Alone::is_lost) {
-            let why = "another process uses the database now: stop one of them";
+        let context = &self.services.context;
+        let why = match &*self.footing.lock().await {
+            Some(Footing::Alone(alone)) if alone.is_lost() => {
+                "another process uses the database now: stop one of them"
+            }
+            Some(Footing::Waiting(_)) => "it has not joined the others yet",
+            _ if context.slots.has_ended() => "it was taken for dead: it has to be started again",
+            _ => "",
+        };
+        if !why.is_empty() {
             return Err(StorageError::Fenced(why.to_owned()));
         }
         colonnade_storage::streams::horizons(&self.services.context.db).await.map(|_| ())
@@ -166,11 +239,26 @@ impl Homeserver {
             tracing::warn!(%error, "cannot note when devices were last seen");
         }
         self.services.context.streams.stop();
+        let footing = self.footing.lock().await.take();
+        if let Some(Footing::Among(member)) = footing {
+            member.leave().await;
+            self.services.context.db.close().await;
+            return;
+        }
         self.services.context.db.close().await;
-        if let Some(alone) = self.alone.lock().await.take() {
-            alone.end().await;
+        match footing {
+            Some(Footing::Alone(alone)) => alone.end().await,
+            Some(Footing::Waiting(held)) => held.release().await,
+            Some(Footing::Among(_)) | None => {}
         }
     }
+}
+
+/// Returns a number by chance for this run of the process.
+fn run(random: &dyn Random) -> i64 {
+    let mut bytes = [0u8; 8];
+    random.fill(&mut bytes);
+    1 + i64::from_be_bytes(bytes).rem_euclid(RUN_MAX)
 }
 
 /// Joins the bus of the processes over one database. Its name there comes from a secret of that

@@ -7,6 +7,8 @@ use std::{
 };
 
 use colonnade_model::{SystemClock, SystemRandom};
+use colonnade_replication::slots::Join;
+use colonnade_storage::{Location, ownership::coordinator::Patience};
 use tokio::{
     net::{TcpListener, UnixListener},
     task::JoinHandle,
@@ -67,6 +69,19 @@ impl Address {
     }
 }
 
+/// The part of a process among many.
+#[derive(Debug, Clone, Default)]
+pub struct Part {
+    /// What the operator calls it; else named after its pools and address.
+    pub name: Option<String>,
+    /// The pools it serves.
+    pub pools: Vec<String>,
+    /// Where others reach it, if not where it listens.
+    pub reached_at: Option<Address>,
+    /// How long a silence of another is death.
+    pub patience: Patience,
+}
+
 /// A worker that runs.
 pub struct Worker {
     /// Its homeserver.
@@ -75,7 +90,8 @@ pub struct Worker {
     pub address: Address,
     /// Where it serves metrics and health, if anywhere.
     pub admin: Option<SocketAddr>,
-    data_dir: PathBuf,
+    /// The operator's socket, if it is ours.
+    control_socket: Option<PathBuf>,
     stop: CancellationToken,
     serving: Vec<JoinHandle<()>>,
 }
@@ -86,7 +102,31 @@ impl Worker {
     /// # Errors
     /// [`StartError`] with the mend.
     pub async fn start(config: &Config, address: Address) -> Result<Self, StartError> {
-        let homeserver = Arc::new(Homeserver::start(options(config)).await?);
+        Self::start_with(options(config), config, address, None).await
+    }
+
+    /// Opens everything, listens at `address`, and takes part with other processes over the same
+    /// PostgreSQL. On SQLite it is the only process.
+    ///
+    /// # Errors
+    /// [`StartError`] with the mend.
+    pub async fn start_among(
+        config: &Config,
+        address: Address,
+        part: Part,
+    ) -> Result<Self, StartError> {
+        let shared = matches!(config.database, Location::Postgres { .. });
+        let options = Options { shared, ..options(config) };
+        Self::start_with(options, config, address, Some(part)).await
+    }
+
+    async fn start_with(
+        options: Options,
+        config: &Config,
+        address: Address,
+        part: Option<Part>,
+    ) -> Result<Self, StartError> {
+        let homeserver = Arc::new(Homeserver::start(options).await?);
         let stop = CancellationToken::new();
         let (socket, address) = bind(address).await?;
         let front = homeserver.front();
@@ -98,17 +138,35 @@ impl Worker {
             let homeserver = Arc::clone(&homeserver);
             serving.push(tokio::spawn(admin::serve(socket, homeserver, stop.clone())));
         }
+        let mut control_socket_path = None;
         if let Some(socket) = control_socket(config)? {
+            control_socket_path = Some(control::socket_path(&config.data_dir));
             let services = Arc::clone(&homeserver.services);
             serving.push(tokio::spawn(control::serve(socket, services, stop.clone())));
         }
-        let data_dir = config.data_dir.clone();
-        Ok(Self { homeserver, address, admin: admin_address, data_dir, stop, serving })
+        if let Some(Part { name, pools, reached_at, patience }) = part {
+            let reached_at = reached_at.unwrap_or_else(|| address.clone()).to_string();
+            let name = name.unwrap_or_else(|| format!("{} at {reached_at}", pools.join(",")));
+            let join = Join { name, pools, address: reached_at, patience };
+            homeserver.join(join).await?;
+        }
+        let admin = admin_address;
+        Ok(Self { homeserver, address, admin, control_socket: control_socket_path, stop, serving })
     }
 
     /// Tells the long polls to answer now, so that nobody waits for them while we stop.
     pub fn hurry(&self) {
         self.homeserver.services.sync.stop();
+    }
+
+    /// Hands what this process owns to others, if there are any, while it still answers.
+    pub async fn hand_over(&self) {
+        self.homeserver.hand_over().await;
+    }
+
+    /// Waits until this process may not write any more, since it was taken for dead.
+    pub async fn ended(&self) {
+        self.homeserver.ended().await;
     }
 
     /// Stops accepting, answers what is under way, finishes the writes and closes the database.
@@ -119,7 +177,9 @@ impl Worker {
             let _ended = serving.await;
         }
         self.homeserver.close().await;
-        let _none_there = std::fs::remove_file(control::socket_path(&self.data_dir));
+        if let Some(path) = &self.control_socket {
+            let _gone_already = std::fs::remove_file(path);
+        }
         if let Address::Unix(path) = &self.address {
             let _gone_already = std::fs::remove_file(path);
         }
@@ -132,6 +192,7 @@ pub fn options(config: &Config) -> Options {
         server_name: config.server_name.clone(),
         data_dir: config.data_dir.clone(),
         location: Some(config.database.clone()),
+        shared: false,
         redis: config.redis.clone(),
         settings: config.settings.clone(),
         clock: Arc::new(SystemClock),

@@ -107,9 +107,15 @@ pub(crate) struct Settings {
 
 #[derive(Debug, Args)]
 pub(crate) struct WorkerOptions {
-    /// The pool, as routes call it
-    #[arg(long, value_name = "NAME")]
+    /// The pools, as routes call them, with commas between them; `all` is every pool
+    #[arg(long, value_name = "NAMES")]
     pub(crate) pool: String,
+    /// What this worker is called in the log and in the map of workers
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Where gateway and other workers reach it, if not at --bind: when that is 0.0.0.0, say
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) reached_at: Option<Address>,
     /// Where the gateway reaches this worker: an address and port, or unix:PATH
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9101")]
     pub(crate) bind: Address,

@@ -1,6 +1,10 @@
 //! `colonnade worker`: one worker of a pool, for a gateway that runs elsewhere.
 
-use colonnade_core::{Worker, logging, roles};
+use colonnade_core::{
+    Worker, logging,
+    roles::{self, Role},
+    worker::Part,
+};
 
 use crate::{
     command::{Failure, Settings, WorkerOptions},
@@ -11,28 +15,68 @@ use crate::{
 
 /// Runs until told to stop.
 pub(crate) async fn run(settings: &Settings, options: WorkerOptions) -> Result<(), Failure> {
-    let Some(role) = roles::find(&options.pool) else {
-        let near = roles::nearest(&options.pool).map_or("client", |role| role.name);
-        let names: Vec<&str> = roles::ROLES.iter().map(|role| role.name).collect();
-        return Err(Failure::Usage(format!(
-            "there is no pool {}; did you mean {near}? The pools are {}",
-            options.pool,
-            names.join(", ")
-        )));
-    };
+    let pools = pools(&options.pool)?;
     let config = settings.load()?;
     let _spans = logging::start(&config)?;
     open_files::allow_many();
     let mut signals = Signals::listen()?;
-    let worker =
-        Worker::start(&config, options.bind).await.map_err(|error| Failure::running(&error))?;
-    terminal::say(&format!(
-        "worker of pool {} ({}) for {} at {}",
-        role.name, role.serves, config.server_name, worker.address
-    ));
-    // A worker has nothing to reload.
-    while signals.next().await == Told::Reload {}
+    let part = Part {
+        name: options.name,
+        pools: pools.iter().map(|role| role.name.to_owned()).collect(),
+        reached_at: options.reached_at,
+        ..Part::default()
+    };
+    let worker = Worker::start_among(&config, options.bind, part).await;
+    let worker = worker.map_err(|error| Failure::running(&error))?;
+    terminal::say(&welcome(&pools, &config.server_name, &worker));
+    let told = async {
+        // A worker has nothing to reload.
+        while signals.next().await == Told::Reload {}
+    };
+    let ended = tokio::select! {
+        () = told => false,
+        () = worker.ended() => true,
+    };
     signals.end_at_the_next();
+    if ended {
+        worker.stop().await;
+        return Err(Failure::Running(
+            "this worker was silent for so long that others took over what it owned; start it again"
+                .to_owned(),
+        ));
+    }
+    worker.hand_over().await;
     worker.stop().await;
     Ok(())
+}
+
+/// What a person, or the supervisor, needs to know now.
+fn welcome(pools: &[&Role], server_name: &impl std::fmt::Display, worker: &Worker) -> String {
+    let at = &worker.address;
+    match pools {
+        [role] => {
+            format!("worker of pool {} ({}) for {server_name} at {at}", role.name, role.serves)
+        }
+        roles => {
+            let names: Vec<&str> = roles.iter().map(|role| role.name).collect();
+            format!("worker of pools {} for {server_name} at {at}", names.join(", "))
+        }
+    }
+}
+
+/// Finds the pools somebody named.
+fn pools(names: &str) -> Result<Vec<&'static Role>, Failure> {
+    if names == "all" {
+        return Ok(roles::ROLES.iter().collect());
+    }
+    let unknown = |name: &str| {
+        let near = roles::nearest(name).map_or("client", |role| role.name);
+        let names: Vec<&str> = roles::ROLES.iter().map(|role| role.name).collect();
+        Failure::Usage(format!(
+            "there is no pool {name}; did you mean {near}? The pools are {}",
+            names.join(", ")
+        ))
+    };
+    let names = names.split(',').map(str::trim);
+    names.map(|name| roles::find(name).ok_or_else(|| unknown(name))).collect()
 }

@@ -28,6 +28,9 @@ macro_rules! codes {
                 Self::new($status, $code, message)
             })*
         }
+
+        /// The codes of the constructors above.
+        const CODES: &[&str] = &[$($code),*];
     };
 }
 
@@ -98,7 +101,16 @@ codes! {
     not_implemented = 501 "M_UNRECOGNIZED";
 }
 
+/// Codes that have no constructor.
+const FURTHER_CODES: &[&str] =
+    &["M_LIMIT_EXCEEDED", "M_DUPLICATE_ANNOTATION", "M_KEY_TOO_LARGE", "M_PROFILE_TOO_LARGE"];
+
 impl MatrixError {
+    /// Returns our own text for a code that another process of ours named.
+    pub fn code(name: &str) -> Option<&'static str> {
+        CODES.iter().chain(FURTHER_CODES).find(|code| **code == name).copied()
+    }
+
     /// Makes an error with a status, a code and a sentence.
     pub fn new(status: u16, errcode: &'static str, message: impl Into<String>) -> Self {
         Self { status, errcode, message: message.into(), extra: Map::new() }

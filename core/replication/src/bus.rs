@@ -17,17 +17,25 @@ pub trait Bus: Send + Sync + 'static {
     /// Starts to listen: everything that comes from now on.
     fn subscribe(&self) -> broadcast::Receiver<Arc<StreamAdvance>>;
 
+    /// Sends what lives in memory only, and is lost when it is lost. Never blocks.
+    fn whisper(&self, _: Arc<[u8]>) {}
+
+    /// Starts to listen to whispers; `None` when none are carried.
+    fn whispers(&self) -> Option<broadcast::Receiver<Arc<[u8]>>> {
+        None
+    }
+
     /// Tells whether messages arrive. While they do not, readers ask the database often.
     fn is_healthy(&self) -> bool;
 }
 
 /// A bus within one process: joins several [`Streams`](crate::Streams) there, in tests mostly. A
 /// process that is alone needs none.
-pub struct InProcess(broadcast::Sender<Arc<StreamAdvance>>);
+pub struct InProcess(broadcast::Sender<Arc<StreamAdvance>>, broadcast::Sender<Arc<[u8]>>);
 
 impl Default for InProcess {
     fn default() -> Self {
-        Self(broadcast::Sender::new(BACKLOG_MAX))
+        Self(broadcast::Sender::new(BACKLOG_MAX), broadcast::Sender::new(BACKLOG_MAX))
     }
 }
 
@@ -41,7 +49,37 @@ impl Bus for InProcess {
         self.0.subscribe()
     }
 
+    fn whisper(&self, text: Arc<[u8]>) {
+        let _ = self.1.send(text);
+    }
+
+    fn whispers(&self) -> Option<broadcast::Receiver<Arc<[u8]>>> {
+        Some(self.1.subscribe())
+    }
+
     fn is_healthy(&self) -> bool {
         true
+    }
+}
+
+/// A bus that carries nothing, for processes over one database without anything between them: each
+/// asks the database often instead.
+pub struct Silent(broadcast::Sender<Arc<StreamAdvance>>);
+
+impl Default for Silent {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(1))
+    }
+}
+
+impl Bus for Silent {
+    fn publish(&self, _: Arc<StreamAdvance>) {}
+
+    fn subscribe(&self) -> broadcast::Receiver<Arc<StreamAdvance>> {
+        self.0.subscribe()
+    }
+
+    fn is_healthy(&self) -> bool {
+        false
     }
 }

@@ -47,6 +47,8 @@ const BEAT: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// How long to wait before connecting again: at first, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// What a whisper begins with; an advance is JSON and cannot.
+const WHISPER: &[u8] = b"w";
 /// What we say to ourselves.
 const HEARTBEAT: &[u8] = b"beat";
 
@@ -73,8 +75,9 @@ pub enum BusError {
 
 /// The bus over Redis.
 pub struct Redis {
-    outbox: mpsc::Sender<Arc<StreamAdvance>>,
+    outbox: mpsc::Sender<Outgoing>,
     told: broadcast::Sender<Arc<StreamAdvance>>,
+    whispered: broadcast::Sender<Arc<[u8]>>,
     healthy: Arc<AtomicBool>,
 }
 
@@ -101,25 +104,56 @@ impl Redis {
         };
         let (outbox, waiting) = mpsc::channel(OUTBOX_MAX);
         let told = broadcast::Sender::new(BACKLOG_MAX);
+        let whispered = broadcast::Sender::new(BACKLOG_MAX);
         let healthy = Arc::new(AtomicBool::new(first.is_some()));
-        let line = Carrier { way, waiting, told: told.clone(), healthy: Arc::clone(&healthy) };
+        let line = Carrier {
+            way,
+            waiting,
+            told: told.clone(),
+            whispered: whispered.clone(),
+            healthy: Arc::clone(&healthy),
+        };
         tokio::spawn(line.run(first));
-        Ok(Self { outbox, told, healthy })
+        Ok(Self { outbox, told, whispered, healthy })
     }
 }
 
 impl Bus for Redis {
     fn publish(&self, advance: Arc<StreamAdvance>) {
         // Full, or the runtime is ending: readers find the gap.
-        let _ = self.outbox.try_send(advance);
+        let _ = self.outbox.try_send(Outgoing::Advance(advance));
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<StreamAdvance>> {
         self.told.subscribe()
     }
 
+    fn whisper(&self, text: Arc<[u8]>) {
+        // Full: it is lost, as whispers may be.
+        let _ = self.outbox.try_send(Outgoing::Whisper(text));
+    }
+
+    fn whispers(&self) -> Option<broadcast::Receiver<Arc<[u8]>>> {
+        Some(self.whispered.subscribe())
+    }
+
     fn is_healthy(&self) -> bool {
         self.healthy.load(Ordering::Acquire)
+    }
+}
+
+/// What waits to be sent.
+enum Outgoing {
+    Advance(Arc<StreamAdvance>),
+    Whisper(Arc<[u8]>),
+}
+
+impl Outgoing {
+    fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Advance(advance) => message::encode(advance),
+            Self::Whisper(text) => [WHISPER, text].concat(),
+        }
     }
 }
 
@@ -223,8 +257,9 @@ fn version(about: &str) -> Option<&str> {
 /// Carries messages to Redis and back, and connects again when it has to.
 struct Carrier {
     way: Way,
-    waiting: mpsc::Receiver<Arc<StreamAdvance>>,
+    waiting: mpsc::Receiver<Outgoing>,
     told: broadcast::Sender<Arc<StreamAdvance>>,
+    whispered: broadcast::Sender<Arc<[u8]>>,
     healthy: Arc<AtomicBool>,
 }
 
@@ -260,11 +295,11 @@ impl Carrier {
                     self.hear(heard.get_payload_bytes());
                 }
                 first = self.waiting.recv() => {
-                    let mut messages = vec![message::encode(&*first?)];
+                    let mut messages = vec![first?.encode()];
                     while messages.len() < TOGETHER_MAX
                         && let Ok(next) = self.waiting.try_recv()
                     {
-                        messages.push(message::encode(&next));
+                        messages.push(next.encode());
                     }
                     if let Err(error) = self.way.say(&mut line.speak, &messages).await {
                         return Some(error.to_string());
@@ -285,6 +320,11 @@ impl Carrier {
 
     fn hear(&self, bytes: &[u8]) {
         if bytes == HEARTBEAT {
+            return;
+        }
+        if let Some(text) = bytes.strip_prefix(WHISPER) {
+            // An error only says that nobody listens.
+            let _ = self.whispered.send(text.into());
             return;
         }
         match message::decode(bytes) {

@@ -16,6 +16,7 @@ use std::{
         Arc, OnceLock, Weak,
         atomic::{AtomicI64, Ordering},
     },
+    time::Duration,
 };
 
 use colonnade_model::stream::{Position, Positions, Stream, StreamAdvance, Touch};
@@ -27,9 +28,40 @@ use crate::bus::{BACKLOG_MAX, Bus};
 
 /// Advances above a gap that are kept per stream; more are dropped, for the database has them.
 const HELD_MAX: usize = 1_024;
+/// How long an answer waits for what it wrote elsewhere to be noted here.
+const NOTED_PATIENCE: Duration = Duration::from_secs(2);
 /// The streams with rows in the database.
 pub const DURABLE: [Stream; 5] =
     [Stream::Events, Stream::Receipts, Stream::AccountData, Stream::ToDevice, Stream::DeviceLists];
+
+/// Bits of a position in memory that count; those above are of the run.
+const RUN_SHIFT: u32 = 42;
+/// The largest number of a run.
+pub const RUN_MAX: i64 = (1 << 20) - 1;
+
+/// What other processes whisper.
+pub struct Whispers {
+    heard: broadcast::Receiver<Arc<[u8]>>,
+    own: i64,
+}
+
+impl Whispers {
+    /// Waits for the next whisper of another process; `None` once the bus is gone.
+    pub async fn next(&mut self) -> Option<Vec<u8>> {
+        loop {
+            match self.heard.recv().await {
+                Ok(text) => match text.split_first_chunk() {
+                    Some((from, text)) if i64::from_be_bytes(*from) != self.own => {
+                        return Some(text.to_vec());
+                    }
+                    _ => {}
+                },
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    }
+}
 
 /// What waits above a gap, by the position it follows.
 type Held = [BTreeMap<Position, Arc<StreamAdvance>>; Stream::ALL.len()];
@@ -40,6 +72,8 @@ pub struct Streams {
     /// The highest position anybody spoke of.
     known: [AtomicI64; Stream::ALL.len()],
     held: Mutex<Held>,
+    /// What those who keep something in memory have taken note of.
+    noted: watch::Sender<Positions>,
     told: broadcast::Sender<Arc<StreamAdvance>>,
     bus: OnceLock<Arc<dyn Bus>>,
     gap: Notify,
@@ -52,6 +86,7 @@ impl Default for Streams {
             reached: Default::default(),
             known: Default::default(),
             held: Mutex::default(),
+            noted: watch::Sender::new(Positions::default()),
             told: broadcast::Sender::new(BACKLOG_MAX),
             bus: OnceLock::new(),
             gap: Notify::new(),
@@ -67,8 +102,8 @@ impl Streams {
     }
 
     /// Joins the bus, if other processes share the database, reads where the durable streams
-    /// stand, and starts to follow them. The streams in memory start at `now_ms`, so that their
-    /// positions stay above those of an earlier process.
+    /// stand, and starts to follow them. `run` is a number by chance, 1 to [`RUN_MAX`]: positions of
+    /// the streams in memory begin with it, and so are told from those of other runs and processes.
     ///
     /// # Errors
     /// When the database fails.
@@ -76,7 +111,7 @@ impl Streams {
         self: &Arc<Self>,
         db: &Database,
         bus: Option<Arc<dyn Bus>>,
-        now_ms: i64,
+        run: i64,
     ) -> Result<()> {
         // Listen first, then look: what comes in between is heard.
         let heard = bus.as_ref().map(|bus| bus.subscribe());
@@ -84,8 +119,9 @@ impl Streams {
         for stream in Stream::ALL {
             self.raise(stream, horizons.get(stream));
         }
-        self.raise(Stream::Presence, now_ms);
-        self.raise(Stream::Typing, now_ms);
+        let begin = run.clamp(1, RUN_MAX) << RUN_SHIFT;
+        self.raise(Stream::Presence, begin);
+        self.raise(Stream::Typing, begin);
         if let Some(bus) = bus {
             let _only_once = self.bus.set(bus);
         }
@@ -94,6 +130,25 @@ impl Streams {
         }
         tokio::spawn(gaps::close_all(Arc::clone(self), db.clone(), self.stopped.subscribe()));
         Ok(())
+    }
+
+    /// Tells whether a position of a stream in memory is one of this run: others say nothing here.
+    pub fn is_of_this_run(&self, stream: Stream, position: Position) -> bool {
+        position >> RUN_SHIFT == self.position(stream) >> RUN_SHIFT
+    }
+
+    /// Tells the other processes something that lives in memory only. It may get lost.
+    pub fn whisper(&self, text: &[u8]) {
+        if let Some(bus) = self.bus.get() {
+            let from = self.position(Stream::Typing) >> RUN_SHIFT;
+            bus.whisper([&from.to_be_bytes(), text].concat().into());
+        }
+    }
+
+    /// Listens to what other processes whisper; `None` when nobody does.
+    pub fn whispers(self: &Arc<Self>) -> Option<Whispers> {
+        let heard = self.bus.get()?.whispers()?;
+        Some(Whispers { heard, own: self.position(Stream::Typing) >> RUN_SHIFT })
     }
 
     /// Stops to look into the database: it is about to be closed.
@@ -140,6 +195,24 @@ impl Streams {
             self.learn(stream, horizons.get(stream));
         }
         Ok(())
+    }
+
+    /// Notes that a stream has come this far, as another process said in an answer.
+    pub fn hear_of(&self, stream: Stream, position: Position) {
+        self.learn(stream, position);
+    }
+
+    /// Says that everything up to these positions is taken note of in memory.
+    pub fn note(&self, positions: Positions) {
+        self.noted.send_replace(positions);
+    }
+
+    /// Waits until a stream is taken note of up to a position, but not for long: what is late then
+    /// is a hint.
+    pub async fn noted(&self, stream: Stream, position: Position) {
+        let mut noted = self.noted.subscribe();
+        let reached = noted.wait_for(|noted| noted.get(stream) >= position);
+        let _in_time = tokio::time::timeout(NOTED_PATIENCE, reached).await;
     }
 
     /// Listens to advances from now on, in order and without gaps. A receiver that lags must look

@@ -12,10 +12,11 @@ use colonnade_model::{
     ruma::{OwnedRoomId, ServerName, UserId, signatures::Ed25519KeyPair},
     token::TokenKey,
 };
-use colonnade_replication::Streams;
+use colonnade_replication::{Slots, Streams};
 use colonnade_services::{
     Context, Services, Settings,
     accounts::Session,
+    elsewhere,
     rooms::{NewRoomWish, Preset},
 };
 use colonnade_storage::{Database, Location, interned::Interned};
@@ -43,6 +44,8 @@ impl World {
             interned: Interned::new(db.clone()),
             nids: Default::default(),
             streams,
+            slots: Arc::new(Slots::new(false)),
+            carrier: Arc::new(elsewhere::Nobody),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             signing_key: Arc::new(Ed25519KeyPair::from_der(&key, "1".to_owned()).expect("a key")),

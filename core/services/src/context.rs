@@ -7,10 +7,10 @@ use colonnade_model::{
     ruma::{OwnedServerName, signatures::Ed25519KeyPair},
     token::TokenKey,
 };
-use colonnade_replication::Streams;
+use colonnade_replication::{Slots, Streams};
 use colonnade_storage::{Database, interned::Interned, nids::AllNids};
 
-use crate::settings::Settings;
+use crate::{elsewhere::Carrier, settings::Settings};
 
 /// Shared by all services; built by the assembly.
 pub struct Context {
@@ -26,6 +26,10 @@ pub struct Context {
     pub nids: AllNids,
     /// Positions and the bus.
     pub streams: Arc<Streams>,
+    /// Which process owns what.
+    pub slots: Arc<Slots>,
+    /// The way to other processes.
+    pub carrier: Arc<dyn Carrier>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.

@@ -4,6 +4,7 @@
 
 mod caches;
 pub mod context;
+pub mod elsewhere;
 pub mod error;
 mod fresh;
 pub mod settings;
@@ -33,6 +34,7 @@ pub mod timeline;
 pub mod to_device;
 pub mod typing;
 pub mod voip;
+mod whispers;
 
 pub use context::Context;
 pub use error::{Error, Result};
@@ -97,8 +99,7 @@ impl Services {
         let profiles = Arc::new(profiles::Profiles::new(Arc::clone(&context)));
         let account_data = account_data::AccountDataService::new(Arc::clone(&context));
         let account_data = Arc::new(account_data);
-        let push = push::Push::new(Arc::clone(&context), Arc::clone(&account_data));
-        let push = Arc::new(push);
+        let push = Arc::new(push::Push::new(Arc::clone(&context), Arc::clone(&account_data)));
         let filters = filters::Filters::new(Arc::clone(&context));
         let reports = reports::Reports::new(Arc::clone(&context));
         let encryption =
@@ -108,13 +109,14 @@ impl Services {
         let media = media::Media::start(Arc::clone(&context)).await?;
         let rooms = rooms::Rooms::start(&context);
         let directory = directory::Directory::new(Arc::clone(&context), rooms.clone());
-        let data = Arc::clone(&account_data);
         let words = timeline::WordIndex::start(Arc::clone(&context), rooms.clone()).await?;
+        let data = Arc::clone(&account_data);
         let timeline = timeline::Timeline::new(Arc::clone(&context), rooms.clone(), data, words);
         let timeline = Arc::new(timeline);
         let receipts = Arc::new(receipts::Receipts::new(Arc::clone(&context), rooms.clone()));
-        let typing = Arc::new(typing::Typing::new(Arc::clone(&context), rooms.clone()));
+        let typing = typing::Typing::start(Arc::clone(&context), rooms.clone());
         let presence = presence::Presence::start(Arc::clone(&context));
+        whispers::listen(&context.streams, &typing, &presence);
         let sources = sync::Sources {
             rooms: rooms.clone(),
             timeline: Arc::clone(&timeline),

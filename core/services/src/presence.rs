@@ -1,4 +1,5 @@
-//! Who is there. Lives in memory: a restart forgets it, and the next syncs say it again.
+//! Who is there. Lives in memory: a restart forgets it, and the next syncs say it again. Each process
+//! is told by the one that heard it, again and again while the user is there.
 //!
 //! A user is there as long as one of the user's clients syncs, and a little longer. Only users who
 //! share a room are told, and only of what changed, never of mere activity.
@@ -19,9 +20,10 @@ use colonnade_model::{
 };
 use colonnade_storage::presence as rows;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{Context, Result, accounts::Session};
+use crate::{Context, Result, accounts::Session, whispers::Whisper};
 
 /// Users whose presence is kept, about 150 bytes each; past it, more are simply not shown.
 const USERS_MAX: usize = 100_000;
@@ -34,6 +36,8 @@ const CHANGES_MAX: usize = 500;
 const GRACE_MS: i64 = 30_000;
 /// How long a user without a change counts as currently active, in milliseconds.
 const ACTIVE_MS: i64 = 60_000;
+/// How long before other processes take a user for gone they are told again, in milliseconds.
+const TELL_AGAIN_MS: i64 = GRACE_MS + 10_000;
 /// How often those who went are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
 /// The longest status message, in bytes.
@@ -50,6 +54,18 @@ struct Known {
     gone_ms: i64,
     /// The last change.
     pos: Position,
+    /// `gone_ms` as other processes were told it last.
+    told_ms: i64,
+}
+
+/// What one process tells the others of a user.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Heard {
+    user: UserNid,
+    state: PresenceState,
+    status_msg: Option<String>,
+    last_active_ms: i64,
+    gone_ms: i64,
 }
 
 /// Everybody's presence, and the order of the last changes.
@@ -136,6 +152,7 @@ impl Presence {
                 last_active_ms: now_ms,
                 gone_ms: 0,
                 pos: 0,
+                told_ms: 0,
             });
             if change.active {
                 known.last_active_ms = now_ms;
@@ -143,13 +160,47 @@ impl Presence {
             known.gone_ms = known.gone_ms.max(change.gone_ms);
             let is_news = known.state != change.state
                 || change.status_msg.as_ref().is_some_and(|said| *said != known.status_msg);
-            if !is_news {
-                return Ok(());
-            }
             known.state = change.state;
             if let Some(said) = change.status_msg {
                 known.status_msg = said;
             }
+            if is_news || known.told_ms - now_ms < TELL_AGAIN_MS {
+                known.told_ms = known.gone_ms;
+                Whisper::Presence(known.as_heard(user)).say(&self.context.streams);
+            }
+            if !is_news {
+                return Ok(());
+            }
+        }
+        self.tell(user).await
+    }
+
+    /// Takes in what another process heard of a user.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn heard(&self, heard: Heard) -> Result<()> {
+        let Heard { user, state, status_msg, last_active_ms, gone_ms } = heard;
+        {
+            let mut users = self.users.lock();
+            if !users.known.contains_key(&user) && users.known.len() >= USERS_MAX {
+                return Ok(());
+            }
+            let known = users.known.entry(user).or_insert(Known {
+                state: PresenceState::Offline,
+                status_msg: None,
+                last_active_ms,
+                gone_ms: 0,
+                pos: 0,
+                told_ms: 0,
+            });
+            known.last_active_ms = known.last_active_ms.max(last_active_ms);
+            known.gone_ms = known.gone_ms.max(gone_ms);
+            if known.state == state && known.status_msg == status_msg {
+                return Ok(());
+            }
+            known.state = state;
+            known.status_msg = status_msg;
         }
         self.tell(user).await
     }
@@ -275,6 +326,16 @@ impl Presence {
 }
 
 impl Known {
+    fn as_heard(&self, user: UserNid) -> Heard {
+        Heard {
+            user,
+            state: self.state.clone(),
+            status_msg: self.status_msg.clone(),
+            last_active_ms: self.last_active_ms,
+            gone_ms: self.gone_ms,
+        }
+    }
+
     fn content(&self, now_ms: i64) -> Value {
         let ago = (now_ms - self.last_active_ms).max(0);
         let is_active = self.state == PresenceState::Online && ago < ACTIVE_MS;

@@ -18,7 +18,7 @@ mod actor;
 mod checks;
 mod committer;
 mod create;
-
+mod errand;
 mod fork;
 mod ingest;
 mod join;
@@ -59,7 +59,7 @@ impl Rooms {
     /// Starts the rooms.
     pub fn start(context: &Arc<Context>) -> Self {
         let store = Arc::new(Store::new(Arc::clone(context)));
-        let committer = committer::Committer::start(context.db.clone());
+        let committer = committer::Committer::start(context.db.clone(), Arc::clone(&context.slots));
         let actors = actor::Actors::new(Arc::clone(&store), committer.clone());
         Self { store, actors, committer }
     }

@@ -52,6 +52,8 @@ use crate::{
 };
 use heads::Heads;
 
+/// A position before every other, but not that of a client that was told nothing.
+const BEFORE_ALL: i64 = 1;
 /// Initial syncs computed at a time: each may read a lot.
 const INITIAL_MAX: usize = 4;
 /// Users whose room lists are kept in memory, about 100 bytes a room each.
@@ -231,6 +233,13 @@ impl Sync {
     /// Brings a token of ours that stands beyond what the database has, since the database was put
     /// back to an earlier copy, back to its end: else its client would miss what comes next.
     async fn within_reach(&self, mut since: Positions) -> Result<Positions> {
+        // What lives in memory has positions of its own in each process: to those of another the
+        // client is told again whatever there is here.
+        for stream in [Stream::Presence, Stream::Typing] {
+            if !self.context.streams.is_of_this_run(stream, since.get(stream)) {
+                since.set(stream, BEFORE_ALL);
+            }
+        }
         let reached = self.context.streams.positions();
         if DURABLE.iter().all(|stream| since.get(*stream) <= reached.get(*stream)) {
             return Ok(since);

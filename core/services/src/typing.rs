@@ -1,4 +1,5 @@
-//! Who is typing where. Lives in memory: a restart forgets it, and nobody minds.
+//! Who is typing where. Lives in memory: a restart forgets it, and nobody minds. Each process is told
+//! by the one that heard it, and may miss some.
 //!
 //! Source: Matrix v1.19, client-server, "Typing notifications".
 
@@ -13,7 +14,7 @@ use colonnade_model::{
 use colonnade_replication::Streams;
 use parking_lot::Mutex;
 
-use crate::{Context, Result, accounts::Session, rooms::Rooms};
+use crate::{Context, Result, accounts::Session, rooms::Rooms, whispers::Whisper};
 
 /// The longest a client may say that it types, in milliseconds; it says so again if it still does.
 const TIMEOUT_MS_MAX: i64 = 120_000;
@@ -37,8 +38,20 @@ pub struct Typing {
 }
 
 impl Typing {
-    pub(crate) fn new(context: Arc<Context>, store: Rooms) -> Self {
-        Self { context, store, rooms: Arc::default() }
+    pub(crate) fn start(context: Arc<Context>, store: Rooms) -> Arc<Self> {
+        Arc::new(Self { context, store, rooms: Arc::default() })
+    }
+
+    /// Takes in what another process heard: until when a user types, in milliseconds since 1970, or
+    /// that the user stopped.
+    pub(crate) fn heard(&self, room: RoomNid, user: OwnedUserId, until: Option<i64>) {
+        match until {
+            Some(until) => {
+                let until = until.min(self.context.now_ms() + TIMEOUT_MS_MAX);
+                self.note(room, user, until);
+            }
+            None => self.stop(room, &user),
+        }
     }
 
     /// Notes that a user types for the next `timeout_ms`, or stopped (`None`).
@@ -54,6 +67,7 @@ impl Typing {
         let room = self.store.joined_room(room_id, session.user).await?;
         let Some(timeout_ms) = timeout_ms else {
             self.stop(room.nid, &session.user_id);
+            self.tell(room.nid, session, None);
             return Ok(());
         };
         if timeout_ms < 0 {
@@ -61,20 +75,31 @@ impl Typing {
         }
         let timeout_ms = timeout_ms.min(TIMEOUT_MS_MAX);
         let until = self.context.now_ms() + timeout_ms;
+        self.note(room.nid, session.user_id.clone(), until);
+        self.tell(room.nid, session, Some(until));
+        Ok(())
+    }
+
+    /// Tells other processes.
+    fn tell(&self, room: RoomNid, session: &Session, until: Option<i64>) {
+        let user = session.user_id.clone();
+        Whisper::Typing { room, user, until }.say(&self.context.streams);
+    }
+
+    fn note(&self, room: RoomNid, user: OwnedUserId, until: i64) {
         {
             let mut rooms = self.rooms.lock();
-            let typing = rooms.entry(room.nid).or_default();
-            let is_new = !typing.until.contains_key(&session.user_id);
+            let typing = rooms.entry(room).or_default();
+            let is_new = !typing.until.contains_key(&user);
             if is_new && typing.until.len() >= TYPISTS_MAX {
-                return Ok(());
+                return;
             }
-            typing.until.insert(session.user_id.clone(), until);
+            typing.until.insert(user.clone(), until);
             if is_new {
-                typing.pos = moved(&self.context.streams, room.nid);
+                typing.pos = moved(&self.context.streams, room);
             }
         }
-        self.expire_later(room.nid, session.user_id.clone(), timeout_ms);
-        Ok(())
+        self.expire_later(room, user, until - self.context.now_ms());
     }
 
     fn stop(&self, room: RoomNid, user: &UserId) {
@@ -90,7 +115,7 @@ impl Typing {
     fn expire_later(&self, room: RoomNid, user: OwnedUserId, timeout_ms: i64) {
         let rooms = Arc::clone(&self.rooms);
         let context = Arc::clone(&self.context);
-        let wait = std::time::Duration::from_millis(timeout_ms.unsigned_abs());
+        let wait = std::time::Duration::from_millis(timeout_ms.max(0).unsigned_abs());
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
             let now_ms = context.now_ms();

@@ -19,10 +19,12 @@ impl Nids {
         Self { name, block: tokio::sync::Mutex::new(0..0) }
     }
 
-    /// Returns the first of `count` consecutive new ids.
-    async fn take(&self, db: &Database, count: i64) -> Result<i64> {
+    /// Returns the first of `count` consecutive new ids, all above `floor`, an id that was given out
+    /// before. A block at hand may be older than that: another process took a later one. Whatever is
+    /// taken from the database now is above every id given out so far.
+    async fn take(&self, db: &Database, count: i64, floor: i64) -> Result<i64> {
         let mut block = self.block.lock().await;
-        if block.end - block.start < count {
+        if block.end - block.start < count || block.start <= floor {
             let size = count.max(BLOCK);
             let name = self.name;
             let end = db
@@ -67,28 +69,22 @@ impl Default for AllNids {
 }
 
 impl AllNids {
-    /// Forgets the blocks at hand. Called whenever this process becomes the owner of rooms: ids of a
-    /// room then go on growing, for a new block is above all that earlier owners took.
-    pub async fn forget(&self) {
-        for nids in [&self.events, &self.states] {
-            *nids.block.lock().await = 0..0;
-        }
-    }
-
-    /// Returns the first of `count` consecutive event ids.
+    /// Returns the first of `count` consecutive event ids above `after`, whoever gave that one out:
+    /// ids grow along the graph of a room, whichever processes it passes through.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn events(&self, db: &Database, count: usize) -> Result<EventNid> {
-        self.events.take(db, as_i64(count)).await.map(EventNid)
+    pub async fn events(&self, db: &Database, count: usize, after: EventNid) -> Result<EventNid> {
+        self.events.take(db, as_i64(count), after.0).await.map(EventNid)
     }
 
-    /// Returns the first of `count` consecutive state ids.
+    /// Returns the first of `count` consecutive state ids above `after`, whoever gave that one out: a
+    /// state refers to what is older only.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn states(&self, db: &Database, count: usize) -> Result<StateNid> {
-        self.states.take(db, as_i64(count)).await.map(StateNid)
+    pub async fn states(&self, db: &Database, count: usize, after: StateNid) -> Result<StateNid> {
+        self.states.take(db, as_i64(count), after.0).await.map(StateNid)
     }
 
     /// Returns a new room id.
@@ -96,7 +92,7 @@ impl AllNids {
     /// # Errors
     /// When the database fails.
     pub async fn room(&self, db: &Database) -> Result<RoomNid> {
-        self.rooms.take(db, 1).await.map(RoomNid)
+        self.rooms.take(db, 1, 0).await.map(RoomNid)
     }
 
     /// Returns a new device id.
@@ -104,7 +100,7 @@ impl AllNids {
     /// # Errors
     /// When the database fails.
     pub async fn device(&self, db: &Database) -> Result<DeviceNid> {
-        self.devices.take(db, 1).await.map(DeviceNid)
+        self.devices.take(db, 1, 0).await.map(DeviceNid)
     }
 }
 

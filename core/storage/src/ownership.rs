@@ -85,16 +85,20 @@ async fn insert(tx: &mut Tx, name: &str, pool: &str, address: &str, now_ms: i64)
         .fetch_one(c))
 }
 
-/// Makes the transaction fail unless this incarnation still owns `slots`. The first statement of
-/// every owner's transaction.
+/// A slot, and the epoch at which its owner got it.
+pub type Tenure = (u16, i64);
+
+/// Makes the transaction fail unless this incarnation owns `slots`, and did so ever since the epochs
+/// named with them: nobody else wrote there meanwhile. The first statement of every owner's
+/// transaction.
 ///
 /// # Errors
 /// [`StorageError::Fenced`] when it does not own one of them: nothing was written, and the process
 /// has to look at the slots again. Never with one process.
-pub async fn fence(tx: &mut Tx, ownership: Ownership, slots: &[u16]) -> Result<()> {
+pub async fn fence(tx: &mut Tx, ownership: Ownership, slots: &[Tenure]) -> Result<()> {
     const LIVING: &str = "SELECT CAST(count(*) AS BIGINT) FROM incarnations \
          WHERE inc_id = $1 AND state < $2";
-    const OWNED: &str = "SELECT CAST(count(*) AS BIGINT) FROM pool_slots \
+    const OWNED: &str = "SELECT slot, since FROM pool_slots \
          WHERE pool = $1 AND owner_inc = $2 AND slot IN {INTS 3}";
     let Ownership { pool, incarnation } = ownership;
     if incarnation == 0 {
@@ -110,15 +114,17 @@ pub async fn fence(tx: &mut Tx, ownership: Ownership, slots: &[u16]) -> Result<(
     let mut slots = slots.to_vec();
     slots.sort_unstable();
     slots.dedup();
-    let list = int_list(slots.iter().map(|slot| i64::from(*slot)));
-    let owned: i64 = run_list!(tx, OWNED, |sql, c| sqlx::query_scalar(sql)
+    let list = int_list(slots.iter().map(|(slot, _)| i64::from(*slot)));
+    let owned: Vec<(i64, i64)> = run_list!(tx, OWNED, |sql, c| sqlx::query_as(sql)
         .bind(pool)
         .bind(incarnation)
         .bind(list)
-        .fetch_one(c))?;
-    if usize::try_from(owned) != Ok(slots.len()) {
-        let why = format!("incarnation {incarnation} owns {owned} of {} slots", slots.len());
-        return Err(StorageError::Fenced(why));
+        .fetch_all(c))?;
+    for (slot, since) in slots {
+        if !owned.contains(&(i64::from(slot), since)) {
+            let why = format!("incarnation {incarnation} does not own slot {slot} since {since}");
+            return Err(StorageError::Fenced(why));
+        }
     }
     Ok(())
 }
@@ -146,8 +152,8 @@ pub async fn hand_over(
     slots: &[u16],
     to_incarnation: i64,
 ) -> Result<()> {
-    const MOVE: &str = "UPDATE pool_slots SET owner_inc = $3 \
-         WHERE pool = $1 AND owner_inc = $2 AND slot IN {INTS 4}";
+    const MOVE: &str = "UPDATE pool_slots SET owner_inc = $3, \
+         since = 1 + (SELECT value FROM cluster WHERE key = 'epoch') WHERE pool = $1 AND owner_inc = $2 AND slot IN {INTS 4}";
     const EPOCH: &str = "UPDATE cluster SET value = value + 1 WHERE key = 'epoch'";
     tx.lock(Lock::Incarnation(from.incarnation)).await?;
     let list = int_list(slots.iter().map(|slot| i64::from(*slot)));

@@ -25,7 +25,7 @@ use crate::{
     error::Result,
     events::EventFlags,
     members::Membership,
-    ownership::{Ownership, fence},
+    ownership::{Ownership, Tenure, fence},
     rooms::Head,
     search, state, summaries,
     summaries::Summary,
@@ -39,6 +39,9 @@ pub struct Batch {
     pub room: RoomNid,
     /// The room's slot.
     pub slot: u16,
+    /// Since which epoch this process has owned the slot, when the room was read. A room that is new
+    /// needs no owner: nobody else can write to it, for its id is not taken twice.
+    pub tenure: i64,
     /// The room itself, if it is new.
     pub create: Option<NewRoom>,
     /// New states, in the order in which they were made.
@@ -186,7 +189,8 @@ pub async fn write(
     ownership: Ownership,
     batches: &[Arc<Batch>],
 ) -> Result<Vec<Persisted>> {
-    let slots: Vec<u16> = batches.iter().map(|batch| batch.slot).collect();
+    let known = batches.iter().filter(|batch| batch.create.is_none());
+    let slots: Vec<Tenure> = known.map(|batch| (batch.slot, batch.tenure)).collect();
     fence(tx, ownership, &slots).await?;
     for batch in batches {
         write_ground(tx, batch).await?;

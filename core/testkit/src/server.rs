@@ -77,6 +77,7 @@ impl TestServer {
             server_name: ServerName::parse("localhost").expect("a server name"),
             data_dir: data_dir.clone(),
             location: location.clone(),
+            shared: false,
             redis: None,
             settings,
             clock: Arc::new(SystemClock),

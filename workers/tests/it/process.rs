@@ -76,13 +76,28 @@ impl Server {
         let mut command = command(folder);
         command.args(["--listen", "127.0.0.1:0", "--set", "admin.gateway=127.0.0.1:0"]);
         command.args(["--set", "admin.listen=127.0.0.1:0"]).args(arguments);
+        Self::run(command, "Stop with")
+    }
+
+    /// Starts `colonnade worker` for some pools, on a free port.
+    pub(crate) fn worker(folder: &Path, pools: &str, arguments: &[&str]) -> Self {
+        let mut command = command(folder);
+        command.args(["worker", "--pool", pools, "--bind", "127.0.0.1:0"]);
+        command.args(["--set", "admin.listen=null"]).args(arguments);
+        let mut worker = Self::run(command, "worker of pool");
+        worker.url.insert_str(0, "http://");
+        worker
+    }
+
+    /// Starts a command that says `ready`, and in the same line or before it where it listens.
+    fn run(mut command: Command, ready: &str) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let out = gather(child.stdout.take().unwrap());
         let log = gather(child.stderr.take().unwrap());
         let mut server = Self { url: String::new(), out, log, child };
         let begun = Instant::now();
-        while !server.out.lock().unwrap().contains("Stop with") {
+        while !server.out.lock().unwrap().contains(ready) {
             let ended = server.child.try_wait().unwrap();
             let late = begun.elapsed() > PATIENCE;
             assert!(ended.is_none() && !late, "{ended:?}: {}", server.log.lock().unwrap());

@@ -9,7 +9,7 @@ use colonnade_model::{
     },
     token::TokenKey,
 };
-use colonnade_replication::{Bus, InProcess};
+use colonnade_replication::{Bus, InProcess, Slots};
 use colonnade_storage::{Database, Location, interned::Interned};
 use serde_json::{Value, json, value::to_raw_value};
 
@@ -17,6 +17,7 @@ use super::*;
 use crate::{
     Context, Services, Settings,
     accounts::{LoggedIn, Login, Registration, Session},
+    elsewhere,
     rooms::NewRoomWish,
 };
 
@@ -56,8 +57,8 @@ impl World {
         let streams = Arc::new(Streams::new());
         let location = Location::Sqlite(folder.path().join("colonnade.db"));
         let db = Database::open(&location, Arc::clone(&streams) as _).await.unwrap();
-        let writer = services(streams, &db, &bus, folder.path()).await;
-        let reader = services(Arc::new(Streams::new()), &db, &bus, folder.path()).await;
+        let writer = services(streams, 1, &db, &bus, folder.path()).await;
+        let reader = services(Arc::new(Streams::new()), 2, &db, &bus, folder.path()).await;
         Self { writer, reader, _folder: folder }
     }
 
@@ -72,11 +73,12 @@ impl World {
 
 async fn services(
     streams: Arc<Streams>,
+    run: i64,
     db: &Database,
     bus: &Arc<dyn Bus>,
     folder: &std::path::Path,
 ) -> Arc<Services> {
-    streams.start(db, Some(Arc::clone(bus)), 1).await.unwrap();
+    streams.start(db, Some(Arc::clone(bus)), run).await.unwrap();
     let key = Ed25519KeyPair::generate().to_vec();
     let context = Context {
         server_name: ServerName::parse("localhost").unwrap(),
@@ -84,6 +86,8 @@ async fn services(
         interned: Interned::new(db.clone()),
         nids: Default::default(),
         streams,
+        slots: Arc::new(Slots::new(false)),
+        carrier: Arc::new(elsewhere::Nobody),
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
         signing_key: Arc::new(Ed25519KeyPair::from_der(&key, "1".to_owned()).unwrap()),

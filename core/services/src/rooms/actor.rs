@@ -2,12 +2,17 @@
 //! and gone when nobody does any more. It alone adds events to its room, in the order in which they
 //! were asked for; what waits meanwhile is written together.
 //!
+//! An actor works only while this process owns its room, and loads the room anew when it got it
+//! back: somebody else may have written meanwhile. What is asked of somebody else's room goes there
+//! by `errand.rs`.
+//!
 //! If a commit fails, everything in it is answered with the error and the room is loaded anew from
 //! the database: the actor holds nothing that the database does not.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use colonnade_model::{MatrixError, nid::RoomNid};
+use colonnade_model::{MatrixError, nid::RoomNid, slot::slot_of};
+use colonnade_replication::slots::Place;
 use colonnade_rules::event::Event;
 use colonnade_storage::{StorageError, client_txns};
 use parking_lot::Mutex;
@@ -28,7 +33,29 @@ const TOGETHER_MAX: usize = 64;
 /// How long an actor without work stays: its memory is small, loading it costs a few reads.
 const IDLE: Duration = Duration::from_secs(300);
 
+/// Why an actor did nothing.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// The room is not ours, or no longer: somebody else has to be asked.
+    NotOwner,
+    /// What the client is told.
+    Error(Error),
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<MatrixError> for Refusal {
+    fn from(error: MatrixError) -> Self {
+        Self::Error(error.into())
+    }
+}
+
 /// What an actor is asked to do.
+#[derive(Debug, Clone)]
 pub(super) enum Ask {
     /// Add these events of our users, all of them or none.
     Send(Vec<Proposal>),
@@ -39,13 +66,16 @@ pub(super) enum Ask {
 /// A request and whom to answer.
 struct Letter {
     ask: Ask,
-    answer: oneshot::Sender<Result<Vec<Sent>>>,
+    answer: oneshot::Sender<Told>,
 }
+
+/// What somebody who asked is told.
+type Told = Result<Vec<Sent>, Refusal>;
 
 /// The actors at work.
 #[derive(Clone)]
 pub(super) struct Actors {
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     committer: Committer,
     mailboxes: Arc<Mutex<HashMap<RoomNid, mpsc::Sender<Letter>>>>,
 }
@@ -55,11 +85,11 @@ impl Actors {
         Self { store, committer, mailboxes: Arc::default() }
     }
 
-    /// Asks a room's actor to do something, and waits until that is committed.
+    /// Asks a room's actor in this process to do something, and waits until that is committed.
     ///
     /// # Errors
-    /// What the checks said, or that the database failed.
-    pub(super) async fn ask(&self, room: &Arc<Room>, ask: Ask) -> Result<Vec<Sent>> {
+    /// That the room is not ours, what the checks said, or that the database failed.
+    pub(super) async fn ask_here(&self, room: &Arc<Room>, ask: Ask) -> Told {
         let (answer, answered) = oneshot::channel();
         let stopped = || MatrixError::unavailable("the server is being stopped");
         let mailbox = self.mailbox(room);
@@ -118,9 +148,14 @@ impl Actors {
         work: Option<Work>,
         letters: Vec<Letter>,
     ) -> Option<Work> {
-        let loaded = match work {
+        let slots = &self.store.context.slots;
+        let Place::Here { since } = slots.place(slot_of(room.room_id.as_str())) else {
+            letters.into_iter().for_each(|letter| not_owner(letter.answer));
+            return None;
+        };
+        let loaded = match work.filter(|work| work.tenure == since) {
             Some(work) => Ok(work),
-            None => Work::load(&self.store, Arc::clone(room)).await,
+            None => Work::load(&self.store, Arc::clone(room), since).await,
         };
         let mut work = match loaded {
             Ok(work) => work,
@@ -138,7 +173,7 @@ impl Actors {
                 Ok(sent) => done.push((answer, sent)),
                 Err(error) => {
                     work = before;
-                    let _ = answer.send(Err(error));
+                    let _ = answer.send(Err(error.into()));
                 }
             }
         }
@@ -147,14 +182,20 @@ impl Actors {
             return Some(work);
         }
         let committed = match work.batch() {
-            Ok(batch) => self.committer.commit(batch).await.map_err(Error::from),
-            Err(error) => Err(error),
+            Ok(batch) => self.committer.commit(batch).await,
+            Err(error) => Err(StorageError::Failed(error.to_string())),
         };
         match committed {
             Ok(persisted) => {
                 work.settle(&self.store, &persisted);
                 done.into_iter().for_each(|(answer, sent)| drop(answer.send(Ok(sent))));
                 Some(work)
+            }
+            Err(StorageError::Fenced(why)) => {
+                tracing::info!(room = %room.room_id, why, "a room has gone to another process");
+                slots.look_again();
+                done.into_iter().for_each(|(answer, _)| not_owner(answer));
+                None
             }
             Err(error) => {
                 tracing::warn!(room = %room.room_id, %error, "cannot commit events");
@@ -198,8 +239,13 @@ impl Actors {
     }
 }
 
+/// Tells somebody to ask elsewhere.
+fn not_owner(answer: oneshot::Sender<Told>) {
+    let _unless_gone = answer.send(Err(Refusal::NotOwner));
+}
+
 /// Tells everybody that the database failed them.
-fn fail(answers: impl Iterator<Item = oneshot::Sender<Result<Vec<Sent>>>>) {
+fn fail(answers: impl Iterator<Item = oneshot::Sender<Told>>) {
     for answer in answers {
         let error = MatrixError::unavailable("the database is not available; try again later");
         let _ = answer.send(Err(error.into()));

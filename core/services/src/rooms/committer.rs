@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
+use colonnade_replication::Slots;
 use colonnade_storage::{
     Database, Lane, StorageError,
-    ownership::Ownership,
     persist::{self, Batch, Persisted},
 };
 use tokio::sync::{mpsc, oneshot};
@@ -29,9 +29,9 @@ pub(super) struct Committer(mpsc::Sender<Job>);
 
 impl Committer {
     /// Starts the committer's loop; it ends when the last way to it is gone.
-    pub(super) fn start(db: Database) -> Self {
+    pub(super) fn start(db: Database, slots: Arc<Slots>) -> Self {
         let (sender, receiver) = mpsc::channel(WAITING_MAX);
-        tokio::spawn(run(db, receiver));
+        tokio::spawn(run(db, slots, receiver));
         Self(sender)
     }
 
@@ -48,7 +48,7 @@ impl Committer {
     }
 }
 
-async fn run(db: Database, mut waiting: mpsc::Receiver<Job>) {
+async fn run(db: Database, slots: Arc<Slots>, mut waiting: mpsc::Receiver<Job>) {
     while let Some(first) = waiting.recv().await {
         let mut events = first.batch.events.len();
         let mut jobs = vec![first];
@@ -57,13 +57,13 @@ async fn run(db: Database, mut waiting: mpsc::Receiver<Job>) {
             events += job.batch.events.len();
             jobs.push(job);
         }
-        commit_all(&db, jobs).await;
+        commit_all(&db, &slots, jobs).await;
     }
 }
 
-async fn commit_all(db: &Database, jobs: Vec<Job>) {
+async fn commit_all(db: &Database, slots: &Slots, jobs: Vec<Job>) {
     let batches = jobs.iter().map(|job| Arc::clone(&job.batch)).collect();
-    match write(db, batches).await {
+    match write(db, slots, batches).await {
         Ok(persisted) => {
             for (job, persisted) in jobs.into_iter().zip(persisted) {
                 let _ = job.done.send(Ok(persisted));
@@ -77,7 +77,7 @@ async fn commit_all(db: &Database, jobs: Vec<Job>) {
         Err(error) => {
             tracing::warn!(%error, rooms = jobs.len(), "writing room by room after a failure");
             for job in jobs {
-                let written = write(db, vec![Arc::clone(&job.batch)]).await;
+                let written = write(db, slots, vec![Arc::clone(&job.batch)]).await;
                 let mine = written.and_then(|mut persisted| {
                     let lost = || StorageError::Failed("no positions came back".to_owned());
                     persisted.pop().ok_or_else(lost)
@@ -88,9 +88,14 @@ async fn commit_all(db: &Database, jobs: Vec<Job>) {
     }
 }
 
-async fn write(db: &Database, batches: Vec<Arc<Batch>>) -> Result<Vec<Persisted>, StorageError> {
+async fn write(
+    db: &Database,
+    slots: &Slots,
+    batches: Vec<Arc<Batch>>,
+) -> Result<Vec<Persisted>, StorageError> {
+    let ownership = slots.ownership();
     db.write_in(Lane::Events, move |tx| {
-        Box::pin(async move { persist::write(tx, Ownership::default(), &batches).await })
+        Box::pin(async move { persist::write(tx, ownership, &batches).await })
     })
     .await
 }

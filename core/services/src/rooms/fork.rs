@@ -87,7 +87,8 @@ async fn make(
     change: &StateChange,
 ) -> Result<Resolved> {
     let context = &store.context;
-    let own = context.nids.states(&context.db, 1).await?;
+    let newest = states.iter().max().copied().unwrap_or(StateNid(0));
+    let own = context.nids.states(&context.db, 1, newest).await?;
     let made = store.states().change(Some(states[0]), change, own, &work.pending).await?;
     for state in states {
         if store.states().get_with(*state, &work.pending).await?.digest == made.state.digest {

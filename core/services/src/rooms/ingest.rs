@@ -165,7 +165,8 @@ async fn admit(
         Some(state_key) => Some(context.interned.skey(&type_name, state_key).await?),
         None => None,
     };
-    let nid = context.nids.events(&context.db, 1).await?;
+    let newest = prevs.iter().chain(&auths).max().copied();
+    let nid = context.nids.events(&context.db, 1, newest.unwrap_or(EventNid(0))).await?;
     let mut new_state = None;
     if let (Some(skey), true) = (skey, verdict != Verdict::Rejected) {
         let mut change = StateChange::default();
@@ -173,7 +174,8 @@ async fn admit(
             Part::Core => change.core.push((skey, Some(nid))),
             Part::Member => change.member.push((skey, Some(nid))),
         }
-        let own = context.nids.states(&context.db, 1).await?;
+        let below = state_before.unwrap_or(StateNid(0));
+        let own = context.nids.states(&context.db, 1, below).await?;
         let made = store.states().change(state_before, &change, own, &work.pending).await?;
         new_state = Some(made);
     }

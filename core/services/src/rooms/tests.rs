@@ -11,7 +11,7 @@ use colonnade_model::{
     },
     token::TokenKey,
 };
-use colonnade_replication::Streams;
+use colonnade_replication::{Slots, Streams};
 use colonnade_rules::{
     auth::state_keys_to_check,
     event::{Draft, Event, depth_after},
@@ -22,7 +22,7 @@ use colonnade_storage::{
 use serde_json::{Value, json, value::to_raw_value};
 
 use super::*;
-use crate::{Settings, accounts::Session};
+use crate::{Settings, accounts::Session, elsewhere};
 
 mod forks;
 mod lasting;
@@ -54,6 +54,8 @@ impl World {
             interned: Interned::new(db.clone()),
             nids: Default::default(),
             streams,
+            slots: Arc::new(Slots::new(false)),
+            carrier: Arc::new(elsewhere::Nobody),
             clock: Arc::clone(&clock) as _,
             random: Arc::new(SystemRandom),
             signing_key: Arc::new(Ed25519KeyPair::from_der(&key, "1".to_owned()).unwrap()),

@@ -76,6 +76,8 @@ pub struct Sent {
 #[derive(Clone)]
 pub(crate) struct Work {
     pub(super) room: Arc<Room>,
+    /// Since which epoch this process has owned the room's slot, when the room was read.
+    pub(super) tenure: i64,
     /// The current state; `None` before the first event.
     pub(super) state: Option<StateNid>,
     pub(super) extremities: Vec<EventNid>,
@@ -112,6 +114,7 @@ impl Work {
     fn blank(room: Arc<Room>) -> Self {
         Self {
             room,
+            tenure: 0,
             state: None,
             extremities: Vec::new(),
             depth: 0,
@@ -141,10 +144,11 @@ impl Work {
     ///
     /// # Errors
     /// When the database fails or the room has no events.
-    pub(super) async fn load(store: &Store, room: Arc<Room>) -> Result<Self> {
+    pub(super) async fn load(store: &Store, room: Arc<Room>, tenure: i64) -> Result<Self> {
         let head = store.head(room.nid).await?;
         let stored = summaries::get(&store.context.db, room.nid).await?;
         Ok(Self {
+            tenure,
             state: Some(head.state),
             extremities: head.extremities,
             depth: head.depth,
@@ -171,6 +175,7 @@ impl Work {
         Ok(persist::Batch {
             room: self.room.nid,
             slot: slot_of(self.room.room_id.as_str()),
+            tenure: self.tenure,
             create: self.create.clone(),
             states: self.states.clone(),
             events: self.events.clone(),

@@ -178,11 +178,13 @@ impl Heads {
                     // First: whoever is woken finds nothing stale in memory.
                     caches.freshen(&advance);
                     self.apply(&advance);
+                    caches.streams.note(self.applied());
                 }
                 Err(broadcast::error::RecvError::Lagged(missed)) => {
                     tracing::warn!(missed, "fell behind the bus; looking at everything again");
                     caches.clear();
                     self.forget(positions());
+                    caches.streams.note(self.applied());
                 }
                 Err(broadcast::error::RecvError::Closed) => return,
             }

@@ -28,6 +28,7 @@ macro_rules! migrations {
             13 "0013_ownership",
             14 "0014_writers",
             16 "0016_gaps",
+            17 "0017_tenure",
         )
     };
     ($engine:literal; $($number:literal $name:literal,)*) => {

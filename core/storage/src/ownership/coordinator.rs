@@ -14,16 +14,28 @@ use std::collections::BTreeMap;
 
 use super::{DRAINING, FENCED, LIVE, balance::balance, insert, take_over};
 use crate::{
-    Database, Tx,
+    Database, Held, Tx,
     database::{Lock, int_list},
     error::Result,
 };
 
-/// How long an incarnation may be silent, in milliseconds, before it counts as dead.
-pub const SILENCE_MAX_MS: i64 = 3_000;
-/// How long it may be silent when nobody holds the lock that says it lives: long enough to take the
-/// lock after registering.
-const SILENCE_WITHOUT_LOCK_MAX_MS: i64 = 1_500;
+/// How long an incarnation may be silent before it counts as dead, in milliseconds by the database's
+/// clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// Whatever else is known of it.
+    pub silence_ms: i64,
+    /// When nobody holds the lock that says it lives. Long enough to take the lock after registering,
+    /// and again after its connection broke.
+    pub without_lock_ms: i64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { silence_ms: 5_000, without_lock_ms: 1_500 }
+    }
+}
+
 /// Slots of a pool.
 const SLOTS: usize = colonnade_model::slot::SLOTS as usize;
 /// How often the map is read again when it changed while it was read.
@@ -38,12 +50,21 @@ pub struct Member {
     pub incarnation: i64,
     /// What the operator calls it.
     pub name: String,
-    /// Its pool.
-    pub pool: String,
+    /// Its pools.
+    pub pools: Vec<String>,
     /// Where requests for it go.
     pub address: String,
     /// It hands over what it has and gets nothing new.
     pub draining: bool,
+}
+
+/// Who owns a slot, and since which epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Owner {
+    /// The incarnation; 0 is none.
+    pub incarnation: i64,
+    /// The epoch.
+    pub since: i64,
 }
 
 /// Who is there, and who owns what.
@@ -53,20 +74,22 @@ pub struct SlotMap {
     pub epoch: i64,
     /// Those who are not fenced, by incarnation.
     pub members: Vec<Member>,
-    /// The owners by pool and slot; 0 is none. Pools without slots are not here.
-    pub owners: BTreeMap<String, Vec<i64>>,
+    /// The owners by pool and slot, each with the epoch at which it got the slot; 0 is none. Pools
+    /// without slots are not here.
+    pub owners: BTreeMap<String, Vec<Owner>>,
 }
 
-/// Makes a new incarnation of a process and makes every later write of `db` one of its own.
+/// Makes a new incarnation of a process, which serves these pools, and makes every later write of
+/// `db` one of its own.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn register(db: &Database, name: &str, pool: &str, address: &str) -> Result<i64> {
-    let (name, pool, address) = (name.to_owned(), pool.to_owned(), address.to_owned());
+pub async fn register(db: &Database, name: &str, pools: &[String], address: &str) -> Result<i64> {
+    let (name, pools, address) = (name.to_owned(), pools.join(","), address.to_owned());
     let registered = db.write(move |tx| {
         Box::pin(async move {
             let now_ms = tx.now_ms().await?;
-            let new = insert(tx, &name, &pool, &address, now_ms).await?;
+            let new = insert(tx, &name, &pools, &address, now_ms).await?;
             execute!(tx, sqlx::query(EPOCH_UP))?;
             Ok(new)
         })
@@ -77,12 +100,17 @@ pub async fn register(db: &Database, name: &str, pool: &str, address: &str) -> R
 }
 
 /// Says that an incarnation still lives; false when it was fenced: then its process has to begin
-/// anew.
+/// anew. Said on the connection that holds its lock where there is one, so that it waits for nobody.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn beat(db: &Database, incarnation: i64) -> Result<bool> {
+pub async fn beat(db: &Database, held: Option<&Held>, incarnation: i64) -> Result<bool> {
     const BEAT: &str = "UPDATE incarnations SET heartbeat_ts = $2 WHERE inc_id = $1 AND state < $3";
+    if let Some(held) = held
+        && let Some(beaten) = held.beat(incarnation, FENCED).await?
+    {
+        return Ok(beaten);
+    }
     let beaten = db.write_twice(move |tx| {
         Box::pin(async move {
             let now_ms = tx.now_ms().await?;
@@ -109,17 +137,39 @@ pub async fn drain(db: &Database, incarnation: i64) -> Result<()> {
     .await
 }
 
+/// Ends an incarnation of one's own: it writes nothing any more, and others see at once that it is
+/// gone.
+///
+/// # Errors
+/// When the database fails: others notice by its silence then.
+pub async fn leave(db: &Database, incarnation: i64) -> Result<()> {
+    db.write_twice(move |tx| {
+        Box::pin(async move {
+            take_over(tx, incarnation).await?;
+            execute!(tx, sqlx::query(EPOCH_UP))?;
+            Ok(())
+        })
+    })
+    .await
+}
+
 /// Ends the dead and deals out the slots of `pools` evenly among those who live; true when anything
-/// changed. Any process may call this at any time, and all do: one of them decides.
+/// changed. Any process may call this at any time, and all do: one of them decides. `own` is the
+/// incarnation of who asks, who lives.
 ///
 /// # Errors
 /// When a live owner's transactions do not end in time, or the database fails: nothing changed then.
-pub async fn coordinate(db: &Database, pools: &'static [&'static str]) -> Result<bool> {
+pub async fn coordinate(
+    db: &Database,
+    own: i64,
+    pools: &'static [&'static str],
+    patience: Patience,
+) -> Result<bool> {
     // Beside the lanes: whoever we wait for may itself be waiting for its turn in one.
     db.write_twice(move |tx| {
         Box::pin(async move {
             tx.lock(Lock::Coordinator).await?;
-            let mut changed = end_the_dead(tx).await?;
+            let mut changed = end_the_dead(tx, own, patience).await?;
             for pool in pools {
                 changed |= deal(tx, pool).await?;
             }
@@ -132,18 +182,19 @@ pub async fn coordinate(db: &Database, pools: &'static [&'static str]) -> Result
     .await
 }
 
-async fn end_the_dead(tx: &mut Tx) -> Result<bool> {
+async fn end_the_dead(tx: &mut Tx, own: i64, patience: Patience) -> Result<bool> {
     const SILENT: &str = "SELECT inc_id, heartbeat_ts FROM incarnations \
-         WHERE state < $1 AND heartbeat_ts < $2 ORDER BY inc_id";
+         WHERE state < $1 AND heartbeat_ts < $2 AND inc_id <> $3 ORDER BY inc_id";
     let now_ms = tx.now_ms().await?;
     let silent: Vec<(i64, i64)> = run!(tx, |c| sqlx::query_as(SILENT)
         .bind(FENCED)
-        .bind(now_ms - SILENCE_WITHOUT_LOCK_MAX_MS)
+        .bind(now_ms - patience.without_lock_ms.min(patience.silence_ms))
+        .bind(own)
         .fetch_all(c))?;
     let mut changed = false;
     for (incarnation, heartbeat_ts) in silent {
         let silent_ms = now_ms - heartbeat_ts;
-        if silent_ms > SILENCE_MAX_MS || tx.is_abandoned(Lock::Alive(incarnation)).await? {
+        if silent_ms > patience.silence_ms || tx.is_abandoned(Lock::Alive(incarnation)).await? {
             take_over(tx, incarnation).await?;
             tracing::warn!(incarnation, silent_ms, "a process is gone; others take its slots");
             changed = true;
@@ -154,17 +205,20 @@ async fn end_the_dead(tx: &mut Tx) -> Result<bool> {
 
 /// Deals out the slots of a pool.
 async fn deal(tx: &mut Tx, pool: &str) -> Result<bool> {
-    const LIVING: &str =
-        "SELECT inc_id FROM incarnations WHERE pool = $1 AND state = $2 ORDER BY inc_id";
+    const LIVING: &str = "SELECT inc_id, pool FROM incarnations WHERE state = $1 ORDER BY inc_id";
     const NOT_FENCED: &str = "SELECT inc_id FROM incarnations WHERE state < $1";
-    const OWNERS: &str = "SELECT slot, owner_inc FROM pool_slots WHERE pool = $1";
-    const GIVE: &str = "INSERT INTO pool_slots (pool, slot, owner_inc) VALUES ($1, $2, $3) \
-         ON CONFLICT (pool, slot) DO UPDATE SET owner_inc = excluded.owner_inc";
+    const OWNERS: &str = "SELECT slot, owner_inc, since FROM pool_slots WHERE pool = $1";
+    const GIVE: &str = "INSERT INTO pool_slots (pool, slot, owner_inc, since) \
+         VALUES ($1, $2, $3, 1 + (SELECT value FROM cluster WHERE key = 'epoch')) \
+         ON CONFLICT (pool, slot) DO UPDATE SET owner_inc = excluded.owner_inc, \
+         since = excluded.since";
+    let living: Vec<(i64, String)> = run!(tx, |c| sqlx::query_as(LIVING).bind(LIVE).fetch_all(c))?;
+    let serves = |pools: &str| pools.split(',').any(|name| name == pool);
     let members: Vec<i64> =
-        run!(tx, |c| sqlx::query_scalar(LIVING).bind(pool.to_owned()).bind(LIVE).fetch_all(c))?;
-    let rows: Vec<(i64, i64)> =
+        living.iter().filter(|(_, pools)| serves(pools)).map(|(member, _)| *member).collect();
+    let rows: Vec<(i64, i64, i64)> =
         run!(tx, |c| sqlx::query_as(OWNERS).bind(pool.to_owned()).fetch_all(c))?;
-    let owners = by_slot(rows);
+    let owners: Vec<i64> = by_slot(rows).iter().map(|owner| owner.incarnation).collect();
     let wanted = balance(&owners, &members);
     let moves: Vec<(usize, i64)> = (0..SLOTS)
         .filter(|slot| owners[*slot] != wanted[*slot])
@@ -188,11 +242,11 @@ async fn deal(tx: &mut Tx, pool: &str) -> Result<bool> {
     Ok(true)
 }
 
-fn by_slot(rows: Vec<(i64, i64)>) -> Vec<i64> {
-    let mut owners = vec![0; SLOTS];
-    for (slot, owner) in rows {
+fn by_slot(rows: Vec<(i64, i64, i64)>) -> Vec<Owner> {
+    let mut owners = vec![Owner::default(); SLOTS];
+    for (slot, incarnation, since) in rows {
         if let Some(place) = usize::try_from(slot).ok().and_then(|slot| owners.get_mut(slot)) {
-            *place = owner;
+            *place = Owner { incarnation, since };
         }
     }
     owners
@@ -227,23 +281,24 @@ pub async fn slot_map(db: &Database) -> Result<SlotMap> {
 async fn read_map(db: &Database, epoch: i64) -> Result<SlotMap> {
     const MEMBERS: &str = "SELECT inc_id, name, pool, address, state FROM incarnations \
          WHERE state < $1 ORDER BY inc_id";
-    const OWNERS: &str = "SELECT pool, slot, owner_inc FROM pool_slots WHERE owner_inc IN {INTS 1}";
+    const OWNERS: &str =
+        "SELECT pool, slot, owner_inc, since FROM pool_slots WHERE owner_inc IN {INTS 1}";
     type Row = (i64, String, String, String, i64);
     let rows: Vec<Row> = read!(db, |c| sqlx::query_as(MEMBERS).bind(FENCED).fetch_all(c))?;
-    let members = rows.into_iter().map(|(incarnation, name, pool, address, state)| Member {
+    let members = rows.into_iter().map(|(incarnation, name, pools, address, state)| Member {
         incarnation,
         name,
-        pool,
+        pools: pools.split(',').map(str::to_owned).collect(),
         address,
         draining: state == DRAINING,
     });
     let members: Vec<Member> = members.collect();
     let list = int_list(members.iter().map(|member| member.incarnation));
-    let rows: Vec<(String, i64, i64)> =
+    let rows: Vec<(String, i64, i64, i64)> =
         read_list!(db, OWNERS, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
-    let mut pools: BTreeMap<String, Vec<(i64, i64)>> = BTreeMap::new();
-    for (pool, slot, owner) in rows {
-        pools.entry(pool).or_default().push((slot, owner));
+    let mut pools: BTreeMap<String, Vec<(i64, i64, i64)>> = BTreeMap::new();
+    for (pool, slot, owner, since) in rows {
+        pools.entry(pool).or_default().push((slot, owner, since));
     }
     let owners = pools.into_iter().map(|(pool, rows)| (pool, by_slot(rows))).collect();
     Ok(SlotMap { epoch, members, owners })

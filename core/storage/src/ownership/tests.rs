@@ -30,28 +30,28 @@ async fn own(db: &Database, slots: std::ops::Range<u16>) {
     .unwrap();
 }
 
-async fn try_to_write(db: &Database, ownership: Ownership, slots: &'static [u16]) -> Result<()> {
+async fn try_to_write(db: &Database, ownership: Ownership, slots: &'static [Tenure]) -> Result<()> {
     db.write(move |tx| Box::pin(async move { fence(tx, ownership, slots).await })).await
 }
 
 async fn who_does_not_own_a_slot_writes_nothing(world: World) {
     let db = world.open().await;
     own(&db, 0..4).await;
-    try_to_write(&db, Ownership::default(), &[1000]).await.unwrap();
-    try_to_write(&db, ROOMS, &[3, 0, 3]).await.unwrap();
-    let foreign = try_to_write(&db, ROOMS, &[3, 4]).await;
+    try_to_write(&db, Ownership::default(), &[(1000, 0)]).await.unwrap();
+    try_to_write(&db, ROOMS, &[(3, 0), (0, 0), (3, 0)]).await.unwrap();
+    let foreign = try_to_write(&db, ROOMS, &[(3, 0), (4, 0)]).await;
     assert!(matches!(foreign, Err(StorageError::Fenced(_))), "{foreign:?}");
     let other = Ownership { pool: "receipts", ..ROOMS };
-    let foreign = try_to_write(&db, other, &[3]).await;
+    let foreign = try_to_write(&db, other, &[(3, 0)]).await;
     assert!(matches!(foreign, Err(StorageError::Fenced(_))), "{foreign:?}");
 
     db.write(|tx| Box::pin(hand_over(tx, ROOMS, &[3], 8))).await.unwrap();
-    try_to_write(&db, ROOMS, &[2]).await.unwrap();
-    let given = try_to_write(&db, ROOMS, &[3]).await;
+    try_to_write(&db, ROOMS, &[(2, 0)]).await.unwrap();
+    let given = try_to_write(&db, ROOMS, &[(3, 0)]).await;
     assert!(matches!(given, Err(StorageError::Fenced(_))), "{given:?}");
 
     db.write(|tx| Box::pin(take_over(tx, 7))).await.unwrap();
-    let fenced = try_to_write(&db, ROOMS, &[2]).await;
+    let fenced = try_to_write(&db, ROOMS, &[(2, 0)]).await;
     assert!(matches!(fenced, Err(StorageError::Fenced(_))), "{fenced:?}");
     let epoch: i64 =
         read!(db, |c| sqlx::query_scalar("SELECT value FROM cluster WHERE key = 'epoch'")
@@ -77,7 +77,7 @@ async fn a_take_over_waits_for_what_is_under_way() {
         async move {
             old.write_in(Lane::Events, move |tx| {
                 Box::pin(async move {
-                    fence(tx, ROOMS, &[1]).await?;
+                    fence(tx, ROOMS, &[(1, 0)]).await?;
                     let (begun, paused) = pause.lock().take().unwrap();
                     begun.send(()).unwrap();
                     paused.await.unwrap();
@@ -108,7 +108,7 @@ async fn a_take_over_waits_for_what_is_under_way() {
     go_on.send(()).unwrap();
     writing.await.unwrap().unwrap();
     assert_eq!(taking.await.unwrap().unwrap(), 1, "the new owner sees what the old one wrote");
-    let fenced = try_to_write(&old, ROOMS, &[1]).await;
+    let fenced = try_to_write(&old, ROOMS, &[(1, 0)]).await;
     assert!(matches!(fenced, Err(StorageError::Fenced(_))), "{fenced:?}");
     old.close().await;
     new.close().await;

@@ -125,7 +125,7 @@ async fn rules_of_their_own_make_exceptions() {
     let room = world.room(&alice, RoomVersionId::V11, json!({})).await;
     world.join(&bob, &room).await;
     let store = &world.rooms.store;
-    let mut work = work::Work::load(store, Arc::clone(&room)).await.unwrap();
+    let mut work = work::Work::load(store, Arc::clone(&room), 0).await.unwrap();
     let mut meaning = async |text: Value| {
         let proposal = work::Proposal {
             sender: alice.user_id.clone(),

@@ -8,7 +8,10 @@ use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::{sync::Mutex, time::timeout};
 
 use super::open::connect;
-use crate::{database::Lock, error::Result};
+use crate::{
+    database::Lock,
+    error::{Result, StorageError},
+};
 
 /// How long the server may take to answer before the connection counts as broken.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(3);
@@ -23,6 +26,33 @@ impl Held {
     /// What is held where there is one process anyway.
     pub(crate) fn alone() -> Self {
         Self { connection: None }
+    }
+
+    /// Takes another lock on the same connection, if it is free. Both are lost together.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub async fn also(&self, lock: Lock, shared: bool) -> Result<bool> {
+        let Some(connection) = &self.connection else { return Ok(true) };
+        let mut connection = connection.lock().await;
+        take(&mut connection, lock, shared).await
+    }
+
+    /// Notes on this connection that an incarnation lives; false when its state is `ended` or beyond,
+    /// `None` without a connection.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub(crate) async fn beat(&self, incarnation: i64, ended: i64) -> Result<Option<bool>> {
+        const BEAT: &str = "UPDATE incarnations SET heartbeat_ts = \
+             CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) \
+             WHERE inc_id = $1 AND state < $2";
+        let Some(connection) = &self.connection else { return Ok(None) };
+        let mut connection = connection.lock().await;
+        let beat = sqlx::query(BEAT).bind(incarnation).bind(ended).execute(&mut *connection);
+        let late = |_| StorageError::Unavailable("the server does not answer".to_owned());
+        let done = timeout(ANSWER_PATIENCE, beat).await.map_err(late)??;
+        Ok(Some(done.rows_affected() > 0))
     }
 
     /// Tells whether the lock is held still: its connection answers.
@@ -52,15 +82,18 @@ pub(crate) async fn hold(
     shared: bool,
 ) -> Result<Option<Held>> {
     let mut connection = connect(options).await?;
+    if !take(&mut connection, lock, shared).await? {
+        let _ended = connection.close().await;
+        return Ok(None);
+    }
+    Ok(Some(Held { connection: Some(Mutex::new(connection)) }))
+}
+
+async fn take(connection: &mut PgConnection, lock: Lock, shared: bool) -> Result<bool> {
     let take = if shared {
         "SELECT pg_try_advisory_lock_shared($1)"
     } else {
         "SELECT pg_try_advisory_lock($1)"
     };
-    let taken: bool = sqlx::query_scalar(take).bind(lock.key()).fetch_one(&mut connection).await?;
-    if !taken {
-        let _ended = connection.close().await;
-        return Ok(None);
-    }
-    Ok(Some(Held { connection: Some(Mutex::new(connection)) }))
+    Ok(sqlx::query_scalar(take).bind(lock.key()).fetch_one(connection).await?)
 }

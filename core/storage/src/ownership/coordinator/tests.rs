@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     database::testing::World,
     error::StorageError,
-    ownership::{Ownership, fence},
+    ownership::{Ownership, fence, hand_over},
 };
 
 const POOLS: &[&str] = &["rooms"];
@@ -22,12 +22,18 @@ async fn silence(db: &Database, incarnation: i64, ms: i64) {
 }
 
 fn count(map: &SlotMap, incarnation: i64) -> usize {
-    map.owners["rooms"].iter().filter(|owner| **owner == incarnation).count()
+    map.owners["rooms"].iter().filter(|owner| owner.incarnation == incarnation).count()
 }
 
 async fn may_write(db: &Database, incarnation: i64, slot: u16) -> bool {
+    let since = slot_map(db).await.unwrap().owners["rooms"][usize::from(slot)].since;
+    may_write_since(db, incarnation, slot, since).await
+}
+
+async fn may_write_since(db: &Database, incarnation: i64, slot: u16, since: i64) -> bool {
     let ownership = Ownership { pool: "rooms", incarnation };
-    let wrote = db.write(move |tx| Box::pin(async move { fence(tx, ownership, &[slot]).await }));
+    let wrote =
+        db.write(move |tx| Box::pin(async move { fence(tx, ownership, &[(slot, since)]).await }));
     match wrote.await {
         Ok(()) => true,
         Err(StorageError::Fenced(_)) => false,
@@ -36,7 +42,8 @@ async fn may_write(db: &Database, incarnation: i64, slot: u16) -> bool {
 }
 
 fn slot_of(map: &SlotMap, incarnation: i64) -> u16 {
-    let slot = map.owners["rooms"].iter().position(|owner| *owner == incarnation).unwrap();
+    let slot =
+        map.owners["rooms"].iter().position(|owner| owner.incarnation == incarnation).unwrap();
     u16::try_from(slot).unwrap()
 }
 
@@ -45,27 +52,27 @@ async fn newcomer(world: &World, db: &Database, name: &str) -> i64 {
     match world.is_shared() {
         true => {
             let own = world.open().await;
-            let incarnation = register(&own, name, "rooms", "unix:/r").await.unwrap();
+            let incarnation = register(&own, name, &["rooms".to_owned()], "unix:/r").await.unwrap();
             own.close().await;
             incarnation
         }
-        false => register(db, name, "rooms", "unix:/r").await.unwrap(),
+        false => register(db, name, &["rooms".to_owned()], "unix:/r").await.unwrap(),
     }
 }
 
 async fn slots_follow_those_who_live(world: World) {
     let db = world.open().await;
-    assert!(!coordinate(&db, POOLS).await.unwrap(), "nobody is there");
+    assert!(!coordinate(&db, 0, POOLS, Patience::default()).await.unwrap(), "nobody is there");
     assert_eq!(slot_map(&db).await.unwrap(), SlotMap::default());
 
     let one = newcomer(&world, &db, "rooms1").await;
-    assert!(coordinate(&db, POOLS).await.unwrap());
+    assert!(coordinate(&db, 0, POOLS, Patience::default()).await.unwrap());
     let map = slot_map(&db).await.unwrap();
     assert_eq!((map.epoch, count(&map, one)), (2, 1024));
     let member = Member {
         incarnation: one,
         name: "rooms1".to_owned(),
-        pool: "rooms".to_owned(),
+        pools: vec!["rooms".to_owned()],
         address: "unix:/r".to_owned(),
         draining: false,
     };
@@ -74,8 +81,11 @@ async fn slots_follow_those_who_live(world: World) {
 
     let two = newcomer(&world, &db, "rooms2").await;
     assert!(!may_write(&db, two, 77).await, "nothing is his yet");
-    assert!(coordinate(&db, POOLS).await.unwrap());
-    assert!(!coordinate(&db, POOLS).await.unwrap(), "nothing moves for nothing");
+    assert!(coordinate(&db, 0, POOLS, Patience::default()).await.unwrap());
+    assert!(
+        !coordinate(&db, 0, POOLS, Patience::default()).await.unwrap(),
+        "nothing moves for nothing"
+    );
     let map = slot_map(&db).await.unwrap();
     assert_eq!((count(&map, one), count(&map, two)), (512, 512));
     let (his, hers) = (slot_of(&map, one), slot_of(&map, two));
@@ -89,23 +99,40 @@ async fn slots_follow_those_who_live(world: World) {
     let draining = slot_map(&db).await.unwrap();
     assert_eq!(draining.epoch, map.epoch + 1, "draining twice is one change");
     assert!(draining.members[0].draining);
-    assert!(coordinate(&db, POOLS).await.unwrap());
+    assert!(coordinate(&db, 0, POOLS, Patience::default()).await.unwrap());
     assert!(!may_write(&db, one, his).await && may_write(&db, two, his).await);
 
     // The other dies.
     let three = newcomer(&world, &db, "rooms3").await;
-    assert!(beat(&db, two).await.unwrap());
-    silence(&db, two, SILENCE_MAX_MS + 1_000).await;
-    assert!(coordinate(&db, POOLS).await.unwrap());
+    assert!(beat(&db, None, two).await.unwrap());
+    silence(&db, two, Patience::default().silence_ms + 1_000).await;
+    assert!(coordinate(&db, 0, POOLS, Patience::default()).await.unwrap());
     let map = slot_map(&db).await.unwrap();
     assert_eq!(count(&map, three), 1024);
-    assert!(!beat(&db, two).await.unwrap(), "who was fenced has to begin anew");
+    assert!(!beat(&db, None, two).await.unwrap(), "who was fenced has to begin anew");
     assert!(!may_write(&db, two, hers).await && may_write(&db, three, hers).await);
     assert!(map.members.iter().all(|member| member.incarnation != two));
     db.close().await;
 }
 
-on_both!(slots_follow_those_who_live);
+/// Whoever lost a slot and got it back may not write what was prepared before.
+async fn a_slot_that_comes_back_is_another(world: World) {
+    let db = world.open().await;
+    let one = newcomer(&world, &db, "rooms1").await;
+    coordinate(&db, 0, POOLS, Patience::default()).await.unwrap();
+    let since = slot_map(&db).await.unwrap().owners["rooms"][9].since;
+    assert!(may_write_since(&db, one, 9, since).await);
+    let two = newcomer(&world, &db, "rooms2").await;
+    for (from, to) in [(one, two), (two, one)] {
+        let from = Ownership { pool: "rooms", incarnation: from };
+        db.write_twice(move |tx| Box::pin(hand_over(tx, from, &[9], to))).await.unwrap();
+    }
+    assert!(!may_write_since(&db, one, 9, since).await);
+    assert!(may_write(&db, one, 9).await);
+    db.close().await;
+}
+
+on_both!(slots_follow_those_who_live, a_slot_that_comes_back_is_another);
 
 /// Only the database with locks can tell before the silence is long.
 #[tokio::test]
@@ -115,13 +142,19 @@ async fn whose_lock_is_free_is_dead_sooner() {
     let one = newcomer(&world, &db, "rooms1").await;
     let two = newcomer(&world, &db, "rooms2").await;
     let held = db.hold(Lock::Alive(two), false).await.unwrap().unwrap();
-    coordinate(&db, POOLS).await.unwrap();
-    silence(&db, one, SILENCE_WITHOUT_LOCK_MAX_MS + 100).await;
-    silence(&db, two, SILENCE_WITHOUT_LOCK_MAX_MS + 100).await;
-    assert!(coordinate(&db, POOLS).await.unwrap());
+    coordinate(&db, 0, POOLS, Patience::default()).await.unwrap();
+    silence(&db, one, Patience::default().without_lock_ms + 100).await;
+    silence(&db, two, Patience::default().without_lock_ms + 100).await;
+    assert!(coordinate(&db, 0, POOLS, Patience::default()).await.unwrap());
     let map = slot_map(&db).await.unwrap();
     assert_eq!(count(&map, two), 1024);
     assert_eq!(map.members.len(), 1);
+    assert!(beat(&db, Some(&held), two).await.unwrap());
+    assert!(!beat(&db, Some(&held), one).await.unwrap());
+    // Who leaves is gone at once.
+    leave(&db, two).await.unwrap();
+    assert!(!beat(&db, Some(&held), two).await.unwrap());
+    assert!(slot_map(&db).await.unwrap().members.is_empty());
     held.release().await;
     db.close().await;
 }
@@ -135,7 +168,7 @@ async fn coordinators_take_turns() {
         newcomer(&world, &db, &format!("rooms{n}")).await;
     }
     let others: Vec<Database> = futures_util::future::join_all((0..4).map(|_| world.open())).await;
-    let coordinated = others.iter().map(|other| coordinate(other, POOLS));
+    let coordinated = others.iter().map(|other| coordinate(other, 0, POOLS, Patience::default()));
     let changed = futures_util::future::join_all(coordinated).await;
     let changed = changed.into_iter().filter(|changed| *changed.as_ref().unwrap()).count();
     assert_eq!(changed, 1, "the others found nothing to do");

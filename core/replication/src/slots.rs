@@ -1,0 +1,174 @@
+//! Who owns what, as this process knows it: the map of slots, read again whenever its epoch changes.
+//!
+//! What is here may be out of date, and then costs a detour: what is true is the fence's to say, in
+//! the transaction that writes. Reading the map late is safe, since a slot's tenure is part of what
+//! the fence checks.
+
+mod member;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use colonnade_storage::{
+    Database,
+    error::Result,
+    ownership::{
+        Ownership,
+        coordinator::{self, Owner, SlotMap},
+    },
+};
+use parking_lot::RwLock;
+use tokio::sync::{Notify, watch};
+
+pub use member::{Join, Member};
+
+/// The pool whose workers own rooms.
+pub const ROOMS: &str = "rooms";
+/// The pools whose slots are dealt out.
+pub const DEALT: &[&str] = &[ROOMS];
+
+/// Where the owner of a slot is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In this process, since this epoch.
+    Here {
+        /// The epoch.
+        since: i64,
+    },
+    /// In another process.
+    There {
+        /// Where it listens.
+        address: String,
+    },
+    /// Nobody knows: the last owner is gone, and the next one not named.
+    Nowhere,
+}
+
+/// The map of slots, and who we are in it.
+pub struct Slots {
+    /// 0: no other process exists, and everything is ours.
+    incarnation: AtomicI64,
+    /// Whether there may be other processes.
+    shared: bool,
+    map: RwLock<Arc<SlotMap>>,
+    epoch: watch::Sender<i64>,
+    asked: Notify,
+    /// Our incarnation was taken over.
+    ended: AtomicBool,
+    gone: Notify,
+}
+
+impl Slots {
+    /// Makes the map of a process that is alone (`shared` false), or takes part in a cluster.
+    pub fn new(shared: bool) -> Self {
+        Self {
+            incarnation: AtomicI64::new(0),
+            shared,
+            map: RwLock::default(),
+            epoch: watch::Sender::new(0),
+            asked: Notify::new(),
+            ended: AtomicBool::new(false),
+            gone: Notify::new(),
+        }
+    }
+
+    /// Tells whether this process takes part in a cluster.
+    pub fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// Returns the map; its epoch is 0 until it is known.
+    pub fn map(&self) -> Arc<SlotMap> {
+        Arc::clone(&self.map.read())
+    }
+
+    /// Returns where the owner of a room's slot is.
+    pub fn place(&self, slot: u16) -> Place {
+        if !self.shared {
+            return Place::Here { since: 0 };
+        }
+        let map = self.map();
+        let slots = map.owners.get(ROOMS);
+        let Some(Owner { incarnation, since }) =
+            slots.and_then(|slots| slots.get(usize::from(slot))).copied()
+        else {
+            return Place::Nowhere;
+        };
+        if incarnation == self.incarnation.load(Ordering::Acquire) && incarnation != 0 {
+            return Place::Here { since };
+        }
+        let owner = map.members.iter().find(|member| member.incarnation == incarnation);
+        owner.map_or(Place::Nowhere, |owner| Place::There { address: owner.address.clone() })
+    }
+
+    /// Returns by what right this process writes to rooms.
+    pub fn ownership(&self) -> Ownership {
+        match self.shared {
+            // -1 is nobody: a process that has not joined yet owns nothing.
+            true => match self.incarnation.load(Ordering::Acquire) {
+                0 => Ownership { pool: ROOMS, incarnation: -1 },
+                incarnation => Ownership { pool: ROOMS, incarnation },
+            },
+            false => Ownership::default(),
+        }
+    }
+
+    /// Asks for the map to be read soon, since it turned out to be old.
+    pub fn look_again(&self) {
+        self.asked.notify_one();
+    }
+
+    /// Waits until the epoch is another one than `known`, but not longer than `patience`.
+    pub async fn changed(&self, known: i64, patience: Duration) -> i64 {
+        let mut epoch = self.epoch.subscribe();
+        let changed = epoch.wait_for(|epoch| *epoch != known);
+        let _in_time = tokio::time::timeout(patience, changed).await;
+        *self.epoch.borrow()
+    }
+
+    /// Tells whether this process lost its right to write, and has to begin anew.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Waits until this process lost its right to write.
+    pub async fn ended(&self) {
+        loop {
+            let gone = self.gone.notified();
+            if self.has_ended() {
+                return;
+            }
+            gone.await;
+        }
+    }
+
+    fn end(&self) {
+        if !self.ended.swap(true, Ordering::AcqRel) {
+            tracing::error!(
+                "this process was taken for dead, and others have its rooms now: it has to be \
+                 started again"
+            );
+        }
+        self.gone.notify_waiters();
+    }
+
+    /// Reads the map if its epoch is another one than ours.
+    async fn refresh(&self, db: &Database) -> Result<()> {
+        if coordinator::epoch(db).await? == *self.epoch.borrow() && self.map.read().epoch != 0 {
+            return Ok(());
+        }
+        let map = coordinator::slot_map(db).await?;
+        let epoch = map.epoch;
+        *self.map.write() = Arc::new(map);
+        self.epoch.send_replace(epoch);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

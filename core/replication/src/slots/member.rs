@@ -1,0 +1,213 @@
+//! Taking part in a cluster: the signs of life, the coordinating, and following the map.
+//!
+//! Three tasks, so that none waits for another: a sign of life each second, on a connection of its
+//! own; a look for whoever is gone and for slots to deal out; a look at the epoch.
+
+use std::{sync::Arc, time::Duration};
+
+use colonnade_storage::{
+    Database, Held, Lock,
+    error::{Result, StorageError},
+    ownership::coordinator::{self, Patience},
+};
+use tokio::{sync::Notify, task::JoinHandle, time::Instant};
+
+use super::{DEALT, Slots};
+
+/// How often we say that we live.
+const BEAT: Duration = Duration::from_secs(1);
+/// How often we look whether somebody is gone.
+const COORDINATE: Duration = Duration::from_millis(500);
+/// How often we look at the epoch.
+const FOLLOW: Duration = Duration::from_millis(200);
+/// After the database was away nobody is taken for dead for so long: all were silent alike.
+const GRACE: Duration = Duration::from_secs(4);
+/// How long others may take to take over what we have when we leave.
+const HAND_OVER: Duration = Duration::from_secs(10);
+
+/// Who joins.
+#[derive(Debug, Clone)]
+pub struct Join {
+    /// What the operator calls the process.
+    pub name: String,
+    /// The pools it serves.
+    pub pools: Vec<String>,
+    /// Where others reach it.
+    pub address: String,
+    /// How long a silence is death.
+    pub patience: Patience,
+}
+
+/// What the tasks share.
+struct Shared {
+    db: Database,
+    slots: Arc<Slots>,
+    incarnation: i64,
+    patience: Patience,
+    /// Holds our locks; none while its connection is broken.
+    held: tokio::sync::Mutex<Option<Held>>,
+    /// When the database failed last.
+    failed_at: parking_lot::Mutex<Instant>,
+    hurry: Notify,
+}
+
+/// A process that takes part, until [`Member::leave`].
+pub struct Member {
+    shared: Arc<Shared>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Member {
+    /// Registers a new incarnation of this process and starts to take part. `held` holds the shared
+    /// lock of the database.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn join(db: &Database, slots: &Arc<Slots>, held: Held, join: Join) -> Result<Self> {
+        let Join { name, pools, address, patience } = join;
+        let incarnation = coordinator::register(db, &name, &pools, &address).await?;
+        if !held.also(Lock::Alive(incarnation), false).await? {
+            return Err(StorageError::Failed("somebody holds the lock of our life".to_owned()));
+        }
+        slots.incarnation.store(incarnation, std::sync::atomic::Ordering::Release);
+        let shared = Arc::new(Shared {
+            db: db.clone(),
+            slots: Arc::clone(slots),
+            incarnation,
+            patience,
+            held: tokio::sync::Mutex::new(Some(held)),
+            failed_at: parking_lot::Mutex::new(Instant::now()),
+            hurry: Notify::new(),
+        });
+        // So that it has its share, and knows it, when it begins to answer.
+        coordinator::coordinate(db, incarnation, DEALT, patience).await?;
+        slots.refresh(db).await?;
+        tracing::info!(incarnation, name, pools = pools.join(","), address, "joined the cluster");
+        let tasks = vec![
+            tokio::spawn(Arc::clone(&shared).live()),
+            tokio::spawn(Arc::clone(&shared).coordinate()),
+            tokio::spawn(Arc::clone(&shared).follow()),
+        ];
+        Ok(Self { shared, tasks })
+    }
+
+    /// Hands over what this process owns and waits until somebody has it, if there is anybody.
+    pub async fn hand_over(&self) {
+        let Shared { db, slots, incarnation, .. } = &*self.shared;
+        if let Err(error) = coordinator::drain(db, *incarnation).await {
+            tracing::warn!(%error, "cannot hand over; others notice that we are gone");
+            return;
+        }
+        self.shared.hurry.notify_one();
+        let begun = Instant::now();
+        let mut epoch = *slots.epoch.borrow();
+        while begun.elapsed() < HAND_OVER && self.owns_what_another_could() {
+            self.shared.hurry.notify_one();
+            epoch = slots.changed(epoch, FOLLOW).await;
+        }
+    }
+
+    /// Tells whether we own slots although somebody else is there who could.
+    fn owns_what_another_could(&self) -> bool {
+        let map = self.shared.slots.map();
+        DEALT.iter().any(|pool| {
+            let owned = map.owners.get(*pool).is_some_and(|owners| {
+                owners.iter().any(|owner| owner.incarnation == self.shared.incarnation)
+            });
+            let others = map.members.iter().any(|member| {
+                !member.draining && member.pools.iter().any(|serves| serves.as_str() == *pool)
+            });
+            owned && others
+        })
+    }
+
+    /// Ends the incarnation: from here on this process writes nothing.
+    pub async fn leave(self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        for task in self.tasks {
+            let _aborted = task.await;
+        }
+        if let Err(error) = coordinator::leave(&self.shared.db, self.shared.incarnation).await {
+            tracing::debug!(%error, "left without a word");
+        }
+        if let Some(held) = self.shared.held.lock().await.take() {
+            held.release().await;
+        }
+    }
+}
+
+impl Shared {
+    /// Says each second that we live.
+    async fn live(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(BEAT);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            match self.beat().await {
+                Ok(true) => {}
+                Ok(false) => return self.slots.end(),
+                Err(error) => {
+                    tracing::debug!(%error, "cannot say that we live");
+                    self.failed();
+                }
+            }
+        }
+    }
+
+    async fn beat(&self) -> Result<bool> {
+        let mut held = self.held.lock().await;
+        if held.is_none() {
+            *held = self.db.hold(Lock::Alive(self.incarnation), false).await?;
+            if let Some(held) = &*held {
+                // Without it a process that wants to be alone could start beside us; it would end us.
+                let _later = held.also(Lock::Database, true).await?;
+            }
+        }
+        let beaten = coordinator::beat(&self.db, held.as_ref(), self.incarnation).await;
+        if beaten.is_err() {
+            *held = None;
+        }
+        beaten
+    }
+
+    /// Looks whether somebody is gone, and deals out slots.
+    async fn coordinate(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(COORDINATE) => {}
+                () = self.hurry.notified() => {}
+            }
+            let mut patience = self.patience;
+            if self.failed_at.lock().elapsed() < GRACE {
+                patience = Patience { silence_ms: i64::MAX / 2, without_lock_ms: i64::MAX / 2 };
+            }
+            match coordinator::coordinate(&self.db, self.incarnation, DEALT, patience).await {
+                Ok(true) => self.slots.look_again(),
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "cannot coordinate");
+                    self.failed();
+                }
+            }
+        }
+    }
+
+    /// Follows the map.
+    async fn follow(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(FOLLOW) => {}
+                () = self.slots.asked.notified() => {}
+            }
+            if let Err(error) = self.slots.refresh(&self.db).await {
+                tracing::debug!(%error, "cannot read the map of slots");
+            }
+        }
+    }
+
+    fn failed(&self) {
+        *self.failed_at.lock() = Instant::now();
+    }
+}

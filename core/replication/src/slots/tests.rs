@@ -1,0 +1,78 @@
+//! Processes that join, hand over and end, over one PostgreSQL.
+
+use std::sync::Arc;
+
+use colonnade_storage::{CommitListener, Location, Lock, ownership::coordinator::Patience};
+use colonnade_testkit_postgres::Cluster;
+
+use super::*;
+
+struct Nobody;
+
+impl CommitListener for Nobody {
+    fn committed(&self, _: colonnade_model::stream::StreamAdvance) {}
+}
+
+struct Process {
+    db: Database,
+    slots: Arc<Slots>,
+    member: Member,
+}
+
+async fn start(url: &str, name: &str) -> Process {
+    let location = Location::Postgres { url: url.to_owned(), direct_url: None, connections_max: 6 };
+    let db = Database::open(&location, Arc::new(Nobody)).await.unwrap();
+    let slots = Arc::new(Slots::new(true));
+    assert_eq!(slots.place(1), Place::Nowhere);
+    let held = db.hold(Lock::Database, true).await.unwrap().unwrap();
+    let join = Join {
+        name: name.to_owned(),
+        pools: vec!["client".to_owned(), "rooms".to_owned()],
+        address: format!("unix:/{name}"),
+        patience: Patience::default(),
+    };
+    let member = Member::join(&db, &slots, held, join).await.unwrap();
+    Process { db, slots, member }
+}
+
+fn owned(slots: &Slots) -> usize {
+    (0..1024).filter(|slot| matches!(slots.place(*slot), Place::Here { .. })).count()
+}
+
+/// Waits until a process owns so many slots.
+async fn until_owned(slots: &Slots, wanted: usize) {
+    while owned(slots) != wanted {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn processes_share_hand_over_and_end() {
+    let url = Cluster::shared().database();
+    let one = start(&url, "one").await;
+    assert_eq!(owned(&one.slots), 1024, "known when it has joined");
+    let two = start(&url, "two").await;
+    until_owned(&one.slots, 512).await;
+    until_owned(&two.slots, 512).await;
+    for slot in 0..1024 {
+        let there = |name: &str| Place::There { address: format!("unix:/{name}") };
+        let (first, second) = (one.slots.place(slot), two.slots.place(slot));
+        assert!((first == there("two")) != (second == there("one")), "{first:?} {second:?}");
+    }
+    // A process that wants to be alone is refused.
+    assert!(two.db.hold(Lock::Database, false).await.unwrap().is_none());
+
+    two.member.hand_over().await;
+    assert_eq!(owned(&two.slots), 0);
+    until_owned(&one.slots, 1024).await;
+    two.member.leave().await;
+    two.db.close().await;
+
+    // Taken over although it lives: it notices.
+    let incarnation = one.slots.incarnation.load(Ordering::Acquire);
+    coordinator::leave(&one.db, incarnation).await.unwrap();
+    one.slots.ended().await;
+    assert!(one.slots.has_ended());
+    one.member.leave().await;
+    one.db.close().await;
+}

@@ -1,0 +1,42 @@
+//! What a service needs of other processes: somebody who carries a call to one of them. How it gets
+//! there is the assembly's business.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+
+/// Why a call brought no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// It was not sent: the other process is not there.
+    #[error("cannot be reached: {0}")]
+    NotReached(String),
+    /// It was sent, and the answer was lost: whether it was done is not known.
+    #[error("no answer: {0}")]
+    Lost(String),
+}
+
+/// Carries calls to other processes of the same deployment.
+pub trait Carrier: Send + Sync + 'static {
+    /// Calls the process that listens at `address`, which may take so long to answer.
+    fn call<'a>(
+        &'a self,
+        address: &'a str,
+        body: Vec<u8>,
+        within: Duration,
+    ) -> BoxFuture<'a, Result<Vec<u8>, CallError>>;
+}
+
+/// The carrier of a process that is alone: there is nobody to call.
+pub struct Nobody;
+
+impl Carrier for Nobody {
+    fn call<'a>(
+        &'a self,
+        _: &'a str,
+        _: Vec<u8>,
+        _: Duration,
+    ) -> BoxFuture<'a, Result<Vec<u8>, CallError>> {
+        Box::pin(async { Err(CallError::NotReached("this process is alone".to_owned())) })
+    }
+}

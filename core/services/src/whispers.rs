@@ -1,0 +1,56 @@
+//! What processes tell each other of what lives in memory only: who types, who is there. It may get
+//! lost, and then is said again or runs out.
+
+use std::sync::Arc;
+
+use colonnade_model::{nid::RoomNid, ruma::OwnedUserId};
+use colonnade_replication::Streams;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    presence::{Heard, Presence},
+    typing::Typing,
+};
+
+/// One thing said.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Whisper {
+    /// A user types in a room until then (milliseconds since 1970), or stopped.
+    Typing { room: RoomNid, user: OwnedUserId, until: Option<i64> },
+    /// A user is there.
+    Presence(Heard),
+}
+
+impl Whisper {
+    /// Tells the other processes, if there are any.
+    pub(crate) fn say(&self, streams: &Streams) {
+        if streams.is_shared()
+            && let Ok(text) = serde_json::to_vec(self)
+        {
+            streams.whisper(&text);
+        }
+    }
+}
+
+/// Takes in what other processes say, as long as the services live.
+pub(crate) fn listen(streams: &Arc<Streams>, typing: &Arc<Typing>, presence: &Arc<Presence>) {
+    let Some(mut whispers) = streams.whispers() else { return };
+    let (typing, presence) = (Arc::downgrade(typing), Arc::downgrade(presence));
+    tokio::spawn(async move {
+        while let Some(text) = whispers.next().await {
+            let (Some(typing), Some(presence)) = (typing.upgrade(), presence.upgrade()) else {
+                return;
+            };
+            // What a newer version says and we do not understand is passed over.
+            match serde_json::from_slice(&text) {
+                Ok(Whisper::Typing { room, user, until }) => typing.heard(room, user, until),
+                Ok(Whisper::Presence(heard)) => {
+                    if let Err(error) = presence.heard(heard).await {
+                        tracing::debug!(%error, "cannot pass on who is there");
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "a whisper is not understood"),
+            }
+        }
+    });
+}

@@ -56,7 +56,7 @@ test-client: ## encrypted conversations of real clients through the gateway
 	# From outside: .cargo/config.toml makes our ruma exhaustive, which the client's older one is not ready for.
 	cd / && COLONNADE_BIN=$(BIN) cargo test --locked --manifest-path $(CURDIR)/workers/sdk-tests/Cargo.toml -- --test-threads=2
 
-test-load: ## the k6 scripts, smallest profile
+test-load: ## the k6 scripts, every scenario at its smallest
 	@if ! command -v k6 >/dev/null; then \
 	  if command -v go >/dev/null; then \
 	    echo "installing k6 $(K6_VERSION) into target/tools (a Go tool)"; \

@@ -29,6 +29,8 @@ const IGNORED_CACHED_MAX: usize = 20_000;
 
 /// The type of the tags of a room.
 const TAGS: &str = "m.tag";
+/// The type of the list of direct chats.
+const DIRECT: &str = "m.direct";
 /// The type of the list of ignored users.
 const IGNORED: &str = "m.ignored_user_list";
 /// The type of the push rules.
@@ -98,14 +100,47 @@ impl AccountDataService {
         body: Box<RawValue>,
     ) -> Result<Position> {
         require_small(&body)?;
-        let is_ignored = room.is_none() && event_type == IGNORED;
         let data = AccountData { room, event_type: event_type.to_owned(), body };
         let write = self.context.db.write(move |tx| Box::pin(account_data::put(tx, user, data)));
         let position = write.await?;
-        if is_ignored {
+        if room.is_none() && event_type == IGNORED {
             self.ignored.remove([&user]);
         }
         Ok(position)
+    }
+
+    /// Changes a piece of account data in one step: whoever else changes it comes before or after.
+    /// `change` gets the content there is and returns the new one, or `None` to leave it.
+    ///
+    /// # Errors
+    /// What `change` returned; `M_TOO_LARGE`.
+    pub async fn change<F>(
+        &self,
+        user: UserNid,
+        room: Option<RoomNid>,
+        event_type: &'static str,
+        change: F,
+    ) -> Result<()>
+    where
+        F: FnOnce(Option<&RawValue>) -> Result<Option<Value>> + Clone + Send + 'static,
+    {
+        let write = self.context.db.write(move |tx| {
+            Box::pin(async move {
+                let stored = account_data::get_in(tx, user, room, event_type).await?;
+                let body = match change(stored.as_deref()).and_then(|new| checked(new.as_ref())) {
+                    Ok(Some(body)) => body,
+                    other => return Ok(other.map(|_| ())),
+                };
+                let data = AccountData { room, event_type: event_type.to_owned(), body };
+                account_data::put(tx, user, data).await?;
+                Ok(Ok(()))
+            })
+        });
+        let changed = write.await?;
+        if room.is_none() && event_type == IGNORED {
+            self.ignored.remove([&user]);
+        }
+        changed
     }
 
     /// Returns what changed above `after` and up to `upto`, in that order, global and per room.
@@ -192,37 +227,48 @@ impl AccountDataService {
         if tag.is_empty() || tag.len() > TAG_BYTES_MAX {
             return Err(MatrixError::invalid_param("the tag is empty or too long").into());
         }
-        let (room, user) = (self.room(Some(room)).await?, session.user);
-        let write = self.context.db.write(move |tx| {
-            Box::pin(async move {
-                let stored = account_data::get_in(tx, user, room, TAGS).await?;
-                let mut tags = tags_of(stored.as_deref());
-                let known = tags.entry("tags").or_insert_with(|| Value::Object(Map::new()));
-                if !known.is_object() {
-                    *known = Value::Object(Map::new());
+        let room = self.room(Some(room)).await?;
+        self.change(session.user, room, TAGS, move |stored| {
+            let mut tags = tags_of(stored);
+            let known = tags.entry("tags").or_insert_with(|| Value::Object(Map::new()));
+            if !known.is_object() {
+                *known = Value::Object(Map::new());
+            }
+            let changed = match info {
+                Some(info) => {
+                    known[&tag] = info;
+                    true
                 }
-                let unchanged = match info {
-                    Some(info) => {
-                        known[&tag] = info;
-                        false
-                    }
-                    None => known.as_object_mut().is_none_or(|known| known.remove(&tag).is_none()),
-                };
-                if unchanged {
-                    return Ok(true);
-                }
-                let Ok(body) = serde_json::value::to_raw_value(&tags) else { return Ok(false) };
-                if body.get().len() > BODY_BYTES_MAX {
-                    return Ok(false);
-                }
-                let data = AccountData { room, event_type: TAGS.to_owned(), body };
-                account_data::put(tx, user, data).await.map(|_| true)
-            })
-        });
-        if !write.await? {
-            return Err(too_large().into());
-        }
-        Ok(())
+                None => known.as_object_mut().is_some_and(|known| known.remove(&tag).is_some()),
+            };
+            Ok(changed.then_some(Value::Object(tags)))
+        })
+        .await
+    }
+
+    /// Gives a room the tags that another has, unless it has some already.
+    pub(crate) async fn copy_tags(&self, user: UserNid, from: RoomNid, to: RoomNid) -> Result<()> {
+        let Some(tags) = account_data::get(&self.context.db, user, Some(from), TAGS).await? else {
+            return Ok(());
+        };
+        let tags = Value::Object(tags_of(Some(&*tags)));
+        let change = move |stored: Option<&RawValue>| Ok(stored.is_none().then_some(tags));
+        self.change(user, Some(to), TAGS, change).await
+    }
+
+    // === Direct chats ===
+
+    /// Makes a room a direct chat with whomever another is one with.
+    ///
+    /// Source: Matrix v1.19, client-server, "Direct Messaging".
+    pub(crate) async fn copy_direct(
+        &self,
+        user: UserNid,
+        from: &RoomId,
+        to: &RoomId,
+    ) -> Result<()> {
+        let (from, to) = (from.to_string(), to.to_string());
+        self.change(user, None, DIRECT, move |stored| Ok(direct_too(stored, &from, &to))).await
     }
 
     async fn room(&self, room: Option<&RoomId>) -> Result<Option<RoomNid>> {
@@ -239,6 +285,19 @@ fn tags_of(stored: Option<&RawValue>) -> Map<String, Value> {
     parsed.unwrap_or_else(|| Map::from_iter([("tags".to_owned(), Value::Object(Map::new()))]))
 }
 
+/// Returns the content of `m.direct` with `to` wherever `from` is; `None` if that changes nothing.
+fn direct_too(stored: Option<&RawValue>, from: &str, to: &str) -> Option<Value> {
+    let mut chats: Map<String, Value> = serde_json::from_str(stored?.get()).ok()?;
+    let mut changed = false;
+    for rooms in chats.values_mut().filter_map(Value::as_array_mut) {
+        if rooms.iter().any(|room| room == from) && rooms.iter().all(|room| room != to) {
+            rooms.push(to.into());
+            changed = true;
+        }
+    }
+    changed.then_some(Value::Object(chats))
+}
+
 /// Reads the content of `m.ignored_user_list`; what is not of its shape ignores nobody.
 pub(crate) fn ignored_of(body: &RawValue) -> HashSet<OwnedUserId> {
     let Ok(Value::Object(body)) = serde_json::from_str(body.get()) else {
@@ -253,12 +312,19 @@ pub(crate) fn raw(value: &Value) -> Result<Box<RawValue>> {
     serde_json::value::to_raw_value(value).map_err(|error| Error::internal("render JSON", error))
 }
 
-fn too_large() -> MatrixError {
-    MatrixError::too_large(format!("account data may have {BODY_BYTES_MAX} bytes"))
+fn checked(new: Option<&Value>) -> Result<Option<Box<RawValue>>> {
+    let Some(new) = new else { return Ok(None) };
+    let body = raw(new)?;
+    require_small(&body)?;
+    Ok(Some(body))
 }
 
 fn require_small(body: &RawValue) -> Result<(), MatrixError> {
-    if body.get().len() > BODY_BYTES_MAX { Err(too_large()) } else { Ok(()) }
+    if body.get().len() > BODY_BYTES_MAX {
+        let why = format!("account data may have {BODY_BYTES_MAX} bytes");
+        return Err(MatrixError::too_large(why));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ pub mod push;
 pub mod receipts;
 pub mod reports;
 pub mod rooms;
+mod succession;
 pub mod sync;
 pub mod timeline;
 pub mod to_device;

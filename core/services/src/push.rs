@@ -1,13 +1,15 @@
 //! Push rules and pushers of local users. Rules are kept as account data, so that clients hear of
 //! changes; what a user never changed is the server's default. Sending notifications is not here.
 
+mod room;
+
 use std::sync::Arc;
 
 use colonnade_model::{
     MatrixError,
     nid::UserNid,
     ruma::{
-        UserId,
+        RoomId, UserId,
         api::client::push::PushRule,
         push::{Action, InsertPushRuleError, NewPushRule, RemovePushRuleError, RuleKind, Ruleset},
     },
@@ -18,7 +20,7 @@ use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     Context, Error, Result,
-    account_data::{AccountDataService, PUSH_RULES, raw},
+    account_data::{AccountDataService, PUSH_RULES},
     accounts::Session,
     fresh::FreshCache,
 };
@@ -41,18 +43,11 @@ pub struct Push {
     context: Arc<Context>,
     account_data: Arc<AccountDataService>,
     rules: FreshCache<UserNid, Arc<Ruleset>>,
-    /// One change of rules at a time: they are read, changed and written as a whole.
-    changing: tokio::sync::Mutex<()>,
 }
 
 impl Push {
     pub(crate) fn new(context: Arc<Context>, account_data: Arc<AccountDataService>) -> Self {
-        Self {
-            context,
-            account_data,
-            rules: FreshCache::new(CACHED_MAX),
-            changing: tokio::sync::Mutex::new(()),
-        }
+        Self { context, account_data, rules: FreshCache::new(CACHED_MAX) }
     }
 
     /// Returns the rules of a user.
@@ -101,16 +96,17 @@ impl Push {
         before: Option<&str>,
     ) -> Result<()> {
         let rule_id = rule.rule_id().to_owned();
+        let (after, before) = (after.map(ToOwned::to_owned), before.map(ToOwned::to_owned));
         if rule_id.is_empty() || rule_id.len() > RULE_ID_BYTES_MAX {
             return Err(MatrixError::invalid_param("the rule's name is empty or too long").into());
         }
-        self.change(user, |rules| {
+        self.change(user, move |rules| {
             let kind = rule.kind();
             rules.insert(rule, None, None).map_err(|error| refused(&error))?;
             if count(rules) > RULES_MAX {
                 return Err(MatrixError::unknown(format!("more than {RULES_MAX} rules")));
             }
-            place(rules, &kind, &rule_id, after, before)
+            place(rules, &kind, &rule_id, after.as_deref(), before.as_deref())
         })
         .await
     }
@@ -120,7 +116,8 @@ impl Push {
     /// # Errors
     /// `M_NOT_FOUND` when there is no such rule, `M_UNKNOWN` when it is the server's.
     pub async fn remove(&self, user: UserNid, kind: RuleKind, rule_id: &str) -> Result<()> {
-        self.change(user, |rules| {
+        let rule_id = rule_id.to_owned();
+        self.change(user, move |rules| {
             rules.remove(kind, rule_id).map_err(|error| match error {
                 RemovePushRuleError::NotFound => no_such_rule(),
                 other => MatrixError::unknown(other.to_string()),
@@ -140,7 +137,8 @@ impl Push {
         rule_id: &str,
         enabled: bool,
     ) -> Result<()> {
-        self.change(user, |rules| {
+        let rule_id = rule_id.to_owned();
+        self.change(user, move |rules| {
             rules.set_enabled(kind, rule_id, enabled).map_err(|_| no_such_rule())
         })
         .await
@@ -157,22 +155,39 @@ impl Push {
         rule_id: &str,
         actions: Vec<Action>,
     ) -> Result<()> {
-        self.change(user, |rules| {
+        let rule_id = rule_id.to_owned();
+        self.change(user, move |rules| {
             rules.set_actions(kind, rule_id, actions).map_err(|_| no_such_rule())
         })
         .await
     }
 
-    async fn change(
-        &self,
-        user: UserNid,
-        change: impl FnOnce(&mut Ruleset) -> Result<(), MatrixError>,
-    ) -> Result<()> {
-        let _turn = self.changing.lock().await;
-        let mut rules = Ruleset::clone(&*self.rules_of(user).await?);
-        change(&mut rules)?;
-        let body = raw(&json!({ "global": render(&rules)? }))?;
-        self.account_data.put(user, None, PUSH_RULES, body).await?;
+    /// Gives a room the rules that another has: those of the kind for rooms, and the user's own that
+    /// ask for that room. What the room has already stays as it is.
+    pub(crate) async fn copy_room(&self, user: UserNid, from: &RoomId, to: &RoomId) -> Result<()> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.change(user, move |rules| {
+            room::copy(rules, &from, &to);
+            if count(rules) > RULES_MAX {
+                return Err(MatrixError::unknown(format!("more than {RULES_MAX} rules")));
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Changes the rules of a user: they are read, changed and written as a whole, in one step.
+    async fn change<F>(&self, user: UserNid, change: F) -> Result<()>
+    where
+        F: FnOnce(&mut Ruleset) -> Result<(), MatrixError> + Clone + Send + 'static,
+    {
+        let user_id = self.context.interned.user_id(user).await?;
+        let written = self.account_data.change(user, None, PUSH_RULES, move |stored| {
+            let mut rules = read(&user_id, stored);
+            change(&mut rules)?;
+            Ok(Some(json!({ "global": render(&rules)? })))
+        });
+        written.await?;
         self.rules.remove([&user]);
         Ok(())
     }

@@ -261,3 +261,46 @@ async fn upgrades() {
         bob.put(&send, json!({ "body": "anybody here?" })).await.err(403, "M_FORBIDDEN");
     }
 }
+
+#[tokio::test]
+async fn what_a_user_keeps_about_a_room_follows_into_its_replacement() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = create(&alice, json!({ "preset": "public_chat" })).await;
+    bob.post(&room_path(&room, "join"), json!({})).await.ok();
+    let user = |user: &Client, rest: &str| {
+        format!("/_matrix/client/v3/user/{}/{rest}", encode(&user.user_id))
+    };
+    let tag = |user_: &Client, room: &str| user(user_, &format!("rooms/{}/tags", encode(room)));
+    let rules = "/_matrix/client/v3/pushrules/global";
+    for who in [&alice, &bob] {
+        let place = format!("{}/m.favourite", tag(who, &room));
+        who.put(&place, json!({ "order": 0.5 })).await.ok();
+        let direct = json!({ "@carol:localhost": [room, "!other:localhost"] });
+        who.put(&user(who, "account_data/m.direct"), direct).await.ok();
+        let quiet = json!({ "actions": [] });
+        who.put(&format!("{rules}/room/{}", encode(&room)), quiet.clone()).await.ok();
+        let condition = json!({ "kind": "event_match", "key": "room_id", "pattern": room });
+        let quiet = json!({ "actions": [], "conditions": [condition] });
+        who.put(&format!("{rules}/override/{}", encode(&room)), quiet).await.ok();
+    }
+    let answer = alice.post(&room_path(&room, "upgrade"), json!({ "new_version": "12" })).await;
+    let new = answer.ok()["replacement_room"].as_str().unwrap().to_owned();
+    let none = json!({ "tags": {} });
+    assert_eq!(bob.get(&tag(&bob, &new)).await.ok(), none, "he has not come in yet");
+    bob.post(&room_path(&new, "join"), json!({})).await.ok();
+    for who in [&alice, &bob] {
+        let tags = who.get(&tag(who, &new)).await.ok();
+        assert_eq!(tags["tags"]["m.favourite"]["order"], 0.5);
+        let direct = who.get(&user(who, "account_data/m.direct")).await.ok();
+        assert_eq!(direct["@carol:localhost"], json!([room, "!other:localhost", new]));
+        let rule = who.get(&format!("{rules}/room/{}", encode(&new))).await.ok();
+        assert_eq!(rule["actions"], json!([]));
+        let rule = who.get(&format!("{rules}/override/{}", encode(&new))).await.ok();
+        assert_eq!(rule["conditions"][0]["pattern"], new);
+    }
+    // Only coming in counts: what he has taken off stays off.
+    bob.delete(&format!("{}/m.favourite", tag(&bob, &new)), None).await.ok();
+    bob.post(&room_path(&new, "join"), json!({})).await.ok();
+    assert_eq!(bob.get(&tag(&bob, &new)).await.ok(), none);
+}

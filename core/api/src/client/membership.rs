@@ -38,7 +38,7 @@ async fn join(
     call.services.limits.check(Class::Join, call.who.user)?;
     let request = call.request;
     let wish = from_json(&call.body)?;
-    let room_id = call.services.rooms.join(&call.who, (&*request.room_id).into(), wish).await?;
+    let room_id = call.services.join(&call.who, (&*request.room_id).into(), wish).await?;
     Ok(join_room_by_id::v3::Response { room_id })
 }
 
@@ -48,7 +48,7 @@ async fn join_by_name(
     call.services.limits.check(Class::Join, call.who.user)?;
     let request = call.request;
     let wish = from_json(&call.body)?;
-    let room_id = call.services.rooms.join(&call.who, &request.room_id_or_alias, wish).await?;
+    let room_id = call.services.join(&call.who, &request.room_id_or_alias, wish).await?;
     Ok(join_room_by_id_or_alias::v3::Response { room_id })
 }
 

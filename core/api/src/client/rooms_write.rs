@@ -136,9 +136,9 @@ async fn upgrade(
     call.services.limits.check(Class::Join, call.who.user)?;
     let request = call.request;
     let creators = &request.additional_creators;
-    let rooms = &call.services.rooms;
+    let services = &call.services;
     let replacement_room =
-        rooms.upgrade(&call.who, &request.room_id, request.new_version, creators).await?;
+        services.upgrade(&call.who, &request.room_id, request.new_version, creators).await?;
     Ok(upgrade_room::v3::Response { replacement_room })
 }
 

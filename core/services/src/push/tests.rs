@@ -6,6 +6,7 @@ use colonnade_model::ruma::{
 };
 
 use super::*;
+use crate::account_data::raw;
 
 fn content_rules(ids: &[&str]) -> Ruleset {
     let mut rules = Ruleset::default();

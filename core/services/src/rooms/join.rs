@@ -40,8 +40,9 @@ impl Rooms {
         Ok(self.find(room_id).await?.ok_or_else(unknown)?)
     }
 
-    /// Joins a room. Whoever is in it already stays as he is. `wish` is what the client wants in
-    /// the member event besides: a reason, a name for this room, keys of its own.
+    /// Joins a room, and tells whether that changed anything: whoever is in it already stays as he
+    /// is. `wish` is what the client wants in the member event besides: a reason, a name for this
+    /// room, keys of its own.
     ///
     /// # Errors
     /// `M_NOT_FOUND` for an unknown room, `M_FORBIDDEN` if the room does not let the user in.
@@ -50,11 +51,11 @@ impl Rooms {
         session: &Session,
         name: &RoomOrAliasId,
         wish: Map<String, Value>,
-    ) -> Result<OwnedRoomId> {
+    ) -> Result<(Arc<Room>, bool)> {
         let room = self.resolve(name).await?;
         let membership = self.membership(room.nid, session.user).await?;
         if membership == Some(Membership::Join) {
-            return Ok(room.room_id.clone());
+            return Ok((room, false));
         }
         let mut content = self.member_content(&session.user_id, "join", None).await?;
         for (key, value) in joining(wish)? {
@@ -62,7 +63,7 @@ impl Rooms {
         }
         self.complete_member(session, &room, session.user_id.as_str(), &mut content).await?;
         self.propose(&room, member(&session.user_id, &session.user_id, content)).await?;
-        Ok(room.room_id.clone())
+        Ok((room, true))
     }
 
     /// Asks to be let into a room.

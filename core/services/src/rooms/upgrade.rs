@@ -7,7 +7,7 @@ use colonnade_model::{
     MatrixError,
     nid::{EventNid, StateNid},
     ruma::{
-        CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, RoomId, RoomVersionId,
+        CanonicalJsonObject, CanonicalJsonValue, OwnedUserId, RoomId, RoomVersionId,
         events::TimelineEventType, room_version_rules::RoomVersionRules,
     },
 };
@@ -43,13 +43,13 @@ impl Rooms {
     ///
     /// # Errors
     /// `M_FORBIDDEN` if the user may not close the room, `M_UNSUPPORTED_ROOM_VERSION`.
-    pub async fn upgrade(
+    pub(crate) async fn upgrade(
         &self,
         session: &Session,
         room_id: &RoomId,
         version: RoomVersionId,
         additional_creators: &[OwnedUserId],
-    ) -> Result<OwnedRoomId> {
+    ) -> Result<Arc<Room>> {
         let rules = rules_of(&version)?;
         let old = self.joined_room(room_id, session.user).await?;
         let levels = self.power_levels(&old).await?;
@@ -96,7 +96,18 @@ impl Rooms {
         };
         let new = self.found(session, plan).await?;
         self.retire(session, &old, &new).await?;
-        Ok(new.room_id.clone())
+        Ok(new)
+    }
+
+    /// Returns the room that a room replaces, if it is known here.
+    pub(crate) async fn predecessor(&self, room: &Room) -> Result<Option<Arc<Room>>> {
+        let create = self.state_event(room.nid, "m.room.create", "").await?;
+        let create: Option<Value> = create.and_then(|create| create.event.content_as().ok());
+        let named = create.as_ref().and_then(|create| create["predecessor"]["room_id"].as_str());
+        match named.and_then(|named| RoomId::parse(named).ok()) {
+            Some(old) => self.find(&old).await,
+            None => Ok(None),
+        }
     }
 
     /// Makes the content of the create event: that of the old room, and where that was.

@@ -89,17 +89,21 @@ fn measure(fewer: usize, descriptors: usize) {
         let costs = in_turns(&setting.subjects, |subject| cost(subject, &load));
         print_row(name, &costs);
     }
+    // Memory that was given back is used again: each of these is measured in processes of its own.
+    drop(setting);
+    let Some(setting) = subjects::start() else { return };
+    let resting: Vec<f64> =
+        setting.subjects.iter().map(|subject| resting(subject, RESTING / fewer)).collect();
+    print_row("memory per resting connection, kB", &resting);
+    drop(setting);
+    let Some(setting) = subjects::start() else { return };
     let parked = PARKED.min((descriptors - DESCRIPTORS_BESIDES) / 2) / fewer;
     let poll =
         Load::get("/_matrix/client/v3/sync?since=s1&timeout=500000", Protocol::Http1, parked);
-    // Each grows once and does not shrink: what a second round would show is not what a poll takes.
     let costs: Vec<_> =
         setting.subjects.iter().map(|subject| park(&setting, subject, &poll)).collect();
     print_row(&format!("{parked} long polls, from request to answer"), &first(&costs));
     print_row("memory per parked long poll, kB", &second(&costs));
-    let resting: Vec<f64> =
-        setting.subjects.iter().map(|subject| resting(subject, RESTING / fewer)).collect();
-    print_row("memory per resting connection, kB", &resting);
 }
 
 /// The median of each over the rounds; who begins changes, so that nobody always meets the warmer machine.

@@ -60,6 +60,10 @@ pub struct Config {
     pub rate_per_ip: Option<Rate>,
     /// How often one access token may ask.
     pub rate_per_token: Option<Rate>,
+    /// How often one user may ask, with all devices together.
+    pub rate_per_user: Option<Rate>,
+    /// The place of the pool that is asked whose a token is, if one is.
+    pub whoami: Option<usize>,
     /// Whose connections are refused.
     pub deny_ips: Vec<IpRange>,
     /// Where each request is written down.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use crate::config::{Config, ConfigError};
 use crate::live::Live;
+use crate::pools::Pool;
 use crate::reply;
 use crate::routes::{KeyKind, Method, Route, Target};
 use crate::sticky::{self, Clues};
@@ -153,18 +154,34 @@ pub(crate) fn explain_live(
             key_name(kind)
         )),
     }
+    if let Some(asked) = live.config.whoami.filter(|_| sticky::untold(route, &clues).is_some()) {
+        let asked = &live.pools[asked].name;
+        let why = format!("pool {asked} is asked whose the token is; if it tells, that is the key");
+        explained.why.push(why);
+    }
     explained.key = key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned());
-    let owner = route.key.zip(key.as_deref()).and_then(|(kind, key)| pool.owner(kind, key));
+    explain_worker(&mut explained, live, pool, (route.key, key.as_deref()), now_ms);
+    explained
+}
+
+/// Which worker of the pool it is, and why that one.
+fn explain_worker(
+    explained: &mut Explanation,
+    live: &Live,
+    pool: &Pool,
+    (kind, key): (Option<KeyKind>, Option<&[u8]>),
+    now_ms: u64,
+) {
+    let owner = kind.zip(key).and_then(|(kind, key)| pool.owner(kind, key));
     if let Some((slot, place)) = owner {
         let epoch = live.slots.as_ref().map_or(0, |slots| slots.epoch);
         let why = format!("slot {slot} belongs to this worker (slot map of epoch {epoch})");
         explained.why.push(why);
         explained.worker = Some(pool.members[place].name.clone());
-        return explained;
+        return;
     }
-    match pool.choose(key.as_deref(), &[], now_ms) {
+    match pool.choose(key, &[], now_ms) {
         Some(place) => explained.worker = Some(pool.members[place].name.clone()),
         None => explained.why.push(format!("pool {} has no worker that can serve", pool.name)),
     }
-    explained
 }

@@ -34,6 +34,7 @@ pub mod reply;
 pub mod spans;
 pub mod tls;
 pub mod transport;
+pub mod whoami;
 
 mod admin;
 mod check;

@@ -7,6 +7,7 @@ mod context;
 mod door;
 mod file;
 mod framing;
+mod whose;
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
@@ -39,6 +40,7 @@ use crate::routes::{Method, Target};
 use crate::spans;
 use crate::sticky::{self, Clues};
 use crate::table::{Asked, Found, split_target};
+use crate::whoami::Users;
 
 /// A stop for Pingora's own loop; ours ends earlier, when the hold is over.
 pub const PINGORA_ATTEMPTS_MAX: usize = 200;
@@ -70,6 +72,10 @@ pub struct Gateway {
     pub per_ip: Buckets,
     /// What access tokens have asked.
     pub per_token: Buckets,
+    /// What users have asked.
+    pub per_user: Buckets,
+    /// Whose tokens are.
+    pub users: Users,
     /// Whether answers are compressed.
     pub compression: bool,
     /// Makes ids for requests that bring none.
@@ -235,7 +241,13 @@ impl ProxyHttp for Gateway {
             return Ok(true);
         }
         match self.limit(session, ctx, &live).and_then(|()| self.route(session, ctx, &live)) {
-            Ok(()) => Ok(false),
+            Ok(()) => {
+                let Err(reply) = self.find_user(session, ctx, &live).await else {
+                    return Ok(false);
+                };
+                self.answer(session, ctx, reply).await?;
+                Ok(true)
+            }
             Err(reply) if reply == reply::BODY_TOO_LARGE => {
                 ctx.refused = Some(reply);
                 Err(Error::new_down(ErrorType::HTTPStatus(reply.status)))

@@ -27,6 +27,7 @@ use crate::listener::{Bound, Entrance, Gate, accept_loop};
 use crate::metrics::Metrics;
 use crate::proxy::{Door, Gateway, PINGORA_ATTEMPTS_MAX, RequestIds};
 use crate::reload::{ReloadReport, Reloader, Source};
+use crate::whoami::Users;
 
 /// Threads that serve requests, unless told otherwise.
 pub const THREADS_DEFAULT: usize = 2;
@@ -447,6 +448,8 @@ fn door(
         clock: reloader.clock,
         per_ip: Buckets::default(),
         per_token: Buckets::default(),
+        per_user: Buckets::default(),
+        users: Users::default(),
         compression: live.config.compression,
         request_ids: RequestIds::new(RandomState::new().hash_one(std::process::id())),
         heard: Arc::clone(heard),

@@ -71,6 +71,16 @@ pub fn token<'a>(query: &'a str, authorization: Option<&'a str>) -> Option<&'a s
     authorization.and_then(|value| bearer(value)).or_else(|| parameter(query, "access_token"))
 }
 
+/// The token that stands for the user of a request, if neither path nor query nor the token's own shape
+/// tell who that is.
+pub fn untold<'a>(route: &Route, clues: &Clues<'a>) -> Option<&'a str> {
+    let told = route.key != Some(KeyKind::User)
+        || route.pattern.user.is_some()
+        || parameter(clues.query, "user_id").is_some();
+    let token = (!told).then(|| token(clues.query, clues.authorization)).flatten()?;
+    (user_of_token(token) == token).then_some(token)
+}
+
 /// The part of a token that is the same for every device of its user, or else the whole token.
 fn user_of_token(token: &str) -> &str {
     if let Some(rest) = token.strip_prefix(OWN_TOKEN_PREFIX)

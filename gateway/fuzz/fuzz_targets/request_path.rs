@@ -27,8 +27,8 @@ static GATEWAY: LazyLock<Running> = LazyLock::new(|| {
     });
     let text = format!(
         "listen: [{{ name: f, bind: \"127.0.0.1:0\" }}]\n\
-         limits: {{ header_bytes: 4KiB, header_timeout: 20ms, keepalive_timeout: 20ms,\n\
-         \x20 body_timeout: 20ms, body_bytes: 16KiB, response_timeout: 2s, hold: 1s }}\n\
+         limits: {{ header_bytes: 4KiB, header_timeout: 50ms, keepalive_timeout: 50ms,\n\
+         \x20 body_timeout: 50ms, body_bytes: 16KiB, response_timeout: 2s, hold: 1s }}\n\
          pools: {{ all: {{ balance: {{ hash: user }}, workers: [\"{address}\"], eject_after: 0 }} }}\n\
          routes:\n\
          \x20 - {{ match: \"^/never(/.*)?$\", deny: true }}\n\
@@ -133,6 +133,7 @@ fuzz_target!(|input: &[u8]| {
     let address = GATEWAY.addrs()[0];
     let answers = talk(address, input);
     assert!(answers.is_empty() || answers.starts_with(b"HTTP/1."), "{answers:?}");
-    let after = talk(address, b"");
-    assert!(after.starts_with(b"HTTP/1.1 200"), "the gateway serves nobody any more: {after:?}");
+    // With deadlines this short a busy machine may miss one; not many in a row.
+    let served = (0..100).any(|_| talk(address, b"").starts_with(b"HTTP/1.1 200"));
+    assert!(served, "the gateway serves nobody any more");
 });

@@ -88,6 +88,13 @@ pub(super) fn check(file: &str, raw: RawConfig) -> Result<Config, ConfigError> {
     let deny_ips = ranges("deny_ips", &raw.deny_ips);
     let rate_per_ip = raw.rate_limits.per_ip.as_ref().and_then(|raw| rate(&mut faults, raw));
     let rate_per_token = raw.rate_limits.per_token.as_ref().and_then(|raw| rate(&mut faults, raw));
+    let rate_per_user = raw.rate_limits.per_user.as_ref().and_then(|raw| rate(&mut faults, raw));
+    let whoami = raw.whoami.as_ref().and_then(|name| whoami(&mut faults, &pools, name));
+    if let (Some(limit), None) = (&raw.rate_limits.per_user, &raw.whoami) {
+        let problem = "needs to know whose a token is".to_owned();
+        let mend = "add `whoami: <pool>`, the pool that answers /account/whoami".to_owned();
+        faults.at(&limit.per_second, "per_user", problem, Some(mend));
+    }
     let access_log =
         raw.access_log.as_ref().and_then(|text| faults.parse("access_log", text, log_target));
     let static_folder =
@@ -113,6 +120,8 @@ pub(super) fn check(file: &str, raw: RawConfig) -> Result<Config, ConfigError> {
         static_folder,
         rate_per_ip,
         rate_per_token,
+        rate_per_user,
+        whoami,
         deny_ips,
         access_log,
         slot_map_file,
@@ -126,6 +135,17 @@ pub(super) fn check(file: &str, raw: RawConfig) -> Result<Config, ConfigError> {
         pools,
         routes,
     })
+}
+
+/// The pool that is asked whose a token is.
+fn whoami(faults: &mut Faults<'_>, pools: &[PoolConfig], name: &Spanned<String>) -> Option<usize> {
+    let place = pools.iter().position(|pool| pool.name == name.value);
+    if place.is_none() {
+        let near = nearest(&name.value, pools.iter().map(|pool| pool.name.as_str()));
+        let mend = near.map(|near| format!("did you mean `{near}`?"));
+        faults.at(name, "whoami", format!("`{}` is not one of the pools", name.value), mend);
+    }
+    place
 }
 
 fn rate(faults: &mut Faults<'_>, raw: &RawRate) -> Option<Rate> {

@@ -28,6 +28,7 @@ pub(super) struct RawConfig {
     pub(super) deny_ips: Vec<Spanned<String>>,
     pub(super) access_log: Option<Spanned<String>>,
     pub(super) slot_map_file: Option<Spanned<String>>,
+    pub(super) whoami: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) trace_context: RawFrom,
     #[serde(default)]
@@ -72,6 +73,7 @@ pub(super) struct RawCertificate {
 pub(super) struct RawRates {
     pub(super) per_ip: Option<RawRate>,
     pub(super) per_token: Option<RawRate>,
+    pub(super) per_user: Option<RawRate>,
 }
 
 #[derive(Deserialize)]

@@ -207,3 +207,54 @@ async fn a_folder_is_shown_where_no_rule_takes_a_path() {
     let post = "POST /app.js HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n\r\n";
     assert_eq!(ask(gateway.addrs()[0], post).await.status, 404);
 }
+
+/// Tokens that do not tell their user: a worker is asked once, and the user is the key and has the rate.
+#[tokio::test]
+async fn the_user_of_a_foreign_token_is_asked_for_and_remembered() {
+    let served = |name: &'static str| {
+        Worker::start(move |seen| match seen.target.starts_with("/_matrix") {
+            false => Act::Say(name.to_owned()),
+            true => match seen.header("authorization") {
+                Some("Bearer mat_a1" | "Bearer mat_a2") => {
+                    Act::Say("{\"user_id\":\"@a:h\"}".into())
+                }
+                Some("Bearer mat_b") => Act::Say("{\"user_id\":\"@b:h\"}".into()),
+                _ => Act::Raw(b"HTTP/1.1 401 no\r\ncontent-length: 0\r\n\r\n".to_vec()),
+            },
+        })
+    };
+    let (one, two, client) = (served("one").await, served("two").await, served("client").await);
+    let gateway = gateway(&format!(
+        "whoami: client\n\
+         rate_limits: {{ per_user: {{ per_second: 0.01, burst: 6 }} }}\n\
+         pools:\n\
+         \x20 client: {{ balance: single, workers: [\"{}\"] }}\n\
+         \x20 users: {{ balance: {{ hash: user }}, workers: [\"{}\", \"{}\"] }}\n\
+         routes:\n\
+         \x20 - {{ match: \"^/of/(?<user>[^/]+)$\", pool: users }}\n\
+         \x20 - {{ match: \"^/.*$\", pool: users }}\n",
+        client.address, one.address, two.address
+    ));
+    let front = gateway.addrs()[0];
+    let as_user = async |token: &str, target: &str| {
+        let head = format!("GET {target} HTTP/1.1\r\nhost: h\r\nauthorization: Bearer {token}");
+        ask(front, &format!("{head}\r\n\r\n")).await
+    };
+    // Where the user herself hashes to; her tokens would each go their own way.
+    let home = get(front, "/of/@a:h").await.body;
+    for token in ["mat_a1", "mat_a2", "mat_a1", "mat_a2", "mat_a1", "mat_a2"] {
+        assert_eq!(as_user(token, "/x").await.body, home);
+    }
+    assert_eq!(client.count(), 2, "each token is asked about once");
+    // All devices of a user use one rate.
+    for token in ["mat_a1", "mat_a2"] {
+        let refused = as_user(token, "/x").await;
+        assert_eq!((refused.status, refused.errcode().as_str()), (429, "M_LIMIT_EXCEEDED"));
+    }
+    assert_eq!(as_user("mat_b", "/x").await.status, 200);
+    // A token nobody knows stands for itself, and is not asked about each time.
+    for _ in 0..3 {
+        assert_eq!(as_user("mat_unknown", "/x").await.status, 200);
+    }
+    assert_eq!(client.count(), 4);
+}

@@ -1,0 +1,50 @@
+//! Who asks, where only a worker can tell: for the key and for the rate of a user.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use pingora::proxy::Session;
+
+use super::Gateway;
+use super::context::Ctx;
+use super::framing;
+use crate::live::Live;
+use crate::reply::{self, Reply};
+use crate::sticky::{self, Clues};
+use crate::table::split_target;
+
+impl Gateway {
+    /// Finds the user of a request that has been routed, if the routes file says whom to ask; puts it in
+    /// place of the token as the key, and takes one request of the user's rate.
+    pub(super) async fn find_user(
+        &self,
+        session: &Session,
+        ctx: &mut Ctx,
+        live: &Live,
+    ) -> Result<(), Reply> {
+        let Some(pool) = live.config.whoami.and_then(|place| live.pools.get(place)) else {
+            return Ok(());
+        };
+        let head = session.req_header();
+        let Some(target) = framing::target(head) else { return Ok(()) };
+        let (path, query) = split_target(&target);
+        let authorization = head.headers.get("authorization").and_then(|v| v.to_str().ok());
+        let client = ctx.client.as_ref().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |c| c.ip);
+        let Some(token) = sticky::token(query, authorization) else { return Ok(()) };
+        let clues = Clues { path, query, authorization, client };
+        let untold = ctx.route().is_some_and(|route| sticky::untold(route, &clues).is_some());
+        if !untold && live.config.rate_per_user.is_none() {
+            return Ok(());
+        }
+        let now_ms = self.clock.now_ms();
+        let user = self.users.of(token, pool, now_ms).await;
+        if let Some(rate) = live.config.rate_per_user {
+            let who = user.as_deref().unwrap_or(token);
+            let refused = |ms| reply::LIMIT_EXCEEDED.after(ms);
+            self.per_user.take(who, rate, now_ms).map_err(refused)?;
+        }
+        if let Some(user) = user.filter(|_| untold) {
+            ctx.key = Some(user.as_bytes().to_vec());
+        }
+        Ok(())
+    }
+}

@@ -99,6 +99,7 @@ seed() {
     while sleep 10; do echo "seeding $phase: $(cat "$file" "$world/$phase.new" 2>/dev/null | wc -l)"; done &
     counting=$!
     if ! PHASE=$phase SECRET=$secret k6_run --quiet --console-output "$world/$phase.new" "$root/loadtest/seed.js"; then
+      grep -sv "^{" "$world/$phase.new" | tail -3 >&2 || true
       echo "loadtest: the seeding stopped; say the same again and it goes on" >&2
       exit 1
     fi

@@ -44,9 +44,16 @@ pub(crate) enum Command {
     /// Everything in one process: the gateway in front, the homeserver behind it (the default)
     #[command(
         after_help = "SIGTERM or Ctrl-C stops cleanly: nothing new is accepted, waiting clients are \
-                      answered, writes finish. A second one stops at once. SIGHUP reloads the routes."
+                      answered, writes finish. A second one stops at once. SIGHUP reloads the routes.\n\n\
+                      With --workers the homeserver is that many processes over one PostgreSQL; they are started \
+                      again when they end, and SIGHUP replaces them one by one. Example:\n  \
+                      colonnade up --workers 4 --database postgres://colonnade@localhost/colonnade --redis \
+                      redis://127.0.0.1:6379"
     )]
-    Up,
+    Up(UpOptions),
+    /// Tells how the workers of `colonnade up --workers` are
+    #[command(after_help = "Exit code 0: every worker runs. 1: nothing runs, or not every worker.")]
+    Status,
     /// One worker of a pool, without a gateway
     #[command(after_help = "Example:\n  colonnade worker --pool sync --bind 127.0.0.1:9101\n\n\
                       On SQLite only one process can have the data folder; use PostgreSQL for more.")]
@@ -103,6 +110,22 @@ pub(crate) struct Settings {
     /// Any key of colonnade.yaml, for example --set logging.format=json
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// What `up` says of the database and Redis.
+    #[arg(skip)]
+    places: Vec<(&'static str, &'static str, String)>,
+}
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct UpOptions {
+    /// Serve with this many worker processes, over PostgreSQL
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) workers: Option<u16>,
+    /// The database: sqlite, or postgres://user:password@host/name
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+    /// The Redis by which workers tell each other that something is new
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -119,6 +142,9 @@ pub(crate) struct WorkerOptions {
     /// Where the gateway reaches this worker: an address and port, or unix:PATH
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9101")]
     pub(crate) bind: Address,
+    /// Stop when standard input ends: whoever supervises us is gone
+    #[arg(long, hide = true)]
+    pub(crate) supervised: bool,
 }
 
 #[derive(Debug, Args)]
@@ -288,6 +314,40 @@ impl Settings {
         Ok(Config::load(&sources)?)
     }
 
+    /// Adds what `up` says of the database and Redis.
+    pub(crate) fn with(mut self, options: &UpOptions) -> Self {
+        let named = [
+            ("--database", "database.url", &options.database),
+            ("--redis", "redis.url", &options.redis),
+        ];
+        let said =
+            named.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value.clone()?)));
+        self.places.extend(said);
+        self
+    }
+
+    /// The flags by which another command of ours gets the same settings.
+    pub(crate) fn as_arguments(&self) -> Vec<String> {
+        let mut arguments = vec!["--config".to_owned(), self.path().display().to_string()];
+        let named = [
+            ("--server-name", &self.server_name),
+            ("--data-dir", &self.data_dir),
+            ("--listen", &self.listen),
+            ("--log", &self.log),
+        ];
+        for (flag, value) in named {
+            arguments.extend(value.iter().flat_map(|value| [flag.to_owned(), value.clone()]));
+        }
+        arguments.extend(self.set.iter().flat_map(|pair| ["--set".to_owned(), pair.clone()]));
+        arguments
+    }
+
+    /// The variables by which it gets what no list of processes should show.
+    pub(crate) fn as_environment(&self) -> Vec<(String, String)> {
+        let variable = |key: &str| format!("COLONNADE_{}", key.replace('.', "__").to_uppercase());
+        self.places.iter().map(|(_, key, value)| (variable(key), value.clone())).collect()
+    }
+
     fn flags(&self) -> Result<Vec<Setting>, Failure> {
         let named = [
             ("--server-name", "server_name", &self.server_name),
@@ -296,6 +356,10 @@ impl Settings {
             ("--log", "logging.level", &self.log),
         ];
         let mut flags = Vec::new();
+        for (flag, key, value) in &self.places {
+            let source = Source::Flag((*flag).to_owned());
+            flags.push(Setting { source, key: (*key).to_owned(), value: value.clone() });
+        }
         for (flag, key, value) in named {
             if let Some(value) = value {
                 let source = Source::Flag(flag.to_owned());

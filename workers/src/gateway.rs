@@ -7,7 +7,7 @@ use colonnade_gateway as gateway;
 
 use crate::{
     command::{Failure, GatewayOptions, Settings},
-    open_files,
+    notify, open_files,
     signals::{Signals, Told},
     terminal, up,
 };
@@ -31,6 +31,7 @@ pub(crate) async fn run(settings: &Settings, options: GatewayOptions) -> Result<
     })?;
     let at: Vec<String> = door.addrs().iter().map(ToString::to_string).collect();
     terminal::say(&format!("gateway at {}", at.join(", ")));
+    notify::ready();
     let succeeded = loop {
         tokio::select! {
             told = signals.next() => match told {
@@ -41,6 +42,7 @@ pub(crate) async fn run(settings: &Settings, options: GatewayOptions) -> Result<
         }
     };
     signals.end_at_the_next();
+    notify::stopping();
     match succeeded {
         true => door.retire(Duration::from_secs(options.drain_seconds)).await,
         false => door.shutdown(GRACE).await,

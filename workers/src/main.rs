@@ -8,7 +8,9 @@ mod check;
 mod command;
 mod db;
 mod explain;
+mod fleet;
 mod gateway;
+mod notify;
 mod open_files;
 mod routes;
 mod signals;
@@ -19,7 +21,7 @@ mod worker;
 
 use clap::Parser as _;
 
-use crate::command::{Arguments, Command, Failure};
+use crate::command::{Arguments, Command, Failure, UpOptions};
 
 /// Fewer page faults and less memory after a load than the system's own.
 #[global_allocator]
@@ -39,8 +41,15 @@ fn main() -> std::process::ExitCode {
 
 fn run(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { command, settings } = arguments;
-    match command.unwrap_or(Command::Up) {
-        Command::Up => block_on(up::run(&settings)),
+    match command.unwrap_or(Command::Up(UpOptions::default())) {
+        Command::Up(options) => {
+            let settings = settings.with(&options);
+            match options.workers {
+                Some(count) => block_on(fleet::run(&settings, count)),
+                None => block_on(up::run(&settings)),
+            }
+        }
+        Command::Status => fleet::status::run(&settings),
         Command::Worker(options) => block_on(worker::run(&settings, options)),
         Command::Gateway(options) => block_on(gateway::run(&settings, options)),
         Command::Check(options) => check::run(&settings, &options),

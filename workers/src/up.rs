@@ -8,7 +8,7 @@ use colonnade_gateway as gateway;
 
 use crate::{
     command::{Failure, Settings},
-    open_files,
+    notify, open_files,
     signals::{Signals, Told},
     terminal,
 };
@@ -31,7 +31,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let address = Address::private(&config.data_dir);
     let worker = Worker::start(&config, address).await.map_err(|error| Failure::running(&error))?;
-    let door = match open_door(&config, &worker) {
+    let door = match open_door(&config, &[worker.address.to_string()]) {
         Ok(door) => door,
         Err(failure) => {
             worker.stop().await;
@@ -39,10 +39,12 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), Failure> {
         }
     };
     terminal::say(&welcome(&path, &config, (&worker, &door), first));
+    notify::ready();
     while signals.next().await == Told::Reload {
         reload(&door);
     }
     signals.end_at_the_next();
+    notify::stopping();
     tracing::info!("stopping: answering what is under way");
     worker.hurry();
     door.shutdown(GRACE).await;
@@ -51,16 +53,20 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Starts the gateway in front of the worker.
-fn open_door(config: &Config, worker: &Worker) -> Result<gateway::Running, Failure> {
-    let behind = worker.address.to_string().parse().map_err(|error| {
-        Failure::Running(format!("the gateway does not understand {}: {error}", worker.address))
-    })?;
+/// Starts the gateway in front of workers at these addresses, each of every pool.
+pub(crate) fn open_door(config: &Config, workers: &[String]) -> Result<gateway::Running, Failure> {
+    let wrong = |address: &str, error: &dyn std::fmt::Display| {
+        Failure::Running(format!("the gateway does not understand {address}: {error}"))
+    };
+    let mut behind = Vec::new();
+    for address in workers {
+        behind.push(address.parse().map_err(|error| wrong(address, &error))?);
+    }
     let mut options = gateway::RunOptions::new(source(config.routes.as_deref()));
     options.spans = config.tracing.otlp_endpoint.is_some();
     options.overrides = gateway::config::Overrides {
         listen: Some(config.listen.clone()),
-        workers_for_all_pools: Some(vec![behind]),
+        workers_for_all_pools: Some(behind),
         admin: config.gateway_admin,
         no_admin: config.gateway_admin.is_none(),
     };

@@ -8,7 +8,7 @@ use colonnade_core::{
 
 use crate::{
     command::{Failure, Settings, WorkerOptions},
-    open_files,
+    notify, open_files,
     signals::{Signals, Told},
     terminal,
 };
@@ -29,15 +29,18 @@ pub(crate) async fn run(settings: &Settings, options: WorkerOptions) -> Result<(
     let worker = Worker::start_among(&config, options.bind, part).await;
     let worker = worker.map_err(|error| Failure::running(&error))?;
     terminal::say(&welcome(&pools, &config.server_name, &worker));
+    notify::ready();
     let told = async {
         // A worker has nothing to reload.
         while signals.next().await == Told::Reload {}
     };
     let ended = tokio::select! {
         () = told => false,
+        () = supervisor_ends(options.supervised) => false,
         () = worker.ended() => true,
     };
     signals.end_at_the_next();
+    notify::stopping();
     if ended {
         worker.stop().await;
         return Err(Failure::Running(
@@ -48,6 +51,20 @@ pub(crate) async fn run(settings: &Settings, options: WorkerOptions) -> Result<(
     worker.hand_over().await;
     worker.stop().await;
     Ok(())
+}
+
+/// Waits until standard input ends; forever, if nobody supervises us.
+async fn supervisor_ends(supervised: bool) {
+    if !supervised {
+        return std::future::pending().await;
+    }
+    // A thread of its own, which nothing waits for: the runtime would wait for one of its own.
+    let (ends, ended) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _read_to_its_end = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _nobody_waits = ends.send(());
+    });
+    let _ended = ended.await;
 }
 
 /// What a person, or the supervisor, needs to know now.

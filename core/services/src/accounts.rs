@@ -56,7 +56,6 @@ pub struct Accounts {
     pub uia: uia::Uia,
     /// When devices were last seen.
     pub seen: Arc<Seen>,
-    nonces: shared_secret::Nonces,
 }
 
 impl Accounts {
@@ -67,7 +66,6 @@ impl Accounts {
             uia: uia::Uia::new(Arc::clone(&context), Arc::clone(&passwords), limits),
             passwords,
             seen: Seen::start(Arc::clone(&context)),
-            nonces: shared_secret::Nonces::default(),
             context,
         }
     }

@@ -2,6 +2,7 @@
 
 pub mod openapi;
 pub mod server;
+mod shape;
 pub mod user;
 
 pub use reqwest::Method;

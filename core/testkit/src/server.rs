@@ -1,28 +1,33 @@
-//! A homeserver in this process, on a port of its own, in a folder of its own.
+//! A homeserver in this process, on a port of its own, in a folder of its own: one worker, or many
+//! that share a database and a bus and take turns in answering.
 
 use std::{path::PathBuf, sync::Arc};
 
-use colonnade_core::{Homeserver, Options, listener};
+use colonnade_core::{Homeserver, Options};
 use colonnade_model::{SystemClock, SystemRandom, ruma::ServerName};
 use colonnade_services::Settings;
 use colonnade_storage::Location;
 use colonnade_testkit_postgres::Cluster;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::Client;
+use crate::{
+    Client,
+    shape::{self, Shape},
+};
 
 /// A running homeserver; stops when dropped.
 pub struct TestServer {
     /// Where it listens, `http://127.0.0.1:port`.
     pub url: String,
-    /// The homeserver itself, for tests that look behind its API.
+    /// The homeserver itself, for tests that look behind its API; one of many workers.
     pub homeserver: Arc<Homeserver>,
     /// Its data folder.
     pub data_dir: PathBuf,
     location: Option<Location>,
+    /// All of its workers.
+    pub workers: Vec<Arc<Homeserver>>,
     stop: CancellationToken,
-    serving: Option<tokio::task::JoinHandle<()>>,
+    serving: Vec<tokio::task::JoinHandle<()>>,
     _folder: Option<Arc<tempfile::TempDir>>,
 }
 
@@ -47,13 +52,16 @@ const CONNECTIONS_MAX: u32 = 6;
 #[expect(clippy::disallowed_methods, reason = "which database, is told to the test binary alone")]
 fn database() -> Option<Location> {
     match std::env::var(ENGINE).as_deref() {
+        _ if Shape::wanted().is_shared() => Some(postgres()),
         Err(_) | Ok("sqlite") => None,
-        Ok("postgres") => {
-            let url = Cluster::shared().database();
-            Some(Location::Postgres { url, direct_url: None, connections_max: CONNECTIONS_MAX })
-        }
+        Ok("postgres") => Some(postgres()),
         Ok(other) => panic!("{ENGINE} is {other}, and may be `sqlite` or `postgres`"),
     }
+}
+
+fn postgres() -> Location {
+    let url = Cluster::shared().database();
+    Location::Postgres { url, direct_url: None, connections_max: CONNECTIONS_MAX }
 }
 
 impl TestServer {
@@ -73,23 +81,30 @@ impl TestServer {
 
     /// Starts a homeserver over an existing data folder, and a database if it is not in there.
     async fn over(data_dir: PathBuf, location: Option<Location>, settings: Settings) -> Self {
-        let homeserver = Homeserver::start(Options {
-            server_name: ServerName::parse("localhost").expect("a server name"),
-            data_dir: data_dir.clone(),
-            location: location.clone(),
-            shared: false,
-            redis: None,
-            settings,
-            clock: Arc::new(SystemClock),
-            random: Arc::new(SystemRandom),
-        });
-        let homeserver = Arc::new(homeserver.await.expect("the homeserver starts"));
-        let socket = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let url = format!("http://{}", socket.local_addr().expect("a bound address"));
+        let shape = Shape::wanted();
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(listener::serve(socket, homeserver.front(), stop.clone()));
-        let serving = Some(serving);
-        Self { url, homeserver, data_dir, location, stop, serving, _folder: None }
+        let (mut workers, mut serving) = (Vec::new(), Vec::new());
+        for number in 0..shape.workers() {
+            let homeserver = Homeserver::start(Options {
+                server_name: ServerName::parse("localhost").expect("a server name"),
+                data_dir: data_dir.clone(),
+                location: location.clone(),
+                shared: shape.is_shared(),
+                redis: shape.redis(),
+                settings: settings.clone(),
+                clock: Arc::new(SystemClock),
+                random: Arc::new(SystemRandom),
+            });
+            let homeserver = Arc::new(homeserver.await.expect("the homeserver starts"));
+            if shape.is_shared() {
+                serving.push(shape::join(&homeserver, number, &stop).await);
+            }
+            workers.push(homeserver);
+        }
+        let (url, door) = shape::open_door(&workers, &stop).await;
+        serving.push(door);
+        let homeserver = Arc::clone(&workers[0]);
+        Self { url, homeserver, data_dir, location, workers, stop, serving, _folder: None }
     }
 
     /// Returns a client that is not logged in.
@@ -131,10 +146,12 @@ impl TestServer {
         let mut settings = self.homeserver.services.context.settings.clone();
         change(&mut settings);
         self.stop.cancel();
-        if let Some(serving) = self.serving.take() {
+        for serving in self.serving.drain(..) {
             serving.await.expect("the listener ends");
         }
-        self.homeserver.close().await;
+        for worker in self.workers.drain(..) {
+            worker.close().await;
+        }
         let folder = self._folder.take();
         let (data_dir, location) = (self.data_dir.clone(), self.location.take());
         drop(self);

@@ -438,8 +438,8 @@ async fn a_poll_ends_on_time_and_when_the_server_stops() {
     assert!(began.elapsed() >= Duration::from_millis(300));
     assert!(answer.get("rooms").is_none());
     let since = token(&answer);
-    let sync = &server.homeserver.services.sync;
-    let (answer, took) = woken(&alice, &since, async { sync.stop() }).await;
+    let stop = || server.workers.iter().for_each(|worker| worker.services.sync.stop());
+    let (answer, took) = woken(&alice, &since, async { stop() }).await;
     assert!(took < Duration::from_secs(10) && answer.get("rooms").is_none(), "{answer}");
     say(&alice, &room, "still told").await;
     let answer = sync_with(&alice, Some(&since), "timeout=20000").await;

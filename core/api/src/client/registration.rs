@@ -146,7 +146,7 @@ async fn nonce(
     _args: Vec<String>,
 ) -> Result<Reply> {
     limit(&services, Class::Other, address_of(&request))?;
-    Ok(reply::ok(&json!({ "nonce": services.accounts.shared_secret_nonce()? })))
+    Ok(reply::ok(&json!({ "nonce": services.accounts.shared_secret_nonce().await? })))
 }
 
 #[derive(Deserialize)]

@@ -4,21 +4,23 @@
 //! Source: Synapse, admin API, "Shared-Secret Registration":
 //! `HMAC-SHA1(secret, nonce \0 user \0 password \0 admin|notadmin [\0 user_type])`.
 
-use std::collections::VecDeque;
-
 use colonnade_model::MatrixError;
+use colonnade_storage::uia::{self, UiaSession};
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use parking_lot::Mutex;
 use sha1::Sha1;
 use subtle::ConstantTimeEq as _;
 
-use super::{Accounts, LoggedIn, Login, names};
+use super::{
+    Accounts, LoggedIn, Login, names,
+    uia::{LIFETIME_MS, SESSIONS_MAX},
+};
 use crate::Result;
 
 /// How long a nonce can be used, in milliseconds.
 const NONCE_MS: i64 = 60 * 1_000;
-/// Nonces outstanding at a time; beyond it the oldest is forgotten.
-const NONCES_MAX: usize = 1_000;
+/// As what a nonce stands among the sessions of user-interactive authentication, which every process
+/// sees and which end once, as it does.
+const NONCE_ACTION: &str = "a nonce of registration by shared secret";
 /// Random characters of a nonce.
 const NONCE_LENGTH: usize = 64;
 
@@ -38,32 +40,6 @@ pub struct SharedSecretRegistration {
     pub mac: String,
 }
 
-/// The nonces given out. They live in the process that gave them out; a script that meets another
-/// one is told to fetch a new nonce.
-#[derive(Default)]
-pub(super) struct Nonces(Mutex<VecDeque<(String, i64)>>);
-
-impl Nonces {
-    fn put(&self, nonce: String, now_ms: i64) {
-        let mut nonces = self.0.lock();
-        nonces.retain(|(_, ts)| now_ms - ts < NONCE_MS);
-        if nonces.len() >= NONCES_MAX {
-            nonces.pop_front();
-        }
-        nonces.push_back((nonce, now_ms));
-    }
-
-    /// Uses a nonce up; false when it is not known (any more).
-    fn take(&self, nonce: &str, now_ms: i64) -> bool {
-        let mut nonces = self.0.lock();
-        nonces.retain(|(_, ts)| now_ms - ts < NONCE_MS);
-        match nonces.iter().position(|(known, _)| known == nonce) {
-            Some(place) => nonces.remove(place).is_some(),
-            None => false,
-        }
-    }
-}
-
 impl Accounts {
     fn shared_secret(&self) -> Result<&str, MatrixError> {
         let secret = self.context.settings.registration.shared_secret.as_deref();
@@ -76,11 +52,34 @@ impl Accounts {
     ///
     /// # Errors
     /// `M_UNKNOWN` when there is no shared secret.
-    pub fn shared_secret_nonce(&self) -> Result<String> {
+    pub async fn shared_secret_nonce(&self) -> Result<String> {
         self.shared_secret()?;
         let nonce = self.context.random.alphanumeric(NONCE_LENGTH);
-        self.nonces.put(nonce.clone(), self.context.now_ms());
+        let session = UiaSession {
+            session: nonce.clone(),
+            action: NONCE_ACTION.to_owned(),
+            user: None,
+            completed: Vec::new(),
+            created_ts: self.context.now_ms(),
+        };
+        let oldest_ts = session.created_ts - LIFETIME_MS;
+        let put = self
+            .context
+            .db
+            .write(move |tx| Box::pin(uia::put(tx, session, oldest_ts, SESSIONS_MAX)));
+        put.await?;
         Ok(nonce)
+    }
+
+    /// Uses a nonce up; false when it is not known (any more).
+    async fn take_nonce(&self, nonce: &str) -> Result<bool> {
+        let oldest_ts = self.context.now_ms() - NONCE_MS;
+        let found = uia::find(&self.context.db, nonce, oldest_ts).await?;
+        if found.is_none_or(|found| found.action != NONCE_ACTION) {
+            return Ok(false);
+        }
+        let nonce = nonce.to_owned();
+        Ok(self.context.db.write(move |tx| Box::pin(uia::end(tx, nonce))).await?)
     }
 
     /// Registers a user and logs a first device in.
@@ -93,7 +92,7 @@ impl Accounts {
         wish: SharedSecretRegistration,
     ) -> Result<LoggedIn> {
         let secret = self.shared_secret()?;
-        if !self.nonces.take(&wish.nonce, self.context.now_ms()) {
+        if !self.take_nonce(&wish.nonce).await? {
             return Err(MatrixError::unknown("unrecognised nonce").into());
         }
         if [&wish.username, &wish.password].iter().any(|text| text.contains('\0')) {
@@ -144,15 +143,5 @@ mod tests {
         assert_eq!(code("shared_secret", &wish), "48715842ad67d5dc9a9ee938a3bda4fcfae8d7c7");
         wish.user_type = Some("bot".to_owned());
         assert_eq!(code("shared_secret", &wish), "2ab701ea6618f3a4ffffc98f2116ea6ff5157182");
-    }
-
-    #[test]
-    fn a_nonce_works_once_and_not_for_long() {
-        let nonces = Nonces::default();
-        nonces.put("a".to_owned(), 0);
-        nonces.put("b".to_owned(), 0);
-        assert!(nonces.take("a", 10));
-        assert!(!nonces.take("a", 10));
-        assert!(!nonces.take("b", NONCE_MS));
     }
 }

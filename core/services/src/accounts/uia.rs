@@ -21,9 +21,9 @@ use crate::{
 };
 
 /// How long a session may take, in milliseconds.
-const LIFETIME_MS: i64 = 15 * 60 * 1_000;
+pub(super) const LIFETIME_MS: i64 = 15 * 60 * 1_000;
 /// Sessions kept at a time; beyond it the oldest end, so that strangers cannot fill the disk.
-const SESSIONS_MAX: i64 = 10_000;
+pub(super) const SESSIONS_MAX: i64 = 10_000;
 /// Random characters of a session's name.
 const SESSION_LENGTH: usize = 32;
 

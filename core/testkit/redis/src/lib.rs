@@ -45,6 +45,15 @@ impl Server {
         Self::start_with(None)
     }
 
+    /// Returns the server that all tests of a binary share.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    pub fn shared() -> &'static Self {
+        static SHARED: std::sync::OnceLock<Server> = std::sync::OnceLock::new();
+        SHARED.get_or_init(Self::start)
+    }
+
     /// Starts a server that wants a password.
     ///
     /// # Panics

@@ -1,4 +1,5 @@
-//! What an operator does with the database itself, without a server: bring it up to date, move it.
+//! What an operator does with the database itself, without a server: bring it up to date, move it,
+//! put it back to an earlier copy.
 
 use std::path::Path;
 
@@ -32,4 +33,13 @@ pub async fn copy(
     progress: impl FnMut(Progress<'_>) + Send,
 ) -> Result<Vec<Copied>, StorageError> {
     database::copy::copy(from, to, progress).await
+}
+
+/// Makes a database that was put back to an earlier copy fit to be served, and returns how many
+/// one-time keys that dropped.
+///
+/// # Errors
+/// With the mend when a server runs on it or it cannot be used.
+pub async fn restored(location: &Location) -> Result<u64, StorageError> {
+    colonnade_storage::restored(location).await
 }

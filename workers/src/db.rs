@@ -1,4 +1,5 @@
-//! `colonnade db`: the database without a server: up to date, and from SQLite to PostgreSQL.
+//! `colonnade db`: the database without a server: up to date, from SQLite to PostgreSQL, and
+//! after a backup was put back.
 
 use std::{
     io::IsTerminal as _,
@@ -47,6 +48,14 @@ enum DbCommand {
         #[arg(long, value_name = "postgres://USER@HOST/NAME")]
         to: Option<String>,
     },
+    /// Says that the database was put back to an earlier copy: once, before the first start on it
+    #[command(
+        after_help = "Clients were told of events that the copy does not have. After this, new events \
+                            stand above anything a client may have been told, so that nobody misses one; \
+                            and one-time keys are dropped, for some were handed out since the copy was \
+                            made (clients upload others). Stop the server first."
+    )]
+    Restored,
 }
 
 /// Does what was asked for.
@@ -55,7 +64,16 @@ pub(crate) async fn run(settings: &Settings, options: DbOptions) -> Result<(), F
     match options.what {
         DbCommand::Migrate { dry_run } => migrate(&config, dry_run).await,
         DbCommand::Copy { from, to } => copy(&config, from, to).await,
+        DbCommand::Restored => restored(&config).await,
     }
+}
+
+async fn restored(config: &Config) -> Result<(), Failure> {
+    let keys = db::restored(&config.database).await.map_err(|error| Failure::running(&error))?;
+    terminal::say(&format!(
+        "new events stand above everything clients were told; {keys} one-time keys were dropped"
+    ));
+    Ok(())
 }
 
 async fn migrate(config: &Config, dry_run: bool) -> Result<(), Failure> {

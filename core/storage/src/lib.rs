@@ -32,6 +32,7 @@ pub mod pushers;
 pub mod receipts;
 pub mod relations;
 pub mod reports;
+mod restored;
 pub mod rooms;
 pub mod search;
 pub mod sessions;
@@ -48,3 +49,4 @@ mod varints;
 
 pub use database::{CommitListener, Database, Held, Lane, Location, Lock, Tx};
 pub use error::{Result, StorageError};
+pub use restored::restored;

@@ -5,7 +5,7 @@ use regex::bytes::RegexBuilder;
 
 use super::*;
 use crate::config::Config;
-use crate::routes::Target;
+use crate::routes::{KeyKind, Target};
 
 /// Every operation of the specification and of the field, with the pool it belongs to.
 const ENDPOINTS: &str = include_str!("../../tests/it/endpoints.tsv");
@@ -41,13 +41,14 @@ fn bundled() -> (Config, Table) {
 }
 
 #[test]
-fn every_operation_goes_to_its_pool() {
+fn every_operation_goes_to_its_pool_by_its_key() {
     let (config, table) = bundled();
     let mut wrong = Vec::new();
     for line in ENDPOINTS.lines() {
         let mut columns = line.split('\t');
         let (method, path, pool) =
             (columns.next().unwrap(), columns.next().unwrap(), columns.next().unwrap());
+        let key = columns.next().unwrap();
         let path = path.replace(['{', '}'], "~");
         // The list gives /sync with a token to the sync pool.
         let found = find(&table, method, &path, "since=s1");
@@ -55,8 +56,14 @@ fn every_operation_goes_to_its_pool() {
             Found::Rule(Route { target: Target::Pool(place), .. }) => &config.pools[*place].name,
             _ => "nothing",
         };
-        if reached != pool {
-            wrong.push(format!("{method} {path}: {reached}, not {pool}"));
+        let by = match found {
+            Found::Rule(Route { key: Some(KeyKind::Room), .. }) => "room",
+            Found::Rule(Route { key: Some(KeyKind::User), .. }) => "user",
+            Found::Rule(Route { key: Some(KeyKind::Origin), .. }) => "origin",
+            _ => "-",
+        };
+        if (reached, by) != (pool, key) {
+            wrong.push(format!("{method} {path}: {reached} by {by}, not {pool} by {key}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -106,6 +106,14 @@ async fn certificates_are_replaced_while_running_and_bad_ones_refused() {
     let after = dial(address, "two.example.org", b"http/1.1").await;
     assert_ne!(before.certificate, after.certificate);
     assert!(get_over(&mut before.stream).await.starts_with("HTTP/1.1 200"));
+    // Nobody says so: the files are looked at.
+    install("one");
+    let noticed = async {
+        while dial(address, "one.example.org", b"http/1.1").await.certificate == after.certificate {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), noticed).await.unwrap();
 }
 
 #[tokio::test]

@@ -24,14 +24,14 @@ const LONG: Duration = Duration::from_secs(120);
 const SENDERS: u64 = 4;
 
 /// What the processes share.
-struct Deployment {
+pub(crate) struct Deployment {
     folder: tempfile::TempDir,
     database: String,
     redis: redis::Server,
 }
 
 impl Deployment {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
             database: format!("database={}", Cluster::shared().database()),
@@ -40,7 +40,7 @@ impl Deployment {
     }
 
     /// Starts a worker of these pools.
-    fn worker(&self, pools: &str) -> Server {
+    pub(crate) fn worker(&self, pools: &str) -> Server {
         let redis = format!("redis.url={}", self.redis.url());
         let open = ["--set", "registration.open=true", "--set", "rate_limits.enabled=false"];
         let mut arguments = vec!["--set", &self.database, "--set", &redis];
@@ -58,7 +58,7 @@ async fn map(worker: &Server, query: &str) -> Value {
 
 /// Waits until a worker sees so many workers that own rooms, and nobody who leaves, and returns the
 /// map.
-async fn until_owners(worker: &Server, count: usize) -> Value {
+pub(crate) async fn until_owners(worker: &Server, count: usize) -> Value {
     let wait = async {
         let mut after = String::new();
         loop {

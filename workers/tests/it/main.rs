@@ -8,6 +8,7 @@ mod commands;
 mod configuration;
 mod crash;
 mod db;
+mod discovered;
 mod fleet;
 mod life;
 mod metrics;

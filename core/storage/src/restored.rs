@@ -8,7 +8,7 @@ use colonnade_model::stream::StreamAdvance;
 use crate::{CommitListener, Database, Location, Lock, Result, StorageError};
 
 /// How far every stream jumps: beyond any position the lost part can have handed out, and so little
-/// that a database may be restored millions of times before positions run out.
+/// that a database may be restored two thousand times before positions run out.
 const LEAP: i64 = 1 << 31;
 
 /// Makes a restored copy fit to be served, and returns how many one-time keys that dropped.

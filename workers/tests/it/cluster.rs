@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::process::{Server, run};
 
 /// How long something that must happen may take on a very busy machine.
-const LONG: Duration = Duration::from_secs(120);
+pub(crate) const LONG: Duration = Duration::from_secs(120);
 /// Senders at work at a time, each in a room of its own.
 const SENDERS: u64 = 4;
 
@@ -49,7 +49,7 @@ impl Deployment {
     }
 }
 
-async fn map(worker: &Server, query: &str) -> Value {
+pub(crate) async fn map(worker: &Server, query: &str) -> Value {
     let path = format!("/_colonnade/slots{query}");
     let answer = Client::new(&worker.url).get(&path).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -81,16 +81,16 @@ pub(crate) async fn until_owners(worker: &Server, count: usize) -> Value {
     tokio::time::timeout(LONG, wait).await.expect("the slots are dealt out")
 }
 
-async fn room_of(client: &Client) -> String {
+pub(crate) async fn room_of(client: &Client) -> String {
     let made = client.post("/_matrix/client/v3/createRoom", json!({})).await.ok();
     made["room_id"].as_str().unwrap().to_owned()
 }
 
-fn send_path(room: &str, txn: &str) -> String {
+pub(crate) fn send_path(room: &str, txn: &str) -> String {
     format!("/_matrix/client/v3/rooms/{room}/send/m.room.message/{txn}")
 }
 
-fn message(text: &str) -> Value {
+pub(crate) fn message(text: &str) -> Value {
     json!({ "msgtype": "m.text", "body": text })
 }
 

@@ -8,19 +8,16 @@ use colonnade_testkit::Client;
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{Deployment, until_owners},
+    cluster::{Deployment, LONG, send_path, until_owners},
     process::Server,
 };
-
-/// How long something that must happen may take on a very busy machine.
-const LONG: Duration = Duration::from_secs(120);
 
 fn address(worker: &Server) -> String {
     worker.url.trim_start_matches("http://").to_owned()
 }
 
 /// The bundled routes, every pool discovered, with one worker to ask first.
-fn gateway(seed: &Server) -> Running {
+pub(crate) fn gateway(seed: &Server) -> Running {
     let text = BUNDLED_ROUTES
         .replace("127.0.0.1:8008", "127.0.0.1:0")
         .replace("127.0.0.1:8009", "127.0.0.1:0")
@@ -38,7 +35,7 @@ async fn asked(admin: SocketAddr, target: String) -> Value {
 }
 
 /// Waits until the gateway has the map of this epoch, or a later one.
-async fn until_epoch(gateway: &Running, epoch: u64) {
+pub(crate) async fn until_epoch(gateway: &Running, epoch: u64) {
     let admin = gateway.admin_addr().unwrap();
     let wait = async {
         while asked(admin, "/pools".to_owned()).await["slot_map_epoch"].as_u64() < Some(epoch) {
@@ -46,10 +43,6 @@ async fn until_epoch(gateway: &Running, epoch: u64) {
         }
     };
     tokio::time::timeout(LONG, wait).await.expect("the gateway follows the map");
-}
-
-fn send_path(room: &str, txn: &str) -> String {
-    format!("/_matrix/client/v3/rooms/{room}/send/m.room.message/{txn}")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,5 +14,6 @@ mod life;
 mod metrics;
 mod postgres;
 mod process;
+mod scaling;
 mod upgrade;
 mod uploads;

@@ -46,7 +46,7 @@ pub struct Line<'a> {
     /// Path and query, secrets left out.
     pub target: String,
     /// `HTTP/1.1` or `HTTP/2.0`.
-    pub protocol: String,
+    pub protocol: &'a str,
     /// The answer's status; 0 when the client went away before there was one.
     pub status: u16,
     /// Bytes of the answer's body.

@@ -213,7 +213,7 @@ impl Connection {
         }
         self.head_bytes += read as u64;
         // One read may bring the head's end and some body with it; the head alone is measured
-        // again when it is known (proxy.rs).
+        // again when it is known.
         if self.head_bytes > self.limits.bytes + GATHER_BYTES_MAX as u64 {
             return Err(self.give_up(reply::HEADER_TOO_LARGE, Refused::HeaderTooLarge));
         }

@@ -33,7 +33,7 @@ pub fn client(
     let peer = peer.to_canonical();
     let own_proto = if tls { "https" } else { "http" };
     if !config.trusts(peer) {
-        return Client { ip: peer, forwarded_for: peer.to_string(), proto: own_proto };
+        return stranger(peer, tls);
     }
     let proto = match forwarded_proto {
         Some("https") => "https",
@@ -48,6 +48,13 @@ pub fn client(
     hops.push(peer);
     let chain: Vec<String> = hops.iter().map(IpAddr::to_string).collect();
     Client { ip: ip.unwrap_or(peer), forwarded_for: chain.join(", "), proto }
+}
+
+/// The client that a peer is whom nobody trusts, whatever it forwards.
+pub fn stranger(peer: IpAddr, tls: bool) -> Client {
+    let ip = peer.to_canonical();
+    let proto = if tls { "https" } else { "http" };
+    Client { ip, forwarded_for: ip.to_string(), proto }
 }
 
 /// What counts as one client for limits: an IPv4 address, or the /64 an IPv6 client chooses its

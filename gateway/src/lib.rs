@@ -2,9 +2,9 @@
 //!
 //! [`config`] reads `routes.yaml` into [`routes`]; [`table`] compiles them; [`sticky`] finds a
 //! request's key; [`slots`], [`ring`], [`pools`] and [`health`] choose the worker; [`live`] is all of
-//! that in force, and [`reload`] replaces it. None of these know sockets or Pingora. [`proxy`] puts them
-//! behind Pingora's phases, [`connection`] and `listener` in front of them; [`run`] starts and
-//! stops. [`explain`] and [`check`] answer a person's questions from the same parts.
+//! that in force, and [`reload`] replaces it. None of these know sockets or Pingora. [`front`] asks them what
+//! becomes of a request; [`lean`] carries those of HTTP/1, [`proxy`] puts those of HTTP/2 behind Pingora's
+//! phases, on a [`connection`] each; `listener` accepts for both. [`run`] starts and stops. [`explain`] and [`check`] answer a person's questions from the same parts.
 //!
 //! The crate imports nothing of core: their contract is the list of endpoints, docs/routes.txt.
 
@@ -12,6 +12,8 @@ pub mod config;
 pub mod routes;
 pub mod table;
 
+pub mod front;
+pub mod head;
 pub mod health;
 pub mod pools;
 pub mod ring;
@@ -43,6 +45,7 @@ mod explain;
 mod follow;
 mod handover;
 mod import;
+pub mod lean;
 mod question;
 mod remote;
 mod run;

@@ -1,5 +1,6 @@
 //! Sockets: bound before anything else runs, so that a port in use is an error of the start; then
-//! one accept loop each, which counts connections and hands them to Pingora.
+//! one accept loop each, which counts connections and hands them on: HTTP/1 to the lean path, HTTP/2 and
+//! the admin listener to Pingora.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,6 +22,8 @@ use tokio_rustls::TlsAcceptor;
 use crate::config::{Address, Config};
 use crate::connection::Connection;
 use crate::forwarded;
+use crate::front::Gateway;
+use crate::lean;
 use crate::live::Live;
 use crate::metrics::{Metrics, Refused};
 use crate::proxy_protocol::{self, Parsed};
@@ -139,8 +142,9 @@ pub(crate) struct Entrance {
     pub(crate) tls: Option<TlsAcceptor>,
     /// Whether a PROXY protocol header comes first.
     pub(crate) proxy_protocol: bool,
-    /// Whether this is the admin listener: nothing the file says about clients may close it.
-    pub(crate) admin: bool,
+    /// Who serves HTTP/1; nobody at the admin listener, where nothing the file says about clients may close
+    /// a connection.
+    pub(crate) gateway: Option<Arc<Gateway>>,
 }
 
 impl Entrance {
@@ -313,8 +317,11 @@ pub(crate) async fn accept_loop<A: ServerApp + Send + Sync + 'static>(
             }
         };
         let live = live.load_full();
-        let max =
-            if entrance.admin { ADMIN_CONNECTIONS_MAX } else { live.config.limits.connections };
+        let max = if entrance.gateway.is_none() {
+            ADMIN_CONNECTIONS_MAX
+        } else {
+            live.config.limits.connections
+        };
         let Some(passage) = gate.enter(max) else { continue };
         let (app, shutdown, entrance) = (Arc::clone(&app), shutdown.clone(), entrance.clone());
         tokio::spawn(async move {
@@ -345,11 +352,14 @@ async fn serve_connection<A: ServerApp + Send + Sync + 'static>(
         }
         Err(_) => return metrics.refused(Refused::TooSlow),
     };
-    let origin = match entrance.admin {
-        true => Ok(None),
-        false => passage.0.enter_from(peer, &live.config),
+    let origin = match entrance.gateway {
+        None => Ok(None),
+        Some(_) => passage.0.enter_from(peer, &live.config),
     };
     let Ok(_counted) = origin else { return };
+    if let Some(gateway) = entrance.gateway.as_ref().filter(|_| !transport.speaks_http2()) {
+        return lean::serve(gateway, transport, peer, limits).await;
+    }
     let Ok(connection) = Connection::new(transport, peer, limits, Arc::clone(metrics)) else {
         return;
     };

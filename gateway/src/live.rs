@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crate::access_log::AccessLog;
 use crate::config::{Config, ConfigError, Fault, PoolConfig};
+use crate::metrics::RuleSeries;
 use crate::pools::Pool;
 use crate::slots::{SlotMap, pools_with};
 use crate::table::Table;
@@ -37,6 +38,8 @@ pub struct Live {
     pub config: Config,
     /// The rules, compiled.
     pub table: Arc<Table>,
+    /// What is counted about each rule, in the order of the table.
+    pub series: Arc<Vec<RuleSeries>>,
     /// The pools, in the order of [`Config::pools`].
     pub pools: Vec<Arc<Pool>>,
     /// Who owns what, as the workers said last.
@@ -71,7 +74,8 @@ impl Live {
         let pools = Self::pools(&run_as, before, now_ms);
         let version = before.map_or(1, |live| live.version + 1);
         let table = Arc::new(table);
-        Ok(Self { config, table, pools, slots, run_as, access_log: None, version })
+        let series = Arc::new(table.routes().iter().map(|_| RuleSeries::default()).collect());
+        Ok(Self { config, table, series, pools, slots, run_as, access_log: None, version })
     }
 
     /// The same config with the workers and owners of another slot map.
@@ -81,6 +85,7 @@ impl Live {
         Self {
             config: self.config.clone(),
             table: Arc::clone(&self.table),
+            series: Arc::clone(&self.series),
             pools: Self::pools(&run_as, Some(self), now_ms),
             slots: Some(map),
             run_as,

@@ -1,11 +1,12 @@
 //! What the gateway counts, for Prometheus. Every label has a bounded set of values: pools, rules
 //! and workers of the config in force, status classes, and closed lists of reasons.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::health::{Sign, State};
@@ -94,6 +95,20 @@ impl Attempt {
         }
     }
 }
+
+/// The series of one rule, each looked up once; its labels are those of the rule and its own pool.
+#[derive(Debug, Default)]
+pub struct RuleSeries {
+    classes: [OnceLock<IntCounter>; CLASSES.len()],
+    seconds: OnceLock<Histogram>,
+}
+
+/// The series of one worker in its pool, each looked up once.
+#[derive(Debug, Default)]
+pub struct WorkerSeries([OnceLock<IntCounter>; Attempt::EACH.len()]);
+
+/// Classes of statuses; the last is for requests that got no answer.
+const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
 /// Why a connection was ended before it carried a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,23 +223,39 @@ impl Metrics {
         })
     }
 
-    /// Counts a finished request.
-    pub fn request(&self, pool: Option<&str>, rule: Option<&str>, status: u16, took: Duration) {
+    /// Counts a finished request; `series` are those of this rule and pool, where they are kept.
+    pub fn request(
+        &self,
+        pool: Option<&str>,
+        rule: Option<&str>,
+        series: Option<&RuleSeries>,
+        (status, took): (u16, Duration),
+    ) {
         let class = match status {
-            100..=199 => "1xx",
-            200..=299 => "2xx",
-            300..=399 => "3xx",
-            400..=499 => "4xx",
-            500..=599 => "5xx",
-            _ => "none",
+            100..=599 => usize::from(status / 100 - 1),
+            _ => CLASSES.len() - 1,
         };
         self.total.inc();
         if status >= 500 {
             self.errors.inc();
         }
         let pool = pool.unwrap_or(NO_RULE);
-        self.requests.with_label_values(&[pool, rule.unwrap_or(NO_RULE), class]).inc();
-        self.seconds.with_label_values(&[pool]).observe(took.as_secs_f64());
+        let labels = [pool, rule.unwrap_or(NO_RULE), CLASSES[class]];
+        let seconds = took.as_secs_f64();
+        match series {
+            Some(series) => {
+                let counter = &series.classes[class];
+                counter.get_or_init(|| self.requests.with_label_values(&labels)).inc();
+                let histogram = &series.seconds;
+                let histogram =
+                    histogram.get_or_init(|| self.seconds.with_label_values(&labels[..1]));
+                histogram.observe(seconds);
+            }
+            None => {
+                self.requests.with_label_values(&labels).inc();
+                self.seconds.with_label_values(&labels[..1]).observe(seconds);
+            }
+        }
     }
 
     /// Requests so far, and those of them answered with an error of ours or a worker's (5xx).
@@ -232,9 +263,19 @@ impl Metrics {
         (self.total.get(), self.errors.get())
     }
 
-    /// Counts an attempt at a worker.
-    pub fn attempt(&self, pool: &str, worker: &str, outcome: Attempt) {
-        self.attempts.with_label_values(&[pool, worker, outcome.label()]).inc();
+    /// Counts an attempt at a worker; `series` are those of this worker in this pool, where they are kept.
+    pub fn attempt(
+        &self,
+        pool: &str,
+        worker: &str,
+        series: Option<&WorkerSeries>,
+        outcome: Attempt,
+    ) {
+        let counter = || self.attempts.with_label_values(&[pool, worker, outcome.label()]);
+        match series {
+            Some(series) => series.0[outcome as usize].get_or_init(counter).inc(),
+            None => counter().inc(),
+        }
     }
 
     /// Counts a reload.
@@ -275,7 +316,7 @@ impl Metrics {
             routes.map(|route| (pool(route), route.pattern.as_str().to_owned())).collect()
         };
         for (pool, rule) in rules(before).difference(&rules(after)) {
-            for class in ["1xx", "2xx", "3xx", "4xx", "5xx", "none"] {
+            for class in CLASSES {
                 let _gone = self.requests.remove_label_values(&[pool.as_str(), rule, class]);
             }
         }

@@ -1,6 +1,6 @@
 //! The members of a pool, what each is doing, and which one takes the next request.
 //!
-//! Free of sockets and of Pingora's types: a choice is made from numbers. A member's counters live
+//! A choice is made from numbers; a member only holds its connections, it never looks at them. A member's counters live
 //! as long as some table or some request still knows the member, so a reload that leaves a pool
 //! alone changes nothing here.
 
@@ -11,6 +11,8 @@ use tokio::sync::Notify;
 
 use crate::config::{Balance, HealthConfig, PoolConfig, WorkerAddr};
 use crate::health::{Health, Sign, State};
+use crate::lean::Kept;
+use crate::metrics::WorkerSeries;
 use crate::ring::Ring;
 use crate::routes::KeyKind;
 use crate::slots::slot_of;
@@ -30,6 +32,10 @@ pub struct Member {
     pub weight: u32,
     /// Whether it may get new requests.
     pub health: Health,
+    /// Connections to it that rest; they go when it goes.
+    pub kept: Kept,
+    /// What is counted about it.
+    pub series: WorkerSeries,
     working: AtomicU64,
     parked: AtomicU64,
     failures: AtomicU64,
@@ -43,6 +49,8 @@ impl Member {
             address,
             weight,
             health: Health::default(),
+            kept: Kept::default(),
+            series: WorkerSeries::default(),
             working: AtomicU64::new(0),
             parked: AtomicU64::new(0),
             failures: AtomicU64::new(0),

@@ -22,10 +22,12 @@ use crate::admin::{Admin, Lately};
 use crate::buckets::Buckets;
 use crate::config::{Address, ConfigError, Overrides};
 use crate::follow::Heard;
+use crate::front::{Gateway, REQUESTS_PER_CONNECTION_MAX, RequestIds, WORKER_IDLE};
 use crate::handover::{Inherited, Offer};
+use crate::lean::{Farewell, KeptCount};
 use crate::listener::{Bound, Entrance, Gate, accept_loop};
 use crate::metrics::Metrics;
-use crate::proxy::{Door, Gateway, PINGORA_ATTEMPTS_MAX, RequestIds};
+use crate::proxy::{Door, PINGORA_ATTEMPTS_MAX, Phases};
 use crate::reload::{ReloadReport, Reloader, Source};
 use crate::whoami::Users;
 
@@ -46,8 +48,8 @@ const HTTP2_STREAMS_MAX: u32 = 128;
 /// is cut off (rapid reset, CVE-2023-44487).
 const HTTP2_RESETS_MAX: usize = 32;
 
-/// Requests on one connection; then it is closed, so that load moves after a change.
-const REQUESTS_PER_CONNECTION_MAX: u32 = 10_000;
+/// How often it is looked for connections to workers that have rested too long, or are dead.
+const EXPIRE_EVERY: Duration = Duration::from_secs(5);
 
 /// How to run a gateway.
 #[derive(Debug, Clone)]
@@ -349,6 +351,7 @@ impl Serving {
         for (bound, entrance) in sockets.bound {
             let (door, live) = (Arc::clone(&door), Arc::clone(&reloader.live));
             let gate = Arc::clone(&gate);
+            let entrance = Entrance { gateway: Some(Arc::clone(&door.gateway)), ..entrance };
             tokio::spawn(accept_loop(bound, entrance, door, live, gate, closing.clone()));
         }
         if let Some(bound) = sockets.admin_bound {
@@ -364,6 +367,7 @@ impl Serving {
             serve_admin(bound, admin, admin_closing);
         }
         tokio::spawn(crate::checker::run(Arc::clone(&reloader.live), reloader.clock));
+        tokio::spawn(expire_connections(Arc::clone(&door.gateway)));
         tokio::spawn(crate::follow::run(Arc::clone(&reloader), heard));
         if watch {
             tokio::spawn(Arc::clone(&reloader).watch());
@@ -377,11 +381,23 @@ impl Serving {
             // It holds the sockets open; a client must not wait in a queue nobody empties.
             offering.abort();
         }
+        door.gateway.farewell.announce();
         let _nobody_listens = close.send(true);
         if end.succeeded {
             let _no_admin = close_admin.send(true);
         }
         drain(&gate, &door, end).await;
+    }
+}
+
+/// Closes connections to workers that have rested too long, until dropped.
+async fn expire_connections(gateway: Arc<Gateway>) {
+    loop {
+        tokio::time::sleep(EXPIRE_EVERY).await;
+        let (live, now_ms) = (gateway.live.load_full(), gateway.clock.now_ms());
+        for member in live.pools.iter().flat_map(|pool| &pool.members) {
+            member.kept.expire(now_ms, WORKER_IDLE.as_millis() as u64);
+        }
     }
 }
 
@@ -391,8 +407,7 @@ fn serve_admin(bound: Bound, admin: Admin, closing: watch::Receiver<bool>) {
     let Ok(metrics) = Metrics::new() else { return };
     let gate = Arc::new(Gate::new(Arc::new(metrics)));
     let app = Arc::new(HttpServer::new_app(admin));
-    let entrance = Entrance { admin: true, ..Entrance::default() };
-    tokio::spawn(accept_loop(bound, entrance, app, live, gate, closing));
+    tokio::spawn(accept_loop(bound, Entrance::default(), app, live, gate, closing));
 }
 
 /// Tells the process before us that we accept, and offers our sockets to the one after us.
@@ -417,6 +432,7 @@ async fn drain(gate: &Gate, door: &Door, end: End) {
     let drained = async {
         if !end.succeeded {
             let _quiet = tokio::time::timeout(ANNOUNCE, gate.until_empty()).await;
+            door.gateway.farewell.end();
             door.http_cleanup().await;
         }
         gate.until_empty().await;
@@ -442,7 +458,7 @@ fn door(
         ca_file: Some("/dev/null".to_owned()),
         ..ServerConf::default()
     };
-    let gateway = Gateway {
+    let gateway = Arc::new(Gateway {
         live: Arc::clone(&reloader.live),
         metrics: Arc::clone(metrics),
         clock: reloader.clock,
@@ -454,8 +470,10 @@ fn door(
         request_ids: RequestIds::new(RandomState::new().hash_one(std::process::id())),
         heard: Arc::clone(heard),
         spans,
-    };
-    let mut proxy = http_proxy(&Arc::new(conf), gateway);
+        farewell: Arc::new(Farewell::default()),
+        kept: Arc::new(KeptCount::new(live.config.limits.idle_worker_connections * threads)),
+    });
+    let mut proxy = http_proxy(&Arc::new(conf), Phases(Arc::clone(&gateway)));
     let limits = &live.config.limits;
     let mut http2 = default_h2_options();
     http2
@@ -469,5 +487,5 @@ fn door(
     options.h2_idle_timeout = Some(limits.keepalive_timeout);
     options.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION_MAX);
     proxy.server_options = Some(options);
-    Door::new(proxy)
+    Door::new(proxy, gateway)
 }

@@ -5,41 +5,42 @@
 
 use std::collections::HashMap;
 
-use http::{HeaderMap, Method};
 use opentelemetry::propagation::{Extractor, TextMapPropagator};
 use opentelemetry::trace::TraceContextExt;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
+use crate::head::Head;
+
 /// The headers a trace is told by.
 pub const HEADERS: [&str; 2] = ["traceparent", "tracestate"];
 
-struct Told<'a>(&'a HeaderMap);
+struct Told<'a>(&'a dyn Head);
 
 impl Extractor for Told<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        self.0.get(key)?.to_str().ok()
+        self.0.text(key)
     }
 
     fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(http::HeaderName::as_str).collect()
+        HEADERS.into_iter().filter(|name| self.0.header(name).is_some()).collect()
     }
 }
 
 /// Begins the span of a request, in the trace these headers tell.
-pub fn begin(request_id: &str, method: &Method, continued: Option<&HeaderMap>) -> Span {
+pub fn begin(request_id: &str, method: &str, continued: Option<&dyn Head>) -> Span {
     let span = tracing::info_span!(
         "gateway",
         otel.kind = "server",
         id = request_id,
-        method = method.as_str(),
+        method,
         rule = tracing::field::Empty,
         pool = tracing::field::Empty,
         worker = tracing::field::Empty,
         status = tracing::field::Empty,
     );
-    if let Some(headers) = continued.filter(|headers| headers.contains_key(HEADERS[0])) {
+    if let Some(headers) = continued.filter(|headers| headers.header(HEADERS[0]).is_some()) {
         let caller = TraceContextPropagator::new().extract(&Told(headers));
         // An error says that nothing is exported.
         let _nothing_exported = span.set_parent(caller);

@@ -1,71 +1,48 @@
-//! Answers given at the door instead of a worker's.
+//! Answers given at the door, written through Pingora.
 
 use bytes::Bytes;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, ErrorSource, ErrorType, OrErr, Result};
 
-use super::Gateway;
-use super::context::Ctx;
+use crate::front::{Answer, FileAnswer};
 use crate::reply::{self, Reply};
 
-impl Gateway {
-    /// Answers the request here.
-    pub(super) async fn answer(
-        &self,
-        session: &mut Session,
-        ctx: &Ctx,
-        reply: Reply,
-    ) -> Result<()> {
-        let cors = ctx.live.as_ref().is_none_or(|live| live.config.cors);
-        let body = reply.body();
-        let mut header = ResponseHeader::build(reply.status, Some(8))?;
-        for (name, value) in reply.headers(body.len(), cors) {
-            header.insert_header(name, value)?;
-        }
-        if !ctx.request_id.is_empty() {
-            header.insert_header("x-request-id", ctx.request_id.as_str())?;
-        }
-        let bodiless = session.req_header().method == http::Method::HEAD;
-        session.write_response_header(Box::new(header), bodiless).await?;
-        if !bodiless {
-            session.write_response_body(Some(body), true).await?;
-        }
-        Ok(())
+/// Writes a whole answer.
+pub(super) async fn write(session: &mut Session, answer: Answer) -> Result<()> {
+    let mut header = ResponseHeader::build(answer.status, Some(8))?;
+    for (name, value) in &answer.headers {
+        header.insert_header(*name, value.as_ref())?;
     }
+    let bodiless = session.req_header().method == http::Method::HEAD || answer.status == 204;
+    session.write_response_header(Box::new(header), bodiless).await?;
+    if !bodiless {
+        session.write_response_body(Some(answer.body), true).await?;
+    }
+    Ok(())
+}
 
-    /// Answers with JSON from the configuration.
-    pub(super) async fn answer_json(
-        &self,
-        session: &mut Session,
-        ctx: &Ctx,
-        json: Bytes,
-    ) -> Result<()> {
-        let mut header = ResponseHeader::build(200, Some(8))?;
-        header.insert_header("content-type", "application/json")?;
-        header.insert_header("content-length", json.len())?;
-        header.insert_header("x-request-id", ctx.request_id.as_str())?;
-        for (name, value) in reply::CORS {
-            header.insert_header(name, value)?;
-        }
-        let bodiless = session.req_header().method == http::Method::HEAD;
-        session.write_response_header(Box::new(header), bodiless).await?;
-        if !bodiless {
-            session.write_response_body(Some(json), true).await?;
-        }
-        Ok(())
+/// Writes a file, as much as was announced; one that shrinks meanwhile ends the stream.
+pub(super) async fn write_file(session: &mut Session, answer: FileAnswer) -> Result<()> {
+    let mut header = ResponseHeader::build(answer.status, Some(8))?;
+    for (name, value) in &answer.headers {
+        header.insert_header(*name, value.as_ref())?;
     }
-
-    /// Answers a preflight: any path, so that a browser learns of a 404 instead of a CORS failure.
-    pub(super) async fn answer_preflight(&self, session: &mut Session, ctx: &Ctx) -> Result<()> {
-        let mut header = ResponseHeader::build(204, Some(8))?;
-        for (name, value) in reply::CORS {
-            header.insert_header(name, value)?;
-        }
-        header.insert_header("access-control-max-age", reply::PREFLIGHT_MAX_AGE_S)?;
-        header.insert_header("x-request-id", ctx.request_id.as_str())?;
-        session.write_response_header(Box::new(header), true).await
+    let Some((mut file, mut left)) = answer.file else {
+        return session.write_response_header(Box::new(header), true).await;
+    };
+    session.write_response_header(Box::new(header), false).await?;
+    if left == 0 {
+        return session.write_response_body(Some(Bytes::new()), true).await;
     }
+    while left > 0 {
+        let piece;
+        (file, piece) =
+            FileAnswer::read(file, left).await.or_err(ErrorType::ReadError, "reading a file")?;
+        left -= piece.len() as u64;
+        session.write_response_body(Some(piece.into()), left == 0).await?;
+    }
+    Ok(())
 }
 
 /// The reply to a failure nobody refused on purpose; none when the client is gone.

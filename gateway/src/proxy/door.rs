@@ -10,18 +10,21 @@ use pingora::protocols::http::v2::server::H2Options;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 
-use super::Gateway;
+use super::Phases;
 use crate::connection::wire_of;
+use crate::front::Gateway;
 
 /// Our proxy behind the door.
 pub struct Door {
-    proxy: Arc<HttpProxy<Gateway>>,
+    proxy: Arc<HttpProxy<Phases>>,
+    /// What all its requests have in common.
+    pub gateway: Arc<Gateway>,
 }
 
 impl Door {
     /// Wraps the proxy.
-    pub fn new(proxy: HttpProxy<Gateway>) -> Self {
-        Self { proxy: Arc::new(proxy) }
+    pub fn new(proxy: HttpProxy<Phases>, gateway: Arc<Gateway>) -> Self {
+        Self { proxy: Arc::new(proxy), gateway }
     }
 }
 

@@ -1,12 +1,8 @@
 //! Who asks, where only a worker can tell: for the key and for the rate of a user.
 
-use std::net::{IpAddr, Ipv4Addr};
-
-use pingora::proxy::Session;
-
 use super::Gateway;
 use super::context::Ctx;
-use super::framing;
+use crate::head::Head;
 use crate::live::Live;
 use crate::reply::{self, Reply};
 use crate::sticky::{self, Clues};
@@ -17,18 +13,17 @@ impl Gateway {
     /// place of the token as the key, and takes one request of the user's rate.
     pub(super) async fn find_user(
         &self,
-        session: &Session,
+        head: &dyn Head,
         ctx: &mut Ctx,
         live: &Live,
     ) -> Result<(), Reply> {
         let Some(pool) = live.config.whoami.and_then(|place| live.pools.get(place)) else {
             return Ok(());
         };
-        let head = session.req_header();
-        let Some(target) = framing::target(head) else { return Ok(()) };
+        let Some(target) = head.target() else { return Ok(()) };
         let (path, query) = split_target(&target);
-        let authorization = head.headers.get("authorization").and_then(|v| v.to_str().ok());
-        let client = ctx.client.as_ref().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |c| c.ip);
+        let authorization = head.text("authorization");
+        let client = ctx.client_ip();
         let Some(token) = sticky::token(query, authorization) else { return Ok(()) };
         let clues = Clues { path, query, authorization, client };
         let untold = ctx.route().is_some_and(|route| sticky::untold(route, &clues).is_some());

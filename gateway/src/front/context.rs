@@ -1,0 +1,186 @@
+//! What is known about one request while it is served, and what is counted when it ends.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Gateway;
+use crate::access_log::{self, Line};
+use crate::forwarded::Client;
+use crate::head::Head;
+use crate::live::Live;
+use crate::metrics::{Attempt, RuleSeries};
+use crate::pools::{InFlight, Member, Pool};
+use crate::reply::Reply;
+use crate::routes::{Route, Target};
+use crate::spans;
+
+/// Makes request ids: unique in this process, told apart between processes by the seed.
+pub struct RequestIds {
+    seed: u64,
+    next: std::sync::atomic::AtomicU64,
+}
+
+impl RequestIds {
+    /// Begins a series of ids.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, next: std::sync::atomic::AtomicU64::new(0) }
+    }
+
+    pub(super) fn next(&self) -> String {
+        let count = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        format!("{:016x}-{count:x}", self.seed)
+    }
+}
+
+/// The label of workers that no pool lists.
+const UNLISTED: &str = "unlisted";
+
+/// What is known about one request.
+pub struct Ctx {
+    pub(super) began: Instant,
+    /// What was in force when it began.
+    pub live: Arc<Live>,
+    /// The place of the rule that took it.
+    pub rule: Option<usize>,
+    pub(super) pool: Option<Arc<Pool>>,
+    pub(super) key: Option<Vec<u8>>,
+    /// Who asks.
+    pub client: Option<Client>,
+    /// Its id, as client and worker know it.
+    pub request_id: String,
+    /// Whether the client's trace is continued.
+    pub trace_goes_on: bool,
+    /// The request's own span, if requests have any.
+    pub span: tracing::Span,
+    /// Members of the pool that could not take the request.
+    pub(super) tried: Vec<usize>,
+    /// Whether the request was sent a second time, after a worker may have seen it.
+    pub(super) retried: bool,
+    /// The worker that owns what is asked for, as another one said.
+    pub(super) owner: Option<String>,
+    /// The worker that answered.
+    pub(super) worker: Option<Arc<Member>>,
+    /// Until when a worker is waited for; set when there was none.
+    pub(super) hold_until_ms: Option<u64>,
+    /// The attempt under way.
+    pub in_flight: Option<InFlight>,
+    /// How long a worker's answer is waited for.
+    pub patience: Duration,
+    /// How much of the body has come.
+    pub body_bytes: u64,
+    /// How much may come.
+    pub body_bytes_max: u64,
+    /// Why it is refused, if it is.
+    pub refused: Option<Reply>,
+}
+
+impl Ctx {
+    /// The rule that took the request.
+    pub fn route(&self) -> Option<&Route> {
+        self.live.table.routes().get(self.rule?)
+    }
+
+    /// The series of its rule; none where another pool than the rule's serves it.
+    fn series(&self) -> Option<&RuleSeries> {
+        let (rule, pool) = (self.rule?, self.pool.as_ref()?);
+        let Target::Pool(place) = self.route()?.target else { return None };
+        let own = self.live.pools.get(place).is_some_and(|own| own.name == pool.name);
+        own.then(|| self.live.series.get(rule)).flatten()
+    }
+
+    /// Ends the attempt under way, counting how it went.
+    pub fn end_attempt(&mut self, gateway: &Gateway, outcome: Attempt) {
+        let Some(attempt) = self.in_flight.take() else { return };
+        let Some(pool) = &self.pool else { return };
+        // Labels stay bounded: whom the pool does not list has no series of its own.
+        let listed = pool.members.iter().any(|member| Arc::ptr_eq(member, attempt.member()));
+        let member = attempt.member();
+        let (worker, series) = match listed {
+            true => (member.name.as_str(), Some(&member.series)),
+            false => (UNLISTED, None),
+        };
+        gateway.metrics.attempt(&pool.name, worker, series, outcome);
+        // That a long poll waited too long for news says nothing about the worker.
+        let long_poll = self.route().is_some_and(|route| route.long_poll);
+        let sign = outcome.sign().filter(|_| !(long_poll && outcome == Attempt::TooSlow));
+        if outcome == Attempt::Answered {
+            self.worker = Some(Arc::clone(attempt.member()));
+        }
+        attempt.ended(pool, sign, gateway.clock.now_ms());
+    }
+
+    /// Ends an attempt that failed after a worker may have seen the request; says whether to send it
+    /// to another one.
+    pub fn attempt_failed(
+        &mut self,
+        gateway: &Gateway,
+        head: &dyn Head,
+        outcome: Attempt,
+        replayable: bool,
+    ) -> bool {
+        let repeat = self.may_repeat(head, outcome, replayable);
+        self.end_attempt(gateway, outcome);
+        self.retried |= repeat;
+        if outcome == Attempt::Stale {
+            // A kept connection died of age or of the worker's restart: the worker itself has not
+            // failed yet, and is asked again on a fresh one.
+            self.tried.clear();
+        }
+        repeat
+    }
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    /// The status sent, 0 when nothing was.
+    pub status: u16,
+    /// Bytes of the body sent.
+    pub bytes: usize,
+    /// How its last attempt at a worker went.
+    pub attempt: Attempt,
+}
+
+impl Gateway {
+    /// Counts and writes down a request that has ended.
+    pub fn end(&self, head: &dyn Head, ctx: &mut Ctx, ended: Ended) {
+        let status = ended.status;
+        ctx.end_attempt(self, ended.attempt);
+        let rule = ctx.route().map(|route| route.pattern.as_str());
+        let pool = ctx.pool.as_ref().map(|pool| pool.name.as_str());
+        self.metrics.request(pool, rule, ctx.series(), (status, ctx.began.elapsed()));
+        let worker = ctx.worker.as_ref().map(|worker| worker.name.as_str());
+        spans::end(&ctx.span, rule, pool, worker, status);
+        if let Some(log) = &ctx.live.access_log {
+            log.write(&log_line(head, ctx, ended));
+        }
+        tracing::debug!(
+            request_id = ctx.request_id,
+            method = head.method(),
+            rule,
+            pool,
+            status,
+            "request"
+        );
+    }
+}
+
+/// What the access log says about a finished request.
+fn log_line<'a>(head: &'a dyn Head, ctx: &'a Ctx, ended: Ended) -> Line<'a> {
+    Line {
+        time: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(),
+        request_id: &ctx.request_id,
+        client: ctx.client.as_ref().map(|client| -> IpAddr { client.ip }),
+        method: head.method(),
+        target: access_log::redact(&head.target().unwrap_or_default()),
+        protocol: head.protocol(),
+        status: ended.status,
+        bytes: ended.bytes,
+        took_ms: ctx.began.elapsed().as_millis() as u64,
+        pool: ctx.pool.as_ref().map(|pool| pool.name.as_str()),
+        rule: ctx.route().map(|route| route.line),
+        worker: ctx.worker.as_ref().map(|worker| worker.name.as_str()),
+        user_agent: head.text("user-agent"),
+    }
+}

@@ -1,0 +1,69 @@
+//! How connections learn that the gateway ends: first answers say `Connection: close`, then those
+//! that rest are ended. Costs a request one load, and nothing while a connection rests.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
+
+use parking_lot::Mutex;
+
+/// What all connections listen to.
+#[derive(Debug, Default)]
+pub struct Farewell {
+    announced: AtomicBool,
+    over: AtomicBool,
+    next: AtomicU64,
+    resting: Mutex<HashMap<u64, Waker>>,
+}
+
+impl Farewell {
+    /// From now on every answer is the last of its connection.
+    pub(crate) fn announce(&self) {
+        self.announced.store(true, Ordering::Release);
+    }
+
+    /// Ends the connections that rest, and those that will.
+    pub(crate) fn end(&self) {
+        self.announce();
+        let resting = {
+            let mut resting = self.resting.lock();
+            self.over.store(true, Ordering::Release);
+            std::mem::take(&mut *resting)
+        };
+        resting.into_values().for_each(Waker::wake);
+    }
+
+    pub(super) fn is_announced(&self) -> bool {
+        self.announced.load(Ordering::Acquire)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// Has a task woken at the end; it must then look whether it rests.
+    pub(super) fn listen(&self, waker: Waker) -> Listening<'_> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut resting = self.resting.lock();
+        // Told under the same lock: none is forgotten between the end and its coming.
+        if self.is_over() {
+            waker.wake();
+        } else {
+            resting.insert(number, waker);
+        }
+        Listening { farewell: self, number }
+    }
+}
+
+/// A connection that listens, until dropped.
+#[derive(Debug)]
+pub(super) struct Listening<'f> {
+    farewell: &'f Farewell,
+    number: u64,
+}
+
+impl Drop for Listening<'_> {
+    fn drop(&mut self) {
+        let _woken_already = self.farewell.resting.lock().remove(&self.number);
+    }
+}

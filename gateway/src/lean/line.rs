@@ -1,0 +1,129 @@
+//! Connections to workers, and those that rest between requests: held by the member of the pool they
+//! lead to, so that they go when it goes. No task watches them; a dead one is noticed when it is taken.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::config::Address;
+use crate::transport::Plain;
+
+/// How many connections to workers rest, and how many may, all workers together.
+#[derive(Debug)]
+pub struct KeptCount {
+    resting: AtomicUsize,
+    max: usize,
+}
+
+impl KeptCount {
+    /// None rests yet.
+    pub fn new(max: usize) -> Self {
+        Self { resting: AtomicUsize::new(0), max }
+    }
+}
+
+#[derive(Debug)]
+struct Resting {
+    stream: Plain,
+    since_ms: u64,
+    _place: Place,
+}
+
+/// A place among those that rest.
+#[derive(Debug)]
+struct Place(Arc<KeptCount>);
+
+impl Place {
+    fn take(count: &Arc<KeptCount>) -> Option<Self> {
+        let before = count.resting.fetch_add(1, Ordering::Relaxed);
+        let place = Self(Arc::clone(count));
+        (before < count.max).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.resting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The connections to one worker that rest.
+#[derive(Debug, Default)]
+pub struct Kept(Mutex<Vec<Resting>>);
+
+impl Kept {
+    /// Takes the one that rested last, if it is alive and has not rested longer than `idle_ms`.
+    pub(super) fn take(&self, now_ms: u64, idle_ms: u64) -> Option<Plain> {
+        loop {
+            let resting = self.0.lock().pop()?;
+            if resting.since_ms + idle_ms > now_ms && is_quiet(&resting.stream) {
+                return Some(resting.stream);
+            }
+        }
+    }
+
+    /// Keeps one, if there is a place for it.
+    pub(super) fn put(&self, stream: Plain, count: &Arc<KeptCount>, now_ms: u64) {
+        if let Some(place) = Place::take(count) {
+            self.0.lock().push(Resting { stream, since_ms: now_ms, _place: place });
+        }
+    }
+
+    /// Closes all: the worker has been restarted, or its host.
+    pub(super) fn clear(&self) {
+        let gone = std::mem::take(&mut *self.0.lock());
+        drop(gone);
+    }
+
+    /// Closes those that have rested too long, and those the worker has closed.
+    pub(crate) fn expire(&self, now_ms: u64, idle_ms: u64) {
+        let alive =
+            |resting: &Resting| resting.since_ms + idle_ms > now_ms && is_quiet(&resting.stream);
+        self.0.lock().retain(alive);
+    }
+}
+
+/// Says whether nothing has come, not even the end; asks the kernel only if something may have.
+fn is_quiet(stream: &Plain) -> bool {
+    let mut byte = [0];
+    let read = match stream {
+        Plain::Tcp(stream) => stream.try_read(&mut byte),
+        Plain::Unix(stream) => stream.try_read(&mut byte),
+    };
+    matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Opens a connection to a worker.
+///
+/// # Errors
+/// Whatever the system says.
+pub(super) async fn connect(address: &Address) -> io::Result<Plain> {
+    match address {
+        Address::Tcp(address) => {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(Plain::Tcp(stream))
+        }
+        Address::Unix(path) => UnixStream::connect(path).await.map(Plain::Unix),
+    }
+}
+
+/// Reads once into memory of the stack, so that whoever waits owns no buffer; `f` gets what came, nothing
+/// at the end.
+pub(super) fn poll_read_with<S: AsyncRead + Unpin, T, const BYTES: usize>(
+    stream: &mut S,
+    cx: &mut Context<'_>,
+    f: impl FnOnce(&[u8]) -> T,
+) -> Poll<io::Result<T>> {
+    let mut scratch = [const { MaybeUninit::uninit() }; BYTES];
+    let mut buffer = ReadBuf::uninit(&mut scratch);
+    ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+    Poll::Ready(Ok(f(buffer.filled())))
+}

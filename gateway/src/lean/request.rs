@@ -1,0 +1,155 @@
+//! What a worker is sent: the request's head as the client wrote it, without what belongs to the client's
+//! connection, with what the gateway adds; then the body, framed anew. The beginning is kept until an
+//! answer comes, so that another worker can be sent the same.
+
+use super::body::{BadBody, Body, LAST_CHUNK, write_chunk};
+use super::head::{Framing, RequestHead};
+use crate::front::Ctx;
+use crate::head::Head;
+use crate::reply::{self, Reply};
+use crate::spans;
+
+/// So much of a request is kept to be sent again.
+const REPLAY_MAX: usize = 64 << 10;
+
+/// No more is taken from the client while so much has not gone on.
+const PENDING_MAX: usize = 64 << 10;
+
+/// A request on its way to a worker.
+#[derive(Debug)]
+pub(super) struct Upload {
+    bytes: Vec<u8>,
+    sent: usize,
+    /// Whether `bytes` still begins with the beginning.
+    whole: bool,
+    body: Body,
+    chunked: bool,
+    /// Whether the client has sent all of it.
+    pub(super) is_taken: bool,
+    /// Whether the worker reads no more of it.
+    pub(super) refused: bool,
+}
+
+impl Upload {
+    /// Writes the head.
+    pub(super) fn new(head: &RequestHead, ctx: &Ctx) -> Self {
+        let mut bytes = Vec::with_capacity(1024);
+        let out = &mut bytes;
+        let mut put =
+            |parts: &[&str]| parts.iter().for_each(|p| out.extend_from_slice(p.as_bytes()));
+        put(&[head.method(), " ", &head.target().unwrap_or_default(), " HTTP/1.1\r\n"]);
+        let traces = spans::headers(&ctx.span);
+        for run in head.runs(ctx.trace_goes_on && traces.is_empty()) {
+            out.extend_from_slice(run);
+        }
+        if let Some(host) = head.missing_host() {
+            for part in [b"host: ", host, b"\r\n"] {
+                out.extend_from_slice(part);
+            }
+        }
+        let mut put =
+            |parts: &[&str]| parts.iter().for_each(|p| out.extend_from_slice(p.as_bytes()));
+        if let Some(client) = &ctx.client {
+            put(&["x-forwarded-for: ", &client.forwarded_for, "\r\nx-forwarded-proto: "]);
+            put(&[client.proto, "\r\n"]);
+        }
+        put(&["x-request-id: ", &ctx.request_id, "\r\n"]);
+        for (name, value) in &traces {
+            put(&[name, ": ", value, "\r\n"]);
+        }
+        if head.framing == Framing::Chunked {
+            put(&["transfer-encoding: chunked\r\n"]);
+        }
+        if head.upgrade {
+            put(&["connection: Upgrade\r\nupgrade: websocket\r\n"]);
+        }
+        put(&["\r\n"]);
+        let body = Body::from(head.framing);
+        Self {
+            bytes,
+            sent: 0,
+            whole: true,
+            body,
+            chunked: head.framing == Framing::Chunked,
+            is_taken: body.is_done(),
+            refused: false,
+        }
+    }
+
+    /// What has not been sent yet.
+    pub(super) fn pending(&self) -> &[u8] {
+        if self.refused { &[] } else { &self.bytes[self.sent..] }
+    }
+
+    /// So much has been sent.
+    pub(super) fn advance(&mut self, count: usize) {
+        self.sent += count;
+    }
+
+    /// Says whether more of the body may be taken from the client.
+    pub(super) fn wants_more(&self) -> bool {
+        !self.is_taken && !self.refused && self.pending().len() < PENDING_MAX
+    }
+
+    /// Says whether the worker has got all of it.
+    pub(super) fn is_sent(&self) -> bool {
+        self.is_taken && !self.refused && self.sent == self.bytes.len()
+    }
+
+    /// Says whether it can be sent again from the beginning.
+    pub(super) fn is_replayable(&self) -> bool {
+        self.whole
+    }
+
+    /// Begins again, for another worker.
+    pub(super) fn rewind(&mut self) {
+        self.sent = 0;
+        self.refused = false;
+    }
+
+    /// Takes the body off what the client has sent; returns whether anything was taken.
+    ///
+    /// # Errors
+    /// The reply to a body that is too large, or not framed as it should be.
+    pub(super) fn take(&mut self, input: &mut Vec<u8>, ctx: &mut Ctx) -> Result<bool, Reply> {
+        let mut taken = 0;
+        while !self.body.is_done() && self.pending().len() < PENDING_MAX {
+            let next = self.body.next(&input[taken..]);
+            let (count, data) = next.map_err(|BadBody| reply::MALFORMED)?;
+            if count == 0 {
+                break;
+            }
+            ctx.body_bytes += data.len() as u64;
+            if ctx.body_bytes > ctx.body_bytes_max {
+                return Err(reply::BODY_TOO_LARGE);
+            }
+            self.forget_beginning(data.len());
+            match self.chunked {
+                true => write_chunk(&mut self.bytes, data),
+                false => self.bytes.extend_from_slice(data),
+            }
+            taken += count;
+        }
+        if taken == input.len() {
+            *input = Vec::new();
+        } else {
+            input.drain(..taken);
+        }
+        if self.body.is_done() && !self.is_taken {
+            self.is_taken = true;
+            if self.chunked {
+                self.bytes.extend_from_slice(LAST_CHUNK);
+            }
+        }
+        Ok(taken > 0)
+    }
+
+    /// Makes room for more: what is long is not kept.
+    fn forget_beginning(&mut self, more: usize) {
+        self.whole &= self.bytes.len() + more <= REPLAY_MAX;
+        if !self.whole {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+}

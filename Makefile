@@ -9,7 +9,7 @@ K6_VERSION := v1.8.1
 DENY_VERSION := 0.20.2
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help test lint deny needs-postgres needs-redis needs-chromium test-rust test-workers test-client test-load bench bench-gateway
+.PHONY: help test lint deny needs-postgres needs-redis needs-chromium test-rust test-workers test-gateway test-client test-load bench bench-gateway
 
 help: ## list the parts
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -52,9 +52,16 @@ test-rust: needs-postgres needs-redis needs-chromium ## unit, property, API, gat
 	COLONNADE_TEST_DATABASE=postgres cargo test --locked -p colonnade-core --test it
 	# A part of it, many workers on PostgreSQL and Redis; `make test-workers` runs the rest, too.
 	COLONNADE_TEST_SHAPE=workers cargo test --locked -p colonnade-core --test it -- rooms:: timeline::
+	# A part of it, through a gateway process before six worker processes; `make test-gateway` runs the rest, too.
+	cargo build --locked -p colonnade-workers
+	COLONNADE_BIN=$(BIN) COLONNADE_TEST_SHAPE=gateway cargo test --locked -p colonnade-core --test it -- accounts:: profiles:: rooms:: versions:: encryption::through_sync
 
 test-workers: needs-postgres needs-redis ## the API tests on four workers, PostgreSQL and Redis (minutes)
 	COLONNADE_TEST_SHAPE=workers cargo test --locked -p colonnade-core --test it -- --skip tidy:: --skip published_rooms
+
+test-gateway: needs-postgres needs-redis ## the API tests through a gateway and six workers, each a process (five minutes)
+	cargo build --locked -p colonnade-workers
+	COLONNADE_BIN=$(BIN) COLONNADE_TEST_SHAPE=gateway cargo test --locked -p colonnade-core --test it -- --skip tidy::
 
 test-client: ## encrypted conversations of real clients through the gateway
 	cargo build --locked -p colonnade-workers

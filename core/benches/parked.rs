@@ -37,7 +37,7 @@ async fn main() {
     let before = resident();
     let polls = waiting.iter().cycle().take(USERS * EACH);
     let sockets: Vec<TcpStream> = polls.map(|poll| park(&server.url, poll)).collect();
-    while server.homeserver.metrics.waiting() < sockets.len() {
+    while server.inside().await.metrics.waiting() < sockets.len() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let grown = resident().saturating_sub(before);

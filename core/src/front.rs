@@ -72,8 +72,13 @@ impl Front {
         if Internal::takes(&request) {
             return self.internal.answer(request).instrument(span).await;
         }
+        let abreast = self.internal.abreast(&request);
+        let answer = async {
+            abreast.await;
+            self.router.answer(request).await
+        };
         // Boxed: the two arms below would each make room for it.
-        let answer = Box::pin(AssertUnwindSafe(self.router.answer(request)).catch_unwind());
+        let answer = Box::pin(AssertUnwindSafe(answer).catch_unwind());
         let answered = async {
             match patience {
                 Patience::Usual => tokio::time::timeout(ANSWER_TIME_MAX, answer).await,

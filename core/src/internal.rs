@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use colonnade_api::{ByteBody, Reply, call::collect, reply};
 use colonnade_model::{MatrixError, slot};
-use colonnade_services::Services;
+use colonnade_services::{Context, Services};
 use colonnade_storage::ownership::coordinator::{Owner, SlotMap};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
@@ -54,6 +54,30 @@ impl Internal {
         answered.unwrap_or_else(|error| reply::matrix_error(&error))
     }
 
+    /// Waits until this process has noted what any process wrote before this request: whoever asks
+    /// sees what he did before, whichever worker did it for him. A request without a token sees it
+    /// in the database itself.
+    pub(crate) fn abreast(
+        &self,
+        request: &Request<ByteBody>,
+    ) -> impl Future<Output = ()> + Send + use<'_> {
+        let by_query = request.uri().query().is_some_and(|query| query.contains("access_token="));
+        let is_somebody = by_query || request.headers().contains_key(header::AUTHORIZATION);
+        async move {
+            if is_somebody {
+                self.look().await;
+            }
+        }
+    }
+
+    async fn look(&self) {
+        let Context { streams, db, .. } = &*self.services.context;
+        if let Err(error) = streams.abreast(db).await {
+            // Whatever needs the database says so itself.
+            tracing::debug!(%error, "cannot tell how far other processes are");
+        }
+    }
+
     async fn rooms(&self, request: Request<ByteBody>) -> Result<Reply, MatrixError> {
         let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
         let wanted = format!("Bearer {}", self.proof);
@@ -61,6 +85,7 @@ impl Internal {
             return Err(MatrixError::forbidden("this is for processes of this deployment"));
         }
         let within = deadline(request.headers());
+        self.look().await;
         let body = collect(request.into_body(), ERRAND_BYTES_MAX).await?;
         let done = tokio::time::timeout(within, self.services.rooms.run_errand(&body)).await;
         let late = |_| MatrixError::unavailable("this took longer than the caller waits");

@@ -30,7 +30,8 @@ pub(crate) async fn run(settings: &Settings, options: GatewayOptions) -> Result<
         other => Failure::running(&other),
     })?;
     let at: Vec<String> = door.addrs().iter().map(ToString::to_string).collect();
-    terminal::say(&format!("gateway at {}", at.join(", ")));
+    let admin = door.admin_addr().map(|at| format!("\ngateway admin  http://{at}"));
+    terminal::say(&format!("gateway at {}{}", at.join(", "), admin.unwrap_or_default()));
     notify::ready();
     let succeeded = loop {
         tokio::select! {

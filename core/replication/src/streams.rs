@@ -8,6 +8,7 @@
 //!    late, or by what the database says is there.
 //! 3. The bus may lose, repeat and reorder. Losing it altogether costs latency, nothing else.
 
+mod abreast;
 mod gaps;
 
 use std::{
@@ -76,6 +77,7 @@ pub struct Streams {
     noted: watch::Sender<Positions>,
     told: broadcast::Sender<Arc<StreamAdvance>>,
     bus: OnceLock<Arc<dyn Bus>>,
+    looks: abreast::Looks,
     gap: Notify,
     stopped: watch::Sender<bool>,
 }
@@ -89,6 +91,7 @@ impl Default for Streams {
             noted: watch::Sender::new(Positions::default()),
             told: broadcast::Sender::new(BACKLOG_MAX),
             bus: OnceLock::new(),
+            looks: abreast::Looks::default(),
             gap: Notify::new(),
             stopped: watch::Sender::new(false),
         }
@@ -181,22 +184,6 @@ impl Streams {
         positions
     }
 
-    /// Asks the database how far the streams are, if other processes write to it, so that
-    /// [`Streams::known`] covers everything that was committed before this call.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn look(&self, db: &Database) -> Result<()> {
-        if !self.is_shared() {
-            return Ok(());
-        }
-        let horizons = colonnade_storage::streams::horizons(db).await?;
-        for stream in DURABLE {
-            self.learn(stream, horizons.get(stream));
-        }
-        Ok(())
-    }
-
     /// Notes that a stream has come this far, as another process said in an answer.
     pub fn hear_of(&self, stream: Stream, position: Position) {
         self.learn(stream, position);
@@ -210,6 +197,9 @@ impl Streams {
     /// Waits until a stream is taken note of up to a position, but not for long: what is late then
     /// is a hint.
     pub async fn noted(&self, stream: Stream, position: Position) {
+        if self.noted.borrow().get(stream) >= position {
+            return;
+        }
         let mut noted = self.noted.subscribe();
         let reached = noted.wait_for(|noted| noted.get(stream) >= position);
         let _in_time = tokio::time::timeout(NOTED_PATIENCE, reached).await;

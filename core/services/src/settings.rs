@@ -2,10 +2,10 @@
 //! value has a default, and a key that is not listed here is an error there.
 
 use colonnade_model::ruma::RoomVersionId;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The settings of all services.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Where clients reach this server, `https://matrix.example.org` say. Told to clients that look at
@@ -28,7 +28,7 @@ pub struct Settings {
 }
 
 /// Who may register.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Registration {
     /// Anybody may, without proof (`m.login.dummy`). `None`: only where the assembly switches it
@@ -41,7 +41,7 @@ pub struct Registration {
 }
 
 /// Finding users by name.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct UserDirectory {
     /// Everybody finds everybody; otherwise only who shares a room, or is in a public one.
@@ -49,7 +49,7 @@ pub struct UserDirectory {
 }
 
 /// Calls: the TURN server they go through where a direct way is barred.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Voip {
     /// Its addresses, `turn:turn.example.org?transport=udp` say; none: there is no TURN server.
@@ -77,7 +77,7 @@ impl Default for Voip {
 }
 
 /// New rooms.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rooms {
     /// The version of rooms created without a wish for one.
@@ -91,7 +91,7 @@ impl Default for Rooms {
 }
 
 /// Uploaded files.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Media {
     /// The largest upload, in bytes.
@@ -109,7 +109,7 @@ impl Default for Media {
 }
 
 /// Sessions of devices.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sessions {
     /// How long the access token of a client that can refresh it lasts, in milliseconds.
@@ -124,7 +124,7 @@ impl Default for Sessions {
 
 /// Limits on how often something may be done: a token bucket for each class of requests, per user
 /// or per address.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RateLimits {
     /// False switches all of them off, for tests and load tests.
@@ -161,7 +161,7 @@ impl Default for RateLimits {
 }
 
 /// How often something may be done.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// In the long run, per second.

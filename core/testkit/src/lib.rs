@@ -1,6 +1,7 @@
 //! For tests only: a homeserver in this process behind a real socket, and users who talk to it.
 
 pub mod openapi;
+mod processes;
 pub mod server;
 mod shape;
 pub mod user;

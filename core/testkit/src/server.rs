@@ -1,5 +1,5 @@
-//! A homeserver in this process, on a port of its own, in a folder of its own: one worker, or many
-//! that share a database and a bus and take turns in answering.
+//! A homeserver on a port of its own, in a folder of its own: one worker in this process, many that
+//! share a database and a bus and take turns in answering, or processes behind a gateway.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -8,10 +8,12 @@ use colonnade_model::{SystemClock, SystemRandom, ruma::ServerName};
 use colonnade_services::Settings;
 use colonnade_storage::Location;
 use colonnade_testkit_postgres::Cluster;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Client,
+    processes::{Deployment, Processes},
     shape::{self, Shape},
 };
 
@@ -19,13 +21,15 @@ use crate::{
 pub struct TestServer {
     /// Where it listens, `http://127.0.0.1:port`.
     pub url: String,
-    /// The homeserver itself, for tests that look behind its API; one of many workers.
-    pub homeserver: Arc<Homeserver>,
     /// Its data folder.
     pub data_dir: PathBuf,
     location: Option<Location>,
-    /// All of its workers.
-    pub workers: Vec<Arc<Homeserver>>,
+    settings: Settings,
+    /// Its workers in this process.
+    workers: Vec<Arc<Homeserver>>,
+    processes: Option<Processes>,
+    /// Where the workers are processes: who looks at what they share, once a test asks.
+    onlooker: OnceCell<Arc<Homeserver>>,
     stop: CancellationToken,
     serving: Vec<tokio::task::JoinHandle<()>>,
     _folder: Option<Arc<tempfile::TempDir>>,
@@ -83,28 +87,98 @@ impl TestServer {
     async fn over(data_dir: PathBuf, location: Option<Location>, settings: Settings) -> Self {
         let shape = Shape::wanted();
         let stop = CancellationToken::new();
-        let (mut workers, mut serving) = (Vec::new(), Vec::new());
-        for number in 0..shape.workers() {
-            let homeserver = Homeserver::start(Options {
-                server_name: ServerName::parse("localhost").expect("a server name"),
-                data_dir: data_dir.clone(),
-                location: location.clone(),
-                shared: shape.is_shared(),
-                redis: shape.redis(),
-                settings: settings.clone(),
-                clock: Arc::new(SystemClock),
-                random: Arc::new(SystemRandom),
-            });
-            let homeserver = Arc::new(homeserver.await.expect("the homeserver starts"));
-            if shape.is_shared() {
-                serving.push(shape::join(&homeserver, number, &stop).await);
-            }
-            workers.push(homeserver);
+        let (workers, serving) = (Vec::new(), Vec::new());
+        let (processes, onlooker) = (None, OnceCell::new());
+        let url = String::new();
+        let mut server = Self {
+            url,
+            data_dir,
+            location,
+            settings,
+            workers,
+            processes,
+            onlooker,
+            stop,
+            serving,
+            _folder: None,
+        };
+        if shape == Shape::Gateway {
+            let processes = Processes::start(&server.deployment(shape)).await;
+            server.url.clone_from(&processes.url);
+            server.processes = Some(processes);
+            return server;
         }
-        let (url, door) = shape::open_door(&workers, &stop).await;
-        serving.push(door);
-        let homeserver = Arc::clone(&workers[0]);
-        Self { url, homeserver, data_dir, location, workers, stop, serving, _folder: None }
+        for number in 0..shape.workers() {
+            let homeserver = server.begin(shape).await;
+            if shape.is_shared() {
+                server.serving.push(shape::join(&homeserver, number, &server.stop).await);
+            }
+            server.workers.push(homeserver);
+        }
+        let (url, door) = shape::open_door(&server.workers, &server.stop).await;
+        server.url = url;
+        server.serving.push(door);
+        server
+    }
+
+    /// Starts a worker in this process.
+    async fn begin(&self, shape: Shape) -> Arc<Homeserver> {
+        let homeserver = Homeserver::start(Options {
+            server_name: ServerName::parse("localhost").expect("a server name"),
+            data_dir: self.data_dir.clone(),
+            location: self.location.clone(),
+            shared: shape.is_shared(),
+            redis: shape.redis(),
+            settings: self.settings.clone(),
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+        });
+        Arc::new(homeserver.await.expect("the homeserver starts"))
+    }
+
+    /// What its processes are given.
+    fn deployment(&self, shape: Shape) -> Deployment<'_> {
+        let Some(Location::Postgres { url, .. }) = &self.location else {
+            panic!("many processes are over PostgreSQL");
+        };
+        Deployment {
+            data_dir: &self.data_dir,
+            database: url,
+            redis: shape.redis().expect("a Redis of the test binary"),
+            settings: self.settings.clone(),
+        }
+    }
+
+    /// Returns the homeserver itself, for tests that look behind its API: one of its workers. Where
+    /// they are processes it is one more beside them, which has noted everything that was written
+    /// before this call, and which no client reaches.
+    pub async fn inside(&self) -> &Arc<Homeserver> {
+        if let Some(worker) = self.workers.first() {
+            return worker;
+        }
+        let onlooker = self.onlooker.get_or_init(|| self.begin(Shape::Gateway)).await;
+        shape::settle(std::slice::from_ref(onlooker)).await;
+        onlooker
+    }
+
+    /// Tells whether requests go to workers by turns, whoever asks; a gateway keeps an address with
+    /// one of them.
+    pub fn takes_turns(&self) -> bool {
+        self.workers.len() > 1
+    }
+
+    /// Tells whether a gateway answers in place of the workers what no route leads to.
+    pub fn has_gateway(&self) -> bool {
+        self.processes.is_some()
+    }
+
+    /// Tells whoever waits for news to come back now, as a worker does that is about to stop. Where
+    /// workers are processes they do stop, once others are there in their place.
+    pub async fn hurry(&mut self) {
+        self.workers.iter().for_each(|worker| worker.services.sync.stop());
+        if let Some(processes) = &mut self.processes {
+            processes.replace_those_who_sync().await;
+        }
     }
 
     /// Returns a client that is not logged in.
@@ -143,21 +217,29 @@ impl TestServer {
 
     /// [`TestServer::restart`] with changed settings.
     pub async fn restart_with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
-        let mut settings = self.homeserver.services.context.settings.clone();
+        let mut settings = self.settings.clone();
         change(&mut settings);
-        self.stop.cancel();
-        for serving in self.serving.drain(..) {
-            serving.await.expect("the listener ends");
-        }
-        for worker in self.workers.drain(..) {
-            worker.close().await;
-        }
+        self.close().await;
         let folder = self._folder.take();
         let (data_dir, location) = (self.data_dir.clone(), self.location.take());
         drop(self);
         let mut server = Self::over(data_dir, location, settings).await;
         server._folder = folder;
         server
+    }
+
+    /// Stops the homeserver cleanly: everything is stored, and nobody answers any more.
+    pub async fn close(&mut self) {
+        self.stop.cancel();
+        for serving in self.serving.drain(..) {
+            serving.await.expect("the listener ends");
+        }
+        for worker in self.workers.drain(..).chain(self.onlooker.take()) {
+            worker.close().await;
+        }
+        if let Some(processes) = self.processes.take() {
+            processes.stop().await;
+        }
     }
 }
 

@@ -1,6 +1,7 @@
-//! The shape in which test servers run: one process, or workers over one PostgreSQL and one Redis.
+//! The shape in which test servers run: one process, workers over one PostgreSQL and one Redis, or a
+//! gateway before workers that are processes (`processes.rs`).
 //!
-//! The workers live in the test's process, but share nothing in it: each has connections, caches,
+//! The workers of the second shape live in the test's process, but share nothing in it: each has connections, caches,
 //! positions, an incarnation and a socket of its own. A door before them gives every request to the
 //! next one, whoever asks: harder than a gateway, which keeps users and rooms together. Only a
 //! client's syncs go to one worker, as through the gateway: to another they are right, too, but it
@@ -22,7 +23,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 /// The environment variable that says in which shape: `one`, which is what it is when unset, or
-/// `workers`.
+/// `workers`, or `gateway`.
 const SHAPE: &str = "COLONNADE_TEST_SHAPE";
 /// Workers of the second shape.
 const WORKERS: usize = 4;
@@ -36,6 +37,7 @@ const PATIENCE_MS: i64 = 600_000;
 pub(crate) enum Shape {
     One,
     Workers,
+    Gateway,
 }
 
 impl Shape {
@@ -45,18 +47,21 @@ impl Shape {
         match std::env::var(SHAPE).as_deref() {
             Err(_) | Ok("one") => Self::One,
             Ok("workers") => Self::Workers,
-            Ok(other) => panic!("{SHAPE} is {other}, and may be `one` or `workers`"),
+            Ok("gateway") => Self::Gateway,
+            Ok(other) => panic!("{SHAPE} is {other}, and may be `one`, `workers` or `gateway`"),
         }
     }
 
     pub(crate) fn is_shared(self) -> bool {
-        self == Self::Workers
+        self != Self::One
     }
 
+    /// Returns how many workers live in the test's process.
     pub(crate) fn workers(self) -> usize {
         match self {
             Self::One => 1,
             Self::Workers => WORKERS,
+            Self::Gateway => 0,
         }
     }
 
@@ -110,8 +115,11 @@ fn place_of(request: &Request<Incoming>) -> usize {
     token.unwrap_or_default().iter().fold(0, |sum, byte| sum * 31 % 65_521 + usize::from(*byte))
 }
 
-/// Waits until all workers have noted what the database holds.
-async fn settle(workers: &[Arc<Homeserver>]) {
+/// Waits until these workers have noted what the database holds.
+pub(crate) async fn settle(workers: &[Arc<Homeserver>]) {
+    if workers.is_empty() {
+        return;
+    }
     let Ok(horizons) = horizons(&workers[0].services.context.db).await else { return };
     for worker in workers {
         let streams = &worker.services.context.streams;

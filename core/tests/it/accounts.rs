@@ -166,10 +166,10 @@ async fn tokens_work_in_both_places_until_logout() {
 
 #[tokio::test]
 async fn the_database_holds_no_token() {
-    let server = TestServer::start().await;
+    let mut server = TestServer::start().await;
     let alice = server.user("alice").await;
     let token = alice.token.clone().unwrap();
-    server.homeserver.close().await;
+    server.close().await;
     let bytes = server.stored();
     let holds = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     assert!(holds("@alice:localhost"));
@@ -312,9 +312,9 @@ async fn devices_can_be_named_and_deleted_together() {
     let (alice, second) = (alice.at(&server.url), second.at(&server.url));
     let seen = alice.get(&path).await.ok();
     assert_eq!(seen["display_name"], "Tablet");
-    let mine = server.homeserver.services.context.db.clone();
+    let mine = server.inside().await.services.context.db.clone();
     let user_id = colonnade_model::ruma::UserId::parse(&alice.user_id).unwrap();
-    let user = server.homeserver.services.context.interned.find_user(&user_id).await.unwrap();
+    let user = server.inside().await.services.context.interned.find_user(&user_id).await.unwrap();
     let rows = colonnade_storage::devices::list(&mine, user.unwrap()).await.unwrap();
     assert_eq!(rows[0].last_seen_ip.as_deref(), Some("127.0.0.1"));
     let names = json!([third.device_id, second.device_id, "NONE"]);
@@ -404,7 +404,7 @@ async fn logging_in_is_limited() {
     settings.rate_limits.login.burst = 3;
     settings.rate_limits.login.per_second = 0.01;
     let server = TestServer::with_settings(settings).await;
-    if server.workers.len() > 1 {
+    if server.takes_turns() {
         // Each worker counts by itself (docs/operating/cluster.md), and here they take turns.
         return;
     }

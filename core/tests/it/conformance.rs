@@ -249,7 +249,10 @@ async fn nothing_else_answers() {
         "/_matrix/nonsense",
     ] {
         for method in &methods {
-            user.send(method.clone(), path, None).await.err(404, "M_UNRECOGNIZED");
+            // The page a person with a browser meets is a route, of one method.
+            let is_page = path == "/" && server.has_gateway() && *method != Method::GET;
+            let status = if is_page { 405 } else { 404 };
+            user.send(method.clone(), path, None).await.err(status, "M_UNRECOGNIZED");
         }
     }
 }

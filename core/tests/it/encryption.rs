@@ -78,7 +78,12 @@ fn at(server: &TestServer, mut client: Client) -> Client {
 /// Looks behind the API: the session of a client.
 async fn session(server: &TestServer, client: &Client) -> Session {
     let token = client.token.as_deref().unwrap();
-    server.homeserver.services.accounts.authenticate(token).await.unwrap()
+    server.inside().await.services.accounts.authenticate(token).await.unwrap()
+}
+
+/// Looks behind the API: how far the streams are.
+async fn positions(server: &TestServer) -> colonnade_model::stream::Positions {
+    server.inside().await.services.context.streams.positions()
 }
 
 /// Returns whose keys changed for `client` since `from`.
@@ -87,7 +92,7 @@ async fn changed_since(
     client: &Client,
     from: &colonnade_model::stream::Positions,
 ) -> Vec<String> {
-    let services = &server.homeserver.services;
+    let services = &server.inside().await.services;
     let upto = services.context.streams.positions();
     let user = session(server, client).await.user;
     let changes = services.encryption.device_list_changes(user, from, &upto).await.unwrap();

@@ -19,7 +19,7 @@ async fn room(client: &Client, body: Value) -> String {
 
 /// Returns what a room shows of a member: membership and name.
 async fn member(server: &TestServer, room: &str, user: &Client) -> (String, Option<String>) {
-    let services = &server.homeserver.services;
+    let services = &server.inside().await.services;
     let room = colonnade_model::ruma::RoomId::parse(room).unwrap();
     let user_id = colonnade_model::ruma::UserId::parse(&user.user_id).unwrap();
     let user = services.context.interned.find_user(&user_id).await.unwrap().unwrap();
@@ -169,16 +169,17 @@ async fn account_data_is_kept_for_its_owner() {
 async fn the_ignore_list_is_read_as_written() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
-    let services = &server.homeserver.services;
+    let inside = async || std::sync::Arc::clone(&server.inside().await.services);
     let user_id = colonnade_model::ruma::UserId::parse(&alice.user_id).unwrap();
+    let services = inside().await;
     let user = services.context.interned.find_user(&user_id).await.unwrap().unwrap();
     assert!(services.account_data.ignored(user).await.unwrap().is_empty());
     let path = own(&alice, "account_data/m.ignored_user_list");
     alice.put(&path, json!({ "ignored_users": { "@spam:localhost": {} } })).await.ok();
-    let ignored = services.account_data.ignored(user).await.unwrap();
+    let ignored = inside().await.account_data.ignored(user).await.unwrap();
     assert!(ignored.iter().any(|user| user == "@spam:localhost"));
     alice.put(&path, json!({ "ignored_users": {} })).await.ok();
-    assert!(services.account_data.ignored(user).await.unwrap().is_empty());
+    assert!(inside().await.account_data.ignored(user).await.unwrap().is_empty());
     let changes = services.account_data.changes(user, 0, i64::MAX).await.unwrap();
     let types: Vec<&str> = changes.iter().map(|data| data.event_type.as_str()).collect();
     assert_eq!(types, ["m.ignored_user_list", "m.push_rules"]);
@@ -342,7 +343,7 @@ async fn reports_reach_the_administrators() {
     let nobody = "/_matrix/client/v3/users/@nobody:localhost/report";
     bob.post(nobody, json!({ "reason": "rude" })).await.err(404, "M_NOT_FOUND");
     bob.post(&user, json!({ "reason": "x".repeat(20_000) })).await.err(400, "M_TOO_LARGE");
-    let reports = server.homeserver.services.reports.newest(10).await.unwrap();
+    let reports = server.inside().await.services.reports.newest(10).await.unwrap();
     let reasons: Vec<&str> = reports.iter().map(|report| report.reason.as_str()).collect();
     assert_eq!(reasons, ["rude", "spam", "noise"]);
     assert_eq!(reports[1].event_id.as_deref(), Some(event));

@@ -362,16 +362,28 @@ async fn the_past_before_the_join_stays_hidden() {
 
 /// Starts a long poll, does something, and returns the answer and how long it took.
 async fn woken<F: Future>(client: &Client, since: &str, act: F) -> (Value, Duration) {
-    let poll = {
-        let (client, since) = (client.clone(), since.to_owned());
-        tokio::spawn(async move {
-            let began = Instant::now();
-            let answer = sync_with(&client, Some(&since), "timeout=20000").await;
-            (answer, began.elapsed())
-        })
+    let mut since = since.to_owned();
+    let poll = loop {
+        let poll = {
+            let (client, since) = (client.clone(), since.clone());
+            tokio::spawn(async move {
+                let began = Instant::now();
+                let answer = sync_with(&client, Some(&since), "timeout=20000").await;
+                (answer, began.elapsed())
+            })
+        };
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        if !poll.is_finished() {
+            break poll;
+        }
+        // A gateway on a busy machine may ask another worker, which says again who types.
+        let (answer, _) = poll.await.unwrap();
+        let rooms = answer["rooms"]["join"].as_object().into_iter().flatten();
+        let repeated = |room: &Value| types(&room["ephemeral"]["events"]) == ["m.typing"];
+        let mut told = rooms.map(|(_, room)| room).filter(|room| !room["ephemeral"].is_null());
+        assert!(told.next().is_some_and(repeated), "nothing happened yet: {answer}");
+        since = token(&answer);
     };
-    tokio::time::sleep(Duration::from_millis(150)).await;
-    assert!(!poll.is_finished(), "nothing happened yet");
     act.await;
     poll.await.unwrap()
 }
@@ -429,7 +441,7 @@ async fn every_kind_of_change_wakes() {
 
 #[tokio::test]
 async fn a_poll_ends_on_time_and_when_the_server_stops() {
-    let server = TestServer::start().await;
+    let mut server = TestServer::start().await;
     let alice = server.user("alice").await;
     let room = room_of(&[&alice]).await;
     let since = now(&alice).await;
@@ -438,8 +450,7 @@ async fn a_poll_ends_on_time_and_when_the_server_stops() {
     assert!(began.elapsed() >= Duration::from_millis(300));
     assert!(answer.get("rooms").is_none());
     let since = token(&answer);
-    let stop = || server.workers.iter().for_each(|worker| worker.services.sync.stop());
-    let (answer, took) = woken(&alice, &since, async { stop() }).await;
+    let (answer, took) = woken(&alice, &since, async { server.hurry().await }).await;
     assert!(took < Duration::from_secs(10) && answer.get("rooms").is_none(), "{answer}");
     say(&alice, &room, "still told").await;
     let answer = sync_with(&alice, Some(&since), "timeout=20000").await;

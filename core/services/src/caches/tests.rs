@@ -183,3 +183,35 @@ async fn what_was_redacted_elsewhere_is_gone() {
         until(async || !is_there().await).await;
     }
 }
+
+#[tokio::test]
+async fn who_keeps_abreast_sees_what_was_written_before() {
+    /// Longer than this nobody waits for what is late.
+    const BOUND: Duration = Duration::from_secs(1);
+    for world in both().await {
+        let (session, _) = world.user().await;
+        let reader = &world.reader;
+        let mut seen = 0;
+        for n in 1..=20 {
+            assert_eq!(reader.account_data.ignored(session.user).await.unwrap().len(), n - 1);
+            let names: Vec<String> = (0..n).map(|n| format!("@bob{n}:localhost")).collect();
+            let list: std::collections::BTreeMap<_, _> =
+                names.iter().map(|name| (name, json!({}))).collect();
+            let list = to_raw_value(&json!({ "ignored_users": list })).unwrap();
+            let set = world.writer.account_data.set(&session, None, "m.ignored_user_list", list);
+            set.await.unwrap();
+            let begun = std::time::Instant::now();
+            // Many at once share a look, and none of them an older one.
+            let look = || reader.context.streams.abreast(&reader.context.db);
+            let (one, two, three) = tokio::join!(look(), look(), look());
+            one.and(two).and(three).unwrap();
+            let in_time = begun.elapsed() < BOUND;
+            let known = reader.account_data.ignored(session.user).await.unwrap().len();
+            assert!(known == n || !in_time, "{known} of {n}");
+            seen += usize::from(known == n);
+            until(async || reader.account_data.ignored(session.user).await.unwrap().len() == n)
+                .await;
+        }
+        assert!(seen > 0, "always late");
+    }
+}

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, path::Path};
 
 use sqlx::{
-    AssertSqlSafe, PgConnection, SqlSafeStr as _, SqliteConnection,
+    AssertSqlSafe, Connection as _, PgConnection, SqlSafeStr as _, SqliteConnection,
     migrate::{Migration, MigrationType, Migrator},
 };
 
@@ -53,14 +53,20 @@ pub(super) async fn sqlite(connection: &mut SqliteConnection, path: &Path) -> Re
 /// and what fails leaves nothing behind. The lock is the transaction's, so that it works through a
 /// pooler.
 pub(super) async fn postgres(connection: &mut PgConnection, place: &str) -> Result<()> {
-    message(connection, format!("BEGIN; {}", Lock::Schema.take_sql())).await?;
+    // Begun by sqlx, which makes the transaction of each migration a savepoint in it then; one it does
+    // not know of would end with the first of them, and the lock too.
+    let mut whole = connection.begin().await?;
+    message(&mut whole, Lock::Schema.take_sql()).await?;
     let mut migrator = migrator(POSTGRES);
     migrator.set_locking(false);
-    let ran = migrator.run_direct(None, connection, false).await;
-    let end = if ran.is_ok() { "COMMIT" } else { "ROLLBACK" };
-    let ended = message(connection, end.to_owned()).await;
-    ran.map_err(|error| unusable(place, &error))?;
-    ended.map(|_| ())
+    let ran = migrator.run_direct(None, &mut *whole, false).await;
+    match ran {
+        Ok(()) => Ok(whole.commit().await?),
+        Err(error) => {
+            let _undone_by_the_server_else = whole.rollback().await;
+            Err(unusable(place, &error))
+        }
+    }
 }
 
 /// Returns the names of those migrations that are not among the applied ones.

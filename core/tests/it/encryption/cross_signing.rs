@@ -3,7 +3,7 @@
 use colonnade_testkit::{Client, TestServer};
 use serde_json::{Value, json};
 
-use super::{QUERY, Signer, changed_since, upload_device};
+use super::{QUERY, Signer, changed_since, positions, upload_device};
 
 const UPLOAD_SIGNING: &str = "/_matrix/client/v3/keys/device_signing/upload";
 const UPLOAD_SIGNATURES: &str = "/_matrix/client/v3/keys/signatures/upload";
@@ -48,11 +48,11 @@ async fn the_first_keys_are_free_and_the_next_are_not() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let bob = server.user("bob").await;
-    let before = server.homeserver.services.context.streams.positions();
+    let before = positions(&server).await;
     let keys = bootstrap(&alice).await;
     assert_eq!(changed_since(&server, &alice, &before).await, [alice.user_id.as_str()]);
     // The same keys once more need nothing and change nothing.
-    let after = server.homeserver.services.context.streams.positions();
+    let after = positions(&server).await;
     alice.post(UPLOAD_SIGNING, keys.upload(&alice.user_id)).await.ok();
     assert!(changed_since(&server, &alice, &after).await.is_empty());
 
@@ -146,7 +146,7 @@ async fn signatures_are_checked_and_shown_to_whom_they_concern() {
 
     // Bob verifies Alice: only Bob sees that.
     let bobs = bootstrap(&bob).await;
-    let before = server.homeserver.services.context.streams.positions();
+    let before = positions(&server).await;
     let mut verified = keys.master.as_key(id, "master");
     bobs.user_signing.sign(&mut verified, &bob.user_id, &bobs.user_signing.public);
     let body = json!({ id: { &keys.master.public: verified } });

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use colonnade_testkit::{Client, TestServer};
 use serde_json::{Value, json};
 
-use super::{CLAIM, QUERY, Signer, UPLOAD, at, changed_since, device_keys, session, upload_device};
+use super::{
+    CLAIM, QUERY, Signer, UPLOAD, at, changed_since, device_keys, positions, session, upload_device,
+};
 
 async fn claim(client: &Client, of: &Client) -> Value {
     let wanted = json!({ &of.user_id: { &of.device_id: "signed_curve25519" } });
@@ -97,9 +99,11 @@ async fn keys_are_claimed_in_upload_order_then_the_fallback() {
     } });
     alice.post(UPLOAD, fallback).await.ok();
 
-    let services = std::sync::Arc::clone(&server.homeserver.services);
     let device = session(&server, &alice).await.device;
-    let unused = async || services.encryption.unused_fallback_key_types(device).await.unwrap();
+    let unused = async || {
+        let encryption = &server.inside().await.services.encryption;
+        encryption.unused_fallback_key_types(device).await.unwrap()
+    };
     assert_eq!(unused().await.len(), 1);
     let (id, key) = one_time_key(5);
     assert_eq!(claim(&bob, &alice).await, json!({ id: key }));
@@ -110,7 +114,8 @@ async fn keys_are_claimed_in_upload_order_then_the_fallback() {
         assert_eq!(claim(&bob, &alice).await["signed_curve25519:FALL"]["key"], "f");
         assert_eq!(unused().await.len(), 0);
     }
-    let counts = services.encryption.one_time_key_counts(device).await.unwrap();
+    let encryption = &server.inside().await.services.encryption;
+    let counts = encryption.one_time_key_counts(device).await.unwrap();
     assert_eq!(counts.into_values().map(u64::from).sum::<u64>(), 0);
 
     // Issued keys stay issued, through a restart too.
@@ -119,7 +124,6 @@ async fn keys_are_claimed_in_upload_order_then_the_fallback() {
     assert_eq!(counts["one_time_key_counts"]["signed_curve25519"], 0);
     let changed = json!({ "one_time_keys": { "signed_curve25519:AAAA005": "other" } });
     alice.post(UPLOAD, changed.clone()).await.err(400, "M_UNKNOWN");
-    drop(services);
     let server = server.restart().await;
     let alice = at(&server, alice);
     alice.post(UPLOAD, changed).await.err(400, "M_UNKNOWN");
@@ -173,11 +177,10 @@ async fn claims_of_strangers_give_nothing_or_a_failure() {
 async fn new_keys_are_told_to_their_owner_once() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
-    let streams = &server.homeserver.services.context.streams;
-    let before = streams.positions();
+    let before = positions(&server).await;
     let (signer, keys) = upload_device(&alice).await;
     assert_eq!(changed_since(&server, &alice, &before).await, [alice.user_id.as_str()]);
-    let after = streams.positions();
+    let after = positions(&server).await;
     alice.post(UPLOAD, json!({ "device_keys": keys })).await.ok();
     assert!(changed_since(&server, &alice, &after).await.is_empty());
     let mut more = device_keys(&alice, &signer);
@@ -190,16 +193,16 @@ async fn new_keys_are_told_to_their_owner_once() {
 async fn changes_take_sync_tokens_only() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
-    let context = &server.homeserver.services.context;
-    let token = || {
+    let token = async || {
+        let context = &server.inside().await.services.context;
         let positions = context.streams.positions();
         colonnade_model::token::SyncToken { epoch: 0, positions }.encode(&context.token_key)
     };
     let path =
         |from: &str, to: &str| format!("/_matrix/client/v3/keys/changes?from={from}&to={to}");
-    let from = token();
+    let from = token().await;
     upload_device(&alice).await;
-    let to = token();
+    let to = token().await;
     let answer = alice.get(&path(&from, &to)).await.ok();
     assert_eq!(answer, json!({ "changed": [&alice.user_id], "left": [] }));
     let answer = alice.get(&path(&to, &to)).await.ok();
@@ -215,12 +218,11 @@ async fn whoever_shares_a_room_is_told_and_whoever_left_is_named() {
     let alice = server.user("alice").await;
     let bob = server.user("bob").await;
     let carol = server.user("carol").await;
-    let services = &server.homeserver.services;
-    let positions = || services.context.streams.positions();
     let user = session(&server, &alice).await.user;
     let changes = async |from| {
-        let upto = positions();
-        let changes = services.encryption.device_list_changes(user, &from, &upto).await.unwrap();
+        let upto = positions(&server).await;
+        let encryption = &server.inside().await.services.encryption;
+        let changes = encryption.device_list_changes(user, &from, &upto).await.unwrap();
         let names = |users: Vec<_>| -> Vec<String> {
             users.iter().map(|user: &colonnade_model::ruma::OwnedUserId| user.to_string()).collect()
         };
@@ -235,36 +237,36 @@ async fn whoever_shares_a_room_is_told_and_whoever_left_is_named() {
     };
 
     // A stranger's keys are nobody's business.
-    let before = positions();
+    let before = positions(&server).await;
     upload_device(&bob).await;
     assert_eq!(changes(before).await, none());
     // Whoever joins is told about, with all keys he had before.
-    let before = positions();
+    let before = positions(&server).await;
     act(&bob, "join").await;
     assert_eq!(changes(before).await, (vec![bob.user_id.clone()], vec![]));
-    let before = positions();
+    let before = positions(&server).await;
     upload_device(&bob).await;
     upload_device(&carol).await;
     assert_eq!(changes(before).await, (vec![bob.user_id.clone()], vec![]));
     // A change of profile is no join.
-    let before = positions();
+    let before = positions(&server).await;
     let path = format!("/_matrix/client/v3/rooms/{room}/state/m.room.member/{}", bob.user_id);
     bob.put(&path, json!({ "membership": "join", "displayname": "Bobby" })).await.ok();
     assert_eq!(changes(before).await, none());
-    let before = positions();
+    let before = positions(&server).await;
     act(&bob, "leave").await;
     assert_eq!(changes(before).await, (vec![], vec![bob.user_id.clone()]));
-    let before = positions();
+    let before = positions(&server).await;
     upload_device(&bob).await;
     assert_eq!(changes(before).await, none());
     // Whoever enters a room learns of everybody in it.
     act(&bob, "join").await;
     act(&alice, "leave").await;
-    let before = positions();
+    let before = positions(&server).await;
     act(&alice, "join").await;
     let (changed, left) = changes(before).await;
     assert!(changed.contains(&bob.user_id) && left.is_empty(), "{changed:?} {left:?}");
-    let before = positions();
+    let before = positions(&server).await;
     act(&alice, "leave").await;
     assert_eq!(changes(before).await, (vec![], vec![bob.user_id.clone()]));
 }
@@ -299,7 +301,7 @@ async fn a_deleted_device_leaves_nothing_behind() {
     let phone = alice.another_device().await;
     upload_device(&phone).await;
     phone.post(UPLOAD, json!({ "one_time_keys": one_time_keys(0..3) })).await.ok();
-    let before = server.homeserver.services.context.streams.positions();
+    let before = positions(&server).await;
     phone.post("/_matrix/client/v3/logout", json!({})).await.ok();
     assert_eq!(claim(&alice, &phone).await, Value::Null);
     let body = json!({ "device_keys": { &alice.user_id: [] } });

@@ -78,7 +78,7 @@ async fn messages_come_once_and_again_for_an_old_token() {
     assert_eq!(messages(&answer), [] as [i64; 0]);
     // Acknowledged messages are gone from the server.
     let device = super::session(&server, &alice).await.device;
-    let inbox = &server.homeserver.services.to_device;
+    let inbox = &server.inside().await.services.to_device;
     assert!(inbox.messages(device, 0, i64::MAX, 10).await.unwrap().is_empty());
 }
 

@@ -13,7 +13,7 @@ async fn send(from: &Client, txn_id: &str, messages: Value) -> Answer {
 /// Reads an inbox as sync does: everything after `after`, with the place of the last message.
 async fn inbox(server: &TestServer, client: &Client, after: i64) -> (Vec<Value>, i64) {
     let device = session(server, client).await.device;
-    let to_device = &server.homeserver.services.to_device;
+    let to_device = &server.inside().await.services.to_device;
     let messages = to_device.messages(device, after, i64::MAX, 1_000).await.unwrap();
     let last = messages.last().map_or(after, |message| message.pos);
     let events = messages.iter().map(|m| serde_json::from_str(m.event.get()).unwrap());
@@ -66,7 +66,7 @@ async fn an_inbox_survives_a_restart_and_is_emptied_by_acknowledging() {
     assert_eq!(inbox(&server, &alice, 0).await.0.len(), 5, "asking again gives the same");
 
     let device = session(&server, &alice).await.device;
-    let to_device = &server.homeserver.services.to_device;
+    let to_device = &server.inside().await.services.to_device;
     to_device.acknowledge(device, last - 1).await.unwrap();
     to_device.acknowledge(device, last - 1).await.unwrap();
     assert_eq!(inbox(&server, &alice, 0).await.0.len(), 1);

@@ -152,12 +152,12 @@ struct RedisUrl(String);
 impl<'de> Deserialize<'de> for RedisUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        if text.starts_with("redis://") || text.starts_with("redis+unix://") {
+        if ["redis://", "rediss://", "redis+unix://"].iter().any(|start| text.starts_with(start)) {
             return Ok(Self(text));
         }
         // The text may hold a password: it is not repeated.
         Err(de::Error::custom(
-            "this is not a Redis: write `redis://user:password@host:6379/0`, or \
+            "this is not a Redis: write `redis://user:password@host:6379/0`, `rediss://…` for TLS, or \
              `redis+unix:///run/redis.sock`",
         ))
     }

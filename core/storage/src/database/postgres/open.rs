@@ -153,7 +153,7 @@ fn refused(options: &PgConnectOptions, error: &sqlx::Error) -> StorageError {
     let database = options.get_database().unwrap_or(user);
     let code = error.as_database_error().and_then(|cause| cause.code());
     let mend = match (error, code.as_deref()) {
-        (sqlx::Error::Io(_), _) => {
+        (sqlx::Error::Io(why), _) if why.kind() != std::io::ErrorKind::InvalidData => {
             "is PostgreSQL running there, and are host and port in database.url right?".to_owned()
         }
         (_, Some("28P01" | "28000")) => format!(
@@ -168,9 +168,10 @@ fn refused(options: &PgConnectOptions, error: &sqlx::Error) -> StorageError {
         }
         (_, Some("57P03")) => "the server is starting or stopping; try again".to_owned(),
         (_, Some("42501")) => format!("GRANT CONNECT ON DATABASE {database} TO {user}"),
-        (sqlx::Error::Tls(_), _) => {
-            "this program is built without TLS to the database: use sslmode=disable over a \
-             private network, a unix socket, or a pooler beside the server"
+        // What a handshake found wrong with a certificate is invalid data.
+        (sqlx::Error::Tls(_) | sqlx::Error::Io(_), _) => {
+            "does the server have ssl = on, and is the authority that signed its certificate \
+             known to this system, or named by sslrootcert=FILE in database.url?"
                 .to_owned()
         }
         _ => "look into the log of the server".to_owned(),

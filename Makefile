@@ -9,7 +9,7 @@ K6_VERSION := v1.8.1
 DENY_VERSION := 0.20.2
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help test lint deny needs-postgres needs-redis needs-chromium test-rust test-workers test-gateway test-client test-load bench bench-gateway
+.PHONY: help test lint deny needs-postgres needs-redis needs-chromium test-rust test-workers test-gateway test-client test-load bench bench-gateway bench-cluster
 
 help: ## list the parts
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -89,3 +89,6 @@ bench: ## criterion benchmarks; figures and how to read them are in docs/benchma
 
 bench-gateway: ## the gateway and nginx side by side: CPU per request, memory per connection
 	cargo bench --profile dist -p colonnade-gateway --bench beside_nginx
+
+bench-cluster: needs-postgres needs-redis ## many processes: events per second, CPU per event, following, failover
+	cargo bench --profile dist -p colonnade-workers --bench cluster

@@ -16,11 +16,12 @@ use crate::question;
 use crate::reload::Reloader;
 use crate::slots::{MAP_BYTES_MAX, SlotMap};
 
-/// How long a worker may wait for a newer map before it says that there is none.
-const WAIT_MS: u64 = 30_000;
+/// How long a worker may wait for a newer map before it says that there is none: short, for one that
+/// is paused says nothing either, and the map that replaces it must not wait for it.
+const WAIT_MS: u64 = 2_000;
 
-/// How much longer than that its answer is waited for.
-const ANSWER_WITHIN: Duration = Duration::from_secs(40);
+/// How long its answer is waited for.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// The rest after an error; doubled with each further one in a row.
 const REST_MIN: Duration = Duration::from_millis(250);

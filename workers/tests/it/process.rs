@@ -89,6 +89,16 @@ impl Server {
         worker
     }
 
+    /// Starts `colonnade gateway` with a routes file.
+    #[allow(dead_code, reason = "the benchmark of many processes starts one")]
+    pub(crate) fn gateway(folder: &Path, routes: &Path) -> Self {
+        let mut command = command(folder);
+        command.arg("gateway").arg("--routes").arg(routes);
+        let mut gateway = Self::run(command, "gateway at");
+        gateway.url = format!("http://{}", gateway.url.trim_end_matches(','));
+        gateway
+    }
+
     /// Starts a command that says `ready`, and in the same line or before it where it listens.
     fn run(mut command: Command, ready: &str) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -108,9 +118,14 @@ impl Server {
         server
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
     }
 
     /// Waits for the end and returns the exit code.

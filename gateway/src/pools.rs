@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, futures::Notified};
 
 use crate::config::{Balance, HealthConfig, PoolConfig, WorkerAddr};
 use crate::health::{Health, Sign, State};
@@ -36,6 +36,8 @@ pub struct Member {
     pub kept: Kept,
     /// What is counted about it.
     pub series: WorkerSeries,
+    /// Told when the map it was in says that it is gone: what is under way there has no answer.
+    fallen: Notify,
     working: AtomicU64,
     parked: AtomicU64,
     failures: AtomicU64,
@@ -51,11 +53,17 @@ impl Member {
             health: Health::default(),
             kept: Kept::default(),
             series: WorkerSeries::default(),
+            fallen: Notify::new(),
             working: AtomicU64::new(0),
             parked: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             served: AtomicU64::new(0),
         }
+    }
+
+    /// Waits until the worker is taken for dead, from now on.
+    pub fn has_fallen(&self) -> Notified<'_> {
+        self.fallen.notified()
     }
 
     /// Requests it works on now, parked long polls not counted.
@@ -214,6 +222,19 @@ impl Pool {
             eject_after: config.eject_after,
             slow_start_ms: config.slow_start.as_millis() as u64,
             turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Gives up the members that the pool's next map does not list any more, although they took
+    /// everything until now: others have taken over what they owned. Whoever stops in an orderly way
+    /// is listed as leaving until it has answered everything.
+    pub fn give_up_missing(&self, next: Option<&Self>) {
+        for member in &self.members[..self.standing] {
+            let stays =
+                next.is_some_and(|next| next.members.iter().any(|m| Arc::ptr_eq(m, member)));
+            if !stays {
+                member.fallen.notify_waiters();
+            }
         }
     }
 

@@ -188,6 +188,12 @@ impl Reloader {
         let after = Arc::new(before.with_map(Arc::new(map), self.clock.now_ms()));
         self.live.store(Arc::clone(&after));
         self.metrics.forget(&before, &after);
+        // Before the first map there were only the workers that the file names, to be asked for it.
+        let mapped = before.pools.iter().filter(|pool| pool.discover && before.slots.is_some());
+        for pool in mapped {
+            let next = after.pools.iter().find(|next| next.name == pool.name);
+            pool.give_up_missing(next.map(|next| &**next));
+        }
         // Whoever is held for a worker may have one now.
         before.pools.iter().for_each(|pool| pool.changed.notify_waiters());
         if let Some(path) = &after.config.slot_map_file {

@@ -5,7 +5,8 @@
 //! 1. A worker's connection rests only after a whole request and a whole answer, and nothing else.
 //! 2. Bytes behind a request stay where they are until it is answered.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
@@ -55,7 +56,17 @@ pub(super) struct Exchange<'a> {
 impl Exchange<'_> {
     /// Runs the attempt to its end.
     pub(super) async fn run(&mut self) -> Outcome {
-        std::future::poll_fn(|cx| self.poll(cx)).await
+        let member = self.ctx.in_flight.as_ref().map(|attempt| Arc::clone(attempt.member()));
+        let mut fallen = pin!(member.as_ref().map(|member| member.has_fallen()));
+        std::future::poll_fn(|cx| match self.poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(outcome),
+            // A worker that is only paused would keep the request as long as patience lasts.
+            Poll::Pending => match fallen.as_mut().as_pin_mut() {
+                Some(fallen) => fallen.poll(cx).map(|()| self.down.broken()),
+                None => Poll::Pending,
+            },
+        })
+        .await
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {

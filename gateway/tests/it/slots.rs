@@ -187,6 +187,44 @@ async fn an_owner_that_cannot_be_reached_is_stood_in_for() {
     assert_eq!(who_serves(&gateway).await, vec!["a"; 100]);
 }
 
+/// A paused worker keeps its connections and says nothing; others take over what it owned.
+#[tokio::test]
+async fn requests_at_a_worker_that_the_map_gives_up_are_sent_to_another() {
+    let cluster = Cluster::start();
+    let (paused, stays) =
+        (cluster.worker_that(|_| Act::Silence).await, cluster.worker("stays").await);
+    let both = [(3, paused.address, "live"), (5, stays.address, "live")];
+    cluster.map.send_replace(map(2, &both, &[(0, 1024, 3)]));
+    let gateway = discovering(&[stays.address], "");
+    until_epoch(&gateway, 2).await;
+    let front = gateway.addrs()[0];
+    let request = |method: &str| {
+        let text =
+            format!("{method} /rooms/!a HTTP/1.1\r\nhost: h\r\ncontent-length: 4\r\n\r\nbody");
+        tokio::spawn(async move { ask(front, &text).await })
+    };
+    let (put, post) = (request("PUT"), request("POST"));
+    let arrived = async {
+        let asked = |seen: &&Seen| seen.target == "/rooms/!a";
+        while paused.seen.lock().unwrap().iter().filter(asked).count() < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), arrived).await.unwrap();
+    // In order: whoever leaves answers what it has.
+    let leaving = [(3, paused.address, "draining"), (5, stays.address, "live")];
+    cluster.map.send_replace(map(3, &leaving, &[(0, 1024, 5)]));
+    until_epoch(&gateway, 3).await;
+    assert!(!put.is_finished() && !post.is_finished());
+    // Dead: what may be done twice is done by another, and nothing else is.
+    cluster.map.send_replace(map(4, &both, &[(0, 1024, 3)]));
+    until_epoch(&gateway, 4).await;
+    cluster.map.send_replace(map(5, &[(5, stays.address, "live")], &[(0, 1024, 5)]));
+    let put = put.await.unwrap();
+    assert_eq!((put.status, put.body.as_str()), (200, "stays"));
+    assert_eq!(post.await.unwrap().status, 502);
+}
+
 #[tokio::test]
 async fn requests_are_held_until_the_map_brings_the_first_worker() {
     let cluster = Cluster::start();

@@ -9,7 +9,7 @@ K6_VERSION := v1.8.1
 DENY_VERSION := 0.20.2
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help test lint deny needs-postgres needs-redis needs-chromium test-rust test-workers test-gateway test-client test-load bench bench-gateway bench-cluster
+.PHONY: help test lint deny needs-postgres needs-redis needs-chromium test-rust test-workers test-gateway simulate test-client test-load bench bench-gateway bench-cluster
 
 help: ## list the parts
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -62,6 +62,12 @@ test-workers: needs-postgres needs-redis ## the API tests on four workers, Postg
 test-gateway: needs-postgres needs-redis ## the API tests through a gateway and six workers, each a process (five minutes)
 	cargo build --locked -p colonnade-workers
 	COLONNADE_BIN=$(BIN) COLONNADE_TEST_SHAPE=gateway cargo test --locked -p colonnade-core --test it -- --skip tidy::
+
+SEEDS ?= 1000
+FIRST ?= 0
+simulate: ## the cluster in one thread, by SEEDS seeds from FIRST on: make simulate SEEDS=10000
+	COLONNADE_SIMULATE_SEEDS=$(SEEDS) COLONNADE_SIMULATE_FIRST=$(FIRST) \
+	  cargo test --release --locked -p colonnade-testkit-simulation --test seeds -- --nocapture whatever
 
 test-client: ## encrypted conversations of real clients through the gateway
 	cargo build --locked -p colonnade-workers

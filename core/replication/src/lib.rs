@@ -2,12 +2,14 @@
 //! them owns what. The only crate that may know Redis. A message says "look"; the database is the truth.
 
 pub mod bus;
+mod latest;
 mod message;
 pub mod redis_bus;
 pub mod slots;
 pub mod streams;
 
 pub use bus::{Bus, InProcess, Silent};
+pub use latest::Latest;
 pub use redis_bus::{BusError, Redis};
 pub use slots::Slots;
 pub use streams::Streams;

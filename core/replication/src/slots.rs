@@ -23,9 +23,11 @@ use colonnade_storage::{
     },
 };
 use parking_lot::RwLock;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 pub use member::{Join, Member};
+
+use crate::Latest;
 
 /// The pool whose workers own rooms.
 pub const ROOMS: &str = "rooms";
@@ -56,7 +58,7 @@ pub struct Slots {
     /// Whether there may be other processes.
     shared: bool,
     map: RwLock<Arc<SlotMap>>,
-    epoch: watch::Sender<i64>,
+    epoch: Latest<i64>,
     asked: Notify,
     /// Our incarnation was taken over.
     ended: AtomicBool,
@@ -70,7 +72,7 @@ impl Slots {
             incarnation: AtomicI64::new(0),
             shared,
             map: RwLock::default(),
-            epoch: watch::Sender::new(0),
+            epoch: Latest::new(0),
             asked: Notify::new(),
             ended: AtomicBool::new(false),
             gone: Notify::new(),
@@ -125,10 +127,9 @@ impl Slots {
 
     /// Waits until the epoch is another one than `known`, but not longer than `patience`.
     pub async fn changed(&self, known: i64, patience: Duration) -> i64 {
-        let mut epoch = self.epoch.subscribe();
-        let changed = epoch.wait_for(|epoch| *epoch != known);
+        let changed = self.epoch.when(|epoch| *epoch != known);
         let _in_time = tokio::time::timeout(patience, changed).await;
-        *self.epoch.borrow()
+        self.epoch.get()
     }
 
     /// Tells whether this process lost its right to write, and has to begin anew.
@@ -159,13 +160,13 @@ impl Slots {
 
     /// Reads the map if its epoch is another one than ours.
     async fn refresh(&self, db: &Database) -> Result<()> {
-        if coordinator::epoch(db).await? == *self.epoch.borrow() && self.map.read().epoch != 0 {
+        if coordinator::epoch(db).await? == self.epoch.get() && self.map.read().epoch != 0 {
             return Ok(());
         }
         let map = coordinator::slot_map(db).await?;
         let epoch = map.epoch;
         *self.map.write() = Arc::new(map);
-        self.epoch.send_replace(epoch);
+        self.epoch.set(epoch);
         Ok(())
     }
 }

@@ -25,7 +25,10 @@ use colonnade_storage::{CommitListener, Database, error::Result};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, watch};
 
-use crate::bus::{BACKLOG_MAX, Bus};
+use crate::{
+    Latest,
+    bus::{BACKLOG_MAX, Bus},
+};
 
 /// Advances above a gap that are kept per stream; more are dropped, for the database has them.
 const HELD_MAX: usize = 1_024;
@@ -74,7 +77,7 @@ pub struct Streams {
     known: [AtomicI64; Stream::ALL.len()],
     held: Mutex<Held>,
     /// What those who keep something in memory have taken note of.
-    noted: watch::Sender<Positions>,
+    noted: Latest<Positions>,
     told: broadcast::Sender<Arc<StreamAdvance>>,
     bus: OnceLock<Arc<dyn Bus>>,
     looks: abreast::Looks,
@@ -88,7 +91,7 @@ impl Default for Streams {
             reached: Default::default(),
             known: Default::default(),
             held: Mutex::default(),
-            noted: watch::Sender::new(Positions::default()),
+            noted: Latest::default(),
             told: broadcast::Sender::new(BACKLOG_MAX),
             bus: OnceLock::new(),
             looks: abreast::Looks::default(),
@@ -191,17 +194,16 @@ impl Streams {
 
     /// Says that everything up to these positions is taken note of in memory.
     pub fn note(&self, positions: Positions) {
-        self.noted.send_replace(positions);
+        self.noted.set(positions);
     }
 
     /// Waits until a stream is taken note of up to a position, but not for long: what is late then
     /// is a hint.
     pub async fn noted(&self, stream: Stream, position: Position) {
-        if self.noted.borrow().get(stream) >= position {
+        if self.noted.get().get(stream) >= position {
             return;
         }
-        let mut noted = self.noted.subscribe();
-        let reached = noted.wait_for(|noted| noted.get(stream) >= position);
+        let reached = self.noted.when(|noted| noted.get(stream) >= position);
         let _in_time = tokio::time::timeout(NOTED_PATIENCE, reached).await;
     }
 

@@ -32,6 +32,7 @@ pub(crate) use dialect::{int_list, list_sql, text_list};
 pub use lane::Lane;
 pub use locks::Lock;
 pub use postgres::Held;
+pub use sqlite::stepwise::{Fate, Stepwise};
 pub use tx::Tx;
 
 use crate::error::{Result, StorageError};
@@ -135,6 +136,19 @@ impl Database {
             }
         };
         Ok(Self { engine })
+    }
+
+    /// Opens an SQLite file that is up to date for one of several simulated processes of this thread
+    /// ([`Fate`]). Call it in the runtime of that process.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] when the file cannot be opened.
+    pub async fn open_stepwise(
+        path: &std::path::Path,
+        listener: Arc<dyn CommitListener>,
+        steps: Stepwise,
+    ) -> Result<Self> {
+        Ok(Self { engine: Engine::Sqlite(sqlite::open_stepwise(path, listener, steps).await?) })
     }
 
     /// Runs `body` in a transaction and returns its value once that is committed.

@@ -100,7 +100,7 @@ impl Member {
         }
         self.shared.hurry.notify_one();
         let begun = Instant::now();
-        let mut epoch = *slots.epoch.borrow();
+        let mut epoch = slots.epoch.get();
         while begun.elapsed() < HAND_OVER && self.owns_what_another_could() {
             self.shared.hurry.notify_one();
             epoch = slots.changed(epoch, FOLLOW).await;
@@ -176,6 +176,7 @@ impl Shared {
     async fn coordinate(self: Arc<Self>) {
         loop {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(COORDINATE) => {}
                 () = self.hurry.notified() => {}
             }
@@ -198,6 +199,7 @@ impl Shared {
     async fn follow(self: Arc<Self>) {
         loop {
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(FOLLOW) => {}
                 () = self.slots.asked.notified() => {}
             }

@@ -44,6 +44,7 @@ pub(super) async fn close_all(
             }
         };
         let due = tokio::select! {
+            biased;
             due = next => due,
             _ = stopped.wait_for(|stopped| *stopped) => return,
         };

@@ -98,6 +98,7 @@ impl Actors {
                     let left = deadline.saturating_duration_since(Instant::now());
                     let there = self.ask_there(room, &ask, &address, left.min(CALL_MAX));
                     let answered = tokio::select! {
+                        biased;
                         answered = there => answered,
                         // Who is paused is not waited for once somebody else is named.
                         () = self.elsewhere_than(&address, slot) => Err(Refusal::NotOwner),

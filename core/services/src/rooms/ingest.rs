@@ -7,7 +7,7 @@
 //! which rejects; and by the current state, which soft-fails. Rejected and soft-failed events are
 //! stored and shown to nobody; only a soft-failed one counts in the state after it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use colonnade_model::{
     MatrixError,
@@ -57,7 +57,7 @@ pub(super) struct Admitted {
 }
 
 /// The events that allow another, by key.
-type Allowing = HashMap<StateKey, Arc<RoomEvent>>;
+type Allowing = BTreeMap<StateKey, Arc<RoomEvent>>;
 
 /// Checks an event of one of our users, made for `state_before`.
 ///

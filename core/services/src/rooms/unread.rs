@@ -2,7 +2,7 @@
 //! as one number, and to the few others one by one: those it mentions, and those with rules of their
 //! own. Nothing here grows with the number of members.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use colonnade_model::{
     nid::{EventNid, StateNid, UserNid},
@@ -136,7 +136,7 @@ fn number(outcome: Outcome<'_>) -> i64 {
 /// names, and those with push rules of their own.
 async fn candidates(work: &mut Work, store: &Store, admitted: &Admitted) -> Result<Vec<Candidate>> {
     let customs = customs(work, store).await?;
-    let mut found: HashMap<UserNid, Candidate> = HashMap::new();
+    let mut found: BTreeMap<UserNid, Candidate> = BTreeMap::new();
     for user_id in named_users(&admitted.event) {
         if !store.is_local(&user_id) {
             continue;

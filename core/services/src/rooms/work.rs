@@ -5,7 +5,10 @@
 //! has to be written; after the commit [`Work::settle`] makes it the past. Whoever fails to commit
 //! throws the work away and loads it anew: nothing here is ever undone.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use colonnade_model::{
     MatrixError,
@@ -279,7 +282,7 @@ impl Work {
     /// # Errors
     /// `M_FORBIDDEN` when no room can begin with it.
     pub(super) async fn begin(&mut self, store: &Store, create: Event) -> Result<Sent> {
-        let nothing = HashMap::new();
+        let nothing = BTreeMap::new();
         let admitted = ingest::local(self, store, create, Vec::new(), None, &nothing).await?;
         self.add(store, admitted, None).await
     }
@@ -343,15 +346,16 @@ impl Work {
         Ok(same.map(|same| Sent { event_id: same.event.event_id().to_owned(), nid: same.nid }))
     }
 
-    /// Returns the events that hold these keys in a state; keys nobody holds are left out.
+    /// Returns the events that hold these keys in a state, in the order of the keys; keys nobody
+    /// holds are left out.
     pub(super) async fn look_up(
         &self,
         store: &Store,
         state: Option<StateNid>,
         keys: &[StateKey],
-    ) -> Result<HashMap<StateKey, Arc<RoomEvent>>> {
-        let Some(state) = state else { return Ok(HashMap::new()) };
-        let mut found = HashMap::with_capacity(keys.len());
+    ) -> Result<BTreeMap<StateKey, Arc<RoomEvent>>> {
+        let Some(state) = state else { return Ok(BTreeMap::new()) };
+        let mut found = BTreeMap::new();
         for part in [Part::Core, Part::Member] {
             let mut names: Vec<&StateKey> = Vec::with_capacity(keys.len());
             let mut skeys: Vec<SkeyNid> = Vec::with_capacity(keys.len());

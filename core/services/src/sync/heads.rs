@@ -13,8 +13,9 @@ use colonnade_model::{
     nid::{DeviceNid, RoomNid, UserNid},
     stream::{Position, Positions, Stream, StreamAdvance, Touch},
 };
+use colonnade_replication::Latest;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, broadcast};
 
 use crate::caches::Caches;
 
@@ -56,7 +57,7 @@ pub struct Heads {
     users: RwLock<HashMap<UserNid, UserHead>>,
     /// Everything that is not noted may have moved up to here.
     floor: RwLock<Positions>,
-    applied: watch::Sender<Positions>,
+    applied: Latest<Positions>,
     watchers: Mutex<HashMap<Touch, Vec<Weak<Watcher>>>>,
 }
 
@@ -79,24 +80,22 @@ impl Heads {
             rooms: RwLock::default(),
             users: RwLock::default(),
             floor: RwLock::new(floor),
-            applied: watch::Sender::new(floor),
+            applied: Latest::new(floor),
             watchers: Mutex::default(),
         })
     }
 
     /// Returns the positions noted here.
     pub fn applied(&self) -> Positions {
-        *self.applied.borrow()
+        self.applied.get()
     }
 
     /// Waits until `wanted` is noted: for a client to read its own writes.
     pub async fn reached(&self, wanted: Positions) {
-        let mut applied = self.applied.subscribe();
         let reached = |now: &Positions| {
             Stream::ALL.into_iter().all(|stream| now.get(stream) >= wanted.get(stream))
         };
-        // An error says that the follower is gone: the process is stopping.
-        let _ = applied.wait_for(reached).await;
+        self.applied.when(reached).await;
     }
 
     /// Returns where rooms stand, in the order asked for.
@@ -210,7 +209,7 @@ impl Heads {
                 Touch::Anybody => return self.apply_to_all(advance),
             }
         }
-        self.applied.send_modify(|applied| {
+        self.applied.change(|applied| {
             let position = applied.get(advance.stream).max(advance.upto);
             applied.set(advance.stream, position);
         });
@@ -237,7 +236,7 @@ impl Heads {
         *self.floor.write() = floor;
         self.rooms.write().clear();
         self.users.write().clear();
-        self.applied.send_replace(floor);
+        self.applied.set(floor);
         self.wake_all();
     }
 }

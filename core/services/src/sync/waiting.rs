@@ -46,6 +46,7 @@ impl Sync {
                 continue;
             };
             tokio::select! {
+                biased;
                 () = watch.moved() => {}
                 () = tokio::time::sleep_until(deadline) => {}
                 _ = stopping.wait_for(|stop| *stop) => {}

@@ -98,6 +98,9 @@ impl Tx {
         const POSTGRES: &str =
             "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
         const SQLITE: &str = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+        if let Some(clock) = &self.clock {
+            return Ok(clock.now_ms());
+        }
         let now_ms = match &mut self.connection {
             Connection::Postgres(connection) => {
                 sqlx::query_scalar(POSTGRES).fetch_one(&mut ***connection).await?

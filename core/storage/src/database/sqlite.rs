@@ -2,6 +2,9 @@
 //! read-only connections. WAL with `synchronous=FULL`: a commit that was answered survives a
 //! power cut.
 
+mod reader;
+pub(crate) mod stepwise;
+
 use std::{
     fs::File,
     path::Path,
@@ -11,11 +14,15 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection, SqlitePool,
+    AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::{mpsc, oneshot};
 
+use self::{
+    reader::{Reader, Readers},
+    stepwise::Stepwise,
+};
 use super::{
     CommitListener, Lane, Tx,
     job::{Job, Runs, Work, job},
@@ -40,10 +47,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// An open SQLite database.
 #[derive(Clone)]
 pub(crate) struct Sqlite {
-    readers: SqlitePool,
+    readers: Readers,
     writer: mpsc::Sender<Work>,
     stats: Arc<Stats>,
-    lock: Arc<File>,
+    /// `None` when several simulated processes share the file.
+    lock: Option<Arc<File>>,
 }
 
 /// Opens (or creates) the file and starts the writer.
@@ -83,10 +91,31 @@ pub(crate) async fn open(path: &Path, listener: Arc<dyn CommitListener>) -> Resu
         .connect_with(reader)
         .await
         .map_err(unusable)?;
+    let readers = Readers::Pool(readers);
+    Ok(start(connection, readers, Some(Arc::new(lock)), listener, None))
+}
+
+/// Opens a file beside other simulated processes of this thread.
+pub(crate) async fn open_stepwise(
+    path: &Path,
+    listener: Arc<dyn CommitListener>,
+    steps: Stepwise,
+) -> Result<Sqlite> {
+    let (connection, reads) = stepwise::connect(path, &steps).await?;
+    Ok(start(connection, Readers::Stepwise(Arc::new(reads)), None, listener, Some(steps)))
+}
+
+fn start(
+    connection: SqliteConnection,
+    readers: Readers,
+    lock: Option<Arc<File>>,
+    listener: Arc<dyn CommitListener>,
+    steps: Option<Stepwise>,
+) -> Sqlite {
     let (writer, jobs) = mpsc::channel(WAITING_MAX);
     let stats = Arc::new(Stats::default());
-    tokio::spawn(write_loop(connection, jobs, listener, Arc::clone(&stats)));
-    Ok(Sqlite { readers, writer, stats, lock: Arc::new(lock) })
+    tokio::spawn(write_loop(connection, jobs, listener, Arc::clone(&stats), steps));
+    Sqlite { readers, writer, stats, lock }
 }
 
 /// Returns the names of the migrations a file lacks; a file that is not there lacks all.
@@ -141,8 +170,16 @@ fn lock_beside(path: &Path) -> Result<File> {
 }
 
 impl Sqlite {
-    pub(crate) fn reader(&self) -> &SqlitePool {
-        &self.readers
+    pub(crate) fn reader(&self) -> Reader<'_> {
+        Reader(&self.readers)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn pool(&self) -> Option<&sqlx::SqlitePool> {
+        match &self.readers {
+            Readers::Pool(pool) => Some(pool),
+            Readers::Stepwise(_) => None,
+        }
     }
 
     pub(crate) fn stats(&self) -> &Stats {
@@ -169,14 +206,16 @@ impl Sqlite {
         if self.writer.send(Work::Close(tell)).await.is_ok() {
             let _ = told.await;
         }
-        self.readers.close().await;
+        if let Readers::Pool(pool) = &self.readers {
+            pool.close().await;
+        }
         // Whoever still holds a handle gets errors from it; the file is free for another process.
-        let _ = self.lock.unlock();
+        let _ = self.lock.as_ref().map(|lock| lock.unlock());
     }
 
     pub(crate) async fn backup_to(&self, path: &Path) -> Result<()> {
         let target = path.to_string_lossy().into_owned();
-        sqlx::query("VACUUM INTO $1").bind(target).execute(&self.readers).await?;
+        sqlx::query("VACUUM INTO $1").bind(target).execute(self.reader()).await?;
         Ok(())
     }
 }
@@ -187,14 +226,29 @@ async fn write_loop(
     mut work: mpsc::Receiver<Work>,
     listener: Arc<dyn CommitListener>,
     stats: Arc<Stats>,
+    steps: Option<Stepwise>,
 ) {
     let mut tx = Tx::new(Connection::Sqlite(Box::new(connection)), None);
+    tx.set_clock(steps.as_ref().map(|steps| Arc::clone(&steps.clock)));
     let mut closing = Vec::new();
     while let Some(first) = work.recv().await {
         match first {
             Work::Write(first) => {
                 let begun = Instant::now();
-                let ran = batch(&mut tx, first, &mut work, &mut closing, listener.as_ref()).await;
+                let ran = match &steps {
+                    None => {
+                        let group = group(&mut tx, first, &mut work, &mut closing, None).await;
+                        tell(&mut tx, group, true, listener.as_ref())
+                    }
+                    Some(Stepwise { fate, .. }) => {
+                        fate.write().await;
+                        let fated = Some(fate.as_ref());
+                        let group = group(&mut tx, first, &mut work, &mut closing, fated);
+                        let group = stepwise::at_once(group);
+                        let answered = group.committed.is_err() || fate.answers().await;
+                        tell(&mut tx, group, answered, listener.as_ref())
+                    }
+                };
                 match ran {
                     Ok(writes) => stats.committed(writes, begun.elapsed()),
                     Err(error) => {
@@ -216,31 +270,38 @@ async fn write_loop(
     }
 }
 
-/// Runs one group of writes, commits it and returns how many they were.
-async fn batch(
+/// Writes that shared a transaction.
+struct Group {
+    /// Those that went well, and wait to be told.
+    waiting: Vec<Box<dyn Job>>,
+    /// How many there were.
+    ran: usize,
+    committed: Result<()>,
+}
+
+/// Runs one group of writes and commits it.
+async fn group(
     tx: &mut Tx,
     first: Box<dyn Job>,
     work: &mut mpsc::Receiver<Work>,
     closing: &mut Vec<oneshot::Sender<()>>,
-    listener: &dyn CommitListener,
-) -> Result<usize> {
+    fate: Option<&dyn stepwise::Fate>,
+) -> Group {
     tx.sealed.clear();
-    execute(tx, "BEGIN IMMEDIATE").await?;
     let mut waiting = Vec::new();
-    let mut next = Some(first);
     let mut ran = 0;
-    let mut failed = None;
-    while let Some(job) = next.take() {
+    let mut next = Some(first);
+    let mut failed = execute(tx, "BEGIN IMMEDIATE").await.err();
+    while failed.is_none()
+        && let Some(job) = next.take()
+    {
         match one(tx, job).await {
             Ok(Some(job)) => waiting.push(job),
             Ok(None) => {}
-            Err(error) => {
-                failed = Some(error);
-                break;
-            }
+            Err(error) => failed = Some(error),
         }
         ran += 1;
-        if ran < BATCH_MAX {
+        if failed.is_none() && ran < BATCH_MAX {
             next = match work.try_recv() {
                 Ok(Work::Write(job)) => Some(job),
                 Ok(Work::Close(tell)) => {
@@ -251,20 +312,39 @@ async fn batch(
             };
         }
     }
+    // Could not even begin.
+    waiting.extend(next);
+    if failed.is_none() && fate.is_some_and(|fate| !fate.commits(&tx.sealed)) {
+        failed = Some(StorageError::Unavailable("the commit failed".to_owned()));
+    }
     let committed = match failed {
         None => execute(tx, "COMMIT").await,
         Some(error) => Err(error),
     };
+    if committed.is_err() {
+        let _ = execute(tx, "ROLLBACK").await;
+    }
+    Group { waiting, ran, committed }
+}
+
+/// Tells everybody what became of a group of writes, and returns how many they were.
+fn tell(tx: &mut Tx, group: Group, answered: bool, listener: &dyn CommitListener) -> Result<usize> {
+    let Group { waiting, ran, committed } = group;
     match committed {
         Ok(()) => {
             for advance in tx.sealed.drain(..) {
                 listener.committed(advance);
             }
-            waiting.into_iter().for_each(|job| job.finish(Ok(())));
+            for job in waiting {
+                let outcome = match job.lane() {
+                    None if !answered => Err("nobody knows whether it was committed"),
+                    _ => Ok(()),
+                };
+                job.finish(outcome.map_err(|why| StorageError::Unavailable(why.to_owned())));
+            }
             Ok(ran)
         }
         Err(error) => {
-            let _ = execute(tx, "ROLLBACK").await;
             let why = error.to_string();
             for job in waiting {
                 job.finish(Err(StorageError::Unavailable(why.clone())));

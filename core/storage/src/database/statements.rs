@@ -175,7 +175,8 @@ async fn prepare(engine: &Engine, sql: &str) -> Result<(), String> {
     match engine {
         Engine::Sqlite(sqlite) => {
             let text = AssertSqlSafe(list_sql(sql, false)).into_sql_str();
-            let mut connection = sqlite.reader().acquire().await.map_err(|e| e.to_string())?;
+            let mut connection =
+                sqlite.pool().unwrap().acquire().await.map_err(|e| e.to_string())?;
             connection.prepare(text).await.map(|_| ()).map_err(|error| error.to_string())
         }
         Engine::Postgres(postgres) => {

@@ -1,6 +1,11 @@
 //! A transaction under way, and the seal that gives its rows their place in a stream.
 
-use colonnade_model::stream::{Position, Positions, Stream, StreamAdvance, Touch};
+use std::sync::Arc;
+
+use colonnade_model::{
+    Clock,
+    stream::{Position, Positions, Stream, StreamAdvance, Touch},
+};
 use sqlx::{PgConnection, SqliteConnection};
 
 use super::{Lane, postgres};
@@ -14,6 +19,8 @@ pub struct Tx {
     lane: Option<Lane>,
     /// On PostgreSQL: where the lane's streams stand, once its turn has come.
     pub(crate) positions: Option<Positions>,
+    /// The database's clock, where that is simulated.
+    pub(super) clock: Option<Arc<dyn Clock>>,
 }
 
 /// What a transaction had sealed at some point, to go back to.
@@ -58,7 +65,12 @@ impl std::ops::DerefMut for PgHandle {
 
 impl Tx {
     pub(crate) fn new(connection: Connection, lane: Option<Lane>) -> Self {
-        Self { connection, sealed: Vec::new(), lane, positions: None }
+        Self { connection, sealed: Vec::new(), lane, positions: None, clock: None }
+    }
+
+    /// Makes this the database's clock.
+    pub(super) fn set_clock(&mut self, clock: Option<Arc<dyn Clock>>) {
+        self.clock = clock;
     }
 
     /// Makes this the transaction of a lane.

@@ -34,6 +34,22 @@ pub(super) fn balance(owners: &[i64], members: &[i64]) -> Vec<i64> {
     wanted
 }
 
+/// Tells from the number of slots of each owner, without looking at the slots, that [`balance`] would
+/// move none.
+pub(super) fn is_balanced(counts: &[(i64, i64)], slots: usize, members: &[i64]) -> bool {
+    if members.is_empty() {
+        return true;
+    }
+    let share = i64::try_from(slots / members.len()).unwrap_or(i64::MAX);
+    let count_of = |member: &i64| {
+        let found = counts.iter().find(|(owner, _)| owner == member);
+        found.map_or(0, |(_, count)| *count)
+    };
+    let all: i64 = members.iter().map(count_of).sum();
+    let even = members.iter().map(count_of).all(|count| count == share || count == share + 1);
+    even && usize::try_from(all) == Ok(slots)
+}
+
 /// Returns how many slots each member should have; the larger shares go to those who have most.
 fn shares(has: &BTreeMap<i64, usize>, slots: usize) -> BTreeMap<i64, usize> {
     let (share, larger) = (slots / has.len(), slots % has.len());
@@ -74,6 +90,12 @@ mod tests {
                 members.push(come);
             }
             let next = balance(&owners, &members);
+            let counted = |owners| -> Vec<(i64, i64)> {
+                counts(owners).into_iter().map(|(owner, count)| (owner, count as i64)).collect()
+            };
+            let rests = moved(&owners, &next) == 0;
+            assert_eq!(is_balanced(&counted(&owners), 1024, &members), rests, "{come}, {go}");
+            assert!(is_balanced(&counted(&next), 1024, &members), "nothing moves twice");
             let counts = counts(&next);
             for member in &members {
                 let even = 1024 / members.len();

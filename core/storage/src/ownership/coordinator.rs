@@ -12,7 +12,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{DRAINING, FENCED, LIVE, balance::balance, insert, take_over};
+use futures_util::TryFutureExt as _;
+
+use super::{
+    DRAINING, FENCED, LIVE,
+    balance::{balance, is_balanced},
+    insert, take_over,
+};
 use crate::{
     Database, Held, Tx,
     database::{Lock, int_list},
@@ -207,39 +213,61 @@ async fn end_the_dead(tx: &mut Tx, own: i64, patience: Patience) -> Result<bool>
 async fn deal(tx: &mut Tx, pool: &str) -> Result<bool> {
     const LIVING: &str = "SELECT inc_id, pool FROM incarnations WHERE state = $1 ORDER BY inc_id";
     const NOT_FENCED: &str = "SELECT inc_id FROM incarnations WHERE state < $1";
+    const COUNTS: &str = "SELECT owner_inc, CAST(count(*) AS BIGINT) FROM pool_slots \
+         WHERE pool = $1 GROUP BY owner_inc";
     const OWNERS: &str = "SELECT slot, owner_inc, since FROM pool_slots WHERE pool = $1";
-    const GIVE: &str = "INSERT INTO pool_slots (pool, slot, owner_inc, since) \
-         VALUES ($1, $2, $3, 1 + (SELECT value FROM cluster WHERE key = 'epoch')) \
-         ON CONFLICT (pool, slot) DO UPDATE SET owner_inc = excluded.owner_inc, \
-         since = excluded.since";
     let living: Vec<(i64, String)> = run!(tx, |c| sqlx::query_as(LIVING).bind(LIVE).fetch_all(c))?;
     let serves = |pools: &str| pools.split(',').any(|name| name == pool);
     let members: Vec<i64> =
         living.iter().filter(|(_, pools)| serves(pools)).map(|(member, _)| *member).collect();
+    let counts: Vec<(i64, i64)> =
+        run!(tx, |c| sqlx::query_as(COUNTS).bind(pool.to_owned()).fetch_all(c))?;
+    if is_balanced(&counts, SLOTS, &members) {
+        return Ok(false);
+    }
     let rows: Vec<(i64, i64, i64)> =
         run!(tx, |c| sqlx::query_as(OWNERS).bind(pool.to_owned()).fetch_all(c))?;
     let owners: Vec<i64> = by_slot(rows).iter().map(|owner| owner.incarnation).collect();
     let wanted = balance(&owners, &members);
-    let moves: Vec<(usize, i64)> = (0..SLOTS)
-        .filter(|slot| owners[*slot] != wanted[*slot])
-        .map(|slot| (slot, wanted[slot]))
-        .collect();
+    let mut moves: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    for (slot, (has, wanted)) in (0_i64..).zip(owners.iter().zip(&wanted)) {
+        if has != wanted {
+            moves.entry(*wanted).or_default().push(slot);
+        }
+    }
     if moves.is_empty() {
         return Ok(false);
     }
     // Each of those who lose slots and live: wait for what it has under way. In order, once each.
     let alive: Vec<i64> = run!(tx, |c| sqlx::query_scalar(NOT_FENCED).bind(FENCED).fetch_all(c))?;
-    let mut losers: Vec<i64> = moves.iter().map(|(slot, _)| owners[*slot]).collect();
+    let changes = owners.iter().zip(&wanted).filter(|(has, wanted)| has != wanted);
+    let mut losers: Vec<i64> = changes.map(|(has, _)| *has).collect();
     losers.sort_unstable();
     losers.dedup();
     for loser in losers.into_iter().filter(|loser| alive.contains(loser)) {
         tx.lock(Lock::Incarnation(loser)).await?;
     }
-    for (slot, owner) in moves {
-        let slot = i64::try_from(slot).unwrap_or(i64::MAX);
-        execute!(tx, sqlx::query(GIVE).bind(pool.to_owned()).bind(slot).bind(owner))?;
+    for (owner, slots) in moves {
+        give(tx, pool, slots, owner).await?;
     }
     Ok(true)
+}
+
+/// Gives slots to an owner, in one statement: there may be a thousand of them.
+async fn give(tx: &mut Tx, pool: &str, slots: Vec<i64>, owner: i64) -> Result<()> {
+    const GIVE: &str = "INSERT INTO pool_slots (pool, slot, owner_inc, since) \
+         SELECT CAST($1 AS TEXT), given.value, CAST($3 AS BIGINT), \
+         1 + (SELECT c.value FROM cluster c WHERE c.key = 'epoch') \
+         FROM {INTS 2} AS given WHERE 1 = 1 \
+         ON CONFLICT (pool, slot) DO UPDATE SET owner_inc = excluded.owner_inc, \
+         since = excluded.since";
+    let slots = int_list(slots);
+    run_list!(tx, GIVE, |sql, c| sqlx::query(sql)
+        .bind(pool.to_owned())
+        .bind(slots)
+        .bind(owner)
+        .execute(c)
+        .map_ok(|_| ()))
 }
 
 fn by_slot(rows: Vec<(i64, i64, i64)>) -> Vec<Owner> {

@@ -78,6 +78,7 @@ async fn follow(context: Arc<Context>, rooms: Rooms, told: watch::Sender<Positio
             continue;
         }
         tokio::select! {
+            biased;
             // A gap is no harm: the position is read anew.
             _ = advances.recv() => {}
             () = told.closed() => return,

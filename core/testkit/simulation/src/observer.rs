@@ -1,0 +1,90 @@
+//! Looks into the database of a run from outside, at once, and compares.
+
+use std::{collections::HashMap, path::Path, sync::Arc};
+
+use colonnade_model::{
+    ManualClock,
+    nid::RoomNid,
+    ruma::OwnedEventId,
+    stream::{Position, Positions, StreamAdvance},
+};
+use colonnade_replication::slots::ROOMS;
+use colonnade_storage::{
+    CommitListener, Database, Stepwise,
+    events::{self, Range, StoredEvent},
+    ownership::coordinator::{self, SlotMap},
+    streams,
+};
+use parking_lot::Mutex;
+
+use crate::{
+    disk::{Instantly, now},
+    template::Place,
+};
+
+/// Rows read at once: more than a run writes.
+const ROWS_MAX: i64 = 1_000_000;
+
+struct Deaf;
+
+impl CommitListener for Deaf {
+    fn committed(&self, _: StreamAdvance) {}
+}
+
+/// Sees what is committed.
+pub(crate) struct Observer {
+    db: Database,
+    slots: HashMap<RoomNid, u16>,
+    map: Mutex<Arc<SlotMap>>,
+}
+
+impl Observer {
+    /// Opens the database. Call it in a runtime that lives as long.
+    pub(crate) async fn open(file: &Path, rooms: &[Place]) -> Self {
+        let fate = Arc::new(Instantly);
+        let steps = Stepwise { fate, clock: Arc::new(ManualClock::new(0)) };
+        let db = Database::open_stepwise(file, Arc::new(Deaf), steps).await;
+        let slots = rooms.iter().map(|room| (room.nid, room.slot)).collect();
+        Self { db: db.expect("the file opens"), slots, map: Mutex::default() }
+    }
+
+    /// Returns the map of slots as it is committed.
+    pub(crate) fn map(&self) -> Arc<SlotMap> {
+        let mut map = self.map.lock();
+        if map.epoch != now(coordinator::epoch(&self.db)) {
+            *map = Arc::new(now(coordinator::slot_map(&self.db)));
+        }
+        Arc::clone(&map)
+    }
+
+    /// Returns who owns a room; `None` for nobody.
+    pub(crate) fn owner(&self, room: RoomNid) -> Option<i64> {
+        let slot = usize::from(*self.slots.get(&room)?);
+        let map = self.map();
+        map.owners.get(ROOMS)?.get(slot).map(|owner| owner.incarnation)
+    }
+
+    /// Returns where the streams stand.
+    pub(crate) fn horizons(&self) -> Positions {
+        now(streams::horizons(&self.db))
+    }
+
+    /// Returns the events of a room in the order of their positions.
+    pub(crate) fn events(&self, room: RoomNid) -> Vec<StoredEvent> {
+        let range = Range { after: 0, upto: i64::MAX, newest_first: false, limit: ROWS_MAX };
+        now(events::live(&self.db, room, range))
+    }
+
+    /// Returns the ids of a room's events as a timeline shows them.
+    pub(crate) fn timeline(&self, room: RoomNid) -> Vec<OwnedEventId> {
+        let range = Range { after: i64::MIN, upto: i64::MAX, newest_first: false, limit: ROWS_MAX };
+        let events = now(events::timeline(&self.db, room, range));
+        events.into_iter().map(|event| event.event_id).collect()
+    }
+
+    /// Returns the rooms of the events stream between two positions.
+    pub(crate) fn stream(&self, after: Position, upto: Position) -> Vec<(Position, RoomNid)> {
+        let rows = now(events::stream(&self.db, after, upto, ROWS_MAX));
+        rows.into_iter().map(|row| (row.pos, row.room_nid)).collect()
+    }
+}

@@ -1,4 +1,4 @@
-//! One client connection as Pingora sees it, with what Pingora lacks: a deadline and a size for the
+//! One connection to the admin listener as Pingora sees it, with what Pingora lacks: a deadline and a size for the
 //! headers as a whole, a rest period between requests, a Matrix-shaped answer to what never became
 //! a request, a lingering close, and no buffers while idle.
 //!
@@ -6,10 +6,8 @@
 //! 1. While no request has been accepted (phases Waiting and Head), nothing Pingora writes reaches
 //!    the client: it could only be a bare error, and is replaced by ours at shutdown.
 //! 2. Bytes read before the headers are complete never exceed the limit by more than one read.
-//! 3. On HTTP/2 the phases do not apply; h2's own limits do.
 
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -42,10 +40,6 @@ const LINGER: Duration = Duration::from_secs(2);
 /// How many bytes a lingering close reads and throws away at most.
 const LINGER_BYTES_MAX: u64 = 1 << 20;
 
-/// So many abandoned requests on one HTTP/2 connection, and more than half of all, are a flood. A
-/// browser that closes a busy page abandons some dozens.
-const ABANDONED_MAX: u32 = 100;
-
 /// Between two requests; nothing of the next one has arrived.
 const WAITING: u8 = 0;
 /// Part of the next request's head has arrived.
@@ -56,12 +50,6 @@ const REQUEST: u8 = 2;
 /// What a connection and the requests on it share.
 #[derive(Debug)]
 pub struct Wire {
-    /// Who is at the other end; loopback for unix sockets.
-    pub peer: IpAddr,
-    /// Whether the connection is encrypted.
-    pub tls: bool,
-    requests: AtomicU32,
-    abandoned: AtomicU32,
     phase: AtomicU8,
     /// Counts phases, so that a timer of one is never taken for that of another.
     turn: AtomicU32,
@@ -73,27 +61,9 @@ impl Wire {
         self.turn.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The next request may come now.
-    pub fn await_request(&self) {
-        self.enter(WAITING);
-    }
-
     /// The headers are complete and the request is being served.
     pub fn serve_request(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
         self.enter(REQUEST);
-    }
-
-    /// The client went away from a request before it was answered.
-    pub fn abandon_request(&self) {
-        self.abandoned.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Says whether the client mostly begins requests to abandon them (rapid reset,
-    /// CVE-2023-44487): cheap for it, work for us and the workers.
-    fn is_flooded(&self) -> bool {
-        let abandoned = self.abandoned.load(Ordering::Relaxed);
-        abandoned >= ABANDONED_MAX && abandoned > self.requests.load(Ordering::Relaxed) / 2
     }
 }
 
@@ -112,7 +82,6 @@ pub struct Connection {
     digest: Arc<ProxyDigest>,
     limits: HeadLimits,
     metrics: Arc<Metrics>,
-    http2: bool,
     head_bytes: u64,
     gathered: BytesMut,
     timer: Option<Pin<Box<Sleep>>>,
@@ -134,19 +103,10 @@ impl Connection {
     /// None in practice: the digest's placeholder header is built from a constant.
     pub fn new(
         transport: Transport,
-        peer: IpAddr,
         limits: &Limits,
         metrics: Arc<Metrics>,
     ) -> pingora::Result<Self> {
-        let http2 = transport.speaks_http2();
-        let wire = Arc::new(Wire {
-            peer,
-            tls: transport.is_encrypted(),
-            requests: AtomicU32::new(0),
-            abandoned: AtomicU32::new(0),
-            phase: AtomicU8::new(WAITING),
-            turn: AtomicU32::new(0),
-        });
+        let wire = Arc::new(Wire { phase: AtomicU8::new(WAITING), turn: AtomicU32::new(0) });
         let response = Box::new(pingora::http::ResponseHeader::build(200, Some(0))?);
         let shared: Box<dyn std::any::Any + Send + Sync> = Box::new(Arc::clone(&wire));
         Ok(Self {
@@ -159,7 +119,6 @@ impl Connection {
                 rest: limits.keepalive_timeout,
             },
             metrics,
-            http2,
             head_bytes: 0,
             gathered: BytesMut::new(),
             timer: None,
@@ -170,7 +129,7 @@ impl Connection {
     }
 
     fn phase(&self) -> u8 {
-        if self.http2 { REQUEST } else { self.wire.phase.load(Ordering::Relaxed) }
+        self.wire.phase.load(Ordering::Relaxed)
     }
 
     /// Gives up on whatever was arriving; the reply is sent when the connection is shut down.
@@ -263,9 +222,6 @@ impl AsyncRead for Connection {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.http2 && this.wire.is_flooded() {
-            return Poll::Ready(Err(this.give_up(reply::MALFORMED, Refused::Flood)));
-        }
         let phase = this.phase();
         let before = buf.filled().len();
         let read = Pin::new(&mut this.transport).poll_read(cx, buf);
@@ -313,8 +269,7 @@ impl AsyncWrite for Connection {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // On HTTP/2 there is no such thing as a bare answer.
-        if let Some(reply) = this.parting.take().filter(|_| !this.http2) {
+        if let Some(reply) = this.parting.take() {
             this.gathered = BytesMut::from(reply.parting_bytes().as_ref());
         }
         if !this.lingering {
@@ -342,7 +297,7 @@ impl UniqueID for Connection {
 
 impl Ssl for Connection {
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.http2.then_some(ALPN::H2)
+        None
     }
 }
 

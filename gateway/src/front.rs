@@ -1,6 +1,6 @@
 //! What becomes of a request: who asks, whether it may, which rule, pool and worker take it, what is
 //! answered at the door, and what is counted at the end. Knows heads, not how they were read: HTTP/1
-//! comes from `lean.rs`, HTTP/2 from Pingora's phases (`proxy.rs`), and both ask here.
+//! and HTTP/2 (`lean.rs`) both ask here.
 
 mod answer;
 mod attempt;

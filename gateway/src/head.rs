@@ -1,5 +1,5 @@
 //! The head of a request as decisions see it: method, target, headers; whoever read it, and however it
-//! is kept. `lean/head.rs` is one over the bytes of a connection, Pingora's header is the other.
+//! is kept. `lean/head.rs` is one over the bytes of a connection, `lean/stream_head.rs` one over HTTP/2.
 
 use std::borrow::Cow;
 

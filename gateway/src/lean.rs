@@ -13,14 +13,18 @@ mod exchange;
 mod farewell;
 mod file;
 mod head;
+mod http2;
 mod line;
 mod request;
 mod response;
 mod shrink;
+mod stream;
+mod stream_head;
 mod timer;
 mod tunnel;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 pub use farewell::Farewell;
 pub use line::{Kept, KeptCount};
@@ -60,7 +64,15 @@ enum After {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(gateway: &Gateway, transport: Transport, peer: IpAddr, limits: &Limits) {
+pub(crate) async fn serve(
+    gateway: &Arc<Gateway>,
+    transport: Transport,
+    peer: IpAddr,
+    limits: &Limits,
+) {
+    if transport.speaks_http2() {
+        return Box::pin(http2::serve(gateway, transport, peer, limits)).await;
+    }
     let mut client = Client::new(transport, peer, limits);
     let waker = std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await;
     let listening = gateway.farewell.listen(waker);
@@ -106,6 +118,21 @@ fn part(gateway: &Gateway, client: &mut Client, reply: Reply, why: Refused) -> A
     After::Linger
 }
 
+/// A connection to a worker, and whether it has been used before.
+async fn connect(gateway: &Gateway, ctx: &Ctx, attempt: &InFlight) -> Option<(Plain, bool)> {
+    let member = attempt.member();
+    let idle_ms = WORKER_IDLE.as_millis() as u64;
+    if let Some(kept) = member.kept.take(gateway.clock.now_ms(), idle_ms) {
+        return Some((kept, true));
+    }
+    let patience = ctx.live.config.limits.connect_timeout;
+    let connecting = Box::pin(line::connect(&member.address));
+    match tokio::time::timeout(patience, connecting).await {
+        Ok(Ok(stream)) => Some((stream, false)),
+        Ok(Err(_)) | Err(_) => None,
+    }
+}
+
 /// One request.
 struct Turn<'t> {
     gateway: &'t Gateway,
@@ -149,7 +176,7 @@ impl Turn<'_> {
             let Some(attempt) = self.gateway.next_worker(ctx).await else {
                 return self.answer(ctx, &Answer::of(reply::NO_WORKER, ctx), true).await;
             };
-            let connected = self.connect(ctx, &attempt).await;
+            let connected = connect(self.gateway, ctx, &attempt).await;
             ctx.in_flight = Some(attempt);
             let Some((worker, reused)) = connected else {
                 ctx.end_attempt(self.gateway, Attempt::NoConnection);
@@ -168,7 +195,7 @@ impl Turn<'_> {
             };
             let outcome = exchange.run().await;
             let Exchange { worker, down, .. } = exchange;
-            let replayable = up.is_replayable();
+            let replayable = up.is_replayable() && !down.hinted;
             let failed = match outcome {
                 Outcome::Failed(attempt) => attempt,
                 Outcome::Misdirected => Attempt::NotOwner,
@@ -186,21 +213,6 @@ impl Turn<'_> {
                 };
                 return self.answer(ctx, &Answer::of(reply, ctx), true).await;
             }
-        }
-    }
-
-    /// A connection to the worker, and whether it has been used before.
-    async fn connect(&self, ctx: &Ctx, attempt: &InFlight) -> Option<(Plain, bool)> {
-        let member = attempt.member();
-        let idle_ms = WORKER_IDLE.as_millis() as u64;
-        if let Some(kept) = member.kept.take(self.gateway.clock.now_ms(), idle_ms) {
-            return Some((kept, true));
-        }
-        let patience = ctx.live.config.limits.connect_timeout;
-        let connecting = Box::pin(line::connect(&member.address));
-        match tokio::time::timeout(patience, connecting).await {
-            Ok(Ok(stream)) => Some((stream, false)),
-            Ok(Err(_)) | Err(_) => None,
         }
     }
 

@@ -3,8 +3,8 @@
 //! [`config`] reads `routes.yaml` into [`routes`]; [`table`] compiles them; [`sticky`] finds a
 //! request's key; [`slots`], [`ring`], [`pools`] and [`health`] choose the worker; [`live`] is all of
 //! that in force, and [`reload`] replaces it. None of these know sockets or Pingora. [`front`] asks them what
-//! becomes of a request; [`lean`] carries those of HTTP/1, [`proxy`] puts those of HTTP/2 behind Pingora's
-//! phases, on a [`connection`] each; `listener` accepts for both. [`run`] starts and stops. [`explain`] and [`check`] answer a person's questions from the same parts.
+//! becomes of a request; [`lean`] carries it there and back; `listener` accepts connections for it, and for the
+//! admin listener, whose requests come through Pingora on a [`connection`]. [`run`] starts and stops. [`explain`] and [`check`] answer a person's questions from the same parts.
 //!
 //! The crate imports nothing of core: their contract is the list of endpoints, docs/routes.txt.
 
@@ -30,7 +30,6 @@ pub mod folder;
 pub mod forwarded;
 mod listener;
 pub mod metrics;
-pub mod proxy;
 pub mod proxy_protocol;
 pub mod reply;
 pub mod spans;

@@ -1,6 +1,5 @@
 //! Sockets: bound before anything else runs, so that a port in use is an error of the start; then
-//! one accept loop each, which counts connections and hands them on: HTTP/1 to the lean path, HTTP/2 and
-//! the admin listener to Pingora.
+//! one accept loop each, which counts connections and hands them on.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,12 +12,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
+use pingora::apps::http_app::HttpServer;
 use pingora::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
+use crate::admin::Admin;
 use crate::config::{Address, Config};
 use crate::connection::Connection;
 use crate::forwarded;
@@ -142,9 +143,15 @@ pub(crate) struct Entrance {
     pub(crate) tls: Option<TlsAcceptor>,
     /// Whether a PROXY protocol header comes first.
     pub(crate) proxy_protocol: bool,
-    /// Who serves HTTP/1; nobody at the admin listener, where nothing the file says about clients may close
-    /// a connection.
-    pub(crate) gateway: Option<Arc<Gateway>>,
+}
+
+/// Who serves what comes through.
+#[derive(Clone)]
+pub(crate) enum Served {
+    /// Requests of clients.
+    Lean(Arc<Gateway>),
+    /// The admin listener: nothing the file says about clients may close a connection there.
+    Admin(Arc<HttpServer<Admin>>),
 }
 
 impl Entrance {
@@ -295,10 +302,10 @@ impl Drop for Passage {
 }
 
 /// Accepts connections until the shutdown begins.
-pub(crate) async fn accept_loop<A: ServerApp + Send + Sync + 'static>(
+pub(crate) async fn accept_loop(
     bound: Bound,
     entrance: Entrance,
-    app: Arc<A>,
+    served: Served,
     live: Arc<ArcSwap<Live>>,
     gate: Arc<Gate>,
     mut shutdown: ShutdownWatch,
@@ -317,28 +324,27 @@ pub(crate) async fn accept_loop<A: ServerApp + Send + Sync + 'static>(
             }
         };
         let live = live.load_full();
-        let max = if entrance.gateway.is_none() {
-            ADMIN_CONNECTIONS_MAX
-        } else {
-            live.config.limits.connections
+        let max = match served {
+            Served::Admin(_) => ADMIN_CONNECTIONS_MAX,
+            Served::Lean(_) => live.config.limits.connections,
         };
         let Some(passage) = gate.enter(max) else { continue };
-        let (app, shutdown, entrance) = (Arc::clone(&app), shutdown.clone(), entrance.clone());
+        let (served, shutdown, entrance) = (served.clone(), shutdown.clone(), entrance.clone());
         tokio::spawn(async move {
-            serve_connection(plain, peer, &entrance, &live, &passage, &app, &shutdown).await;
+            serve_connection(plain, peer, &entrance, &live, &passage, &served, &shutdown).await;
             drop(passage);
         });
     }
 }
 
 /// Takes one connection through the entrance and serves it to its end.
-async fn serve_connection<A: ServerApp + Send + Sync + 'static>(
+async fn serve_connection(
     plain: Plain,
     peer: IpAddr,
     entrance: &Entrance,
     live: &Live,
     passage: &Passage,
-    app: &Arc<A>,
+    served: &Served,
     shutdown: &ShutdownWatch,
 ) {
     let limits = &live.config.limits;
@@ -352,15 +358,14 @@ async fn serve_connection<A: ServerApp + Send + Sync + 'static>(
         }
         Err(_) => return metrics.refused(Refused::TooSlow),
     };
-    let origin = match entrance.gateway {
-        None => Ok(None),
-        Some(_) => passage.0.enter_from(peer, &live.config),
+    let app = match served {
+        Served::Admin(app) => app,
+        Served::Lean(gateway) => {
+            let Ok(_counted) = passage.0.enter_from(peer, &live.config) else { return };
+            return lean::serve(gateway, transport, peer, limits).await;
+        }
     };
-    let Ok(_counted) = origin else { return };
-    if let Some(gateway) = entrance.gateway.as_ref().filter(|_| !transport.speaks_http2()) {
-        return lean::serve(gateway, transport, peer, limits).await;
-    }
-    let Ok(connection) = Connection::new(transport, peer, limits, Arc::clone(metrics)) else {
+    let Ok(connection) = Connection::new(transport, limits, Arc::clone(metrics)) else {
         return;
     };
     let mut stream: pingora::protocols::Stream = Box::new(connection);

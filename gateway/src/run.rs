@@ -11,10 +11,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pingora::apps::http_app::HttpServer;
-use pingora::apps::{HttpServerApp, HttpServerOptions};
-use pingora::protocols::http::v2::server::default_h2_options;
-use pingora::proxy::http_proxy;
-use pingora::server::configuration::ServerConf;
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
@@ -22,12 +18,11 @@ use crate::admin::{Admin, Lately};
 use crate::buckets::Buckets;
 use crate::config::{Address, ConfigError, Overrides};
 use crate::follow::Heard;
-use crate::front::{Gateway, REQUESTS_PER_CONNECTION_MAX, RequestIds, WORKER_IDLE};
+use crate::front::{Gateway, RequestIds, WORKER_IDLE};
 use crate::handover::{Inherited, Offer};
 use crate::lean::{Farewell, KeptCount};
-use crate::listener::{Bound, Entrance, Gate, accept_loop};
+use crate::listener::{Bound, Entrance, Gate, Served, accept_loop};
 use crate::metrics::Metrics;
-use crate::proxy::{Door, PINGORA_ATTEMPTS_MAX, Phases};
 use crate::reload::{ReloadReport, Reloader, Source};
 use crate::whoami::Users;
 
@@ -40,13 +35,6 @@ const ANNOUNCE: Duration = Duration::from_secs(1);
 
 /// How long tasks may take to notice that the runtime ends.
 const RUNTIME_END: Duration = Duration::from_millis(200);
-
-/// Requests under way on one HTTP/2 connection; browsers open at most about a hundred.
-const HTTP2_STREAMS_MAX: u32 = 128;
-
-/// Streams reset before they were served that are remembered; a client that resets faster than that
-/// is cut off (rapid reset, CVE-2023-44487).
-const HTTP2_RESETS_MAX: usize = 32;
 
 /// How often it is looked for connections to workers that have rested too long, or are dead.
 const EXPIRE_EVERY: Duration = Duration::from_secs(5);
@@ -347,12 +335,11 @@ impl Serving {
         let (close_admin, admin_closing) = watch::channel(false);
         let gate = Arc::new(Gate::new(Arc::clone(&metrics)));
         let heard = Arc::new(Heard::default());
-        let door = Arc::new(door(&reloader, &metrics, (threads, spans), &heard));
+        let gateway = Arc::new(gateway(&reloader, &metrics, (threads, spans), &heard));
         for (bound, entrance) in sockets.bound {
-            let (door, live) = (Arc::clone(&door), Arc::clone(&reloader.live));
+            let (served, live) = (Served::Lean(Arc::clone(&gateway)), Arc::clone(&reloader.live));
             let gate = Arc::clone(&gate);
-            let entrance = Entrance { gateway: Some(Arc::clone(&door.gateway)), ..entrance };
-            tokio::spawn(accept_loop(bound, entrance, door, live, gate, closing.clone()));
+            tokio::spawn(accept_loop(bound, entrance, served, live, gate, closing.clone()));
         }
         if let Some(bound) = sockets.admin_bound {
             let lately = Arc::new(Lately::default());
@@ -367,7 +354,7 @@ impl Serving {
             serve_admin(bound, admin, admin_closing);
         }
         tokio::spawn(crate::checker::run(Arc::clone(&reloader.live), reloader.clock));
-        tokio::spawn(expire_connections(Arc::clone(&door.gateway)));
+        tokio::spawn(expire_connections(Arc::clone(&gateway)));
         tokio::spawn(crate::follow::run(Arc::clone(&reloader), heard));
         if watch {
             tokio::spawn(Arc::clone(&reloader).watch());
@@ -381,12 +368,12 @@ impl Serving {
             // It holds the sockets open; a client must not wait in a queue nobody empties.
             offering.abort();
         }
-        door.gateway.farewell.announce();
+        gateway.farewell.announce();
         let _nobody_listens = close.send(true);
         if end.succeeded {
             let _no_admin = close_admin.send(true);
         }
-        drain(&gate, &door, end).await;
+        drain(&gate, &gateway, end).await;
     }
 }
 
@@ -406,8 +393,8 @@ fn serve_admin(bound: Bound, admin: Admin, closing: watch::Receiver<bool>) {
     // Its own gate: whoever watches the drain must not keep it from ending.
     let Ok(metrics) = Metrics::new() else { return };
     let gate = Arc::new(Gate::new(Arc::new(metrics)));
-    let app = Arc::new(HttpServer::new_app(admin));
-    tokio::spawn(accept_loop(bound, Entrance::default(), app, live, gate, closing));
+    let served = Served::Admin(Arc::new(HttpServer::new_app(admin)));
+    tokio::spawn(accept_loop(bound, Entrance::default(), served, live, gate, closing));
 }
 
 /// Tells the process before us that we accept, and offers our sockets to the one after us.
@@ -428,12 +415,11 @@ fn take_place(
 }
 
 /// Waits for what is under way.
-async fn drain(gate: &Gate, door: &Door, end: End) {
+async fn drain(gate: &Gate, gateway: &Gateway, end: End) {
     let drained = async {
         if !end.succeeded {
             let _quiet = tokio::time::timeout(ANNOUNCE, gate.until_empty()).await;
-            door.gateway.farewell.end();
-            door.http_cleanup().await;
+            gateway.farewell.end();
         }
         gate.until_empty().await;
     };
@@ -442,23 +428,14 @@ async fn drain(gate: &Gate, door: &Door, end: End) {
     }
 }
 
-fn door(
+fn gateway(
     reloader: &Reloader,
     metrics: &Arc<Metrics>,
     (threads, spans): (usize, bool),
     heard: &Arc<Heard>,
-) -> Door {
+) -> Gateway {
     let live = reloader.live.load();
-    let conf = ServerConf {
-        threads,
-        max_retries: PINGORA_ATTEMPTS_MAX,
-        upstream_keepalive_pool_size: live.config.limits.idle_worker_connections,
-        // Workers are reached without TLS. The default would parse every certificate authority of
-        // the system, and panic where one cannot be parsed.
-        ca_file: Some("/dev/null".to_owned()),
-        ..ServerConf::default()
-    };
-    let gateway = Arc::new(Gateway {
+    Gateway {
         live: Arc::clone(&reloader.live),
         metrics: Arc::clone(metrics),
         clock: reloader.clock,
@@ -472,20 +449,5 @@ fn door(
         spans,
         farewell: Arc::new(Farewell::default()),
         kept: Arc::new(KeptCount::new(live.config.limits.idle_worker_connections * threads)),
-    });
-    let mut proxy = http_proxy(&Arc::new(conf), Phases(Arc::clone(&gateway)));
-    let limits = &live.config.limits;
-    let mut http2 = default_h2_options();
-    http2
-        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-        .max_concurrent_streams(HTTP2_STREAMS_MAX)
-        .max_pending_accept_reset_streams(HTTP2_RESETS_MAX)
-        .max_concurrent_reset_streams(HTTP2_RESETS_MAX);
-    proxy.h2_options = Some(http2);
-    let mut options = HttpServerOptions::default();
-    // Without it an idle HTTP/2 connection lives forever.
-    options.h2_idle_timeout = Some(limits.keepalive_timeout);
-    options.keepalive_request_limit = Some(REQUESTS_PER_CONNECTION_MAX);
-    proxy.server_options = Some(options);
-    Door::new(proxy, gateway)
+    }
 }

@@ -5,14 +5,13 @@
 //! 1. Nothing of the worker's answer reaches the client before its head is whole and understood.
 //! 2. What reaches the client ends as a whole answer only if the worker's was whole.
 
-use super::body::{Body, LAST_CHUNK, write_chunk};
-use super::client::Client;
+use super::body::Body;
 use super::exchange::Waiting;
-use super::head::RequestHead;
 use super::request::Upload;
-use super::response::{self, BadAnswer, HEAD_BYTES_MAX, Manner, ResponseHead, Writing};
+use super::response::{self, BadAnswer, HEAD_BYTES_MAX, ResponseHead, Writing};
 use super::shrink::Shrink;
 use crate::front::{Ctx, Gateway};
+use crate::head::Head;
 use crate::metrics::Attempt;
 use crate::reply::Reply;
 
@@ -48,14 +47,16 @@ pub(super) struct Down {
     partial: Vec<u8>,
     /// None until the head is known.
     pub(super) body: Option<Body>,
-    writing: Writing,
-    shrink: Option<Box<Shrink>>,
+    pub(super) writing: Writing,
+    pub(super) shrink: Option<Box<Shrink>>,
     /// The status told the client, 0 before.
     pub(super) status: u16,
     /// Bytes of the body passed on.
     pub(super) bytes: usize,
     heard: bool,
     interims: u32,
+    /// Whether the client has been told anything already.
+    pub(super) hinted: bool,
     pub(super) told_to_continue: bool,
     worker_stays: bool,
     /// What came behind the head that switches protocols.
@@ -76,6 +77,7 @@ impl Down {
             bytes: 0,
             heard: false,
             interims: 0,
+            hinted: false,
             told_to_continue: false,
             worker_stays: false,
             surplus: Vec::new(),
@@ -114,16 +116,38 @@ impl Down {
     }
 }
 
+/// The client's side of an answer, however it is written.
+pub(super) trait Sink {
+    /// Whether the client is told of interim answers.
+    fn takes_interims(&self) -> bool;
+
+    /// Whether the request asks to switch protocols.
+    fn may_switch(&self) -> bool;
+
+    /// Writes an interim answer, or the one that switches protocols.
+    fn interim(&mut self, answer: &ResponseHead<'_>);
+
+    /// Writes the head; `down.last` says whether the connection should end behind the answer, and is set
+    /// where it must.
+    fn begin(&mut self, answer: &ResponseHead<'_>, ctx: &Ctx, down: &mut Down, bodiless: bool);
+
+    /// Writes a piece of the body.
+    fn data(&mut self, data: &[u8], writing: Writing);
+
+    /// Ends the body.
+    fn finish(&mut self, writing: Writing);
+}
+
 /// Who hears what a worker says.
-pub(super) struct Listener<'l> {
+pub(super) struct Listener<'l, S> {
     pub(super) gateway: &'l Gateway,
-    pub(super) client: &'l mut Client,
-    pub(super) head: &'l RequestHead,
+    pub(super) sink: S,
+    pub(super) head: &'l dyn Head,
     pub(super) ctx: &'l mut Ctx,
     pub(super) up: &'l Upload,
 }
 
-impl Listener<'_> {
+impl<S: Sink> Listener<'_, S> {
     /// Something came.
     pub(super) fn hear(&mut self, down: &mut Down, came: &[u8]) -> Result<(), Outcome> {
         down.heard = true;
@@ -180,7 +204,7 @@ impl Listener<'_> {
         if answer.status < 200 {
             return self.hear_interim(down, answer);
         }
-        let replayable = self.up.is_replayable() && down.interims == 0;
+        let replayable = self.up.is_replayable() && !down.hinted;
         let header = |name: &str| answer.header(name);
         let gateway = self.gateway;
         if gateway.is_misdirected(self.ctx, self.head, answer.status, header, replayable) {
@@ -192,17 +216,11 @@ impl Listener<'_> {
         if gateway.compression {
             down.shrink = Shrink::new(self.head);
         }
-        let bodiless = crate::head::Head::method(self.head) == "HEAD";
-        let manner = Manner { http11: self.head.http11, last: false, bodiless };
-        // A client that still sends its body must not take what follows for another request's answer.
-        let unread = !self.up.is_taken;
-        let shrinks = down.shrink.is_some();
-        down.last |= unread || !answer.is_delimited(manner, shrinks);
-        // The end may have been announced while this was waited for.
-        down.last |= gateway.farewell.is_announced();
-        let manner = Manner { last: down.last, ..manner };
-        let out = &mut self.client.output;
-        down.writing = answer.write(out, self.ctx, manner, &mut down.shrink);
+        let bodiless = self.head.method() == "HEAD";
+        // A client that still sends its body must not take what follows for another request's answer; and
+        // the end may have been announced while this was waited for.
+        down.last |= !self.up.is_taken || gateway.farewell.is_announced();
+        self.sink.begin(answer, self.ctx, down, bodiless);
         down.status = answer.status;
         down.worker_stays = answer.keep_alive && self.up.is_sent();
         down.body = Some(answer.body(bodiless));
@@ -215,18 +233,21 @@ impl Listener<'_> {
             return Err(Self::nonsense(down));
         }
         match answer.status {
-            101 if self.head.upgrade && answer.websocket => {
+            101 if self.sink.may_switch() && answer.websocket => {
                 if let Some(attempt) = &mut self.ctx.in_flight {
                     attempt.unpark();
                 }
-                answer.write_interim(&mut self.client.output);
+                self.sink.interim(answer);
                 down.status = 101;
             }
             // Nobody asked for it.
             101 => return Err(Self::nonsense(down)),
             // Leave to send the body is given here, not there.
-            100 => down.interims -= 1,
-            _ if self.head.http11 => answer.write_interim(&mut self.client.output),
+            100 => {}
+            _ if self.sink.takes_interims() => {
+                self.sink.interim(answer);
+                down.hinted = true;
+            }
             _ => {}
         }
         Ok(())
@@ -265,20 +286,13 @@ impl Listener<'_> {
     }
 
     fn pass_on(&mut self, down: &mut Down, data: &[u8], end: bool) {
-        let out = &mut self.client.output;
-        let before = out.len();
         let shrunk = down.shrink.as_mut().map(|filter| filter.piece(data, end));
         let data = shrunk.as_deref().unwrap_or(data);
-        match down.writing {
-            Writing::Plain => out.extend_from_slice(data),
-            Writing::Chunks => write_chunk(out, data),
-        }
-        down.bytes += out.len() - before;
+        down.bytes += data.len();
+        self.sink.data(data, down.writing);
     }
 
     fn finish(&mut self, down: &Down) {
-        if down.writing == Writing::Chunks {
-            self.client.output.extend_from_slice(LAST_CHUNK);
-        }
+        self.sink.finish(down.writing);
     }
 }

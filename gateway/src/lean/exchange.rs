@@ -11,12 +11,15 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
+use super::body::{LAST_CHUNK, write_chunk};
 use super::client::Client;
-use super::down::{Down, Listener, Outcome};
+use super::down::{Down, Listener, Outcome, Sink};
 use super::head::RequestHead;
 use super::line::poll_read_with;
 use super::request::Upload;
+use super::response::{Manner, ResponseHead, Writing};
 use crate::front::{Ctx, Gateway};
+use crate::pools::Member;
 use crate::reply;
 use crate::transport::Plain;
 
@@ -53,20 +56,29 @@ pub(super) struct Exchange<'a> {
     pub(super) down: Down,
 }
 
+/// Waits for the outcome of an attempt; none if the worker is taken for dead meanwhile. One that is only
+/// paused would keep the request as long as patience lasts.
+pub(super) async fn unless_fallen(
+    member: Option<&Member>,
+    mut poll: impl FnMut(&mut Context<'_>) -> Poll<Outcome>,
+) -> Option<Outcome> {
+    let mut fallen = pin!(member.map(Member::has_fallen));
+    std::future::poll_fn(|cx| match poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending => match fallen.as_mut().as_pin_mut() {
+            Some(fallen) => fallen.poll(cx).map(|()| None),
+            None => Poll::Pending,
+        },
+    })
+    .await
+}
+
 impl Exchange<'_> {
     /// Runs the attempt to its end.
     pub(super) async fn run(&mut self) -> Outcome {
         let member = self.ctx.in_flight.as_ref().map(|attempt| Arc::clone(attempt.member()));
-        let mut fallen = pin!(member.as_ref().map(|member| member.has_fallen()));
-        std::future::poll_fn(|cx| match self.poll(cx) {
-            Poll::Ready(outcome) => Poll::Ready(outcome),
-            // A worker that is only paused would keep the request as long as patience lasts.
-            Poll::Pending => match fallen.as_mut().as_pin_mut() {
-                Some(fallen) => fallen.poll(cx).map(|()| self.down.broken()),
-                None => Poll::Pending,
-            },
-        })
-        .await
+        let outcome = unless_fallen(member.as_deref(), |cx| self.poll(cx)).await;
+        outcome.unwrap_or_else(|| self.down.broken())
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
@@ -157,7 +169,8 @@ impl Exchange<'_> {
         }
         let Self { gateway, client, head, ctx, up, worker, down } = self;
         let read = poll_read_with::<_, _, READ_BYTES>(worker, cx, |came| {
-            let mut listener = Listener { gateway, client, head, ctx, up };
+            let sink = Http1 { client, head };
+            let mut listener = Listener { gateway, sink, head: *head, ctx, up };
             match came.is_empty() {
                 true => listener.end(down),
                 false => listener.hear(down, came),
@@ -208,5 +221,45 @@ impl Exchange<'_> {
             Waiting::WorkerTakes | Waiting::Answer => self.down.too_slow(),
             Waiting::Body => self.down.refused(reply::TOO_SLOW),
         })
+    }
+}
+
+/// An answer as HTTP/1 writes it.
+struct Http1<'c> {
+    client: &'c mut Client,
+    head: &'c RequestHead,
+}
+
+impl Sink for Http1<'_> {
+    fn takes_interims(&self) -> bool {
+        self.head.http11
+    }
+
+    fn may_switch(&self) -> bool {
+        self.head.upgrade
+    }
+
+    fn interim(&mut self, answer: &ResponseHead<'_>) {
+        answer.write_interim(&mut self.client.output);
+    }
+
+    fn begin(&mut self, answer: &ResponseHead<'_>, ctx: &Ctx, down: &mut Down, bodiless: bool) {
+        let manner = Manner { http11: self.head.http11, last: false, bodiless };
+        down.last |= !answer.is_delimited(manner, down.shrink.is_some());
+        let manner = Manner { last: down.last, ..manner };
+        down.writing = answer.write(&mut self.client.output, ctx, manner, &mut down.shrink);
+    }
+
+    fn data(&mut self, data: &[u8], writing: Writing) {
+        match writing {
+            Writing::Plain => self.client.output.extend_from_slice(data),
+            Writing::Chunks => write_chunk(&mut self.client.output, data),
+        }
+    }
+
+    fn finish(&mut self, writing: Writing) {
+        if writing == Writing::Chunks {
+            self.client.output.extend_from_slice(LAST_CHUNK);
+        }
     }
 }

@@ -20,6 +20,8 @@ impl Farewell {
     /// From now on every answer is the last of its connection.
     pub(crate) fn announce(&self) {
         self.announced.store(true, Ordering::Release);
+        // On HTTP/2 it is said at once.
+        self.resting.lock().values().for_each(Waker::wake_by_ref);
     }
 
     /// Ends the connections that rest, and those that will.
@@ -46,6 +48,9 @@ impl Farewell {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let mut resting = self.resting.lock();
         // Told under the same lock: none is forgotten between the end and its coming.
+        if self.is_announced() {
+            waker.wake_by_ref();
+        }
         if self.is_over() {
             waker.wake();
         } else {

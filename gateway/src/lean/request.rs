@@ -15,6 +15,23 @@ const REPLAY_MAX: usize = 64 << 10;
 /// No more is taken from the client while so much has not gone on.
 const PENDING_MAX: usize = 64 << 10;
 
+/// Says that the body comes in chunks.
+pub(super) const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n";
+
+/// Writes the headers that tell a worker who asks.
+pub(super) fn write_own(out: &mut Vec<u8>, ctx: &Ctx, traces: &[(String, String)]) {
+    let mut put =
+        |parts: &[&str]| parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+    if let Some(client) = &ctx.client {
+        put(&["x-forwarded-for: ", &client.forwarded_for, "\r\nx-forwarded-proto: "]);
+        put(&[client.proto, "\r\n"]);
+    }
+    put(&["x-request-id: ", &ctx.request_id, "\r\n"]);
+    for (name, value) in traces {
+        put(&[name, ": ", value, "\r\n"]);
+    }
+}
+
 /// A request on its way to a worker.
 #[derive(Debug)]
 pub(super) struct Upload {
@@ -47,30 +64,26 @@ impl Upload {
                 out.extend_from_slice(part);
             }
         }
-        let mut put =
-            |parts: &[&str]| parts.iter().for_each(|p| out.extend_from_slice(p.as_bytes()));
-        if let Some(client) = &ctx.client {
-            put(&["x-forwarded-for: ", &client.forwarded_for, "\r\nx-forwarded-proto: "]);
-            put(&[client.proto, "\r\n"]);
-        }
-        put(&["x-request-id: ", &ctx.request_id, "\r\n"]);
-        for (name, value) in &traces {
-            put(&[name, ": ", value, "\r\n"]);
-        }
+        write_own(out, ctx, &traces);
         if head.framing == Framing::Chunked {
-            put(&["transfer-encoding: chunked\r\n"]);
+            out.extend_from_slice(CHUNKED);
         }
         if head.upgrade {
-            put(&["connection: Upgrade\r\nupgrade: websocket\r\n"]);
+            out.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\n");
         }
-        put(&["\r\n"]);
-        let body = Body::from(head.framing);
+        out.extend_from_slice(b"\r\n");
+        Self::with_head(bytes, head.framing)
+    }
+
+    /// A request whose head has been written.
+    pub(super) fn with_head(bytes: Vec<u8>, framing: Framing) -> Self {
+        let body = Body::from(framing);
         Self {
             bytes,
             sent: 0,
             whole: true,
             body,
-            chunked: head.framing == Framing::Chunked,
+            chunked: framing == Framing::Chunked,
             is_taken: body.is_done(),
             refused: false,
         }
@@ -142,6 +155,41 @@ impl Upload {
             }
         }
         Ok(taken > 0)
+    }
+
+    /// Takes a piece of a body that came without framing of its own.
+    ///
+    /// # Errors
+    /// The reply to a body that is too large, or longer than was told.
+    pub(super) fn push(&mut self, data: &[u8], ctx: &mut Ctx) -> Result<(), Reply> {
+        if let Body::Length(left) = &mut self.body {
+            *left = left.checked_sub(data.len() as u64).ok_or(reply::MALFORMED)?;
+        }
+        ctx.body_bytes += data.len() as u64;
+        if ctx.body_bytes > ctx.body_bytes_max {
+            return Err(reply::BODY_TOO_LARGE);
+        }
+        self.forget_beginning(data.len());
+        match self.chunked {
+            true => write_chunk(&mut self.bytes, data),
+            false => self.bytes.extend_from_slice(data),
+        }
+        Ok(())
+    }
+
+    /// Ends such a body.
+    ///
+    /// # Errors
+    /// When it is shorter than was told.
+    pub(super) fn finish(&mut self) -> Result<(), Reply> {
+        if matches!(self.body, Body::Length(1..)) {
+            return Err(reply::MALFORMED);
+        }
+        if self.chunked && !self.is_taken {
+            self.bytes.extend_from_slice(LAST_CHUNK);
+        }
+        self.is_taken = true;
+        Ok(())
     }
 
     /// Makes room for more: what is long is not kept.

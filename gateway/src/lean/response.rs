@@ -155,6 +155,44 @@ impl ResponseHead<'_> {
         if bodiless || matches!(self.status, 204 | 304) { Body::Done } else { self.framing }
     }
 
+    /// Gives out the headers as the client gets them, but for what frames the body on HTTP/1; takes the
+    /// filter away that finds nothing to do.
+    pub(super) fn each(
+        &self,
+        ctx: &Ctx,
+        bodiless: bool,
+        shrink: &mut Option<Box<Shrink>>,
+        put: &mut dyn FnMut(&str, &[u8]),
+    ) {
+        let mut seen_cors = false;
+        let mut pass = |name: &str, value: &[u8]| {
+            let is = |known: &str| name.eq_ignore_ascii_case(known);
+            match name.len() {
+                // Where there is no body, 204 may not even tell a length (RFC 9110 §8.6).
+                14 if self.status == 204 && is("content-length") => return,
+                27 if is(reply::CORS[0].0) => seen_cors = true,
+                _ => {}
+            }
+            put(name, value);
+        };
+        match shrink {
+            Some(filter) => {
+                let ends = self.body(bodiless).is_done();
+                filter.headers(self.status, self.headers(), ends, &mut pass);
+            }
+            None => self.headers().for_each(|(name, value)| pass(name, value)),
+        }
+        if shrink.as_ref().is_some_and(|filter| !filter.is_at_work()) {
+            *shrink = None;
+        }
+        put("x-request-id", ctx.request_id.as_bytes());
+        if ctx.live.config.cors && !seen_cors {
+            for (name, value) in reply::CORS {
+                put(name, value.as_bytes());
+            }
+        }
+    }
+
     /// Writes it for the client; says how the body is to be written.
     pub(super) fn write(
         &self,
@@ -164,46 +202,19 @@ impl ResponseHead<'_> {
         shrink: &mut Option<Box<Shrink>>,
     ) -> Writing {
         status_line(out, self.status, self.reason);
-        let body = self.body(manner.bodiless);
-        let mut seen_cors = false;
         let mut has_length = false;
-        let mut put = |name: &str, value: &[u8]| {
-            let is = |known: &str| name.eq_ignore_ascii_case(known);
-            match name.len() {
-                14 if is("content-length") => {
-                    // Where there is no body, 204 may not even tell a length (RFC 9110 §8.6).
-                    if self.status == 204 {
-                        return;
-                    }
-                    has_length = true;
-                }
-                27 if is(reply::CORS[0].0) => seen_cors = true,
-                _ => {}
-            }
+        self.each(ctx, manner.bodiless, shrink, &mut |name, value| {
+            has_length |= name.len() == 14 && name.eq_ignore_ascii_case("content-length");
             header(out, name, value);
-        };
-        match shrink {
-            Some(filter) => {
-                filter.headers(self.status, self.headers(), body.is_done(), &mut put);
-            }
-            None => self.headers().for_each(|(name, value)| put(name, value)),
-        }
-        if shrink.as_ref().is_some_and(|filter| !filter.is_at_work()) {
-            *shrink = None;
-        }
-        header(out, "x-request-id", ctx.request_id.as_bytes());
-        if ctx.live.config.cors && !seen_cors {
-            for (name, value) in reply::CORS {
-                header(out, name, value.as_bytes());
-            }
-        }
+        });
         let chunks = !has_length && manner.http11 && self.has_body(manner.bodiless);
         if chunks {
             out.extend_from_slice(b"transfer-encoding: chunked\r\n");
         }
         let endless = !has_length && !chunks && self.has_body(manner.bodiless);
         end_head(out, Manner { last: manner.last || endless, ..manner });
-        if chunks && !body.is_done() { Writing::Chunks } else { Writing::Plain }
+        let done = self.body(manner.bodiless).is_done();
+        if chunks && !done { Writing::Chunks } else { Writing::Plain }
     }
 
     /// Says whether a client waits for a body after it. A HEAD's answer is written like a GET's.

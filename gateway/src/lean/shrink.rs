@@ -1,11 +1,13 @@
-//! Compression of answers, by Pingora's filter and therefore by the same rules as on HTTP/2.
+//! Compression of answers, by Pingora's filter: whether, how, and what the headers then say.
 
 use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::compression::ResponseCompressionCtx;
 
 use crate::head::Head;
-use crate::proxy::COMPRESSION_LEVEL;
+
+/// zlib's 1 of 9: JSON shrinks to a fifth at a tenth of the CPU of the highest.
+const COMPRESSION_LEVEL: u32 = 1;
 
 /// A filter for one answer.
 pub(super) struct Shrink(ResponseCompressionCtx);

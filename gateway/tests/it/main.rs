@@ -7,6 +7,7 @@ mod worker;
 mod edge;
 mod forwarding;
 mod hostile;
+mod http2;
 mod lean;
 mod lifecycle;
 mod nginx;

@@ -1,0 +1,207 @@
+//! One connection of HTTP/2: the h2 crate speaks it, every stream is a request of its own
+//! (`stream.rs`). Bounds on what a client may ask for, rest times, and the announced end are here.
+
+use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use h2::server::{Builder, Connection, SendResponse};
+use h2::{Reason, RecvStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::stream;
+use super::timer::Timer;
+use crate::config::Limits;
+use crate::front::Gateway;
+use crate::metrics::Refused;
+use crate::transport::Transport;
+
+/// Requests under way on one connection; browsers open at most about a hundred.
+const STREAMS_MAX: u32 = 128;
+
+/// Streams reset before they were served that are remembered; a client that resets faster than that
+/// is cut off (rapid reset, CVE-2023-44487).
+const RESETS_MAX: usize = 32;
+
+/// So many abandoned requests on one connection, and more than half of all, are a flood. A browser that
+/// closes a busy page abandons some dozens.
+const ABANDONED_MAX: u32 = 100;
+
+/// Frames are gathered up to this many bytes: an answer's head and a short body leave in one packet.
+const GATHER_BYTES_MAX: usize = 8 << 10;
+
+/// How long the last word may take to leave.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What a connection and its streams share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    /// Who is at the other end.
+    pub(super) peer: IpAddr,
+    /// Whether it is encrypted.
+    pub(super) tls: bool,
+    requests: AtomicU32,
+    abandoned: AtomicU32,
+}
+
+impl Shared {
+    /// The client went away from a request before it was answered.
+    pub(super) fn abandon(&self) {
+        self.abandoned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says whether the client mostly begins requests to abandon them: cheap for it, work for us and the
+    /// workers.
+    fn is_flooded(&self) -> bool {
+        let abandoned = self.abandoned.load(Ordering::Relaxed);
+        abandoned >= ABANDONED_MAX && abandoned > self.requests.load(Ordering::Relaxed) / 2
+    }
+}
+
+type Request = (http::Request<RecvStream>, SendResponse<Bytes>);
+
+/// What comes next on a connection.
+enum Next {
+    Request(Box<Request>),
+    End(Reason),
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(
+    gateway: &Arc<Gateway>,
+    transport: Transport,
+    peer: IpAddr,
+    limits: &Limits,
+) {
+    let shared = Arc::new(Shared {
+        peer,
+        tls: transport.is_encrypted(),
+        requests: AtomicU32::new(0),
+        abandoned: AtomicU32::new(0),
+    });
+    let mut builder = Builder::new();
+    builder
+        .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(RESETS_MAX)
+        .max_concurrent_reset_streams(RESETS_MAX);
+    let shaking = builder.handshake(Gathered { transport, gathered: BytesMut::new() });
+    let mut connection = match tokio::time::timeout(limits.header_timeout, shaking).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(_)) => return gateway.metrics.refused(Refused::Malformed),
+        Err(_) => return gateway.metrics.refused(Refused::TooSlow),
+    };
+    let waker = std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    let listening = gateway.farewell.listen(waker);
+    let mut timer = Timer::new(limits.keepalive_timeout);
+    let mut told = false;
+    let reason = loop {
+        let next = std::future::poll_fn(|cx| {
+            let ending = gateway.farewell.is_announced();
+            if ending && !std::mem::replace(&mut told, ending) {
+                connection.graceful_shutdown();
+            }
+            if shared.is_flooded() {
+                gateway.metrics.refused(Refused::Flood);
+                return Poll::Ready(Next::End(Reason::ENHANCE_YOUR_CALM));
+            }
+            match connection.poll_accept(cx) {
+                Poll::Ready(Some(Ok(request))) => {
+                    return Poll::Ready(Next::Request(Box::new(request)));
+                }
+                Poll::Ready(_) => return Poll::Ready(Next::End(Reason::NO_ERROR)),
+                Poll::Pending => {}
+            }
+            // Streams hold a share of it each.
+            if Arc::strong_count(&shared) > 1 {
+                timer.set(limits.keepalive_timeout);
+            } else if gateway.farewell.is_over() {
+                return Poll::Ready(Next::End(Reason::NO_ERROR));
+            }
+            timer.poll(cx).map(|()| Next::End(Reason::NO_ERROR))
+        });
+        match next.await {
+            Next::Request(request) => {
+                shared.requests.fetch_add(1, Ordering::Relaxed);
+                timer.set(limits.keepalive_timeout);
+                let (gateway, shared) = (Arc::clone(gateway), Arc::clone(&shared));
+                let (request, respond) = *request;
+                tokio::spawn(stream::serve(gateway, shared, request, respond));
+            }
+            Next::End(reason) => break reason,
+        }
+    };
+    drop(listening);
+    end(connection, reason).await;
+}
+
+/// Says the last word, if the client takes it.
+async fn end(mut connection: Connection<Gathered, Bytes>, reason: Reason) {
+    connection.abrupt_shutdown(reason);
+    let closed = std::future::poll_fn(|cx| connection.poll_closed(cx));
+    let _gone = tokio::time::timeout(LINGER, closed).await;
+}
+
+/// A transport on which small frames leave together.
+struct Gathered {
+    transport: Transport,
+    gathered: BytesMut,
+}
+
+impl Gathered {
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.gathered.is_empty() {
+            let wrote = ready!(Pin::new(&mut self.transport).poll_write(cx, &self.gathered))?;
+            if wrote == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.gathered.advance(wrote);
+        }
+        // Given back, not kept: an idle connection owns no buffer.
+        self.gathered = BytesMut::new();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Gathered {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().transport).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Gathered {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.gathered.len() + buf.len() <= GATHER_BYTES_MAX {
+            this.gathered.extend_from_slice(buf);
+            return Poll::Ready(Ok(buf.len()));
+        }
+        ready!(this.poll_drain(cx))?;
+        Pin::new(&mut this.transport).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_drain(cx))?;
+        Pin::new(&mut this.transport).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_drain(cx))?;
+        Pin::new(&mut this.transport).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,124 @@
+//! The head of a request over HTTP/2: checked as HTTP/1's is, and written for a worker, which speaks HTTP/1.
+//! Names are tokens and values have no line ends in them: the h2 and http crates see to that.
+
+use std::borrow::Cow;
+
+use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST};
+use http::request::Parts;
+
+use super::head::{Framing, length};
+use super::request::{CHUNKED, Upload, write_own};
+use crate::front::Ctx;
+use crate::head::Head;
+use crate::reply::{self, Reply};
+use crate::spans;
+
+/// A request's head.
+pub(super) struct StreamHead {
+    parts: Parts,
+    /// How its body is framed for the worker.
+    pub(super) framing: Framing,
+    /// Whether it waits to be told to send the body.
+    pub(super) expects_continue: bool,
+}
+
+impl StreamHead {
+    /// Checks a head; `ends` says that no body follows.
+    ///
+    /// # Errors
+    /// The reply that refuses it.
+    pub(super) fn new(parts: Parts, ends: bool) -> Result<Self, Reply> {
+        if parts.method == http::Method::CONNECT {
+            return Err(reply::WRONG_METHOD);
+        }
+        let headers = &parts.headers;
+        let mut hosts = headers.get_all(HOST).iter();
+        let (host, another) = (hosts.next(), hosts.next());
+        let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
+        let both = host.map(|host| host.as_bytes()).zip(authority);
+        let named = host.map(|host| host.as_bytes()).or(authority).unwrap_or_default();
+        let ambiguous = both.is_some_and(|(host, authority)| host != authority);
+        if another.is_some() || ambiguous || named.contains(&b'@') {
+            return Err(reply::MALFORMED);
+        }
+        // It frames the request for the worker; that it fits what comes is looked at as it comes.
+        let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+        let told = lengths.next().map(|told| length(told.as_bytes()).ok_or(reply::MALFORMED));
+        let framing = match (told.transpose()?, ends) {
+            _ if lengths.next().is_some() => return Err(reply::MALFORMED),
+            (None | Some(0), true) => Framing::Empty,
+            (Some(_), true) => return Err(reply::MALFORMED),
+            (Some(length), false) => Framing::Length(length),
+            (None, false) => Framing::Chunked,
+        };
+        let expects = headers.get(EXPECT).map(|value| value.as_bytes());
+        let expects_continue = expects.is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"));
+        Ok(Self { parts, framing, expects_continue: expects_continue && !ends })
+    }
+
+    /// The request as the worker is sent it.
+    pub(super) fn upload(&self, ctx: &Ctx) -> Upload {
+        let mut out = Vec::with_capacity(1024);
+        let authority = self.header("host").unwrap_or_default();
+        let target = self.target().unwrap_or_default();
+        put(&mut out, &[self.method().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"]);
+        put(&mut out, &[b"host: ", authority, b"\r\n"]);
+        let traces = spans::headers(&ctx.span);
+        let trace_goes_on = ctx.trace_goes_on && traces.is_empty();
+        for (name, value) in &self.parts.headers {
+            let goes = match name.as_str() {
+                "host" | "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer"
+                | "transfer-encoding" | "upgrade" | "http2-settings" | "x-request-id"
+                | "x-forwarded-for" | "x-forwarded-proto" | "cookie" => false,
+                "expect" => !self.expects_continue,
+                "traceparent" | "tracestate" => trace_goes_on,
+                _ => true,
+            };
+            if goes {
+                put(&mut out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+            }
+        }
+        // HTTP/2 may send one cookie a line (RFC 9113 §8.2.3); HTTP/1 has one line for all.
+        let mut cookies = self.parts.headers.get_all(COOKIE).iter();
+        if let Some(first) = cookies.next() {
+            put(&mut out, &[b"cookie: ", first.as_bytes()]);
+            cookies.for_each(|cookie| put(&mut out, &[b"; ", cookie.as_bytes()]));
+            put(&mut out, &[b"\r\n"]);
+        }
+        write_own(&mut out, ctx, &traces);
+        if self.framing == Framing::Chunked {
+            put(&mut out, &[CHUNKED]);
+        }
+        put(&mut out, &[b"\r\n"]);
+        Upload::with_head(out, self.framing)
+    }
+}
+
+fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    parts.iter().for_each(|part| out.extend_from_slice(part));
+}
+
+impl Head for StreamHead {
+    fn method(&self) -> &str {
+        self.parts.method.as_str()
+    }
+
+    fn target(&self) -> Option<Cow<'_, str>> {
+        let target = self.parts.uri.path_and_query()?.as_str();
+        target.starts_with('/').then_some(Cow::Borrowed(target))
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        let found = self.parts.headers.get(name).map(|value| value.as_bytes());
+        let authority = || self.parts.uri.authority().map(|a| a.as_str().as_bytes());
+        found.or_else(|| authority().filter(|_| name == "host"))
+    }
+
+    fn all(&self, name: &str) -> Vec<&[u8]> {
+        self.parts.headers.get_all(name).into_iter().map(|value| value.as_bytes()).collect()
+    }
+
+    fn protocol(&self) -> &'static str {
+        "HTTP/2.0"
+    }
+}

@@ -1,0 +1,198 @@
+//! Requests over HTTP/2 between a client and workers that speak HTTP/1: what each sees, and what becomes
+//! of a stream when the other side misbehaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use colonnade_gateway::{RunOptions, Running, Source, run};
+use h2::client::SendRequest;
+use http::{Request, Response};
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+
+use crate::client::{PATIENCE, get};
+use crate::trusting::{FOLDER, Trusting};
+use crate::worker::{Act, Worker};
+
+fn start(limits: &str, worker: &Worker) -> Running {
+    let text = format!(
+        "listen: [{{ name: tls, bind: \"127.0.0.1:0\", tls: {{ certificates: [\
+         {{ cert: \"{FOLDER}/one.crt\", key: \"{FOLDER}/one.key\" }}] }} }}]\n\
+         admin: \"127.0.0.1:0\"\nlimits: {{ {limits} }}\n\
+         pools: {{ all: {{ balance: single, eject_after: 0, workers: [\"{}\"] }} }}\n\
+         routes: [{{ match: \"^/denied$\", deny: true }}, {{ match: \"^/.*$\", pool: all }}]\n",
+        worker.address
+    );
+    run(RunOptions::new(Source::Text { name: "http2.yaml".to_owned(), text })).unwrap()
+}
+
+async fn connect(gateway: &Running) -> SendRequest<Bytes> {
+    let config = Arc::new(Trusting::default()).client(&[b"h2"]);
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let tcp = TcpStream::connect(gateway.addrs()[0]).await.unwrap();
+    let name = ServerName::try_from("one.example.org").unwrap();
+    let stream = connector.connect(name, tcp).await.unwrap();
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    client.ready().await.unwrap()
+}
+
+fn request(method: &str, target: &str) -> http::request::Builder {
+    Request::builder().method(method).uri(format!("https://one.example.org{target}"))
+}
+
+/// Sends a request with its body, and reads the whole answer; the error of the stream, if it ends so.
+async fn ask(
+    client: &mut SendRequest<Bytes>,
+    request: http::request::Builder,
+    body: Option<&[u8]>,
+) -> Result<Response<Vec<u8>>, h2::Error> {
+    let asked = async {
+        let request = request.body(()).unwrap();
+        let (answer, mut stream) = client.send_request(request, body.is_none())?;
+        if let Some(body) = body {
+            for piece in body.chunks(10_000) {
+                stream.reserve_capacity(piece.len());
+                let mut piece = Bytes::copy_from_slice(piece);
+                while !piece.is_empty() {
+                    let got = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await;
+                    let Some(Ok(room)) = got else { break };
+                    stream.send_data(piece.split_to(room.min(piece.len())), false)?;
+                }
+            }
+            let _answered_already = stream.send_data(Bytes::new(), true);
+        }
+        let (head, mut pieces) = answer.await?.into_parts();
+        let mut got = Vec::new();
+        while let Some(piece) = pieces.data().await {
+            let piece = piece?;
+            pieces.flow_control().release_capacity(piece.len())?;
+            got.extend_from_slice(&piece);
+        }
+        Ok(Response::from_parts(head, got))
+    };
+    tokio::time::timeout(PATIENCE, asked).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_worker_sees_one_request_of_http1() {
+    let worker = Worker::start(|seen| Act::Say(seen.body.len().to_string())).await;
+    let gateway = start("", &worker);
+    let mut client = connect(&gateway).await;
+    let with_cookies =
+        request("PUT", "/a%2Fb?c=%20").header("cookie", "a=1").header("cookie", "b=2");
+    let answer = ask(&mut client, with_cookies, Some(&[b'x'; 200_000])).await.unwrap();
+    assert_eq!(answer.body(), b"200000");
+    let seen = worker.last();
+    assert_eq!((seen.method.as_str(), seen.target.as_str()), ("PUT", "/a%2Fb?c=%20"));
+    for (name, value) in [
+        ("host", Some("one.example.org")),
+        ("cookie", Some("a=1; b=2")),
+        ("transfer-encoding", Some("chunked")),
+        ("content-length", None),
+        ("x-forwarded-proto", Some("https")),
+        ("x-forwarded-for", Some("127.0.0.1")),
+    ] {
+        assert_eq!(seen.header(name), value, "{name}");
+    }
+    let told = request("POST", "/a").header("content-length", "3");
+    assert_eq!(ask(&mut client, told, Some(b"abc")).await.unwrap().body(), b"3");
+    assert_eq!(worker.last().header("transfer-encoding"), None);
+    let bare = ask(&mut client, request("GET", "/a"), None).await.unwrap();
+    assert_eq!(bare.headers()["content-length"], "1");
+    let head = ask(&mut client, request("HEAD", "/a"), None).await.unwrap();
+    assert_eq!((head.headers()["content-length"].as_bytes(), head.body().len()), (&b"1"[..], 0));
+    let denied = ask(&mut client, request("GET", "/denied"), None).await.unwrap();
+    assert_eq!(denied.status(), 404);
+    assert!(String::from_utf8_lossy(denied.body()).contains("M_UNRECOGNIZED"));
+}
+
+#[tokio::test]
+async fn what_two_readers_could_understand_differently_is_refused() {
+    let worker = Worker::named("w").await;
+    let gateway = start("body_bytes: 100B", &worker);
+    let mut client = connect(&gateway).await;
+    let hosts = request("GET", "/a").header("host", "other.example.org");
+    assert_eq!(ask(&mut client, hosts, None).await.unwrap().status(), 400);
+    let hosts = request("GET", "/a").header("host", "h").header("host", "i");
+    assert_eq!(ask(&mut client, hosts, None).await.unwrap().status(), 400);
+    for length in ["5", "2", "+4", "4, 4"] {
+        let wrong = request("PUT", "/a").header("content-length", length);
+        let answer = ask(&mut client, wrong, Some(b"abcd")).await;
+        assert!(answer.is_err() || answer.unwrap().status().is_client_error(), "{length}");
+    }
+    let large = ask(&mut client, request("PUT", "/a"), Some(&[b'x'; 101])).await.unwrap();
+    assert_eq!(large.status(), 413);
+    let large = request("PUT", "/a").header("content-length", "101");
+    assert_eq!(ask(&mut client, large, Some(&[b'x'; 101])).await.unwrap().status(), 413);
+    assert_eq!(worker.count(), 0);
+    assert_eq!(ask(&mut client, request("GET", "/a"), None).await.unwrap().body(), b"w");
+}
+
+#[tokio::test]
+async fn a_worker_that_fails_costs_its_stream_alone() {
+    let worker = Worker::start(|seen| match seen.target.as_str() {
+        "/half" => Act::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf".to_vec()),
+        "/chunk" => {
+            Act::Raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhalf".to_vec())
+        }
+        "/endless" => Act::Raw(b"HTTP/1.1 200 OK\r\n\r\nwhole".to_vec()),
+        "/chunks" => Act::Raw(
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nwhole\r\n0\r\nt: u\r\n\r\n"
+                .to_vec(),
+        ),
+        "/204" => Act::Raw(b"HTTP/1.1 204 x\r\n\r\n".to_vec()),
+        "/garbage" => Act::Raw(b"\0\0\0".to_vec()),
+        "/hang" => Act::Hang,
+        "/silence" => Act::Silence,
+        _ => Act::Say("w".into()),
+    })
+    .await;
+    let gateway = start("response_timeout: 500ms", &worker);
+    let mut client = connect(&gateway).await;
+    for target in ["/half", "/chunk"] {
+        assert!(ask(&mut client, request("GET", target), None).await.is_err(), "{target}");
+    }
+    for target in ["/endless", "/chunks"] {
+        let answer = ask(&mut client, request("GET", target), None).await.unwrap();
+        assert_eq!(answer.body(), b"whole", "{target}");
+        assert!(!answer.headers().contains_key("transfer-encoding"), "{target}");
+    }
+    for (target, status) in [("/garbage", 502), ("/hang", 502), ("/silence", 504), ("/204", 204)] {
+        let answer = ask(&mut client, request("POST", target), Some(b"x")).await.unwrap();
+        assert_eq!(answer.status(), status, "{target}");
+    }
+    assert_eq!(ask(&mut client, request("GET", "/a"), None).await.unwrap().body(), b"w");
+}
+
+#[tokio::test]
+async fn a_stream_that_is_given_up_leaves_nothing_behind() {
+    let worker = Worker::start(|_| Act::Wait(Duration::from_secs(30), "late".into())).await;
+    let gateway = start("body_timeout: 300ms", &worker);
+    let mut client = connect(&gateway).await;
+    let waits = request("GET", "/poll").body(()).unwrap();
+    let (answer, mut stream) = client.send_request(waits, true).unwrap();
+    while worker.count() < 1 {
+        tokio::task::yield_now().await;
+    }
+    stream.send_reset(h2::Reason::CANCEL);
+    drop((answer, stream));
+    let admin = gateway.admin_addr().unwrap();
+    let emptied = async {
+        loop {
+            let pools: serde_json::Value =
+                serde_json::from_str(&get(admin, "/pools").await.body).unwrap();
+            if pools["pools"][0]["workers"][0]["working"] == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, emptied).await.unwrap();
+    // A body that stops is not waited for longer than bodies are.
+    let (answer, _stops) =
+        client.send_request(request("PUT", "/a").body(()).unwrap(), false).unwrap();
+    let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 408);
+}

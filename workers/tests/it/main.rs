@@ -12,6 +12,7 @@ mod discovered;
 mod fleet;
 mod life;
 mod metrics;
+mod mistakes;
 mod postgres;
 mod process;
 mod scaling;

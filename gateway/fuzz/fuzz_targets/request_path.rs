@@ -50,7 +50,8 @@ fn serve(mut stream: TcpStream) -> Option<()> {
             }
             more(&mut stream, &mut bytes)?;
         };
-        let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+        let raw = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let head = raw.to_ascii_lowercase();
         bytes.drain(..end);
         let one = |name: &str| -> Option<String> {
             let mut found = head.lines().filter_map(|line| line.strip_prefix(name)).map(str::trim);
@@ -58,8 +59,10 @@ fn serve(mut stream: TcpStream) -> Option<()> {
             assert!(found.next().is_none(), "{name} twice: {head:?}");
             first
         };
-        let target = head.split(' ').nth(1).unwrap_or_default();
-        assert!(target.starts_with('/') && !target.starts_with("/never"), "{head:?}");
+        let target = raw.split(' ').nth(1).unwrap_or_default();
+        let path = target.split('?').next().unwrap_or_default();
+        let denied = path == "/never" || path.starts_with("/never/");
+        assert!(target.starts_with('/') && !denied, "{head:?}");
         assert_eq!(one("x-forwarded-for:").as_deref(), Some("127.0.0.1"), "{head:?}");
         assert!(one("x-request-id:").is_some(), "{head:?}");
         let (length, coding) = (one("content-length:"), one("transfer-encoding:"));

@@ -226,6 +226,7 @@ impl Ctx {
             span: Span::none(),
             tried: Vec::new(),
             retried: false,
+            met_stale: false,
             owner: None,
             worker: None,
             hold_until_ms: None,

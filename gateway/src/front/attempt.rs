@@ -136,11 +136,13 @@ impl Gateway {
 }
 
 impl Ctx {
-    /// Says whether a request that a worker may have seen can be sent again: once, where it is
+    /// Says whether a request that a worker may have seen can be sent again: once, and once more where
+    /// the first attempt met a kept connection that had died, where it is
     /// replayable (its body kept whole, nothing of an answer passed on), and where doing it twice does
     /// no harm.
     pub(super) fn may_repeat(&self, head: &dyn Head, outcome: Attempt, replayable: bool) -> bool {
-        if self.retried || !replayable {
+        let is_first_stale = outcome == Attempt::Stale && !self.met_stale;
+        if (self.retried && !is_first_stale) || !replayable {
             return false;
         }
         match outcome {

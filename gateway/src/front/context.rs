@@ -57,6 +57,8 @@ pub struct Ctx {
     pub(super) tried: Vec<usize>,
     /// Whether the request was sent a second time, after a worker may have seen it.
     pub(super) retried: bool,
+    /// Whether a kept connection has died under it: the first that does is no attempt.
+    pub(super) met_stale: bool,
     /// The worker that owns what is asked for, as another one said.
     pub(super) owner: Option<String>,
     /// The worker that answered.
@@ -121,11 +123,16 @@ impl Ctx {
     ) -> bool {
         let repeat = self.may_repeat(head, outcome, replayable);
         self.end_attempt(gateway, outcome);
-        self.retried |= repeat;
         if outcome == Attempt::Stale {
             // A kept connection died of age or of the worker's restart: the worker itself has not
             // failed yet, and is asked again on a fresh one.
             self.tried.clear();
+        }
+        if outcome == Attempt::Stale && !self.met_stale {
+            // It may be dying just now, so that the fresh one breaks, too; then others are asked.
+            self.met_stale = true;
+        } else {
+            self.retried |= repeat;
         }
         repeat
     }

@@ -54,7 +54,7 @@ test-rust: needs-postgres needs-redis needs-chromium ## unit, property, API, gat
 	COLONNADE_TEST_SHAPE=workers cargo test --locked -p colonnade-core --test it -- rooms:: timeline::
 	# A part of it, through a gateway process before six worker processes; `make test-gateway` runs the rest, too.
 	cargo build --locked -p colonnade-workers
-	COLONNADE_BIN=$(BIN) COLONNADE_TEST_SHAPE=gateway cargo test --locked -p colonnade-core --test it -- accounts:: profiles:: rooms:: versions:: encryption::through_sync
+	COLONNADE_BIN=$(BIN) COLONNADE_TEST_SHAPE=gateway cargo test --locked -p colonnade-core --test it -- profiles:: rooms:: versions:: encryption::through_sync
 
 test-workers: needs-postgres needs-redis ## the API tests on four workers, PostgreSQL and Redis (minutes)
 	COLONNADE_TEST_SHAPE=workers cargo test --locked -p colonnade-core --test it -- --skip tidy:: --skip published_rooms

@@ -29,6 +29,8 @@ pub(super) struct ResponseHead<'b> {
     framing: Body,
     /// Whether the worker takes another request on the connection.
     pub(super) keep_alive: bool,
+    /// Whether `Connection` says more than what becomes of the connection.
+    names_headers: bool,
     /// Whether it agrees to speak WebSocket.
     pub(super) websocket: bool,
 }
@@ -77,6 +79,7 @@ pub(super) fn read<T>(
         lines: response.headers,
         framing: Body::UntilClose,
         keep_alive: http11,
+        names_headers: false,
         websocket: false,
     };
     if head.status < 100 {
@@ -110,6 +113,7 @@ impl ResponseHead<'_> {
                         let mut words = line.value.split(|byte| *byte == b',');
                         words.any(|word| word.trim_ascii().eq_ignore_ascii_case(known))
                     };
+                    self.names_headers |= !any(b"close") && !any(b"keep-alive");
                     self.keep_alive &= !any(b"close");
                     agrees |= any(b"upgrade");
                 }
@@ -147,7 +151,22 @@ impl ResponseHead<'_> {
                 _ => false,
             }
         };
-        self.lines.iter().filter(move |line| !own(line.name)).map(|line| (line.name, line.value))
+        let kept = move |line: &&httparse::Header<'_>| !own(line.name) && !self.names(line.name);
+        self.lines.iter().filter(kept).map(|line| (line.name, line.value))
+    }
+
+    /// Says whether `Connection` names this header as the connection's own (RFC 9110 §7.6.1); the body's
+    /// length is never that.
+    fn names(&self, name: &str) -> bool {
+        if !self.names_headers || name.eq_ignore_ascii_case("content-length") {
+            return false;
+        }
+        let lines = self.lines.iter();
+        let mut lists = lines.filter(|line| line.name.eq_ignore_ascii_case("connection"));
+        lists.any(|list| {
+            let mut words = list.value.split(|byte| *byte == b',');
+            words.any(|word| word.trim_ascii().eq_ignore_ascii_case(name.as_bytes()))
+        })
     }
 
     /// How its body is framed, the request being a HEAD or not (RFC 9112 §6.3).

@@ -1,4 +1,4 @@
-//! The cluster by seeds: a good hundred in every test run, thousands by `make simulate`.
+//! The cluster by seeds: hundreds in every test run, thousands by `make simulate`.
 
 use std::sync::{
     Arc, LazyLock,
@@ -12,7 +12,7 @@ const SEEDS: &str = "COLONNADE_SIMULATE_SEEDS";
 /// The environment variable with the first seed.
 const FIRST: &str = "COLONNADE_SIMULATE_FIRST";
 /// Seeds of a test run.
-const SEEDS_DEFAULT: u64 = 100;
+const SEEDS_DEFAULT: u64 = 300;
 /// Runs at once: each is one thread.
 const THREADS: usize = 2;
 /// Seeds after which a long run says how far it is.

@@ -66,3 +66,13 @@ fn whether_the_workers_connection_stays() {
         assert_eq!(read(text.as_bytes(), |head, _| head.keep_alive), Ok(Some(stays)), "{text}");
     }
 }
+
+#[test]
+fn what_connection_names_is_the_connections_own() {
+    let text = "HTTP/1.1 200 OK\r\nconnection: X-Hop, close, content-length\r\nx-hop: 1\r\n\
+         x-stays: 2\r\ncontent-length: 0\r\n\r\n";
+    let names = read(text.as_bytes(), |head, _| {
+        head.headers().map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+    });
+    assert_eq!(names.unwrap().unwrap(), ["x-stays", "content-length"]);
+}

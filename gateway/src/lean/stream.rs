@@ -23,7 +23,7 @@ use super::response::{ResponseHead, Writing};
 use super::shrink::Shrink;
 use super::stream_head::StreamHead;
 use super::timer::Timer;
-use crate::front::{Answer, Ctx, Ended, FileAnswer, Gateway, Verdict};
+use crate::front::{Answer, Ctx, Ended, FileAnswer, Gateway, REFUSED_DRAIN, Verdict};
 use crate::head::Head;
 use crate::metrics::{Attempt, Refused};
 use crate::reply::{self, Reply};
@@ -34,6 +34,9 @@ const READ_BYTES: usize = 16 << 10;
 
 /// No more is read from a worker while so much waits for the client's window.
 const PENDING_MAX: usize = 16 << 10;
+
+/// So much of a body nobody wants is read at most.
+const UNWANTED_BODY_MAX: usize = 16 << 20;
 
 /// Serves one request.
 pub(super) async fn serve(
@@ -261,7 +264,28 @@ impl Turn<'_> {
             let patience = ctx.live.config.limits.body_timeout;
             let _gone = self.client.drain(patience, true).await;
         }
+        self.skip_body().await;
         ended
+    }
+
+    /// Reads for a while what the client still sends of a body that nobody wants: many take the reset that
+    /// would tell them to stop for a failure, and never look at the answer.
+    async fn skip_body(&mut self) {
+        if self.body.is_end_stream() {
+            return;
+        }
+        let body = &mut self.body;
+        let skipping = async {
+            let mut left = UNWANTED_BODY_MAX;
+            while let Some(Ok(piece)) = body.data().await {
+                if piece.len() > left {
+                    return;
+                }
+                left -= piece.len();
+                let _gone = body.flow_control().release_capacity(piece.len());
+            }
+        };
+        let _long_enough = tokio::time::timeout(REFUSED_DRAIN, skipping).await;
     }
 
     /// Answers with a file, as much of it as was announced.

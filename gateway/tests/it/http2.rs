@@ -130,6 +130,31 @@ async fn what_two_readers_could_understand_differently_is_refused() {
     assert_eq!(ask(&mut client, request("GET", "/a"), None).await.unwrap().body(), b"w");
 }
 
+/// curl, for one, takes a reset in the middle of its body for a failure, and shows no answer.
+#[tokio::test]
+async fn who_sends_too_much_can_read_why() {
+    let worker = Worker::named("w").await;
+    let gateway = start("body_bytes: 100B", &worker);
+    let mut client = connect(&gateway).await;
+    let large = request("PUT", "/a").header("content-length", "1000000").body(()).unwrap();
+    let (answer, mut stream) = client.send_request(large, false).unwrap();
+    let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 413);
+    // More than the window holds: somebody reads it.
+    let mut left = 1_000_000;
+    let sent = async {
+        while left > 0 {
+            stream.reserve_capacity(left);
+            let room = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await;
+            let room = room.expect("the stream stays").expect("nobody resets it");
+            stream.send_data(Bytes::from(vec![b'x'; room]), room == left).unwrap();
+            left -= room;
+        }
+    };
+    tokio::time::timeout(PATIENCE, sent).await.unwrap();
+    assert_eq!(worker.count(), 0);
+}
+
 #[tokio::test]
 async fn a_worker_that_fails_costs_its_stream_alone() {
     let worker = Worker::start(|seen| match seen.target.as_str() {

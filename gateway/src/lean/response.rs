@@ -113,7 +113,12 @@ impl ResponseHead<'_> {
                         let mut words = line.value.split(|byte| *byte == b',');
                         words.any(|word| word.trim_ascii().eq_ignore_ascii_case(known))
                     };
-                    self.names_headers |= !any(b"close") && !any(b"keep-alive");
+                    let options: [&[u8]; 3] = [b"close", b"keep-alive", b"upgrade"];
+                    let is_option = |word: &[u8]| {
+                        options.iter().any(|known| word.trim_ascii().eq_ignore_ascii_case(known))
+                    };
+                    let mut words = line.value.split(|byte| *byte == b',');
+                    self.names_headers |= words.any(|word| !is_option(word));
                     self.keep_alive &= !any(b"close");
                     agrees |= any(b"upgrade");
                 }

@@ -15,7 +15,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Buf, BytesMut};
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
@@ -25,13 +24,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::config::Limits;
+use crate::gathered::Gathered;
 use crate::metrics::{Metrics, Refused};
 use crate::reply::{self, Reply};
 use crate::transport::Transport;
 
-/// Small writes are gathered up to this many bytes: an answer's head and a short body leave in one
-/// packet. Larger ones go straight through.
-const GATHER_BYTES_MAX: usize = 8 << 10;
+/// One read may bring so much behind a head's end.
+const BEHIND_HEAD_BYTES_MAX: u64 = 8 << 10;
 
 /// After the last word the connection is drained this long, so that a client still sending reads
 /// our answer instead of a reset. nginx lingers 5 s; an attacker pays less attention to us with 2.
@@ -77,13 +76,12 @@ struct HeadLimits {
 
 /// A client connection.
 pub struct Connection {
-    transport: Transport,
+    transport: Gathered,
     wire: Arc<Wire>,
     digest: Arc<ProxyDigest>,
     limits: HeadLimits,
     metrics: Arc<Metrics>,
     head_bytes: u64,
-    gathered: BytesMut,
     timer: Option<Pin<Box<Sleep>>>,
     timer_turn: u32,
     parting: Option<Reply>,
@@ -110,7 +108,7 @@ impl Connection {
         let response = Box::new(pingora::http::ResponseHeader::build(200, Some(0))?);
         let shared: Box<dyn std::any::Any + Send + Sync> = Box::new(Arc::clone(&wire));
         Ok(Self {
-            transport,
+            transport: Gathered::new(transport),
             digest: Arc::new(ProxyDigest::new(response, Some(shared))),
             wire,
             limits: HeadLimits {
@@ -120,7 +118,6 @@ impl Connection {
             },
             metrics,
             head_bytes: 0,
-            gathered: BytesMut::new(),
             timer: None,
             timer_turn: 0,
             parting: None,
@@ -173,23 +170,10 @@ impl Connection {
         self.head_bytes += read as u64;
         // One read may bring the head's end and some body with it; the head alone is measured
         // again when it is known.
-        if self.head_bytes > self.limits.bytes + GATHER_BYTES_MAX as u64 {
+        if self.head_bytes > self.limits.bytes + BEHIND_HEAD_BYTES_MAX {
             return Err(self.give_up(reply::HEADER_TOO_LARGE, Refused::HeaderTooLarge));
         }
         Ok(())
-    }
-
-    fn poll_drain_gathered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.gathered.is_empty() {
-            let wrote = ready!(Pin::new(&mut self.transport).poll_write(cx, &self.gathered))?;
-            if wrote == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.gathered.advance(wrote);
-        }
-        // Given back, not kept: an idle connection owns no buffer.
-        self.gathered = BytesMut::new();
-        Poll::Ready(Ok(()))
     }
 
     /// Throws away what the client still sends, until it closes or the patience ends.
@@ -253,27 +237,19 @@ impl AsyncWrite for Connection {
             let _error = this.give_up(Reply::for_status(status), Refused::Malformed);
             return Poll::Ready(Ok(buf.len()));
         }
-        if this.gathered.len() + buf.len() <= GATHER_BYTES_MAX {
-            this.gathered.extend_from_slice(buf);
-            return Poll::Ready(Ok(buf.len()));
-        }
-        ready!(this.poll_drain_gathered(cx))?;
         Pin::new(&mut this.transport).poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(this.poll_drain_gathered(cx))?;
-        Pin::new(&mut this.transport).poll_flush(cx)
+        Pin::new(&mut self.get_mut().transport).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if let Some(reply) = this.parting.take() {
-            this.gathered = BytesMut::from(reply.parting_bytes().as_ref());
+            this.transport.replace(&reply.parting_bytes());
         }
         if !this.lingering {
-            ready!(this.poll_drain_gathered(cx))?;
             ready!(Pin::new(&mut this.transport).poll_shutdown(cx))?;
         }
         this.poll_linger(cx).map(Ok)

@@ -133,6 +133,15 @@ async fn connect(gateway: &Gateway, ctx: &Ctx, attempt: &InFlight) -> Option<(Pl
     }
 }
 
+/// Lets the connection to the worker that answered rest, if it can carry another request.
+fn keep(gateway: &Gateway, ctx: &Ctx, down: &Down, worker: Plain) {
+    if down.worker_stays()
+        && let Some(attempt) = &ctx.in_flight
+    {
+        attempt.member().kept.put(worker, &gateway.kept, gateway.clock.now_ms());
+    }
+}
+
 /// One request.
 struct Turn<'t> {
     gateway: &'t Gateway,
@@ -201,16 +210,8 @@ impl Turn<'_> {
                 Outcome::Misdirected => Attempt::NotOwner,
                 _ => return self.conclude(ctx, outcome, worker, down, &up).await,
             };
-            if failed == Attempt::Stale
-                && let Some(attempt) = &ctx.in_flight
-            {
-                attempt.member().kept.clear();
-            }
-            if !ctx.attempt_failed(self.gateway, self.head, failed, replayable) {
-                let reply = match failed {
-                    Attempt::TooSlow => reply::WORKER_TOO_SLOW,
-                    _ => reply::BAD_WORKER,
-                };
+            let repeat = ctx.attempt_failed(self.gateway, self.head, failed, replayable);
+            if let Err(reply) = repeat {
                 return self.answer(ctx, &Answer::of(reply, ctx), true).await;
             }
         }
@@ -228,12 +229,7 @@ impl Turn<'_> {
         let ended = |attempt| Ended { status: down.status, bytes: down.bytes, attempt };
         match outcome {
             Outcome::Answered => {
-                if down.worker_stays()
-                    && let Some(attempt) = &ctx.in_flight
-                {
-                    let now_ms = self.gateway.clock.now_ms();
-                    attempt.member().kept.put(worker, &self.gateway.kept, now_ms);
-                }
+                keep(self.gateway, ctx, &down, worker);
                 let after = match (down.last, up.is_taken) {
                     (false, _) => After::Next,
                     (true, true) => self.ending(),

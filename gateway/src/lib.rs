@@ -2,9 +2,10 @@
 //!
 //! [`config`] reads `routes.yaml` into [`routes`]; [`table`] compiles them; [`sticky`] finds a
 //! request's key; [`slots`], [`ring`], [`pools`] and [`health`] choose the worker; [`live`] is all of
-//! that in force, and [`reload`] replaces it. None of these know sockets or Pingora. [`front`] asks them what
-//! becomes of a request; [`lean`] carries it there and back; `listener` accepts connections for it, and for the
-//! admin listener, whose requests come through Pingora on a [`connection`]. [`run`] starts and stops. [`explain`] and [`check`] answer a person's questions from the same parts.
+//! that in force, and [`reload`] replaces it. None of these know sockets or Pingora. [`front`] asks them
+//! what becomes of a request; [`lean`] carries it there and back; `listener` accepts connections for it,
+//! and for the admin listener, whose requests come through Pingora on a [`connection`]. [`run`] starts and
+//! stops. [`explain`] and [`check`] answer a person's questions from the same parts.
 //!
 //! The crate imports nothing of core: their contract is the list of endpoints, docs/routes.txt.
 
@@ -28,6 +29,7 @@ pub mod buckets;
 pub mod connection;
 pub mod folder;
 pub mod forwarded;
+mod gathered;
 mod listener;
 pub mod metrics;
 pub mod proxy_protocol;

@@ -11,7 +11,7 @@ use crate::head::Head;
 use crate::live::Live;
 use crate::metrics::{Attempt, RuleSeries};
 use crate::pools::{InFlight, Member, Pool};
-use crate::reply::Reply;
+use crate::reply::{self, Reply};
 use crate::routes::{Route, Target};
 use crate::spans;
 
@@ -112,16 +112,25 @@ impl Ctx {
         attempt.ended(pool, sign, gateway.clock.now_ms());
     }
 
-    /// Ends an attempt that failed after a worker may have seen the request; says whether to send it
-    /// to another one.
+    /// Ends an attempt that failed after a worker may have seen the request: it may be sent to another
+    /// one.
+    ///
+    /// # Errors
+    /// The reply to the client, where sending it again could do harm or has been tried.
     pub fn attempt_failed(
         &mut self,
         gateway: &Gateway,
         head: &dyn Head,
         outcome: Attempt,
         replayable: bool,
-    ) -> bool {
+    ) -> Result<(), Reply> {
         let repeat = self.may_repeat(head, outcome, replayable);
+        if outcome == Attempt::Stale
+            && let Some(attempt) = &self.in_flight
+        {
+            // What killed one of the worker's kept connections has most likely killed the others.
+            attempt.member().kept.clear();
+        }
         self.end_attempt(gateway, outcome);
         if outcome == Attempt::Stale {
             // A kept connection died of age or of the worker's restart: the worker itself has not
@@ -134,7 +143,11 @@ impl Ctx {
         } else {
             self.retried |= repeat;
         }
-        repeat
+        match outcome {
+            _ if repeat => Ok(()),
+            Attempt::TooSlow => Err(reply::WORKER_TOO_SLOW),
+            _ => Err(reply::BAD_WORKER),
+        }
     }
 }
 

@@ -5,15 +5,17 @@
 //! 1. Nothing of the worker's answer reaches the client before its head is whole and understood.
 //! 2. What reaches the client ends as a whole answer only if the worker's was whole.
 
+use std::task::{Context, Poll, ready};
+
 use super::body::Body;
-use super::exchange::Waiting;
 use super::request::Upload;
 use super::response::{self, BadAnswer, HEAD_BYTES_MAX, ResponseHead, Writing};
 use super::shrink::Shrink;
+use super::timer::Timer;
 use crate::front::{Ctx, Gateway};
 use crate::head::Head;
 use crate::metrics::Attempt;
-use crate::reply::Reply;
+use crate::reply::{self, Reply};
 
 /// Interim answers to one request; a worker sends one or two.
 const INTERIMS_MAX: u32 = 16;
@@ -35,6 +37,34 @@ pub(super) enum Outcome {
     Gone,
     /// The answer cannot be completed: the worker's fault, if one is named.
     Cut(Option<Attempt>),
+}
+
+/// Who is waited for, when nothing moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// The client, to take what is sent.
+    ClientTakes,
+    /// The worker, to take what is sent.
+    WorkerTakes,
+    /// The client, to send its body.
+    Body,
+    /// The worker, to answer.
+    Answer,
+}
+
+impl Waiting {
+    /// Of a request of which so much waits for the client.
+    pub(super) fn of(client_pending: usize, up: &Upload) -> Self {
+        if client_pending > 0 {
+            Self::ClientTakes
+        } else if !up.pending().is_empty() {
+            Self::WorkerTakes
+        } else if up.wants_more() {
+            Self::Body
+        } else {
+            Self::Answer
+        }
+    }
 }
 
 /// The answer on its way down.
@@ -61,7 +91,7 @@ pub(super) struct Down {
     worker_stays: bool,
     /// What came behind the head that switches protocols.
     pub(super) surplus: Vec<u8>,
-    pub(super) waiting: Option<Waiting>,
+    waiting: Option<Waiting>,
 }
 
 impl Down {
@@ -103,7 +133,7 @@ impl Down {
         }
     }
 
-    pub(super) fn too_slow(&self) -> Outcome {
+    fn too_slow(&self) -> Outcome {
         match self.status {
             0 => Outcome::Failed(Attempt::TooSlow),
             _ => Outcome::Cut(Some(Attempt::TooSlow)),
@@ -113,6 +143,31 @@ impl Down {
     /// How it ends when the client is at fault.
     pub(super) fn refused(&self, reply: Reply) -> Outcome {
         if self.status == 0 { Outcome::Refused(reply) } else { Outcome::Cut(None) }
+    }
+
+    /// Ready when whoever is waited for has let the deadline pass, which everything that moved puts off.
+    pub(super) fn poll_deadline(
+        &mut self,
+        cx: &mut Context<'_>,
+        waiting: Waiting,
+        moved: bool,
+        (ctx, timer): (&Ctx, &mut Timer),
+    ) -> Poll<Outcome> {
+        if moved || self.waiting != Some(waiting) {
+            self.waiting = Some(waiting);
+            let limits = &ctx.live.config.limits;
+            timer.set(match waiting {
+                Waiting::ClientTakes | Waiting::Body => limits.body_timeout,
+                Waiting::WorkerTakes => limits.response_timeout,
+                Waiting::Answer => ctx.patience,
+            });
+        }
+        ready!(timer.poll(cx));
+        Poll::Ready(match waiting {
+            Waiting::ClientTakes => Outcome::Cut(None),
+            Waiting::WorkerTakes | Waiting::Answer => self.too_slow(),
+            Waiting::Body => self.refused(reply::TOO_SLOW),
+        })
     }
 }
 

@@ -7,20 +7,19 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::AsyncWrite;
 
 use super::body::{LAST_CHUNK, write_chunk};
 use super::client::Client;
-use super::down::{Down, Listener, Outcome, Sink};
+use super::down::{Down, Listener, Outcome, Sink, Waiting};
 use super::head::RequestHead;
 use super::line::poll_read_with;
 use super::request::Upload;
 use super::response::{Manner, ResponseHead, Writing};
 use crate::front::{Ctx, Gateway};
 use crate::pools::Member;
-use crate::reply;
 use crate::transport::Plain;
 
 /// How much is read from a worker at once.
@@ -31,19 +30,6 @@ const PENDING_MAX: usize = 32 << 10;
 
 /// What a client may send ahead while it waits; then it is no longer looked at until its turn.
 const AHEAD_BYTES_MAX: usize = 16 << 10;
-
-/// Who is waited for, when nothing moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Waiting {
-    /// The client, to take what is sent.
-    ClientTakes,
-    /// The worker, to take what is sent.
-    WorkerTakes,
-    /// The client, to send its body.
-    Body,
-    /// The worker, to answer.
-    Answer,
-}
 
 /// An attempt.
 pub(super) struct Exchange<'a> {
@@ -101,7 +87,8 @@ impl Exchange<'_> {
         if let Err(outcome) = self.poll_client_is_there(cx) {
             return Poll::Ready(outcome);
         }
-        self.poll_deadline(cx, moved)
+        let waiting = Waiting::of(self.client.pending(), self.up);
+        self.down.poll_deadline(cx, waiting, moved, (self.ctx, &mut self.client.timer))
     }
 
     /// Moves the request: to the worker what has been taken, from the client what comes next.
@@ -194,33 +181,6 @@ impl Exchange<'_> {
             }
         }
         Ok(())
-    }
-
-    fn poll_deadline(&mut self, cx: &mut Context<'_>, moved: bool) -> Poll<Outcome> {
-        let limits = &self.ctx.live.config.limits;
-        let waiting = if self.client.pending() > 0 {
-            Waiting::ClientTakes
-        } else if !self.up.pending().is_empty() {
-            Waiting::WorkerTakes
-        } else if self.up.wants_more() {
-            Waiting::Body
-        } else {
-            Waiting::Answer
-        };
-        if moved || self.down.waiting != Some(waiting) {
-            self.down.waiting = Some(waiting);
-            self.client.timer.set(match waiting {
-                Waiting::ClientTakes | Waiting::Body => limits.body_timeout,
-                Waiting::WorkerTakes => limits.response_timeout,
-                Waiting::Answer => self.ctx.patience,
-            });
-        }
-        ready!(self.client.timer.poll(cx));
-        Poll::Ready(match waiting {
-            Waiting::ClientTakes => Outcome::Cut(None),
-            Waiting::WorkerTakes | Waiting::Answer => self.down.too_slow(),
-            Waiting::Body => self.down.refused(reply::TOO_SLOW),
-        })
     }
 }
 

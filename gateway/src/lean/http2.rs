@@ -1,23 +1,21 @@
 //! One connection of HTTP/2: the h2 crate speaks it, every stream is a request of its own
 //! (`stream.rs`). Bounds on what a client may ask for, rest times, and the announced end are here.
 
-use std::io;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::stream;
 use super::timer::Timer;
 use crate::config::Limits;
 use crate::front::Gateway;
+use crate::gathered::Gathered;
 use crate::metrics::Refused;
 use crate::transport::Transport;
 
@@ -31,9 +29,6 @@ const RESETS_MAX: usize = 32;
 /// So many abandoned requests on one connection, and more than half of all, are a flood. A browser that
 /// closes a busy page abandons some dozens.
 const ABANDONED_MAX: u32 = 100;
-
-/// Frames are gathered up to this many bytes: an answer's head and a short body leave in one packet.
-const GATHER_BYTES_MAX: usize = 8 << 10;
 
 /// How long the last word may take to leave.
 const LINGER: Duration = Duration::from_secs(2);
@@ -90,7 +85,7 @@ pub(super) async fn serve(
         .max_concurrent_streams(STREAMS_MAX)
         .max_pending_accept_reset_streams(RESETS_MAX)
         .max_concurrent_reset_streams(RESETS_MAX);
-    let shaking = builder.handshake(Gathered { transport, gathered: BytesMut::new() });
+    let shaking = builder.handshake(Gathered::new(transport));
     let mut connection = match tokio::time::timeout(limits.header_timeout, shaking).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(_)) => return gateway.metrics.refused(Refused::Malformed),
@@ -145,63 +140,4 @@ async fn end(mut connection: Connection<Gathered, Bytes>, reason: Reason) {
     connection.abrupt_shutdown(reason);
     let closed = std::future::poll_fn(|cx| connection.poll_closed(cx));
     let _gone = tokio::time::timeout(LINGER, closed).await;
-}
-
-/// A transport on which small frames leave together.
-struct Gathered {
-    transport: Transport,
-    gathered: BytesMut,
-}
-
-impl Gathered {
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.gathered.is_empty() {
-            let wrote = ready!(Pin::new(&mut self.transport).poll_write(cx, &self.gathered))?;
-            if wrote == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.gathered.advance(wrote);
-        }
-        // Given back, not kept: an idle connection owns no buffer.
-        self.gathered = BytesMut::new();
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncRead for Gathered {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().transport).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Gathered {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if this.gathered.len() + buf.len() <= GATHER_BYTES_MAX {
-            this.gathered.extend_from_slice(buf);
-            return Poll::Ready(Ok(buf.len()));
-        }
-        ready!(this.poll_drain(cx))?;
-        Pin::new(&mut this.transport).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(this.poll_drain(cx))?;
-        Pin::new(&mut this.transport).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(this.poll_drain(cx))?;
-        Pin::new(&mut this.transport).poll_shutdown(cx)
-    }
 }

@@ -77,7 +77,7 @@ impl Kept {
     }
 
     /// Closes all: the worker has been restarted, or its host.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let gone = std::mem::take(&mut *self.0.lock());
         drop(gone);
     }

@@ -132,15 +132,7 @@ impl Upload {
             if count == 0 {
                 break;
             }
-            ctx.body_bytes += data.len() as u64;
-            if ctx.body_bytes > ctx.body_bytes_max {
-                return Err(reply::BODY_TOO_LARGE);
-            }
-            self.forget_beginning(data.len());
-            match self.chunked {
-                true => write_chunk(&mut self.bytes, data),
-                false => self.bytes.extend_from_slice(data),
-            }
+            self.add(data, ctx)?;
             taken += count;
         }
         if taken == input.len() {
@@ -148,11 +140,8 @@ impl Upload {
         } else {
             input.drain(..taken);
         }
-        if self.body.is_done() && !self.is_taken {
-            self.is_taken = true;
-            if self.chunked {
-                self.bytes.extend_from_slice(LAST_CHUNK);
-            }
+        if self.body.is_done() {
+            self.end();
         }
         Ok(taken > 0)
     }
@@ -165,6 +154,23 @@ impl Upload {
         if let Body::Length(left) = &mut self.body {
             *left = left.checked_sub(data.len() as u64).ok_or(reply::MALFORMED)?;
         }
+        self.add(data, ctx)
+    }
+
+    /// Ends such a body.
+    ///
+    /// # Errors
+    /// When it is shorter than was told.
+    pub(super) fn finish(&mut self) -> Result<(), Reply> {
+        if matches!(self.body, Body::Length(1..)) {
+            return Err(reply::MALFORMED);
+        }
+        self.end();
+        Ok(())
+    }
+
+    /// Frames a piece of the body for the worker.
+    fn add(&mut self, data: &[u8], ctx: &mut Ctx) -> Result<(), Reply> {
         ctx.body_bytes += data.len() as u64;
         if ctx.body_bytes > ctx.body_bytes_max {
             return Err(reply::BODY_TOO_LARGE);
@@ -177,19 +183,11 @@ impl Upload {
         Ok(())
     }
 
-    /// Ends such a body.
-    ///
-    /// # Errors
-    /// When it is shorter than was told.
-    pub(super) fn finish(&mut self) -> Result<(), Reply> {
-        if matches!(self.body, Body::Length(1..)) {
-            return Err(reply::MALFORMED);
-        }
-        if self.chunked && !self.is_taken {
+    /// The body is whole.
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.is_taken, true) && self.chunked {
             self.bytes.extend_from_slice(LAST_CHUNK);
         }
-        self.is_taken = true;
-        Ok(())
     }
 
     /// Makes room for more: what is long is not kept.

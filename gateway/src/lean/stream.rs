@@ -13,9 +13,8 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use tokio::io::AsyncWrite;
 
-use super::connect;
-use super::down::{Down, Listener, Outcome, Sink};
-use super::exchange::{Waiting, unless_fallen};
+use super::down::{Down, Listener, Outcome, Sink, Waiting};
+use super::exchange::unless_fallen;
 use super::http2::Shared;
 use super::line::poll_read_with;
 use super::request::Upload;
@@ -23,6 +22,7 @@ use super::response::{ResponseHead, Writing};
 use super::shrink::Shrink;
 use super::stream_head::StreamHead;
 use super::timer::Timer;
+use super::{connect, keep};
 use crate::front::{Answer, Ctx, Ended, FileAnswer, Gateway, REFUSED_DRAIN, Verdict};
 use crate::head::Head;
 use crate::metrics::{Attempt, Refused};
@@ -207,16 +207,8 @@ impl Turn<'_> {
                 Outcome::Misdirected => Attempt::NotOwner,
                 _ => return self.conclude(ctx, outcome, worker, &down).await,
             };
-            if failed == Attempt::Stale
-                && let Some(attempt) = &ctx.in_flight
-            {
-                attempt.member().kept.clear();
-            }
-            if !ctx.attempt_failed(self.gateway, self.head, failed, replayable) {
-                let reply = match failed {
-                    Attempt::TooSlow => reply::WORKER_TOO_SLOW,
-                    _ => reply::BAD_WORKER,
-                };
+            let repeat = ctx.attempt_failed(self.gateway, self.head, failed, replayable);
+            if let Err(reply) = repeat {
                 return self.answer(ctx, Answer::of(reply, ctx)).await;
             }
         }
@@ -233,12 +225,7 @@ impl Turn<'_> {
         let ended = |attempt| Ended { status: down.status, bytes: down.bytes, attempt };
         match outcome {
             Outcome::Answered => {
-                if down.worker_stays()
-                    && let Some(attempt) = &ctx.in_flight
-                {
-                    let now_ms = self.gateway.clock.now_ms();
-                    attempt.member().kept.put(worker, &self.gateway.kept, now_ms);
-                }
+                keep(self.gateway, ctx, down, worker);
                 ended(Attempt::Answered)
             }
             Outcome::Refused(reply) => self.answer(ctx, Answer::of(reply, ctx)).await,
@@ -349,7 +336,8 @@ impl Exchange<'_, '_> {
         if self.turn.client.poll_gone(cx).is_ready() {
             return Poll::Ready(Outcome::Gone);
         }
-        self.poll_deadline(cx, moved)
+        let waiting = Waiting::of(self.turn.client.out.len(), self.up);
+        self.down.poll_deadline(cx, waiting, moved, (self.ctx, self.timer))
     }
 
     /// Moves the request.
@@ -420,33 +408,6 @@ impl Exchange<'_, '_> {
             Poll::Ready(Err(_)) => Err(self.down.broken()),
             Poll::Pending => Ok(went),
         }
-    }
-
-    fn poll_deadline(&mut self, cx: &mut Context<'_>, moved: bool) -> Poll<Outcome> {
-        let limits = &self.ctx.live.config.limits;
-        let waiting = if !self.turn.client.out.is_empty() {
-            Waiting::ClientTakes
-        } else if !self.up.pending().is_empty() {
-            Waiting::WorkerTakes
-        } else if self.up.wants_more() {
-            Waiting::Body
-        } else {
-            Waiting::Answer
-        };
-        if moved || self.down.waiting != Some(waiting) {
-            self.down.waiting = Some(waiting);
-            self.timer.set(match waiting {
-                Waiting::ClientTakes | Waiting::Body => limits.body_timeout,
-                Waiting::WorkerTakes => limits.response_timeout,
-                Waiting::Answer => self.ctx.patience,
-            });
-        }
-        ready!(self.timer.poll(cx));
-        Poll::Ready(match waiting {
-            Waiting::ClientTakes => Outcome::Cut(None),
-            Waiting::WorkerTakes | Waiting::Answer => self.down.too_slow(),
-            Waiting::Body => self.down.refused(reply::TOO_SLOW),
-        })
     }
 }
 

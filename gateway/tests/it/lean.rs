@@ -48,6 +48,19 @@ async fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
+/// Serves every connection of the gateway's in the same way.
+fn serve_all<F>(listener: TcpListener, serve: impl Fn(Side) -> F + Send + 'static)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    tokio::spawn(async move {
+        loop {
+            let side = Side::accept(&listener).await;
+            tokio::spawn(serve(side));
+        }
+    });
+}
+
 /// Reads from a client's socket up to the end of a head.
 async fn raw_head(client: &mut Client) -> String {
     let mut bytes = Vec::new();
@@ -68,18 +81,13 @@ const SWITCH: &str =
 #[tokio::test]
 async fn a_worker_may_switch_protocols_at_once() {
     let (listener, worker) = listener().await;
-    tokio::spawn(async move {
-        loop {
-            let mut side = Side::accept(&listener).await;
-            tokio::spawn(async move {
-                side.head().await;
-                // The worker's first words come with its consent.
-                side.say([SWITCH.as_bytes(), b"hello"].concat()).await;
-                let mut word = [0; 5];
-                side.stream.read_exact(&mut word).await.unwrap();
-                side.say(word).await;
-            });
-        }
+    serve_all(listener, |mut side| async move {
+        side.head().await;
+        // The worker's first words come with its consent.
+        side.say([SWITCH.as_bytes(), b"hello"].concat()).await;
+        let mut word = [0; 5];
+        side.stream.read_exact(&mut word).await.unwrap();
+        side.say(word).await;
     });
     let gateway = gateway(&one_pool("single", &[worker]));
     for _ in 0..100 {
@@ -291,18 +299,11 @@ async fn what_workers_must_not_say_is_a_502() {
 #[tokio::test]
 async fn what_a_worker_says_too_much_is_nobodys_answer() {
     let (listener, worker) = listener().await;
-    tokio::spawn(async move {
-        loop {
-            let mut side = Side::accept(&listener).await;
-            tokio::spawn(async move {
-                {
-                    side.head().await;
-                    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-                    let surplus = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
-                    side.say([answer, surplus].concat()).await;
-                }
-            });
-        }
+    serve_all(listener, |mut side| async move {
+        side.head().await;
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+        let surplus = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
+        side.say([answer, surplus].concat()).await;
     });
     let gateway = gateway(&one_pool("single", &[worker]));
     let mut client = Client::connect(gateway.addrs()[0]).await;

@@ -24,7 +24,9 @@ mod timer;
 mod tunnel;
 
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 pub use farewell::Farewell;
 pub use line::{Kept, KeptCount};
@@ -74,7 +76,7 @@ pub(crate) async fn serve(
         return Box::pin(http2::serve(gateway, transport, peer, limits)).await;
     }
     let mut client = Client::new(transport, peer, limits);
-    let waker = std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await;
+    let waker = std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     let listening = gateway.farewell.listen(waker);
     let mut left = REQUESTS_PER_CONNECTION_MAX;
     let after = loop {
@@ -133,6 +135,19 @@ async fn connect(gateway: &Gateway, ctx: &Ctx, attempt: &InFlight) -> Option<(Pl
     }
 }
 
+/// Waits for something as long as the client is there; none if it goes away before.
+async fn unless_gone<T>(
+    awaited: impl Future<Output = T>,
+    mut poll_gone: impl FnMut(&mut Context<'_>) -> Poll<()>,
+) -> Option<T> {
+    let mut awaited = pin!(awaited);
+    std::future::poll_fn(|cx| match awaited.as_mut().poll(cx) {
+        Poll::Ready(here) => Poll::Ready(Some(here)),
+        Poll::Pending => poll_gone(cx).map(|()| None),
+    })
+    .await
+}
+
 /// Lets the connection to the worker that answered rest, if it can carry another request.
 fn keep(gateway: &Gateway, ctx: &Ctx, down: &Down, worker: Plain) {
     if down.worker_stays()
@@ -182,7 +197,11 @@ impl Turn<'_> {
     async fn forward(&mut self, ctx: &mut Ctx) -> (Ended, After) {
         let mut up = Upload::new(self.head, ctx);
         loop {
-            let Some(attempt) = self.gateway.next_worker(ctx).await else {
+            let next = self.gateway.next_worker(ctx);
+            let Some(next) = unless_gone(next, |cx| self.client.poll_gone(cx)).await else {
+                return (Ended::GONE, After::End);
+            };
+            let Some(attempt) = next else {
                 return self.answer(ctx, &Answer::of(reply::NO_WORKER, ctx), true).await;
             };
             let connected = connect(self.gateway, ctx, &attempt).await;
@@ -249,7 +268,7 @@ impl Turn<'_> {
                 let after = if self.head.http11 { After::End } else { After::Abort };
                 (ended(fault.unwrap_or(Attempt::Answered)), after)
             }
-            _ if down.status == 0 => (ended(Attempt::Abandoned), After::End),
+            _ if down.status == 0 => (Ended::GONE, After::End),
             _ => (ended(Attempt::Answered), After::End),
         }
     }
@@ -296,12 +315,12 @@ impl Turn<'_> {
                 client.input.drain(..here);
                 left -= here as u64;
                 if left == 0 {
-                    return std::task::Poll::Ready(true);
+                    return Poll::Ready(true);
                 }
                 match client.poll_fill(cx) {
-                    std::task::Poll::Ready(Ok(came)) if came > 0 => {}
-                    std::task::Poll::Ready(_) => return std::task::Poll::Ready(false),
-                    std::task::Poll::Pending => return client.timer.poll(cx).map(|()| false),
+                    Poll::Ready(Ok(came)) if came > 0 => {}
+                    Poll::Ready(_) => return Poll::Ready(false),
+                    Poll::Pending => return client.timer.poll(cx).map(|()| false),
                 }
             }
         })

@@ -162,6 +162,11 @@ pub struct Ended {
     pub attempt: Attempt,
 }
 
+impl Ended {
+    /// The client went away before it was answered.
+    pub const GONE: Self = Self { status: 0, bytes: 0, attempt: Attempt::Abandoned };
+}
+
 impl Gateway {
     /// Counts and writes down a request that has ended.
     pub fn end(&self, head: &dyn Head, ctx: &mut Ctx, ended: Ended) {

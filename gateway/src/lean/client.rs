@@ -21,6 +21,9 @@ use crate::transport::Transport;
 /// How much is read from a client at once.
 const READ_BYTES: usize = 16 << 10;
 
+/// What a client may send ahead while it waits; then it is no longer looked at until its turn.
+const AHEAD_BYTES_MAX: usize = 16 << 10;
+
 /// After the last word the connection is drained this long, so that a client still sending reads
 /// our answer instead of a reset. nginx lingers 5 s; an attacker pays less attention to us with 2.
 const LINGER: Duration = Duration::from_secs(2);
@@ -76,6 +79,17 @@ impl Client {
             input.extend_from_slice(came);
             came.len()
         })
+    }
+
+    /// Ready when the client is gone. What it sends meanwhile is kept, up to a limit: beyond that its going
+    /// is not noticed.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.input.len() < AHEAD_BYTES_MAX {
+            if let Ok(0) | Err(_) = ready!(self.poll_fill(cx)) {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
     }
 
     /// How much waits to be taken by the client.

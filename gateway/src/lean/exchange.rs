@@ -28,9 +28,6 @@ const READ_BYTES: usize = 32 << 10;
 /// No more is read from a worker while so much waits for the client.
 const PENDING_MAX: usize = 32 << 10;
 
-/// What a client may send ahead while it waits; then it is no longer looked at until its turn.
-const AHEAD_BYTES_MAX: usize = 16 << 10;
-
 /// An attempt.
 pub(super) struct Exchange<'a> {
     pub(super) gateway: &'a Gateway,
@@ -84,8 +81,10 @@ impl Exchange<'_> {
             }
             moved = true;
         }
-        if let Err(outcome) = self.poll_client_is_there(cx) {
-            return Poll::Ready(outcome);
+        // A client that goes away while it waits takes its request with it (docs/operating/gateway.md).
+        let body_is_read = self.up.is_taken || self.up.refused;
+        if body_is_read && self.client.poll_gone(cx).is_ready() {
+            return Poll::Ready(Outcome::Gone);
         }
         let waiting = Waiting::of(self.client.pending(), self.up);
         self.down.poll_deadline(cx, waiting, moved, (self.ctx, &mut self.client.timer))
@@ -168,19 +167,6 @@ impl Exchange<'_> {
             Poll::Ready(Err(_)) => Err(self.down.broken()),
             Poll::Pending => Ok(went),
         }
-    }
-
-    /// A client that goes away while it waits takes its request with it (docs/operating/gateway.md).
-    fn poll_client_is_there(&mut self, cx: &mut Context<'_>) -> Result<(), Outcome> {
-        let body_is_read = self.up.is_taken || self.up.refused;
-        while body_is_read && self.client.input.len() < AHEAD_BYTES_MAX {
-            match self.client.poll_fill(cx) {
-                Poll::Ready(Ok(0) | Err(_)) => return Err(Outcome::Gone),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Pending => break,
-            }
-        }
-        Ok(())
     }
 }
 

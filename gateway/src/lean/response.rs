@@ -148,6 +148,7 @@ impl ResponseHead<'_> {
         let own = |name: &str| {
             let is = |known: &str| name.eq_ignore_ascii_case(known);
             match name.len() {
+                2 => is("te"),
                 7 => is("upgrade") || is("trailer"),
                 10 => is("connection") || is("keep-alive"),
                 12 => is("x-request-id"),
@@ -252,10 +253,15 @@ impl ResponseHead<'_> {
         told || manner.http11 || !self.has_body(manner.bodiless)
     }
 
+    /// The headers of an interim answer, which has no body to tell the length of (RFC 9110 §8.6).
+    pub(super) fn interim_headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.headers().filter(|(name, _)| !name.eq_ignore_ascii_case("content-length"))
+    }
+
     /// Writes an interim answer, or the one that switches protocols, as it is.
     pub(super) fn write_interim(&self, out: &mut Vec<u8>) {
         status_line(out, self.status, self.reason);
-        self.headers().for_each(|(name, value)| header(out, name, value));
+        self.interim_headers().for_each(|(name, value)| header(out, name, value));
         if self.status == 101 {
             out.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\n");
         }

@@ -22,7 +22,7 @@ use super::response::{ResponseHead, Writing};
 use super::shrink::Shrink;
 use super::stream_head::StreamHead;
 use super::timer::Timer;
-use super::{connect, keep};
+use super::{connect, keep, unless_gone};
 use crate::front::{Answer, Ctx, Ended, FileAnswer, Gateway, REFUSED_DRAIN, Verdict};
 use crate::head::Head;
 use crate::metrics::{Attempt, Refused};
@@ -85,19 +85,14 @@ struct Client {
 impl Client {
     /// Sends a head, with the headers that `fill` gives; `ends` says that no body follows.
     fn begin(&mut self, status: u16, ends: bool, fill: impl FnOnce(&mut dyn FnMut(&str, &[u8]))) {
-        let mut response = Response::new(());
-        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-        let map = response.headers_mut();
-        map.reserve(16);
-        fill(&mut |name, value| {
-            let name = HeaderName::from_bytes(name.as_bytes());
-            if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
-                map.append(name, value);
-            }
-        });
         self.closed = ends;
         // A client that is gone is noticed where the stream is looked at.
-        self.send = self.respond.send_response(response, ends).ok();
+        self.send = self.respond.send_response(head(status, fill), ends).ok();
+    }
+
+    /// Sends the head of an interim answer.
+    fn hint(&mut self, status: u16, fill: impl FnOnce(&mut dyn FnMut(&str, &[u8]))) {
+        let _gone = self.respond.send_informational(head(status, fill));
     }
 
     /// Sends what waits, as the window allows; and then the end, if this is it.
@@ -161,6 +156,21 @@ impl Client {
     }
 }
 
+/// A head with the headers that `fill` gives.
+fn head(status: u16, fill: impl FnOnce(&mut dyn FnMut(&str, &[u8]))) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let map = response.headers_mut();
+    map.reserve(16);
+    fill(&mut |name, value| {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) {
+            map.append(name, value);
+        }
+    });
+    response
+}
+
 /// One request.
 struct Turn<'t> {
     gateway: &'t Gateway,
@@ -184,7 +194,11 @@ impl Turn<'_> {
         let mut up = self.head.upload(ctx);
         let mut timer = Timer::new(ctx.patience);
         loop {
-            let Some(attempt) = self.gateway.next_worker(ctx).await else {
+            let next = self.gateway.next_worker(ctx);
+            let Some(next) = unless_gone(next, |cx| self.client.poll_gone(cx)).await else {
+                return Ended::GONE;
+            };
+            let Some(attempt) = next else {
                 return self.answer(ctx, Answer::of(reply::NO_WORKER, ctx)).await;
             };
             let connected = connect(self.gateway, ctx, &attempt).await;
@@ -233,7 +247,7 @@ impl Turn<'_> {
                 self.client.cut();
                 ended(fault.unwrap_or(Attempt::Answered))
             }
-            _ if down.status == 0 => ended(Attempt::Abandoned),
+            _ if down.status == 0 => Ended::GONE,
             _ => ended(Attempt::Answered),
         }
     }
@@ -371,9 +385,7 @@ impl Exchange<'_, '_> {
             && self.up.wants_more()
             && !std::mem::replace(&mut self.down.told_to_continue, true)
         {
-            let mut leave = Response::new(());
-            *leave.status_mut() = StatusCode::CONTINUE;
-            let _gone = self.turn.client.respond.send_informational(leave);
+            self.turn.client.hint(StatusCode::CONTINUE.as_u16(), |_| {});
         }
         Ok(went)
     }
@@ -418,14 +430,17 @@ struct Http2<'c> {
 
 impl Sink for Http2<'_> {
     fn takes_interims(&self) -> bool {
-        false
+        true
     }
 
     fn may_switch(&self) -> bool {
         false
     }
 
-    fn interim(&mut self, _answer: &ResponseHead<'_>) {}
+    fn interim(&mut self, answer: &ResponseHead<'_>) {
+        let headers = answer.interim_headers();
+        self.client.hint(answer.status, |put| headers.for_each(|(name, value)| put(name, value)));
+    }
 
     fn begin(&mut self, answer: &ResponseHead<'_>, ctx: &Ctx, down: &mut Down, bodiless: bool) {
         down.writing = Writing::Plain;

@@ -146,6 +146,18 @@ pub(crate) async fn get(address: SocketAddr, target: &str) -> Answer {
     ask(address, &format!("GET {target} HTTP/1.1\r\nhost: h\r\n\r\n")).await
 }
 
+/// Waits until the gateway's metrics contain this.
+pub(crate) async fn metrics_say(gateway: &Running, expected: &str) {
+    let admin = gateway.admin_addr().unwrap();
+    let said = async {
+        while !get(admin, "/metrics").await.body.contains(expected) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let said = tokio::time::timeout(PATIENCE, said).await;
+    assert!(said.is_ok(), "{expected} is not in\n{}", get(admin, "/metrics").await.body);
+}
+
 /// A gateway with a listener and an admin listener on port 0, from the rest of a routes file.
 pub(crate) fn gateway(rest: &str) -> Running {
     let text = format!(

@@ -1,21 +1,23 @@
 //! Requests over HTTP/2 between a client and workers that speak HTTP/1: what each sees, and what becomes
 //! of a stream when the other side misbehaves.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use colonnade_gateway::{RunOptions, Running, Source, run};
 use h2::client::SendRequest;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
-use crate::client::{PATIENCE, get};
+use crate::client::{PATIENCE, get, metrics_say};
 use crate::trusting::{FOLDER, Trusting};
 use crate::worker::{Act, Worker};
 
-fn start(limits: &str, worker: &Worker) -> Running {
+pub(crate) fn start(limits: &str, worker: &Worker) -> Running {
     let text = format!(
         "listen: [{{ name: tls, bind: \"127.0.0.1:0\", tls: {{ certificates: [\
          {{ cert: \"{FOLDER}/one.crt\", key: \"{FOLDER}/one.key\" }}] }} }}]\n\
@@ -27,23 +29,27 @@ fn start(limits: &str, worker: &Worker) -> Running {
     run(RunOptions::new(Source::Text { name: "http2.yaml".to_owned(), text })).unwrap()
 }
 
-async fn connect(gateway: &Running) -> SendRequest<Bytes> {
+/// A connection on which HTTP/2 has been agreed on.
+pub(crate) async fn dial(gateway: &Running) -> TlsStream<TcpStream> {
     let config = Arc::new(Trusting::default()).client(&[b"h2"]);
     let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
     let tcp = TcpStream::connect(gateway.addrs()[0]).await.unwrap();
     let name = ServerName::try_from("one.example.org").unwrap();
-    let stream = connector.connect(name, tcp).await.unwrap();
-    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    connector.connect(name, tcp).await.unwrap()
+}
+
+pub(crate) async fn connect(gateway: &Running) -> SendRequest<Bytes> {
+    let (client, connection) = h2::client::handshake(dial(gateway).await).await.unwrap();
     tokio::spawn(connection);
     client.ready().await.unwrap()
 }
 
-fn request(method: &str, target: &str) -> http::request::Builder {
+pub(crate) fn request(method: &str, target: &str) -> http::request::Builder {
     Request::builder().method(method).uri(format!("https://one.example.org{target}"))
 }
 
 /// Sends a request with its body, and reads the whole answer; the error of the stream, if it ends so.
-async fn ask(
+pub(crate) async fn ask(
     client: &mut SendRequest<Bytes>,
     request: http::request::Builder,
     body: Option<&[u8]>,
@@ -56,7 +62,7 @@ async fn ask(
                 stream.reserve_capacity(piece.len());
                 let mut piece = Bytes::copy_from_slice(piece);
                 while !piece.is_empty() {
-                    let got = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await;
+                    let got = poll_fn(|cx| stream.poll_capacity(cx)).await;
                     let Some(Ok(room)) = got else { break };
                     stream.send_data(piece.split_to(room.min(piece.len())), false)?;
                 }
@@ -145,7 +151,7 @@ async fn who_sends_too_much_can_read_why() {
     let sent = async {
         while left > 0 {
             stream.reserve_capacity(left);
-            let room = std::future::poll_fn(|cx| stream.poll_capacity(cx)).await;
+            let room = poll_fn(|cx| stream.poll_capacity(cx)).await;
             let room = room.expect("the stream stays").expect("nobody resets it");
             stream.send_data(Bytes::from(vec![b'x'; room]), room == left).unwrap();
             left -= room;
@@ -220,4 +226,62 @@ async fn a_stream_that_is_given_up_leaves_nothing_behind() {
         client.send_request(request("PUT", "/a").body(()).unwrap(), false).unwrap();
     let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
     assert_eq!(answer.status(), 408);
+}
+
+#[tokio::test]
+async fn who_leaves_while_held_is_not_waited_for() {
+    let worker = Worker::away().await;
+    let gateway = start("hold: 10m", &worker);
+    let mut client = connect(&gateway).await;
+    let held = || request("GET", "/a").body(()).unwrap();
+    let (answer, mut stream) = client.send_request(held(), true).unwrap();
+    metrics_say(&gateway, "outcome=\"no_connection\"").await;
+    stream.send_reset(h2::Reason::CANCEL);
+    metrics_say(&gateway, "status=\"none\"} 1").await;
+    drop((answer, stream, client));
+    // And who leaves altogether.
+    let (client, connection) = h2::client::handshake(dial(&gateway).await).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let (_answer, _stream) = client.send_request(held(), true).unwrap();
+    // What follows it on the connection is answered: so it has arrived.
+    assert_eq!(ask(&mut client, request("GET", "/denied"), None).await.unwrap().status(), 404);
+    connection.abort();
+    metrics_say(&gateway, "status=\"none\"} 2").await;
+}
+
+#[tokio::test]
+async fn interim_answers_pass_and_leave_to_send_is_given_here() {
+    let worker = Worker::start(|seen| match seen.target.as_str() {
+        "/switch" => Act::Raw(b"HTTP/1.1 101 x\r\nupgrade: websocket\r\n\r\n".to_vec()),
+        _ => Act::Raw(
+            b"HTTP/1.1 100 Continue\r\n\r\n\
+              HTTP/1.1 103 Early Hints\r\nlink: x\r\nconnection: close\r\ncontent-length: 9\r\n\r\n\
+              HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+                .to_vec(),
+        ),
+    })
+    .await;
+    let gateway = start("", &worker);
+    let mut client = connect(&gateway).await;
+    let waits = request("PUT", "/a").header("expect", "100-continue").body(()).unwrap();
+    let (mut answer, mut stream) = client.send_request(waits, false).unwrap();
+    let told = async {
+        let leave = poll_fn(|cx| answer.poll_informational(cx)).await.unwrap().unwrap();
+        assert_eq!((leave.status(), leave.headers().len()), (StatusCode::CONTINUE, 0));
+        stream.send_data(Bytes::from_static(b"body"), true).unwrap();
+        let hints = poll_fn(|cx| answer.poll_informational(cx)).await.unwrap().unwrap();
+        assert_eq!((hints.status(), hints.headers().len()), (StatusCode::EARLY_HINTS, 1));
+        assert_eq!(hints.headers()["link"], "x");
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.headers()["content-length"], "2");
+    };
+    tokio::time::timeout(PATIENCE, told).await.unwrap();
+    assert_eq!(
+        (worker.last().header("expect"), worker.last().body.as_slice()),
+        (None, &b"body"[..])
+    );
+    let switched = ask(&mut client, request("GET", "/switch"), None).await.unwrap();
+    assert_eq!(switched.status(), 502);
 }

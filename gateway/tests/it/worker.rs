@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 
 /// One request as it arrived.
@@ -83,6 +83,18 @@ impl Worker {
     /// Starts a worker that answers its own name.
     pub(crate) async fn named(name: &'static str) -> Self {
         Self::start(move |_| Act::Say(name.to_owned())).await
+    }
+
+    /// One that does not run: its address is taken, and refuses connections.
+    pub(crate) async fn away() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        let task = tokio::spawn(async move {
+            let _taken = socket;
+            std::future::pending().await
+        });
+        Self { address, seen: Arc::default(), task }
     }
 
     pub(crate) fn count(&self) -> usize {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::client::{ask, gateway, get, one_pool};
+use crate::client::{Client, ask, gateway, get, metrics_say, one_pool};
 use crate::worker::{Act, Worker};
 
 async fn states(admin: SocketAddr) -> Vec<String> {
@@ -56,6 +56,19 @@ async fn requests_are_held_while_the_only_worker_restarts() {
         assert_eq!((answer.status, answer.body.as_str()), (200, "back"));
     }
     assert_eq!(worker.count(), 10);
+}
+
+/// Long before the hold ends, so that a worker that comes back is not flooded by requests of nobody.
+#[tokio::test]
+async fn who_leaves_while_held_is_not_waited_for() {
+    let worker = Worker::away().await;
+    let gateway =
+        gateway(&format!("limits: {{ hold: 10m }}\n{}", one_pool("single", &[worker.address])));
+    let mut client = Client::connect(gateway.addrs()[0]).await;
+    client.send("GET /a HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    metrics_say(&gateway, "outcome=\"no_connection\"").await;
+    drop(client);
+    metrics_say(&gateway, "status=\"none\"} 1").await;
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod edge;
 mod forwarding;
 mod hostile;
 mod http2;
+mod http2_hostile;
 mod lean;
 mod lifecycle;
 mod nginx;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use colonnade_api::{ByteBody, Reply, call::collect, reply};
 use colonnade_model::{MatrixError, slot};
 use colonnade_services::{Context, Services};
-use colonnade_storage::ownership::coordinator::{Owner, SlotMap};
+use colonnade_storage::ownership::coordinator::{Owner, ROLES, SlotMap};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
@@ -140,14 +140,20 @@ fn render(map: &SlotMap) -> Value {
             })
         })
     });
-    let owners: BTreeMap<&String, Vec<(usize, usize, i64)>> =
-        map.owners.iter().map(|(pool, owners)| (pool, ranges(owners))).collect();
+    let dealt = |is_role: bool| {
+        let owners =
+            map.owners.iter().filter(|(pool, _)| ROLES.contains(&pool.as_str()) == is_role);
+        owners.map(|(pool, owners)| (pool, ranges(owners))).collect()
+    };
+    let owners: BTreeMap<&String, Vec<(usize, usize, i64)>> = dealt(false);
+    let roles: BTreeMap<&String, Vec<(usize, usize, i64)>> = dealt(true);
     json!({
         "epoch": map.epoch,
         "slots": slot::SLOTS,
         "hash": "xxh3",
         "workers": workers.collect::<Vec<Value>>(),
         "owners": owners,
+        "roles": roles,
     })
 }
 
@@ -189,7 +195,10 @@ mod tests {
                 member(3, "one", &["rooms", "sync"], false),
                 member(5, "two", &["rooms"], true),
             ],
-            owners: BTreeMap::from([("rooms".to_owned(), owners)]),
+            owners: BTreeMap::from([
+                ("rooms".to_owned(), owners),
+                ("background".to_owned(), vec![owner(5); 64]),
+            ]),
         };
         let worker = |incarnation, name: &str, pool: &str, state: &str| {
             json!({ "incarnation": incarnation, "name": name, "pool": pool,
@@ -205,6 +214,7 @@ mod tests {
                 worker(5, "two", "rooms", "draining"),
             ],
             "owners": { "rooms": [[0, 512, 3], [512, 1022, 5], [1023, 1024, 3]] },
+            "roles": { "background": [[0, 64, 5]] },
         });
         assert_eq!(render(&map), expected);
     }

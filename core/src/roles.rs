@@ -1,7 +1,8 @@
-//! The pools a worker can belong to: a closed list, the same names as in `routes.yaml`. Every pool's
-//! worker embeds all endpoints today; the role says which requests the gateway sends it.
+//! The pools and roles a worker can have: a closed list. Pools are those of `routes.yaml`; every
+//! worker embeds all endpoints, and its pools say which requests the gateway sends it. Roles are work
+//! that no request asks for: who lists one gets a share of its slots.
 
-/// A pool of workers.
+/// A pool of workers, or a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Role {
     /// Its name, as routes use it.
@@ -36,13 +37,25 @@ pub const ROLES: &[Role] = &[
     role("user_dir", "searching users"),
 ];
 
-/// Finds a pool by name.
-pub fn find(name: &str) -> Option<&'static Role> {
-    ROLES.iter().find(|role| role.name == name)
+/// What is done without being asked; where nobody lists one, everybody does it.
+pub const WITHOUT_REQUESTS: &[Role] = &[
+    role("background", "chores, and the index of words"),
+    role("pusher", "telling push gateways"),
+    role("federation_sender", "telling other servers"),
+];
+
+/// Every pool and role.
+pub fn all() -> impl Iterator<Item = &'static Role> {
+    ROLES.iter().chain(WITHOUT_REQUESTS)
 }
 
-/// Finds the pool whose name looks most like `name`.
+/// Finds a pool or role by name.
+pub fn find(name: &str) -> Option<&'static Role> {
+    all().find(|role| role.name == name)
+}
+
+/// Finds the pool or role whose name looks most like `name`.
 pub fn nearest(name: &str) -> Option<&'static Role> {
     let likeness = |role: &&Role| strsim::jaro_winkler(name, role.name);
-    ROLES.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
+    all().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))
 }

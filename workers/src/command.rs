@@ -130,7 +130,8 @@ pub(crate) struct UpOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct WorkerOptions {
-    /// The pools, as routes call them, with commas between them; `all` is every pool
+    /// The pools, as routes call them, and roles (background, pusher, federation_sender), with commas
+    /// between them; `all` is every one
     #[arg(long, value_name = "NAMES")]
     pub(crate) pool: String,
     /// What this worker is called in the log and in the map of workers
@@ -145,6 +146,9 @@ pub(crate) struct WorkerOptions {
     /// Stop when standard input ends: whoever supervises us is gone
     #[arg(long, hide = true)]
     pub(crate) supervised: bool,
+    /// Take others for dead after so long a silence only: for tests on machines that stall
+    #[arg(long, hide = true, value_name = "MS")]
+    pub(crate) patience_ms: Option<i64>,
 }
 
 #[derive(Debug, Args)]

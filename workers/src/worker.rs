@@ -24,7 +24,9 @@ pub(crate) async fn run(settings: &Settings, options: WorkerOptions) -> Result<(
         name: options.name,
         pools: pools.iter().map(|role| role.name.to_owned()).collect(),
         reached_at: options.reached_at,
-        ..Part::default()
+        patience: options
+            .patience_ms
+            .map_or_else(Patience::default, |ms| Patience { silence_ms: ms, without_lock_ms: ms }),
     };
     let worker = Worker::start_among(&config, options.bind, part).await;
     let worker = worker.map_err(|error| Failure::running(&error))?;
@@ -84,11 +86,11 @@ fn welcome(pools: &[&Role], server_name: &impl std::fmt::Display, worker: &Worke
 /// Finds the pools somebody named.
 fn pools(names: &str) -> Result<Vec<&'static Role>, Failure> {
     if names == "all" {
-        return Ok(roles::ROLES.iter().collect());
+        return Ok(roles::all().collect());
     }
     let unknown = |name: &str| {
         let near = roles::nearest(name).map_or("client", |role| role.name);
-        let names: Vec<&str> = roles::ROLES.iter().map(|role| role.name).collect();
+        let names: Vec<&str> = roles::all().map(|role| role.name).collect();
         Failure::Usage(format!(
             "there is no pool {name}; did you mean {near}? The pools are {}",
             names.join(", ")

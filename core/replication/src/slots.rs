@@ -4,6 +4,7 @@
 //! the transaction that writes. Reading the map late is safe, since a slot's tenure is part of what
 //! the fence checks.
 
+mod duty;
 mod member;
 
 use std::{
@@ -25,14 +26,19 @@ use colonnade_storage::{
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
+pub use duty::{Duty, Right};
 pub use member::{Join, Member};
 
 use crate::Latest;
 
 /// The pool whose workers own rooms.
 pub const ROOMS: &str = "rooms";
-/// The pools whose slots are dealt out.
-pub const DEALT: &[&str] = &[ROOMS];
+/// The role of whoever does chores, and fills the index of words.
+pub const BACKGROUND: &str = "background";
+/// The pool whose workers have the files.
+pub const MEDIA: &str = "media";
+/// The pools and roles whose slots are dealt out.
+pub const DEALT: &[&str] = &[ROOMS, MEDIA, BACKGROUND, "pusher", "federation_sender"];
 
 /// Where the owner of a slot is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,10 +101,7 @@ impl Slots {
             return Place::Here { since: 0 };
         }
         let map = self.map();
-        let slots = map.owners.get(ROOMS);
-        let Some(Owner { incarnation, since }) =
-            slots.and_then(|slots| slots.get(usize::from(slot))).copied()
-        else {
+        let Some(Owner { incarnation, since }) = self.owner(ROOMS, slot) else {
             return Place::Nowhere;
         };
         if incarnation == self.incarnation.load(Ordering::Acquire) && incarnation != 0 {

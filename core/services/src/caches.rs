@@ -72,4 +72,4 @@ impl Caches {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

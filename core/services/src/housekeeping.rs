@@ -1,54 +1,130 @@
 //! What is thrown away from time to time: transaction ids nobody repeats any more, and files that a
-//! crash left without an upload. Each chore may run at any time, twice, and in several processes.
+//! crash left without an upload. Each chore is done by one process of a deployment at a time, the
+//! owner of its slot; when that one dies the next begins anew. Chores may be done twice.
 
 use std::{
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use colonnade_storage::client_txns;
+use colonnade_replication::slots::{BACKGROUND, Duty, MEDIA, Right};
+use colonnade_storage::{chores as table, client_txns};
 
 use crate::{Result, Services};
 
 /// How long after the start the first round is, so that starting stays quick.
 const FIRST: Duration = Duration::from_secs(5 * 60);
-/// The time between two rounds.
+/// The time between the ends of two rounds.
 const EVERY: Duration = Duration::from_secs(60 * 60);
+/// The time before another attempt after one failed.
+const RETRY: Duration = Duration::from_secs(60);
 /// How long a transaction id is remembered, in milliseconds: a client that repeats a request later
 /// than this has forgotten it itself.
 const TXN_LIFETIME_MS: i64 = 24 * 60 * 60 * 1_000;
 
-/// Keeps house as long as the services live.
-pub(crate) fn start(services: &Arc<Services>) {
-    let services = Arc::downgrade(services);
-    tokio::spawn(async move {
-        tokio::time::sleep(FIRST).await;
-        while keep_house(&services).await {
-            tokio::time::sleep(EVERY).await;
-        }
-    });
+/// A chore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Chore {
+    ForgetTransactions,
+    SweepMedia,
 }
 
-/// Does one round; false when the services are gone.
-async fn keep_house(services: &Weak<Services>) -> bool {
-    let Some(services) = services.upgrade() else { return false };
-    if let Err(error) = services.keep_house().await {
-        tracing::warn!(%error, "cannot keep house; it is tried again later");
+impl Chore {
+    const ALL: [Self; 2] = [Self::ForgetTransactions, Self::SweepMedia];
+
+    /// What it is called in the database and in the log.
+    fn name(self) -> &'static str {
+        match self {
+            Self::ForgetTransactions => "forget_transactions",
+            Self::SweepMedia => "sweep_media",
+        }
     }
-    true
+
+    /// Whose duty it is. Files are where the workers of media are.
+    pub(crate) fn duty(self) -> Duty {
+        match self {
+            Self::ForgetTransactions => Duty::of(BACKGROUND, self.name()),
+            Self::SweepMedia => Duty::of(MEDIA, self.name()),
+        }
+    }
+}
+
+/// Keeps house as long as the services live.
+pub(crate) fn start(services: &Arc<Services>) {
+    for chore in Chore::ALL {
+        tokio::spawn(keep(Arc::downgrade(services), chore));
+    }
+}
+
+async fn keep(services: Weak<Services>, chore: Chore) {
+    tokio::time::sleep(FIRST).await;
+    loop {
+        let Some(alive) = services.upgrade() else { return };
+        let slots = Arc::clone(&alive.context.slots);
+        let epoch = slots.map().epoch;
+        let pause = alive.attend(chore).await.unwrap_or_else(|error| {
+            let name = chore.name();
+            tracing::warn!(chore = name, %error, "a chore is left undone; it is tried again later");
+            RETRY
+        });
+        drop(alive);
+        // Whoever owned it may be gone.
+        slots.changed(epoch, pause).await;
+    }
 }
 
 impl Services {
-    /// Throws away what nobody needs any more.
+    /// Does a chore if it is due and ours, and returns when to look again.
     ///
     /// # Errors
-    /// When the database or the media folder fails.
-    pub async fn keep_house(&self) -> Result<()> {
-        let before_ts = self.context.now_ms() - TXN_LIFETIME_MS;
-        let pruned = self.context.db.write(move |tx| Box::pin(client_txns::prune(tx, before_ts)));
-        let pruned = pruned.await?;
-        let swept = self.media.sweep().await?;
-        tracing::info!(pruned, swept, "kept house");
+    /// When the database or the disk fails.
+    pub(crate) async fn attend(&self, chore: Chore) -> Result<Duration> {
+        let Some(right) = self.context.slots.right(chore.duty()) else { return Ok(EVERY) };
+        let done_ts = table::done_ts(&self.context.db, chore.name()).await?;
+        // Negative after a clock went back: then nobody knows, and it is done.
+        if let Ok(passed) = u64::try_from(self.context.now_ms().saturating_sub(done_ts))
+            && let Some(left) = EVERY.checked_sub(Duration::from_millis(passed))
+        {
+            return Ok(left);
+        }
+        let done = self.carry_out(chore, right).await;
+        if done.is_err() && self.context.slots.right(chore.duty()) != Some(right) {
+            tracing::info!(chore = chore.name(), "another process does this chore now");
+            return Ok(EVERY);
+        }
+        done.map(|()| EVERY)
+    }
+
+    async fn carry_out(&self, chore: Chore, right: Right) -> Result<()> {
+        let db = &self.context.db;
+        let gone = match chore {
+            Chore::ForgetTransactions => {
+                let before_ts = self.context.now_ms() - TXN_LIFETIME_MS;
+                let prune = db.write(move |tx| {
+                    Box::pin(async move {
+                        right.fence(tx).await?;
+                        client_txns::prune(tx, before_ts).await
+                    })
+                });
+                prune.await?
+            }
+            Chore::SweepMedia => {
+                let is_ours = || self.context.slots.right(chore.duty()) == Some(right);
+                self.media.sweep(is_ours).await? as u64
+            }
+        };
+        let (name, now_ms) = (chore.name(), self.context.now_ms());
+        let note = db.write(move |tx| {
+            Box::pin(async move {
+                right.fence(tx).await?;
+                table::done(tx, name, now_ms).await
+            })
+        });
+        note.await?;
+        tracing::info!(chore = name, gone, "kept house");
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

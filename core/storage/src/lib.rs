@@ -10,6 +10,7 @@ pub mod database;
 pub mod account_data;
 pub mod accounts;
 pub mod aggregations;
+pub mod chores;
 pub mod client_txns;
 pub mod device_lists;
 pub mod devices;

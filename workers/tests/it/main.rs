@@ -15,6 +15,7 @@ mod metrics;
 mod mistakes;
 mod postgres;
 mod process;
+mod roles;
 mod scaling;
 mod upgrade;
 mod uploads;

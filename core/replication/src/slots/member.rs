@@ -8,11 +8,11 @@ use std::{sync::Arc, time::Duration};
 use colonnade_storage::{
     Database, Held, Lock,
     error::{Result, StorageError},
-    ownership::coordinator::{self, Patience},
+    ownership::coordinator::{self, Patience, ROLES},
 };
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
-use super::{DEALT, Slots};
+use super::{DEALT, MEDIA, Slots};
 
 /// How often we say that we live.
 const BEAT: Duration = Duration::from_secs(1);
@@ -114,8 +114,12 @@ impl Member {
             let owned = map.owners.get(*pool).is_some_and(|owners| {
                 owners.iter().any(|owner| owner.incarnation == self.shared.incarnation)
             });
+            // What nobody lists is anybody's.
+            let anybody = ROLES.contains(pool) && *pool != MEDIA;
             let others = map.members.iter().any(|member| {
-                !member.draining && member.pools.iter().any(|serves| serves.as_str() == *pool)
+                let lists = || member.pools.iter().any(|serves| serves.as_str() == *pool);
+                let is_other = member.incarnation != self.shared.incarnation;
+                is_other && !member.draining && (anybody || lists())
             });
             owned && others
         })

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use colonnade_storage::{CommitListener, Location, Lock, ownership::coordinator::Patience};
+use colonnade_storage::{
+    CommitListener, Location, Lock, StorageError, ownership::coordinator::Patience,
+};
 use colonnade_testkit_postgres::Cluster;
 
 use super::*;
@@ -46,6 +48,11 @@ async fn until_owned(slots: &Slots, wanted: usize) {
     }
 }
 
+/// Writes nothing, by a right.
+async fn write_by(db: &Database, right: Right) -> Result<()> {
+    db.write(move |tx| Box::pin(async move { right.fence(tx).await })).await
+}
+
 #[tokio::test]
 async fn processes_share_hand_over_and_end() {
     let url = Cluster::shared().database();
@@ -62,8 +69,28 @@ async fn processes_share_hand_over_and_end() {
     // A process that wants to be alone is refused.
     assert!(two.db.hold(Lock::Database, false).await.unwrap().is_none());
 
+    // What one of them does for all is done by one, and under the fence.
+    let duties: Vec<Duty> =
+        ["a", "b", "c", "d", "e", "f", "g"].map(|name| Duty::of(BACKGROUND, name)).into();
+    let does = |of: &Process, duty: &Duty| of.slots.right(*duty).is_some();
+    for duty in &duties {
+        while does(&one, duty) == does(&two, duty) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let his = duties.iter().find(|duty| does(&two, duty)).copied().expect("one of seven");
+    let right = two.slots.right(his).unwrap();
+    write_by(&two.db, right).await.unwrap();
+
     two.member.hand_over().await;
     assert_eq!(owned(&two.slots), 0);
+    let Err(StorageError::Fenced(_)) = write_by(&two.db, right).await else {
+        panic!("somebody else has it now")
+    };
+    while !does(&one, &his) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    write_by(&one.db, one.slots.right(his).unwrap()).await.unwrap();
     until_owned(&one.slots, 1024).await;
     two.member.leave().await;
     two.db.close().await;

@@ -71,6 +71,16 @@ impl World {
     }
 }
 
+/// The services of a process without others.
+pub(crate) async fn alone(
+    streams: Arc<Streams>,
+    db: &Database,
+    folder: &std::path::Path,
+) -> Arc<Services> {
+    streams.start(db, None, 1).await.unwrap();
+    over(streams, db, folder).await
+}
+
 async fn services(
     streams: Arc<Streams>,
     run: i64,
@@ -79,6 +89,10 @@ async fn services(
     folder: &std::path::Path,
 ) -> Arc<Services> {
     streams.start(db, Some(Arc::clone(bus)), run).await.unwrap();
+    over(streams, db, folder).await
+}
+
+async fn over(streams: Arc<Streams>, db: &Database, folder: &std::path::Path) -> Arc<Services> {
     let key = Ed25519KeyPair::generate().to_vec();
     let context = Context {
         server_name: ServerName::parse("localhost").unwrap(),

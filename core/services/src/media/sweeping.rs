@@ -7,13 +7,16 @@ use crate::{Error, Result};
 
 impl Media {
     /// Deletes content that has been on disk for a day and belongs to no upload, and returns how much
-    /// that was.
+    /// that was. Ends early once this is no longer ours to do.
     ///
     /// # Errors
     /// When the database or the disk fails.
-    pub(crate) async fn sweep(&self) -> Result<usize> {
+    pub(crate) async fn sweep(&self, is_ours: impl Fn() -> bool) -> Result<usize> {
         let mut swept = 0;
         for first in 0..=u8::MAX {
+            if !is_ours() {
+                break;
+            }
             let old = self.files.old_in(first, self.context.now_ms()).await;
             let old = old.map_err(|error| Error::internal("look through the media", error))?;
             for hash in old {

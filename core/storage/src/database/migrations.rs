@@ -29,6 +29,7 @@ macro_rules! migrations {
             14 "0014_writers",
             16 "0016_gaps",
             17 "0017_tenure",
+            18 "0018_chores",
         )
     };
     ($engine:literal; $($number:literal $name:literal,)*) => {

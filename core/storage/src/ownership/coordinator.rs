@@ -44,6 +44,13 @@ impl Default for Patience {
 
 /// Slots of a pool.
 const SLOTS: usize = colonnade_model::slot::SLOTS as usize;
+/// Slots of a role: each is work for itself, and there are fewer processes than this.
+pub const ROLE_SLOTS: u16 = 64;
+/// The roles: work that no request asks for, and the pool of media, for what is done to files. Where no
+/// process lists one, every process serves it, so that no work is left lying; but files are only where
+/// media is served.
+pub const ROLES: [&str; 4] = ["background", "pusher", "federation_sender", MEDIA];
+const MEDIA: &str = "media";
 /// How often the map is read again when it changed while it was read.
 const TRIES_MAX: usize = 10;
 
@@ -218,16 +225,19 @@ async fn deal(tx: &mut Tx, pool: &str) -> Result<bool> {
     const OWNERS: &str = "SELECT slot, owner_inc, since FROM pool_slots WHERE pool = $1";
     let living: Vec<(i64, String)> = run!(tx, |c| sqlx::query_as(LIVING).bind(LIVE).fetch_all(c))?;
     let serves = |pools: &str| pools.split(',').any(|name| name == pool);
-    let members: Vec<i64> =
+    let mut members: Vec<i64> =
         living.iter().filter(|(_, pools)| serves(pools)).map(|(member, _)| *member).collect();
+    if members.is_empty() && ROLES.contains(&pool) && pool != MEDIA {
+        members = living.iter().map(|(member, _)| *member).collect();
+    }
     let counts: Vec<(i64, i64)> =
         run!(tx, |c| sqlx::query_as(COUNTS).bind(pool.to_owned()).fetch_all(c))?;
-    if is_balanced(&counts, SLOTS, &members) {
+    if is_balanced(&counts, slots_of(pool), &members) {
         return Ok(false);
     }
     let rows: Vec<(i64, i64, i64)> =
         run!(tx, |c| sqlx::query_as(OWNERS).bind(pool.to_owned()).fetch_all(c))?;
-    let owners: Vec<i64> = by_slot(rows).iter().map(|owner| owner.incarnation).collect();
+    let owners: Vec<i64> = by_slot(pool, rows).iter().map(|owner| owner.incarnation).collect();
     let wanted = balance(&owners, &members);
     let mut moves: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
     for (slot, (has, wanted)) in (0_i64..).zip(owners.iter().zip(&wanted)) {
@@ -270,8 +280,13 @@ async fn give(tx: &mut Tx, pool: &str, slots: Vec<i64>, owner: i64) -> Result<()
         .map_ok(|_| ()))
 }
 
-fn by_slot(rows: Vec<(i64, i64, i64)>) -> Vec<Owner> {
-    let mut owners = vec![Owner::default(); SLOTS];
+/// How many slots a pool or a role has.
+fn slots_of(pool: &str) -> usize {
+    if ROLES.contains(&pool) { usize::from(ROLE_SLOTS) } else { SLOTS }
+}
+
+fn by_slot(pool: &str, rows: Vec<(i64, i64, i64)>) -> Vec<Owner> {
+    let mut owners = vec![Owner::default(); slots_of(pool)];
     for (slot, incarnation, since) in rows {
         if let Some(place) = usize::try_from(slot).ok().and_then(|slot| owners.get_mut(slot)) {
             *place = Owner { incarnation, since };
@@ -328,7 +343,11 @@ async fn read_map(db: &Database, epoch: i64) -> Result<SlotMap> {
     for (pool, slot, owner, since) in rows {
         pools.entry(pool).or_default().push((slot, owner, since));
     }
-    let owners = pools.into_iter().map(|(pool, rows)| (pool, by_slot(rows))).collect();
+    let owners = pools.into_iter().map(|(pool, rows)| {
+        let by_slot = by_slot(&pool, rows);
+        (pool, by_slot)
+    });
+    let owners = owners.collect();
     Ok(SlotMap { epoch, members, owners })
 }
 

@@ -1,9 +1,11 @@
 //! Fills the index of words: follows the events stream, a block at a time, and remembers in the
-//! database how far it came. Every process may follow; what is in the index already stays.
+//! database how far it came. One process of a deployment does so, whose duty it is; when that one is
+//! gone the next goes on where it ended.
 
 use std::{sync::Arc, time::Duration};
 
 use colonnade_model::stream::{Position, Stream};
+use colonnade_replication::slots::{BACKGROUND, Duty, Right};
 use colonnade_rules::event::Event;
 use colonnade_storage::{
     events,
@@ -18,6 +20,10 @@ use crate::{Context, Result, rooms::Rooms};
 const BLOCK: i64 = 200;
 /// How long a search waits for the index to come as far as the stream.
 const WAIT: Duration = Duration::from_secs(2);
+/// How often a process that does not fill it asks how far it is meanwhile.
+const ASK_EVERY: Duration = Duration::from_millis(20);
+/// How often it looks whether it has to, besides every change of the map of slots.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// The time before another attempt after the database failed.
 const RETRY: Duration = Duration::from_secs(5);
 /// Different words of one event that are found; a message has a few dozen.
@@ -35,6 +41,7 @@ pub(super) const FIELDS: [(&str, &str, i64); 3] = [
 
 /// The index of words, as far as it is filled.
 pub(crate) struct WordIndex {
+    context: Arc<Context>,
     filled: watch::Receiver<Position>,
 }
 
@@ -46,52 +53,92 @@ impl WordIndex {
     pub(crate) async fn start(context: Arc<Context>, rooms: Rooms) -> Result<Self> {
         let upto = table::filled_upto(&context.db).await?;
         let (told, filled) = watch::channel(upto);
-        tokio::spawn(follow(context, rooms, told));
-        Ok(Self { filled })
+        tokio::spawn(follow(Arc::clone(&context), rooms, told));
+        Ok(Self { context, filled })
     }
 
     /// Waits until everything up to a position is in the index, but not for long.
     pub(super) async fn reached(&self, pos: Position) {
-        let mut filled = self.filled.clone();
-        let reached = filled.wait_for(|upto| *upto >= pos);
         // Late is better than never: what is missing is found the next time.
-        let _ = tokio::time::timeout(WAIT, reached).await;
+        let _ = tokio::time::timeout(WAIT, self.comes_to(pos)).await;
+    }
+
+    async fn comes_to(&self, pos: Position) {
+        if self.context.slots.right(duty()).is_some() {
+            let mut filled = self.filled.clone();
+            let _stopped = filled.wait_for(|upto| *upto >= pos).await;
+            return;
+        }
+        while !matches!(table::filled_upto(&self.context.db).await, Ok(upto) if upto >= pos) {
+            tokio::time::sleep(ASK_EVERY).await;
+        }
     }
 }
 
-/// Fills the index until nobody searches any more.
+/// Whose duty it is to fill the index.
+fn duty() -> Duty {
+    Duty::of(BACKGROUND, "index_of_words")
+}
+
+/// Fills the index until nobody searches any more, whenever that is our duty.
 async fn follow(context: Arc<Context>, rooms: Rooms, told: watch::Sender<Position>) {
     let mut advances = context.streams.subscribe();
+    let mut before = None;
     while !told.is_closed() {
-        let upto = context.streams.position(Stream::Events);
-        let from = *told.borrow();
-        if from < upto {
-            match block(&context, &rooms, from, upto).await {
-                Ok(reached) => {
-                    told.send_replace(reached);
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot fill the index of words; it is tried again");
-                    tokio::time::sleep(RETRY).await;
-                }
+        let epoch = context.slots.map().epoch;
+        let right = context.slots.right(duty());
+        let filled = fill(&context, &rooms, (before, right), &told).await;
+        before = right;
+        match filled {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => {
+                // Somebody else may have it now: both look anew.
+                before = None;
+                context.slots.look_again();
+                tracing::warn!(%error, "cannot fill the index of words; it is tried again");
+                tokio::time::sleep(RETRY).await;
+                continue;
             }
-            continue;
         }
         tokio::select! {
             biased;
             // A gap is no harm: the position is read anew.
-            _ = advances.recv() => {}
+            _ = advances.recv(), if right.is_some() => {}
+            _ = context.slots.changed(epoch, LOOK_EVERY) => {}
             () = told.closed() => return,
         }
     }
+}
+
+/// Adds what comes next, if the index is ours to fill; false when there is nothing to do now. `rights`
+/// are that of the time before and that of now.
+async fn fill(
+    context: &Context,
+    rooms: &Rooms,
+    (before, right): (Option<Right>, Option<Right>),
+    told: &watch::Sender<Position>,
+) -> Result<bool> {
+    let Some(right) = right else { return Ok(false) };
+    if before != Some(right) {
+        // Another process was at it meanwhile.
+        told.send_replace(table::filled_upto(&context.db).await?);
+    }
+    let (from, upto) = (*told.borrow(), context.streams.position(Stream::Events));
+    if from >= upto {
+        return Ok(false);
+    }
+    let reached = block(context, rooms, right, (from, upto)).await?;
+    told.send_replace(reached);
+    Ok(true)
 }
 
 /// Adds a block of events and returns how far it went.
 async fn block(
     context: &Context,
     rooms: &Rooms,
-    after: Position,
-    upto: Position,
+    right: Right,
+    (after, upto): (Position, Position),
 ) -> Result<Position> {
     let rows = events::stream(&context.db, after, upto, BLOCK).await?;
     let reached = match rows.last() {
@@ -111,7 +158,13 @@ async fn block(
             }));
         }
     }
-    context.db.write(move |tx| Box::pin(table::fill(tx, words, reached))).await?;
+    let fill = context.db.write(move |tx| {
+        Box::pin(async move {
+            right.fence(tx).await?;
+            table::fill(tx, words, reached).await
+        })
+    });
+    fill.await?;
     Ok(reached)
 }
 

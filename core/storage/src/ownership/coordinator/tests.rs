@@ -115,6 +115,37 @@ async fn slots_follow_those_who_live(world: World) {
     db.close().await;
 }
 
+/// A role nobody lists is everybody's, the files are their holders' alone.
+async fn roles_are_dealt_to_those_who_list_them(world: World) {
+    const DEALT: &[&str] = &["rooms", "background", "media"];
+    /// Longer than this test takes anywhere: nobody says that he lives.
+    const LONG: Patience = Patience { silence_ms: 600_000, without_lock_ms: 600_000 };
+    let db = world.open().await;
+    let shares = async |wanted: &[(&str, i64, usize)]| {
+        coordinate(&db, 0, DEALT, LONG).await.unwrap();
+        let map = slot_map(&db).await.unwrap();
+        for (role, incarnation, share) in wanted {
+            let owners = map.owners.get(*role).into_iter().flatten();
+            let count = owners.filter(|owner| owner.incarnation == *incarnation).count();
+            assert_eq!(count, *share, "{role} of {incarnation}");
+        }
+    };
+    let everything = usize::from(ROLE_SLOTS);
+    let one = newcomer(&world, &db, "rooms1").await;
+    let two = newcomer(&world, &db, "rooms2").await;
+    shares(&[("background", one, everything / 2), ("background", two, everything / 2)]).await;
+    shares(&[("rooms", one, 512), ("media", one, 0), ("media", two, 0)]).await;
+    let pools = ["background".to_owned(), "media".to_owned()];
+    let three = register(&db, "background1", &pools, "unix:/b").await.unwrap();
+    shares(&[("background", three, everything), ("background", one, 0)]).await;
+    shares(&[("media", three, everything), ("rooms", three, 0), ("rooms", two, 512)]).await;
+    // It dies: what it did is everybody's again, but not the files.
+    silence(&db, three, LONG.silence_ms + 1_000).await;
+    shares(&[("background", one, everything / 2), ("background", two, everything / 2)]).await;
+    shares(&[("media", one, 0), ("media", two, 0)]).await;
+    db.close().await;
+}
+
 /// Whoever lost a slot and got it back may not write what was prepared before.
 async fn a_slot_that_comes_back_is_another(world: World) {
     let db = world.open().await;
@@ -132,7 +163,11 @@ async fn a_slot_that_comes_back_is_another(world: World) {
     db.close().await;
 }
 
-on_both!(slots_follow_those_who_live, a_slot_that_comes_back_is_another);
+on_both!(
+    slots_follow_those_who_live,
+    a_slot_that_comes_back_is_another,
+    roles_are_dealt_to_those_who_list_them,
+);
 
 /// Only the database with locks can tell before the silence is long.
 #[tokio::test]

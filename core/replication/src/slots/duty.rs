@@ -1,0 +1,70 @@
+//! What one process of many does for all of them: the shards of a role, and chores. Each falls into a
+//! slot of its role, and whoever owns the slot does it, under the fence.
+//!
+//! Without other processes everything is ours.
+
+use std::sync::atomic::Ordering;
+
+use colonnade_model::slot;
+use colonnade_storage::{
+    Tx,
+    error::Result,
+    ownership::{
+        self, Ownership, Tenure,
+        coordinator::{Owner, ROLE_SLOTS},
+    },
+};
+
+use super::Slots;
+
+/// Something of a role that one process does at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Duty {
+    role: &'static str,
+    slot: u16,
+}
+
+impl Duty {
+    /// Returns the duty of a role that has this name: a chore's, a user's, a destination's.
+    pub fn of(role: &'static str, name: &str) -> Self {
+        Self { role, slot: slot::slot_of(name) % ROLE_SLOTS }
+    }
+}
+
+/// The right to do it, from one epoch on. Another one after a while somebody else had it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Right {
+    ownership: Ownership,
+    tenure: Tenure,
+}
+
+impl Right {
+    /// Makes the transaction fail unless the right still holds: the first statement of whatever is
+    /// written by it.
+    ///
+    /// # Errors
+    /// `Fenced` when somebody else has it now: nothing was written.
+    pub async fn fence(&self, tx: &mut Tx) -> Result<()> {
+        ownership::fence(tx, self.ownership, &[self.tenure]).await
+    }
+}
+
+impl Slots {
+    /// Returns by what right this process does a duty now; `None` when another one does, or nobody
+    /// was named yet.
+    pub fn right(&self, duty: Duty) -> Option<Right> {
+        if !self.shared {
+            return Some(Right::default());
+        }
+        let incarnation = self.incarnation.load(Ordering::Acquire);
+        let owner = self.owner(duty.role, duty.slot)?;
+        let is_ours = incarnation != 0 && owner.incarnation == incarnation && !self.has_ended();
+        let ownership = Ownership { pool: duty.role, incarnation };
+        is_ours.then_some(Right { ownership, tenure: (duty.slot, owner.since) })
+    }
+
+    /// Returns who owns a slot, as far as known.
+    pub(super) fn owner(&self, pool: &str, slot: u16) -> Option<Owner> {
+        self.map().owners.get(pool)?.get(usize::from(slot)).copied()
+    }
+}

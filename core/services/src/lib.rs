@@ -93,7 +93,7 @@ impl Services {
     /// # Errors
     /// When the database fails.
     pub async fn start(context: Arc<Context>) -> Result<Arc<Self>> {
-        let limits = Arc::new(limits::Limits::new(Arc::clone(&context)));
+        let limits = limits::Limits::start(Arc::clone(&context));
         let accounts = accounts::Accounts::new(Arc::clone(&context), Arc::clone(&limits));
         let accounts = Arc::new(accounts);
         let devices = devices::Devices::new(Arc::clone(&context), Arc::clone(&accounts));
@@ -117,7 +117,7 @@ impl Services {
         let receipts = Arc::new(receipts::Receipts::new(Arc::clone(&context), rooms.clone()));
         let typing = typing::Typing::start(Arc::clone(&context), rooms.clone());
         let presence = presence::Presence::start(Arc::clone(&context));
-        whispers::listen(&context.streams, &typing, &presence);
+        whispers::listen(&context.streams, (&typing, &presence, &limits));
         let sources = sync::Sources {
             rooms: rooms.clone(),
             timeline: Arc::clone(&timeline),

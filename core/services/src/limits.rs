@@ -1,24 +1,35 @@
 //! Limits on how often something may be done: one token bucket per class and per user or address,
 //! in memory. What is forgotten, at a restart or when there are too many, starts full.
 //!
+//! Processes of one deployment tell each other what they took, and each takes it from its own bucket,
+//! too: so a limit holds for all of them together, beyond what is taken at the same moment. What is
+//! tried by guessing is told at once, the rest four times a second.
+//!
 //! Source: Matrix v1.19, client-server, "Rate limiting".
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     sync::Arc,
+    time::Duration,
 };
 
 use colonnade_model::{MatrixError, nid::UserNid};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
+use serde::{Deserialize, Serialize};
 
-use crate::{Context, Result, settings::Rate};
+use crate::{Context, Result, settings::Rate, whispers::Whisper};
 
 /// Buckets kept in memory, about 100 bytes each: the callers of the last minutes on a large server.
 const BUCKETS_MAX: usize = 100_000;
+/// How often others are told what was taken.
+const TELL_EVERY: Duration = Duration::from_millis(250);
+/// Buckets told of in one message, of some 40 bytes each.
+const TOLD_MAX: usize = 500;
 
 /// What is limited together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Class {
     /// Logging in.
     Login,
@@ -35,7 +46,7 @@ pub enum Class {
 }
 
 /// Who is limited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Key {
     /// A user.
     User(UserNid),
@@ -84,15 +95,26 @@ impl Bucket {
         Self { tokens: f64::from(rate.burst), at_ms: now_ms }
     }
 
+    /// Adds what has grown since the last time.
+    fn grow(&mut self, rate: Rate, now_ms: i64) {
+        let passed_ms = now_ms.saturating_sub(self.at_ms).max(0);
+        let grown = self.tokens + passed_ms as f64 * rate.per_second / 1_000.0;
+        self.tokens = grown.min(f64::from(rate.burst));
+        self.at_ms = now_ms;
+    }
+
+    /// Notes that others took tokens. Debts are no larger than a burst.
+    fn taken_by_others(&mut self, rate: Rate, now_ms: i64, count: u32) {
+        self.grow(rate, now_ms);
+        self.tokens = (self.tokens - f64::from(count)).max(-f64::from(rate.burst));
+    }
+
     /// Takes a token.
     ///
     /// # Errors
     /// How long it takes until there is one, in milliseconds.
     fn take(&mut self, rate: Rate, now_ms: i64) -> Result<(), u64> {
-        let passed_ms = now_ms.saturating_sub(self.at_ms).max(0);
-        let grown = self.tokens + passed_ms as f64 * rate.per_second / 1_000.0;
-        self.tokens = grown.min(f64::from(rate.burst));
-        self.at_ms = now_ms;
+        self.grow(rate, now_ms);
         if self.tokens >= 1.0 {
             self.tokens -= 1.0;
             return Ok(());
@@ -107,11 +129,68 @@ impl Bucket {
 pub struct Limits {
     context: Arc<Context>,
     buckets: Cache<(Class, Key), Arc<Mutex<Bucket>>>,
+    /// What others have not been told of yet.
+    untold: Mutex<HashMap<(Class, Key), u32>>,
 }
 
 impl Limits {
-    pub(crate) fn new(context: Arc<Context>) -> Self {
-        Self { context, buckets: Cache::new(BUCKETS_MAX) }
+    pub(crate) fn start(context: Arc<Context>) -> Arc<Self> {
+        let is_shared = context.streams.is_shared();
+        let buckets = Cache::new(BUCKETS_MAX);
+        let limits = Arc::new(Self { context, buckets, untold: Mutex::default() });
+        if is_shared {
+            let weak = Arc::downgrade(&limits);
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(TELL_EVERY).await;
+                    let Some(limits) = weak.upgrade() else { return };
+                    limits.tell();
+                }
+            });
+        }
+        limits
+    }
+
+    /// Tells the other processes what was taken here.
+    fn tell(&self) {
+        let untold = std::mem::take(&mut *self.untold.lock());
+        let untold: Vec<_> = untold.into_iter().map(|((class, key), n)| (class, key, n)).collect();
+        for some in untold.chunks(TOLD_MAX) {
+            Whisper::Taken(some.to_vec()).say(&self.context.streams);
+        }
+    }
+
+    /// Notes what another process took.
+    pub(crate) fn heard(&self, taken: &[(Class, Key, u32)]) {
+        let now_ms = self.context.now_ms();
+        for (class, key, count) in taken {
+            let rate = self.rate(*class);
+            self.bucket((*class, *key), now_ms).lock().taken_by_others(rate, now_ms, *count);
+        }
+    }
+
+    /// Returns how much is left.
+    #[cfg(test)]
+    pub(crate) fn left(&self, class: Class, key: impl Into<Key>) -> f64 {
+        self.bucket((class, key.into()), self.context.now_ms()).lock().tokens
+    }
+
+    fn rate(&self, class: Class) -> Rate {
+        let limits = &self.context.settings.rate_limits;
+        match class {
+            Class::Login => limits.login,
+            Class::Registration => limits.registration,
+            Class::Message => limits.message,
+            Class::Join => limits.join,
+            Class::Media => limits.media,
+            Class::Other => limits.other,
+        }
+    }
+
+    fn bucket(&self, key: (Class, Key), now_ms: i64) -> Arc<Mutex<Bucket>> {
+        let fresh = || Arc::new(Mutex::new(Bucket::full(self.rate(key.0), now_ms)));
+        let found = self.buckets.get_or_insert_with(&key, || Ok::<_, ()>(fresh()));
+        found.unwrap_or_else(|()| fresh())
     }
 
     /// Counts one request of a class.
@@ -119,23 +198,19 @@ impl Limits {
     /// # Errors
     /// `M_LIMIT_EXCEEDED` with `retry_after_ms` when there were too many.
     pub fn check(&self, class: Class, key: impl Into<Key>) -> Result<(), MatrixError> {
-        let limits = &self.context.settings.rate_limits;
-        if !limits.enabled {
+        if !self.context.settings.rate_limits.enabled {
             return Ok(());
         }
-        let rate = match class {
-            Class::Login => limits.login,
-            Class::Registration => limits.registration,
-            Class::Message => limits.message,
-            Class::Join => limits.join,
-            Class::Media => limits.media,
-            Class::Other => limits.other,
-        };
         let (key, now_ms) = ((class, key.into()), self.context.now_ms());
-        let fresh = || Arc::new(Mutex::new(Bucket::full(rate, now_ms)));
-        let bucket = self.buckets.get_or_insert_with(&key, || Ok::<_, MatrixError>(fresh()))?;
-        let taken = bucket.lock().take(rate, now_ms);
-        taken.map_err(MatrixError::limit_exceeded)
+        let taken = self.bucket(key, now_ms).lock().take(self.rate(class), now_ms);
+        taken.map_err(MatrixError::limit_exceeded)?;
+        if self.context.streams.is_shared() {
+            *self.untold.lock().entry(key).or_default() += 1;
+            if matches!(class, Class::Login | Class::Registration) {
+                self.tell();
+            }
+        }
+        Ok(())
     }
 }
 
@@ -156,6 +231,18 @@ mod tests {
         assert_eq!(bucket.take(rate, 900), Err(500), "a clock that goes back gives nothing");
         assert_eq!(bucket.take(rate, 1_000_000), Ok(()));
         assert!((bucket.tokens - 2.0).abs() < 1e-9, "never more than the burst");
+    }
+
+    #[test]
+    fn what_others_take_is_missing_here_and_grows_again() {
+        let rate = Rate { per_second: 1.0, burst: 3 };
+        let mut bucket = Bucket::full(rate, 0);
+        bucket.taken_by_others(rate, 0, 2);
+        assert_eq!(bucket.take(rate, 0), Ok(()));
+        assert_eq!(bucket.take(rate, 0), Err(1_000));
+        bucket.taken_by_others(rate, 0, 100);
+        assert_eq!(bucket.take(rate, 0), Err(4_000), "a debt of a burst at most");
+        assert_eq!(bucket.take(rate, 4_000), Ok(()));
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What processes tell each other of what lives in memory only: who types, who is there. It may get
-//! lost, and then is said again or runs out.
+//! What processes tell each other of what lives in memory only: who types, who is there, what counts
+//! against a limit. It may get lost, and then is said again or runs out.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use colonnade_replication::Streams;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    limits::{Class, Key, Limits},
     presence::{Heard, Presence},
     typing::Typing,
 };
@@ -19,6 +20,8 @@ pub(crate) enum Whisper {
     Typing { room: RoomNid, user: OwnedUserId, until: Option<i64> },
     /// A user is there.
     Presence(Heard),
+    /// So much was taken from these buckets.
+    Taken(Vec<(Class, Key, u32)>),
 }
 
 impl Whisper {
@@ -33,9 +36,13 @@ impl Whisper {
 }
 
 /// Takes in what other processes say, as long as the services live.
-pub(crate) fn listen(streams: &Arc<Streams>, typing: &Arc<Typing>, presence: &Arc<Presence>) {
+pub(crate) fn listen(
+    streams: &Arc<Streams>,
+    (typing, presence, limits): (&Arc<Typing>, &Arc<Presence>, &Arc<Limits>),
+) {
     let Some(mut whispers) = streams.whispers() else { return };
     let (typing, presence) = (Arc::downgrade(typing), Arc::downgrade(presence));
+    let limits = Arc::downgrade(limits);
     tokio::spawn(async move {
         while let Some(text) = whispers.next().await {
             let (Some(typing), Some(presence)) = (typing.upgrade(), presence.upgrade()) else {
@@ -47,6 +54,11 @@ pub(crate) fn listen(streams: &Arc<Streams>, typing: &Arc<Typing>, presence: &Ar
                 Ok(Whisper::Presence(heard)) => {
                     if let Err(error) = presence.heard(heard).await {
                         tracing::debug!(%error, "cannot pass on who is there");
+                    }
+                }
+                Ok(Whisper::Taken(taken)) => {
+                    if let Some(limits) = limits.upgrade() {
+                        limits.heard(&taken);
                     }
                 }
                 Err(error) => tracing::debug!(%error, "a whisper is not understood"),

@@ -405,7 +405,7 @@ async fn logging_in_is_limited() {
     settings.rate_limits.login.per_second = 0.01;
     let server = TestServer::with_settings(settings).await;
     if server.takes_turns() {
-        // Each worker counts by itself (docs/operating/cluster.md), and here they take turns.
+        // Others hear of it in a moment (docs/operating/cluster.md), and here they take turns.
         return;
     }
     let client = server.anonymous();

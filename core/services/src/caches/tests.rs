@@ -18,6 +18,7 @@ use crate::{
     Context, Services, Settings,
     accounts::{LoggedIn, Login, Registration, Session},
     elsewhere,
+    limits::{Class, Key},
     rooms::NewRoomWish,
 };
 
@@ -227,5 +228,24 @@ async fn who_keeps_abreast_sees_what_was_written_before() {
                 .await;
         }
         assert!(seen > 0, "always late");
+    }
+}
+
+/// Not a cache, but told in the same way: what one process lets through counts in the other.
+#[tokio::test]
+async fn a_limit_holds_for_all_processes() {
+    let world = World::over(Arc::new(InProcess::default())).await;
+    let key = || Key::name("somebody");
+    for class in [Class::Login, Class::Other] {
+        let rates = &world.writer.context.settings.rate_limits;
+        let burst = if class == Class::Login { rates.login.burst } else { rates.other.burst };
+        let mut let_through = 0;
+        while world.writer.limits.check(class, key()).is_ok() {
+            let_through += 1;
+        }
+        assert!(let_through >= burst);
+        // The other took none, and has none.
+        until(async || world.reader.limits.left(class, key()) < f64::from(burst) / 2.0).await;
+        world.reader.limits.check(class, Key::name("somebody else")).unwrap();
     }
 }

@@ -20,14 +20,16 @@ pub(crate) async fn run(settings: &Settings, options: WorkerOptions) -> Result<(
     let _spans = logging::start(&config)?;
     open_files::allow_many();
     let mut signals = Signals::listen()?;
-    let part = Part {
+    let mut part = Part {
         name: options.name,
         pools: pools.iter().map(|role| role.name.to_owned()).collect(),
         reached_at: options.reached_at,
-        patience: options
-            .patience_ms
-            .map_or_else(Patience::default, |ms| Patience { silence_ms: ms, without_lock_ms: ms }),
+        ..Part::default()
     };
+    if let Some(ms) = options.patience_ms {
+        part.patience.silence_ms = ms;
+        part.patience.without_lock_ms = ms;
+    }
     let worker = Worker::start_among(&config, options.bind, part).await;
     let worker = worker.map_err(|error| Failure::running(&error))?;
     terminal::say(&welcome(&pools, &config.server_name, &worker));

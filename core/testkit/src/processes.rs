@@ -165,6 +165,8 @@ fn start(config: &Path) -> (Process, Vec<Process>) {
 fn worker(config: &Path, pools: &str) -> Process {
     let mut command = command(config, &program());
     command.args(["worker", "--supervised", "--bind", "127.0.0.1:0", "--pool", pools]);
+    // A machine that is busy with many tests is silent for long; nobody dies here.
+    command.args(["--patience-ms", "600000"]);
     Process::start(pools, command)
 }
 

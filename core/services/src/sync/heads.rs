@@ -7,6 +7,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use colonnade_model::{
@@ -18,6 +19,14 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, broadcast};
 
 use crate::caches::Caches;
+
+/// Clients waiting for one room that are woken at once. More are woken part by part: a word in a room
+/// of ten thousand is a second of work and more, and whoever asks for anything else is to have a turn.
+const AT_ONCE_MAX: usize = 2_000;
+/// How long it takes until the last of them is woken.
+const SPREAD: Duration = Duration::from_millis(500);
+/// In how many parts.
+const PARTS: usize = 25;
 
 /// The last position of a room in the streams a room has rows in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -242,6 +251,22 @@ impl Heads {
 }
 
 fn wake(watchers: &[Weak<Watcher>]) {
+    if watchers.len() > AT_ONCE_MAX {
+        tokio::spawn(wake_in_turn(watchers.to_vec()));
+    } else {
+        wake_now(watchers);
+    }
+}
+
+async fn wake_in_turn(watchers: Vec<Weak<Watcher>>) {
+    let mut turn = tokio::time::interval(SPREAD / PARTS as u32);
+    for part in watchers.chunks(watchers.len().div_ceil(PARTS)) {
+        turn.tick().await;
+        wake_now(part);
+    }
+}
+
+fn wake_now(watchers: &[Weak<Watcher>]) {
     for watcher in watchers.iter().filter_map(Weak::upgrade) {
         watcher.notify.notify_one();
     }
@@ -268,3 +293,6 @@ fn raise_user(head: &mut UserHead, stream: Stream, position: Position) {
     };
     *place = (*place).max(position);
 }
+
+#[cfg(test)]
+mod tests;

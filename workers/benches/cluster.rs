@@ -87,6 +87,8 @@ async fn following(span: Duration) {
     let follower = stand.another_worker("sync");
     let load = Load::new(&stand.url(), ROOMS).await;
     load.at_once(Duration::from_secs(1)).await;
+    // What follows a burst is not idleness.
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let idle = spent(&follower, tokio::time::sleep(span)).await;
     let busy = spent(&follower, load.steady(FOLLOWED_PER_SECOND, span)).await;
     println!(

@@ -201,6 +201,11 @@ impl Database {
         }
     }
 
+    /// Tells whether other processes may use the database beside this one.
+    pub(crate) fn can_be_shared(&self) -> bool {
+        matches!(self.engine, Engine::Postgres(_))
+    }
+
     /// Makes every write of this process from now on one of this incarnation: none commits once the
     /// incarnation was taken over. What it owns is [`fence`](crate::ownership::fence)'s to check.
     pub fn set_incarnation(&self, incarnation: i64) {

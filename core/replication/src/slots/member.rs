@@ -22,6 +22,8 @@ const COORDINATE: Duration = Duration::from_millis(500);
 const FOLLOW: Duration = Duration::from_millis(200);
 /// After the database was away nobody is taken for dead for so long: all were silent alike.
 const GRACE: Duration = Duration::from_secs(4);
+/// The epoch of no map.
+const NEVER: i64 = -1;
 /// How long others may take to take over what we have when we leave.
 const HAND_OVER: Duration = Duration::from_secs(10);
 
@@ -178,25 +180,41 @@ impl Shared {
 
     /// Looks whether somebody is gone, and deals out slots.
     async fn coordinate(self: Arc<Self>) {
+        let mut settled = NEVER;
         loop {
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(COORDINATE) => {}
                 () = self.hurry.notified() => {}
             }
-            let mut patience = self.patience;
-            if self.failed_at.lock().elapsed() < GRACE {
-                patience = Patience { silence_ms: i64::MAX / 2, without_lock_ms: i64::MAX / 2 };
-            }
-            match coordinator::coordinate(&self.db, self.incarnation, DEALT, patience).await {
-                Ok(true) => self.slots.look_again(),
-                Ok(false) => {}
+            match self.settle(settled).await {
+                Ok(epoch) => settled = epoch,
                 Err(error) => {
                     tracing::debug!(%error, "cannot coordinate");
+                    settled = NEVER;
                     self.failed();
                 }
             }
         }
+    }
+
+    /// Deals out slots if the map is not that of the epoch `settled` any more or somebody is gone, and
+    /// returns the epoch at which there was nothing left to do.
+    async fn settle(&self, settled: i64) -> Result<i64> {
+        let mut patience = self.patience;
+        if self.failed_at.lock().elapsed() < GRACE {
+            patience = Patience { silence_ms: i64::MAX / 2, without_lock_ms: i64::MAX / 2 };
+        }
+        if !coordinator::is_unsettled(&self.db, self.incarnation, settled, patience).await? {
+            return Ok(settled);
+        }
+        // Read first: what changes meanwhile is looked at again.
+        let epoch = coordinator::epoch(&self.db).await?;
+        if coordinator::coordinate(&self.db, self.incarnation, DEALT, patience).await? {
+            self.slots.look_again();
+            return Ok(NEVER);
+        }
+        Ok(epoch)
     }
 
     /// Follows the map.

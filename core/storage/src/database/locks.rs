@@ -95,21 +95,10 @@ impl Tx {
     /// # Errors
     /// When the database fails.
     pub(crate) async fn now_ms(&mut self) -> Result<i64> {
-        const POSTGRES: &str =
-            "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
-        const SQLITE: &str = "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)";
         if let Some(clock) = &self.clock {
             return Ok(clock.now_ms());
         }
-        let now_ms = match &mut self.connection {
-            Connection::Postgres(connection) => {
-                sqlx::query_scalar(POSTGRES).fetch_one(&mut ***connection).await?
-            }
-            Connection::Sqlite(connection) => {
-                sqlx::query_scalar(SQLITE).fetch_one(&mut **connection).await?
-            }
-        };
-        Ok(now_ms)
+        run_list!(self, "SELECT {NOW_MS}", |sql, c| sqlx::query_scalar(sql).fetch_one(c))
     }
 
     async fn on_postgres(&mut self, sql: String) -> Result<()> {

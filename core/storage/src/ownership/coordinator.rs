@@ -195,6 +195,33 @@ pub async fn coordinate(
     .await
 }
 
+/// Tells whether [`coordinate`] may have something to do, in one small query: the map is not that of
+/// `settled`, the epoch at which there was nothing to do, or somebody is silent. Always on SQLite,
+/// where there is nobody to save it for.
+///
+/// # Errors
+/// When the database fails.
+pub async fn is_unsettled(
+    db: &Database,
+    own: i64,
+    settled: i64,
+    patience: Patience,
+) -> Result<bool> {
+    const UNSETTLED: &str = "SELECT c.value <> $1 OR EXISTS (SELECT 1 FROM incarnations i \
+         WHERE i.state < $2 AND i.inc_id <> $3 AND i.heartbeat_ts < {NOW_MS} - $4) \
+         FROM cluster c WHERE c.key = 'epoch'";
+    if !db.can_be_shared() {
+        return Ok(true);
+    }
+    let silence_ms = patience.without_lock_ms.min(patience.silence_ms);
+    read_list!(db, UNSETTLED, |sql, c| sqlx::query_scalar(sql)
+        .bind(settled)
+        .bind(FENCED)
+        .bind(own)
+        .bind(silence_ms)
+        .fetch_one(c))
+}
+
 async fn end_the_dead(tx: &mut Tx, own: i64, patience: Patience) -> Result<bool> {
     const SILENT: &str = "SELECT inc_id, heartbeat_ts FROM incarnations \
          WHERE state < $1 AND heartbeat_ts < $2 AND inc_id <> $3 ORDER BY inc_id";

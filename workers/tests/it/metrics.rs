@@ -74,7 +74,7 @@ fn promtool_accepts_the_alerts() {
 #[test]
 fn systemd_accepts_the_units() {
     let folder = tempfile::tempdir().unwrap();
-    let units = ["colonnade.service", "colonnade-gateway.service", "colonnade-worker@.service"];
+    let units = ["colonnade.service", "colonnade-gateway@.service", "colonnade-worker@.service"];
     let mut verify = Command::new("systemd-analyze");
     verify.arg("verify");
     for unit in units.iter().chain(&["colonnade.target"]) {
@@ -97,4 +97,18 @@ fn systemd_accepts_the_units() {
     for flag in ["--name", "--pool", "--bind", "--set", "--config"] {
         assert!(help.out.contains(flag), "{flag}: {help:?}");
     }
+}
+
+/// A gateway killed while it drains would be started again, and take over from its successor.
+#[test]
+fn the_gateways_unit_lets_it_drain() {
+    let unit = std::fs::read_to_string(document("systemd/colonnade-gateway@.service")).unwrap();
+    let stop = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec="));
+    let stop: u64 = stop.unwrap().parse().unwrap();
+    let help = run(tempfile::tempdir().unwrap().path(), &["gateway", "--help"], "").out;
+    let drain = help.split_once("--drain-seconds").unwrap().1.split_once("[default: ").unwrap().1;
+    let drain: u64 = drain.split_once(']').unwrap().0.parse().unwrap();
+    assert!(stop > drain, "killed after {stop} s, drains for {drain} s");
+    // The one that ends must leave the folder of the socket to the other.
+    assert!(unit.lines().any(|line| line == "RuntimeDirectoryPreserve=yes"));
 }

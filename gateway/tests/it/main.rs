@@ -6,9 +6,11 @@ mod worker;
 
 mod edge;
 mod forwarding;
+mod frames;
 mod hostile;
 mod http2;
 mod http2_hostile;
+mod http2_random;
 mod lean;
 mod lifecycle;
 mod nginx;

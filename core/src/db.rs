@@ -5,13 +5,16 @@ use std::path::Path;
 
 use colonnade_storage::{Location, StorageError, database};
 
-pub use colonnade_storage::database::copy::{Copied, Progress};
+pub use colonnade_storage::database::{
+    Change, Pending,
+    copy::{Copied, Progress},
+};
 
-/// Returns the migrations a database does not have yet, by name, without changing anything.
+/// Returns the migrations a database does not have yet, without changing anything.
 ///
 /// # Errors
-/// With the mend when the database cannot be used.
-pub async fn pending(location: &Location) -> Result<Vec<String>, StorageError> {
+/// With the mend when the database cannot be used, or could not be brought up to date.
+pub async fn pending(location: &Location) -> Result<Pending, StorageError> {
     database::pending(location).await
 }
 

@@ -78,7 +78,13 @@ async fn restored(config: &Config) -> Result<(), Failure> {
 
 async fn migrate(config: &Config, dry_run: bool) -> Result<(), Failure> {
     let pending = db::pending(&config.database).await.map_err(|error| Failure::running(&error))?;
-    if pending.is_empty() {
+    if !pending.newer.is_empty() {
+        terminal::say(&format!(
+            "a newer version was here (migrations {:?}), beside which this one may run",
+            pending.newer
+        ));
+    }
+    if pending.missing.is_empty() {
         terminal::say("the database is up to date");
         return Ok(());
     }
@@ -86,8 +92,13 @@ async fn migrate(config: &Config, dry_run: bool) -> Result<(), Failure> {
         db::migrate(&config.database).await.map_err(|error| Failure::running(&error))?;
     }
     let verb = if dry_run { "would be made" } else { "made" };
-    terminal::say(&format!("{} changes {verb}:", pending.len()));
-    pending.iter().for_each(|name| terminal::say(&format!("  {name}")));
+    terminal::say(&format!("{} changes {verb}:", pending.missing.len()));
+    for change in &pending.missing {
+        let note = change.needs.map_or(String::new(), |needs| {
+            format!("  (takes something away: only versions that know {needs:04} run on it then)")
+        });
+        terminal::say(&format!("  {}{note}", change.name));
+    }
     Ok(())
 }
 

@@ -73,12 +73,14 @@ struct Database {
     url: DatabaseUrl,
     direct_url: Option<DatabaseUrl>,
     connections_max: u32,
+    /// For tests of upgrades, and not in the template: see [`Location`].
+    next_migrations: Option<std::path::PathBuf>,
 }
 
 impl Default for Database {
     fn default() -> Self {
         let connections_max = CONNECTIONS_DEFAULT;
-        Self { url: DatabaseUrl::Sqlite, direct_url: None, connections_max }
+        Self { url: DatabaseUrl::Sqlite, direct_url: None, connections_max, next_migrations: None }
     }
 }
 
@@ -303,6 +305,7 @@ impl File {
                     Some(DatabaseUrl::Sqlite) | None => None,
                 },
                 connections_max: self.database.connections_max.max(1),
+                next_migrations: self.database.next_migrations.map(|path| folder.join(path)),
             },
         };
         let beside = folder.join("routes.yaml");

@@ -31,6 +31,7 @@ pub(crate) use bulk::{Bulk, Cell};
 pub(crate) use dialect::{int_list, list_sql, text_list};
 pub use lane::Lane;
 pub use locks::Lock;
+pub use migrations::{Change, Pending};
 pub use postgres::Held;
 pub use sqlite::stepwise::{Fate, Stepwise};
 pub use tx::Tx;
@@ -50,6 +51,9 @@ pub enum Location {
         direct_url: Option<String>,
         /// How many connections this process may hold.
         connections_max: u32,
+        /// A folder of migrations that are not built in: tests of upgrades stand for the version to
+        /// come with it.
+        next_migrations: Option<PathBuf>,
     },
 }
 
@@ -74,6 +78,8 @@ pub trait CommitListener: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Database {
     pub(crate) engine: Engine,
+    /// The newest migration this process knows.
+    pub(crate) schema_known: i64,
 }
 
 /// The two engines. Matched only by the macros in `dialect.rs` and by this folder.
@@ -95,15 +101,17 @@ pub async fn peek(location: &Location, key: &'static str) -> Result<Option<Vec<u
     }
 }
 
-/// Returns the migrations a database does not have yet, by name, without changing anything.
+/// Returns the migrations a database does not have yet, without changing anything.
 ///
 /// # Errors
-/// [`StorageError::Unusable`] with the mend when the database cannot be used, or is newer.
-pub async fn pending(location: &Location) -> Result<Vec<String>> {
+/// [`StorageError::Unusable`] with the mend when the database cannot be used, is newer in a way this
+/// program cannot live with, or has processes that could not live with a migration it lacks.
+pub async fn pending(location: &Location) -> Result<Pending> {
     match location {
         Location::Sqlite(path) => sqlite::pending(path).await,
-        Location::Postgres { url, direct_url, .. } => {
-            postgres::pending(direct_url.as_deref().unwrap_or(url)).await
+        Location::Postgres { url, direct_url, next_migrations, .. } => {
+            let url = direct_url.as_deref().unwrap_or(url);
+            postgres::pending(url, next_migrations.as_deref()).await
         }
     }
 }
@@ -115,8 +123,9 @@ pub async fn pending(location: &Location) -> Result<Vec<String>> {
 pub async fn migrate(location: &Location) -> Result<()> {
     match location {
         Location::Sqlite(path) => sqlite::migrate(path).await,
-        Location::Postgres { url, direct_url, .. } => {
-            postgres::migrate(direct_url.as_deref().unwrap_or(url)).await
+        Location::Postgres { url, direct_url, next_migrations, .. } => {
+            let url = direct_url.as_deref().unwrap_or(url);
+            postgres::migrate(url, next_migrations.as_deref()).await
         }
     }
 }
@@ -128,14 +137,17 @@ impl Database {
     /// [`StorageError::Unusable`] with the mend when the database is locked by another process,
     /// newer than this program, or cannot be created.
     pub async fn open(location: &Location, listener: Arc<dyn CommitListener>) -> Result<Self> {
-        let engine = match location {
-            Location::Sqlite(path) => Engine::Sqlite(sqlite::open(path, listener).await?),
-            Location::Postgres { url, direct_url, connections_max } => {
-                let direct = direct_url.as_deref();
-                Engine::Postgres(postgres::open(url, direct, *connections_max, listener).await?)
+        let (engine, schema_known) = match location {
+            Location::Sqlite(path) => {
+                (Engine::Sqlite(sqlite::open(path, listener).await?), migrations::KNOWN)
+            }
+            Location::Postgres { url, direct_url, connections_max, next_migrations } => {
+                let with = (*connections_max, next_migrations.as_deref());
+                let opened = postgres::open(url, direct_url.as_deref(), with, listener).await?;
+                (Engine::Postgres(opened.0), opened.1)
             }
         };
-        Ok(Self { engine })
+        Ok(Self { engine, schema_known })
     }
 
     /// Opens an SQLite file that is up to date for one of several simulated processes of this thread
@@ -148,7 +160,8 @@ impl Database {
         listener: Arc<dyn CommitListener>,
         steps: Stepwise,
     ) -> Result<Self> {
-        Ok(Self { engine: Engine::Sqlite(sqlite::open_stepwise(path, listener, steps).await?) })
+        let sqlite = sqlite::open_stepwise(path, listener, steps).await?;
+        Ok(Self { engine: Engine::Sqlite(sqlite), schema_known: migrations::KNOWN })
     }
 
     /// Runs `body` in a transaction and returns its value once that is committed.

@@ -42,6 +42,7 @@ pub struct Ownership {
 /// # Errors
 /// When the transactions of another do not end in time, or the database fails.
 pub async fn register_alone(db: &Database, name: String, now_ms: i64) -> Result<i64> {
+    let known = db.schema_known;
     let incarnation = db.write(move |tx| {
         Box::pin(async move {
             const OTHERS: &str = "SELECT inc_id FROM incarnations WHERE state < $1 ORDER BY inc_id";
@@ -51,7 +52,7 @@ pub async fn register_alone(db: &Database, name: String, now_ms: i64) -> Result<
             for other in others {
                 take_over(tx, other).await?;
             }
-            let new = insert(tx, &name, "", "", now_ms).await?;
+            let new = insert(tx, (&name, "", ""), known, now_ms).await?;
             execute!(tx, sqlx::query(FORGET).bind(FENCED).bind(new - FENCED_KEPT))?;
             Ok(new)
         })
@@ -72,16 +73,35 @@ pub async fn lives(db: &Database, incarnation: i64) -> Result<bool> {
     Ok(state.is_some_and(|state| state < FENCED))
 }
 
-async fn insert(tx: &mut Tx, name: &str, pool: &str, address: &str, now_ms: i64) -> Result<i64> {
+/// Writes down a new run of a process (its name, pools and address), and the newest migration it
+/// knows: from here on nothing is taken away that it uses.
+async fn insert(
+    tx: &mut Tx,
+    (name, pool, address): (&str, &str, &str),
+    known: i64,
+    now_ms: i64,
+) -> Result<i64> {
+    const NEEDED: &str = "SELECT value FROM cluster WHERE key = 'schema_known_min'";
     const NEW: &str = "INSERT INTO incarnations \
-         (name, pool, address, state, started_ts, heartbeat_ts) \
-         VALUES ($1, $2, $3, $4, $5, $5) RETURNING inc_id";
+         (name, pool, address, state, started_ts, heartbeat_ts, schema_known) \
+         VALUES ($1, $2, $3, $4, $5, $5, $6) RETURNING inc_id";
+    // Whoever takes something away holds the same lock alone while he looks who lives.
+    tx.share(Lock::Schema).await?;
+    let needed: Option<i64> = run!(tx, |c| sqlx::query_scalar(NEEDED).fetch_optional(c))?;
+    if needed.is_some_and(|needed| known < needed) {
+        return Err(StorageError::Unusable(
+            "a newer version of colonnade took away what this one uses while it started: start the \
+             newer version"
+                .to_owned(),
+        ));
+    }
     run!(tx, |c| sqlx::query_scalar(NEW)
         .bind(name.to_owned())
         .bind(pool.to_owned())
         .bind(address.to_owned())
         .bind(LIVE)
         .bind(now_ms)
+        .bind(known)
         .fetch_one(c))
 }
 

@@ -65,7 +65,12 @@ fn database() -> Option<Location> {
 
 fn postgres() -> Location {
     let url = Cluster::shared().database();
-    Location::Postgres { url, direct_url: None, connections_max: CONNECTIONS_MAX }
+    Location::Postgres {
+        url,
+        direct_url: None,
+        connections_max: CONNECTIONS_MAX,
+        next_migrations: None,
+    }
 }
 
 impl TestServer {

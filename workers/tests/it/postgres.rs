@@ -12,7 +12,7 @@ use crate::process::{Said, Server, run};
 const PASSWORD: &str = "not-for-the-log";
 
 /// The name of a database in its URL.
-fn name(url: &str) -> &str {
+pub(crate) fn name(url: &str) -> &str {
     url.split('?').next().unwrap().rsplit('/').next().unwrap()
 }
 
@@ -98,8 +98,21 @@ fn a_database_of_a_newer_version() {
     start(folder.path(), &url).stop();
     const NEWER: &str = "INSERT INTO _sqlx_migrations \
          (version, description, success, checksum, execution_time) VALUES (9999, 'x', true, '', 0)";
+    const LESS: &str = "UPDATE cluster SET value = 9999 WHERE key = 'schema_known_min'";
     cluster.sql(name(&url), NEWER);
-    refused(folder.path(), &url, &["migration 9999", "newer version"]);
+    // One that only added.
+    start(folder.path(), &url).stop();
+    let database = format!("database={url}");
+    let said = run(folder.path(), &["db", "migrate", "--dry-run", "--set", &database], "");
+    assert!(said.out.contains("newer version was here (migrations [9999])"), "{said:?}");
+    assert!(said.out.contains("up to date"), "{said:?}");
+    // One that took something away.
+    cluster.sql(name(&url), LESS);
+    let mend = "start the newer version (any that knows migration 9999)";
+    refused(folder.path(), &url, &["migration 9999 of a newer version", mend]);
+    let said = run(folder.path(), &["db", "migrate", "--set", &database], "");
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.err.contains(mend), "{said:?}");
 }
 
 #[test]

@@ -22,7 +22,12 @@ struct Process {
 }
 
 async fn start(url: &str, name: &str) -> Process {
-    let location = Location::Postgres { url: url.to_owned(), direct_url: None, connections_max: 6 };
+    let location = Location::Postgres {
+        url: url.to_owned(),
+        direct_url: None,
+        connections_max: 6,
+        next_migrations: None,
+    };
     let db = Database::open(&location, Arc::new(Nobody)).await.unwrap();
     let slots = Arc::new(Slots::new(true));
     assert_eq!(slots.place(1), Place::Nowhere);

@@ -24,9 +24,9 @@ use self::{
     stepwise::Stepwise,
 };
 use super::{
-    CommitListener, Lane, Tx,
+    CommitListener, Lane, Pending, Tx,
     job::{Job, Runs, Work, job},
-    migrations,
+    migrations::{self, Found},
     stats::Stats,
     tx::Connection,
 };
@@ -118,21 +118,16 @@ fn start(
     Sqlite { readers, writer, stats, lock }
 }
 
-/// Returns the names of the migrations a file lacks; a file that is not there lacks all.
-pub(crate) async fn pending(path: &Path) -> Result<Vec<String>> {
-    const ANY: &str = "SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
-    const APPLIED: &str = "SELECT version FROM _sqlx_migrations WHERE success";
-    let mut applied = Vec::new();
+/// Returns what a file lacks; one that is not there lacks all.
+pub(crate) async fn pending(path: &Path) -> Result<Pending> {
+    let mut found = Found::default();
     if path.is_file() {
         let options = SqliteConnectOptions::new().filename(path).read_only(true);
         let mut connection = options.busy_timeout(BUSY_TIMEOUT).connect().await?;
-        let any: i64 = sqlx::query_scalar(ANY).fetch_one(&mut connection).await?;
-        if any > 0 {
-            applied = sqlx::query_scalar(APPLIED).fetch_all(&mut connection).await?;
-        }
+        found = Found::in_sqlite(&mut connection).await?;
         connection.close().await?;
     }
-    migrations::pending(&applied, &path.display().to_string())
+    migrations::sqlite_pending(&found, &path.display().to_string())
 }
 
 /// Brings a file up to date that no server uses.

@@ -78,7 +78,12 @@ pub(crate) fn sqlite() -> World {
 pub(crate) fn postgres() -> World {
     let url = Cluster::shared().database();
     World {
-        location: Location::Postgres { url, direct_url: None, connections_max: 10 },
+        location: Location::Postgres {
+            url,
+            direct_url: None,
+            connections_max: 10,
+            next_migrations: None,
+        },
         _folder: None,
     }
 }
@@ -90,6 +95,7 @@ pub(crate) fn postgres_behind_accidents(seed: u64) -> World {
     proxy::start(folder.path(), Cluster::shared().folder(), seed);
     let (start, _) = url.split_once("?host=").unwrap();
     let url = format!("{start}?host={}", folder.path().display());
-    let location = Location::Postgres { url, direct_url: None, connections_max: 10 };
+    let location =
+        Location::Postgres { url, direct_url: None, connections_max: 10, next_migrations: None };
     World { location, _folder: Some(folder) }
 }

@@ -99,10 +99,11 @@ pub struct SlotMap {
 /// When the database fails.
 pub async fn register(db: &Database, name: &str, pools: &[String], address: &str) -> Result<i64> {
     let (name, pools, address) = (name.to_owned(), pools.join(","), address.to_owned());
+    let known = db.schema_known;
     let registered = db.write(move |tx| {
         Box::pin(async move {
             let now_ms = tx.now_ms().await?;
-            let new = insert(tx, &name, &pools, &address, now_ms).await?;
+            let new = insert(tx, (&name, &pools, &address), known, now_ms).await?;
             execute!(tx, sqlx::query(EPOCH_UP))?;
             Ok(new)
         })

@@ -29,6 +29,12 @@ impl Source {
             let why = format!("there is no SQLite database {}", path.display());
             return Err(StorageError::Unusable(why));
         }
+        if !sqlite::pending(path).await?.newer.is_empty() {
+            return Err(StorageError::Unusable(format!(
+                "{} was used by a newer version of colonnade: copy it with that one",
+                path.display()
+            )));
+        }
         Ok(Self { sqlite: sqlite::open(path, Arc::new(Nobody)).await? })
     }
 

@@ -61,7 +61,12 @@ fn refused(outcome: Result<Vec<Copied>>, why: &str) {
 async fn every_row_arrives_also_after_an_interruption() {
     let from = filled().await;
     let url = Cluster::shared().database();
-    let place = Location::Postgres { url: url.clone(), direct_url: None, connections_max: 8 };
+    let place = Location::Postgres {
+        url: url.clone(),
+        direct_url: None,
+        connections_max: 8,
+        next_migrations: None,
+    };
     // Stops when part of a table is there, without a chance to tidy up.
     let (tell, told) = tokio::sync::oneshot::channel();
     let mut tell = Some(tell);

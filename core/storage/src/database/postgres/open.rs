@@ -1,7 +1,7 @@
 //! Opening a PostgreSQL database: connects, looks whether this is a server we can live on, brings
 //! the tables up to date. Every refusal names the mend; none names the password.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
     ConnectOptions as _, Connection as _, PgConnection,
@@ -11,7 +11,7 @@ use sqlx::{
 use super::{Postgres, session::FORGET_OLD};
 use crate::{
     CommitListener,
-    database::{Lane, migrations},
+    database::{Lane, Pending, migrations},
     error::{Result, StorageError},
 };
 
@@ -32,19 +32,20 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 /// reach the disk before they are answered, whether our tables are there, how many tables are.
 type About = (i64, String, bool, String, String, bool, i64);
 
-/// Connects and brings the tables up to date.
+/// Connects and brings the tables up to date. Returns the newest migration this process knows, too.
 pub(crate) async fn open(
     url: &str,
     direct_url: Option<&str>,
-    connections_max: u32,
+    (connections_max, next_migrations): (u32, Option<&Path>),
     listener: Arc<dyn CommitListener>,
-) -> Result<Postgres> {
+) -> Result<(Postgres, i64)> {
     let direct = options("database.direct_url", direct_url.unwrap_or(url))?;
     let options = options("database.url", url)?;
     let mut connection = connect(&options).await?;
     check(&mut connection, &options).await?;
     refuse_half_a_copy(&mut connection, &options).await?;
-    migrations::postgres(&mut connection, &place(&options)).await?;
+    let place = place(&options);
+    let known = migrations::postgres(&mut connection, &place, next_migrations).await?;
     sqlx::query(FORGET_OLD).execute(&mut connection).await?;
     let _ended = connection.close().await;
     // One per lane, and the one that shows that this process lives.
@@ -60,7 +61,7 @@ pub(crate) async fn open(
             })
         })
         .connect_lazy_with(options.clone());
-    Ok(Postgres::start(pool, &options, direct, &listener))
+    Ok((Postgres::start(pool, &options, direct, &listener), known))
 }
 
 /// Connects past whatever pooler there is, and makes the tables: for what fills a database.
@@ -68,32 +69,28 @@ pub(crate) async fn connect_to_copy(url: &str) -> Result<PgConnection> {
     let options = options("the target", url)?;
     let mut connection = connect(&options).await?;
     check(&mut connection, &options).await?;
-    migrations::postgres(&mut connection, &place(&options)).await?;
+    migrations::postgres(&mut connection, &place(&options), None).await?;
     Ok(connection)
 }
 
-/// Returns the names of the migrations a database lacks.
-pub(crate) async fn pending(url: &str) -> Result<Vec<String>> {
-    const ANY: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
-    const APPLIED: &str = "SELECT version FROM _sqlx_migrations WHERE success";
+/// Returns what a database lacks.
+pub(crate) async fn pending(url: &str, next_migrations: Option<&Path>) -> Result<Pending> {
     let options = options("database.url", url)?;
     let mut connection = connect(&options).await?;
     check(&mut connection, &options).await?;
-    let mut applied = Vec::new();
-    if sqlx::query_scalar(ANY).fetch_one(&mut connection).await? {
-        applied = sqlx::query_scalar(APPLIED).fetch_all(&mut connection).await?;
-    }
+    let place = place(&options);
+    let pending = migrations::postgres_pending(&mut connection, &place, next_migrations).await?;
     let _ended = connection.close().await;
-    migrations::pending(&applied, &place(&options))
+    Ok(pending)
 }
 
 /// Brings a database up to date, also one that servers are using.
-pub(crate) async fn migrate(url: &str) -> Result<()> {
+pub(crate) async fn migrate(url: &str, next_migrations: Option<&Path>) -> Result<()> {
     let options = options("database.url", url)?;
     let mut connection = connect(&options).await?;
     check(&mut connection, &options).await?;
     refuse_half_a_copy(&mut connection, &options).await?;
-    migrations::postgres(&mut connection, &place(&options)).await?;
+    migrations::postgres(&mut connection, &place(&options), next_migrations).await?;
     let _ended = connection.close().await;
     Ok(())
 }

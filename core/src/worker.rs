@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, Homeserver, Options, StartError, admin, control,
-    listener::{self, Socket},
+    listener::{self, Ending, Socket},
 };
 
 /// The longest path a unix socket may have on every system we know.
@@ -93,6 +93,7 @@ pub struct Worker {
     /// The operator's socket, if it is ours.
     control_socket: Option<PathBuf>,
     stop: CancellationToken,
+    ending: Ending,
     serving: Vec<JoinHandle<()>>,
 }
 
@@ -130,7 +131,8 @@ impl Worker {
         let stop = CancellationToken::new();
         let (socket, address) = bind(address).await?;
         let front = homeserver.front();
-        let mut serving = vec![tokio::spawn(listener::serve(socket, front, stop.clone()))];
+        let ending = Ending::default();
+        let mut serving = vec![tokio::spawn(listener::serve_to(socket, front, ending.clone()))];
         let mut admin_address = None;
         if let Some(wanted) = config.admin {
             let (socket, got) = bind_tcp(wanted).await?;
@@ -150,8 +152,15 @@ impl Worker {
             let join = Join { name, pools, address: reached_at, patience };
             homeserver.join(join).await?;
         }
-        let admin = admin_address;
-        Ok(Self { homeserver, address, admin, control_socket: control_socket_path, stop, serving })
+        Ok(Self {
+            homeserver,
+            address,
+            admin: admin_address,
+            control_socket: control_socket_path,
+            stop,
+            ending,
+            serving,
+        })
     }
 
     /// Tells the long polls to answer now, so that nobody waits for them while we stop.
@@ -159,9 +168,16 @@ impl Worker {
         self.homeserver.services.sync.stop();
     }
 
-    /// Hands what this process owns to others, if there are any, while it still answers.
+    /// Hands what this process owns to others, if there are any, while it still answers. Then lets nobody in
+    /// any more, and answers on the connections there are until none of them rests, or for a moment, so
+    /// that no request meets one that is just being closed.
     pub async fn hand_over(&self) {
         self.homeserver.hand_over().await;
+        if let Address::Unix(path) = &self.address {
+            // Before the socket goes, for whoever stood in its queue then would be cut off.
+            let _gone_already = std::fs::remove_file(path);
+        }
+        self.ending.leave().await;
     }
 
     /// Waits until this process may not write any more, since it was taken for dead.
@@ -172,6 +188,7 @@ impl Worker {
     /// Stops accepting, answers what is under way, finishes the writes and closes the database.
     pub async fn stop(self) {
         self.hurry();
+        self.ending.stop();
         self.stop.cancel();
         for serving in self.serving {
             let _ended = serving.await;

@@ -45,14 +45,18 @@ pub(crate) enum Command {
     #[command(
         after_help = "SIGTERM or Ctrl-C stops cleanly: nothing new is accepted, waiting clients are \
                       answered, writes finish. A second one stops at once. SIGHUP reloads the routes.\n\n\
-                      With --workers the homeserver is that many processes over one PostgreSQL; they are started \
-                      again when they end, and SIGHUP replaces them one by one. Example:\n  \
+                      With --workers the homeserver is that many processes over one PostgreSQL, behind a \
+                      gateway process; they are started again when they end. SIGHUP replaces them one by \
+                      one, the gateway last, without a request failing, and so upgrades the program when its \
+                      file was replaced. Example:\n  \
                       colonnade up --workers 4 --database postgres://colonnade@localhost/colonnade --redis \
                       redis://127.0.0.1:6379"
     )]
     Up(UpOptions),
-    /// Tells how the workers of `colonnade up --workers` are
-    #[command(after_help = "Exit code 0: every worker runs. 1: nothing runs, or not every worker.")]
+    /// Tells how the processes of `colonnade up --workers` are
+    #[command(
+        after_help = "Exit code 0: every process runs. 1: nothing runs, or not every process."
+    )]
     Status,
     /// One worker of a pool, without a gateway
     #[command(after_help = "Example:\n  colonnade worker --pool sync --bind 127.0.0.1:9101\n\n\
@@ -162,6 +166,13 @@ pub(crate) struct GatewayOptions {
     /// How long this process answers its open connections after another one took over
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub(crate) drain_seconds: u64,
+    /// Stand before these workers, each of every pool, as `up` does: listeners and routes come from the
+    /// configuration
+    #[arg(long, hide = true, value_delimiter = ',', value_name = "ADDRESSES")]
+    pub(crate) behind: Vec<String>,
+    /// Stop when standard input ends: whoever supervises us is gone
+    #[arg(long, hide = true)]
+    pub(crate) supervised: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,11 +1,14 @@
-//! `colonnade up --workers N`: the gateway in this process, N worker processes behind it over one PostgreSQL
-//! and one Redis. Every worker serves every pool. Starts them, keeps them running, replaces one after
-//! the other on SIGHUP, stops all on SIGTERM.
+//! `colonnade up --workers N`: N worker processes over one PostgreSQL and one Redis, and a gateway process
+//! before them. Every worker serves every pool. Starts them, keeps them running, replaces one after the
+//! other on SIGHUP, the gateway last, stops all on SIGTERM. Serves nobody itself.
 
 pub(crate) mod process;
 pub(crate) mod status;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use colonnade_core::{
     Config,
@@ -20,13 +23,11 @@ use crate::{
     command::{Failure, Settings},
     notify, open_files,
     signals::{Signals, Told},
-    terminal, up,
+    terminal,
 };
 use process::{Launch, Standing, Supervised};
 use status::Status;
 
-/// How long requests under way may take once we are told to stop.
-const GRACE: Duration = Duration::from_secs(20);
 /// The gateway stops accepting before workers are told to stop.
 const DOOR_FIRST: Duration = Duration::from_secs(1);
 /// The longest path a unix socket may have on every system we know.
@@ -54,45 +55,39 @@ pub(crate) async fn run(settings: &Settings, count: u16) -> Result<(), Failure> 
         })?;
     }
     let mut signals = Signals::listen()?;
-    let workers = tokio::select! {
-        workers = start(settings, &config, count) => workers?,
+    let fleet = tokio::select! {
+        fleet = start(settings, &config, count) => fleet?,
         // Dropping the processes kills them: none of them serves anybody yet.
         told = stop_told(&mut signals) => return told,
     };
-    let standings: Vec<_> = workers.iter().map(Supervised::standing).collect();
-    let addresses: Vec<String> =
-        standings.iter().map(|standing| standing.borrow().address.clone()).collect();
-    let door = match up::open_door(&config, &addresses) {
-        Ok(door) => door,
-        Err(failure) => {
-            join_all(workers.into_iter().map(Supervised::stop)).await;
-            return Err(failure);
-        }
-    };
-    let status = Status {
-        server_name: config.server_name.to_string(),
-        pid: std::process::id(),
-        listen: door.addrs().iter().map(|at| format!("http://{at}")).collect(),
-        gateway_admin: door.admin_addr().map(|at| at.to_string()),
-        workers: Vec::new(),
-    };
-    let telling = tokio::spawn(tell(status, standings, config.data_dir.clone()));
-    terminal::say(&welcome(&config, &door, count));
+    let gateway = fleet.gateway.standing();
+    let status = Status::of(config.server_name.to_string(), gateway.borrow().clone());
+    terminal::say(&welcome(&config, &status, count));
+    let standings = fleet.workers.iter().map(Supervised::standing).collect();
+    let telling = tokio::spawn(tell(status, gateway, standings, config.data_dir.clone()));
     notify::ready();
-    serve(&mut signals, &workers, &door).await;
+    serve(&mut signals, &fleet).await;
     signals.end_at_the_next();
     notify::stopping();
     tracing::info!("stopping: answering what is under way");
+    let Fleet { workers, gateway } = fleet;
     let workers = async {
         tokio::time::sleep(DOOR_FIRST).await;
         join_all(workers.into_iter().map(Supervised::stop)).await;
     };
-    tokio::join!(door.shutdown(GRACE), workers);
+    // What gateways from before the last SIGHUP had under way was answered with the rest.
+    let (_killed, ()) = tokio::join!(gateway.stop(), workers);
     telling.abort();
     let _aborted = telling.await;
     Status::forget(&config.data_dir);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// All processes.
+struct Fleet {
+    workers: Vec<Supervised>,
+    gateway: Supervised,
 }
 
 /// Waits until we are told to stop before anything serves.
@@ -101,25 +96,38 @@ async fn stop_told(signals: &mut Signals) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Does what we are told until that is to stop. A second SIGHUP while workers are replaced begins
+/// Does what we are told until that is to stop. A second SIGHUP while processes are replaced begins
 /// after the first.
-async fn serve(signals: &mut Signals, workers: &[Supervised], door: &colonnade_gateway::Running) {
+async fn serve(signals: &mut Signals, fleet: &Fleet) {
     while signals.next().await == Told::Reload {
-        up::reload(door);
         tokio::select! {
-            () = replace(workers) => {}
+            () = replace(fleet) => {}
             () = async { while signals.next().await == Told::Reload {} } => return,
         }
     }
 }
 
+/// Starts all, the gateway last: nobody is let in before somebody answers.
+async fn start(settings: &Settings, config: &Config, count: u16) -> Result<Fleet, Failure> {
+    let program = std::env::current_exe().map_err(|error| Failure::running(&error))?;
+    let workers = start_workers(settings, config, (count, &program)).await?;
+    let launch = gateway_launch(settings, config, program, &workers)?;
+    let gateway = Supervised::start("gateway".to_owned(), String::new(), launch);
+    if gateway.is_up().await {
+        return Ok(Fleet { workers, gateway });
+    }
+    let how = gateway.standing().borrow().last_end.clone().unwrap_or_default();
+    join_all(workers.into_iter().map(Supervised::stop)).await;
+    let _none = gateway.stop().await;
+    Err(Failure::Running(format!("the gateway does not start ({how}); its reason stands above")))
+}
+
 /// Starts every worker: the first alone, since it makes the signing key and the tables.
-async fn start(
+async fn start_workers(
     settings: &Settings,
     config: &Config,
-    count: u16,
+    (count, program): (u16, &Path),
 ) -> Result<Vec<Supervised>, Failure> {
-    let program = std::env::current_exe().map_err(|error| Failure::running(&error))?;
     std::fs::create_dir_all(&config.data_dir).map_err(|error| {
         Failure::Running(format!("cannot make {}: {error}", config.data_dir.display()))
     })?;
@@ -127,11 +135,11 @@ async fn start(
     for number in 1..=count {
         let name = format!("worker-{number}");
         let address = address(config, number)?;
-        let launch = launch(settings, config, program.clone(), (number, &name, &address));
+        let launch = launch(settings, config, program.to_owned(), (number, &name, &address));
         let worker = Supervised::start(name, address, launch);
         if number == 1 && !worker.is_up().await {
             let how = worker.standing().borrow().last_end.clone().unwrap_or_default();
-            worker.stop().await;
+            let _none = worker.stop().await;
             let why = format!("the first worker does not start ({how}); its reason stands above");
             return Err(Failure::Running(why));
         }
@@ -146,7 +154,12 @@ async fn start(
 
 /// Where a worker listens: a socket in the data folder.
 fn address(config: &Config, number: u16) -> Result<String, Failure> {
-    let path = config.data_dir.join(format!("worker-{number}.sock"));
+    Ok(Address::Unix(socket(config, &format!("worker-{number}.sock"))?).to_string())
+}
+
+/// The path of a socket in the data folder.
+fn socket(config: &Config, name: &str) -> Result<PathBuf, Failure> {
+    let path = config.data_dir.join(name);
     if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
         return Err(Failure::Usage(format!(
             "{} is longer than the path of a socket may be ({SOCKET_PATH_BYTES_MAX} bytes): choose a \
@@ -154,7 +167,24 @@ fn address(config: &Config, number: u16) -> Result<String, Failure> {
             path.display()
         )));
     }
-    Ok(Address::Unix(path).to_string())
+    Ok(path)
+}
+
+/// How the gateway is started: as we were, with a socket by which the next one takes over.
+fn gateway_launch(
+    settings: &Settings,
+    config: &Config,
+    program: PathBuf,
+    workers: &[Supervised],
+) -> Result<Launch, Failure> {
+    let behind = workers.iter().map(|worker| worker.standing().borrow().address.clone());
+    let behind = behind.collect::<Vec<_>>().join(",");
+    let socket = socket(config, "gateway.sock")?.display().to_string();
+    let gateway = ["gateway", "--supervised", "--behind", &behind, "--upgrade-socket", &socket];
+    let mut arguments: Vec<String> = gateway.iter().map(ToString::to_string).collect();
+    arguments.extend(settings.as_arguments());
+    let environment = settings.as_environment();
+    Ok(Launch { ready: crate::gateway::READY, program, arguments, environment })
 }
 
 /// How a worker is started: as we were, with an address and a port for its metrics of its own.
@@ -175,12 +205,14 @@ fn launch(
     });
     let admin = admin.unwrap_or_else(|| "null".to_owned());
     arguments.extend(["--set".to_owned(), format!("admin.listen={admin}")]);
-    Launch { program, arguments, environment: settings.as_environment() }
+    let environment = settings.as_environment();
+    Launch { ready: crate::worker::READY, program, arguments, environment }
 }
 
-/// Replaces one worker after the other; stops when a new one does not answer.
-async fn replace(workers: &[Supervised]) {
-    for worker in workers {
+/// Replaces one worker after the other, then the gateway, which may know requests that only new workers
+/// answer. Stops when a new one does not answer.
+async fn replace(fleet: &Fleet) {
+    for worker in &fleet.workers {
         let name = worker.standing().borrow().name.clone();
         tracing::info!(worker = name, "is replaced");
         if !worker.restart().await {
@@ -188,30 +220,41 @@ async fn replace(workers: &[Supervised]) {
             return;
         }
     }
-    tracing::info!("every worker has been replaced");
+    tracing::info!("every worker has been replaced, now the gateway");
+    match fleet.gateway.replace().await {
+        true => tracing::info!("every process has been replaced"),
+        false => tracing::error!("no new gateway came up: the one that runs goes on"),
+    }
 }
 
-/// Writes down how the workers stand, whenever that changes.
-async fn tell(mut status: Status, mut standings: Vec<watch::Receiver<Standing>>, folder: PathBuf) {
+/// Writes down how the processes stand, whenever that changes.
+async fn tell(
+    mut status: Status,
+    mut gateway: watch::Receiver<Standing>,
+    mut workers: Vec<watch::Receiver<Standing>>,
+    folder: PathBuf,
+) {
     loop {
         status.workers =
-            standings.iter_mut().map(|standing| standing.borrow_and_update().clone()).collect();
+            workers.iter_mut().map(|standing| standing.borrow_and_update().clone()).collect();
+        let standing = gateway.borrow_and_update().clone();
+        status.see_gateway(standing);
         if let Err(error) = status.write(&folder) {
             tracing::warn!(%error, "cannot write what `colonnade status` reads");
         }
-        let changes = standings.iter_mut().map(|standing| Box::pin(standing.changed()));
+        let changes = workers.iter_mut().chain([&mut gateway]);
+        let changes = changes.map(|standing| Box::pin(standing.changed()));
         let (changed, _, _) = futures_util::future::select_all(changes).await;
         if changed.is_err() {
-            // A worker is stopped for good, and so will be all.
+            // A process is stopped for good, and so will be all.
             return;
         }
     }
 }
 
 /// What a person needs to know now.
-fn welcome(config: &Config, door: &colonnade_gateway::Running, count: u16) -> String {
-    let urls: Vec<String> = door.addrs().iter().map(|at| format!("http://{at}")).collect();
-    let (name, urls) = (&config.server_name, urls.join(", "));
+fn welcome(config: &Config, status: &Status, count: u16) -> String {
+    let (name, urls) = (&config.server_name, status.listen.join(", "));
     let mut text = format!("\nColonnade serves {name} at {urls} with {count} workers\n");
     text += &format!(
         "  data           {}  (back it up, and the database)\n",
@@ -220,7 +263,7 @@ fn welcome(config: &Config, door: &colonnade_gateway::Running, count: u16) -> St
     if let Some(admin) = config.admin {
         text += &format!("  worker admin   http://{admin}, and the ports after it\n");
     }
-    if let Some(admin) = door.admin_addr() {
+    if let Some(admin) = &status.gateway_admin {
         text += &format!("  gateway admin  http://{admin}\n");
     }
     text +=

@@ -15,6 +15,7 @@ mod open_files;
 mod routes;
 mod signals;
 mod small_pages;
+mod supervisor;
 mod terminal;
 mod up;
 mod worker;

@@ -54,7 +54,12 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), Failure> {
 }
 
 /// Starts the gateway in front of workers at these addresses, each of every pool.
-pub(crate) fn open_door(config: &Config, workers: &[String]) -> Result<gateway::Running, Failure> {
+fn open_door(config: &Config, workers: &[String]) -> Result<gateway::Running, Failure> {
+    gateway::run(before(config, workers)?).map_err(|error| not_started(&error))
+}
+
+/// How a gateway is run in front of workers at these addresses, each of every pool.
+pub(crate) fn before(config: &Config, workers: &[String]) -> Result<gateway::RunOptions, Failure> {
     let wrong = |address: &str, error: &dyn std::fmt::Display| {
         Failure::Running(format!("the gateway does not understand {address}: {error}"))
     };
@@ -70,10 +75,15 @@ pub(crate) fn open_door(config: &Config, workers: &[String]) -> Result<gateway::
         admin: config.gateway_admin,
         no_admin: config.gateway_admin.is_none(),
     };
-    gateway::run(options).map_err(|error| match error {
+    Ok(options)
+}
+
+/// Why no gateway started.
+pub(crate) fn not_started(error: &gateway::StartError) -> Failure {
+    match error {
         gateway::StartError::Config(wrong) => Failure::Usage(wrong.to_string()),
-        other => Failure::running(&other),
-    })
+        other => Failure::running(other),
+    }
 }
 
 /// The routes: the operator's file, or those that ship with us.

@@ -10,8 +10,11 @@ use crate::{
     command::{Failure, Settings, WorkerOptions},
     notify, open_files,
     signals::{Signals, Told},
-    terminal,
+    supervisor, terminal,
 };
+
+/// How the line begins that a worker says once it answers.
+pub(crate) const READY: &str = "worker of pool";
 
 /// Runs until told to stop.
 pub(crate) async fn run(settings: &Settings, options: WorkerOptions) -> Result<(), Failure> {
@@ -40,7 +43,7 @@ pub(crate) async fn run(settings: &Settings, options: WorkerOptions) -> Result<(
     };
     let ended = tokio::select! {
         () = told => false,
-        () = supervisor_ends(options.supervised) => false,
+        () = supervisor::ends(options.supervised) => false,
         () = worker.ended() => true,
     };
     signals.end_at_the_next();
@@ -57,30 +60,16 @@ pub(crate) async fn run(settings: &Settings, options: WorkerOptions) -> Result<(
     Ok(())
 }
 
-/// Waits until standard input ends; forever, if nobody supervises us.
-async fn supervisor_ends(supervised: bool) {
-    if !supervised {
-        return std::future::pending().await;
-    }
-    // A thread of its own, which nothing waits for: the runtime would wait for one of its own.
-    let (ends, ended) = tokio::sync::oneshot::channel();
-    std::thread::spawn(move || {
-        let _read_to_its_end = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        let _nobody_waits = ends.send(());
-    });
-    let _ended = ended.await;
-}
-
 /// What a person, or the supervisor, needs to know now.
 fn welcome(pools: &[&Role], server_name: &impl std::fmt::Display, worker: &Worker) -> String {
     let at = &worker.address;
     match pools {
         [role] => {
-            format!("worker of pool {} ({}) for {server_name} at {at}", role.name, role.serves)
+            format!("{READY} {} ({}) for {server_name} at {at}", role.name, role.serves)
         }
         roles => {
             let names: Vec<&str> = roles.iter().map(|role| role.name).collect();
-            format!("worker of pools {} for {server_name} at {at}", names.join(", "))
+            format!("{READY}s {} for {server_name} at {at}", names.join(", "))
         }
     }
 }

@@ -1,5 +1,5 @@
-//! One worker process under supervision: started, started again with a growing pause when it ends by
-//! itself, stopped when told. Knows nothing of Matrix, nor of the other workers.
+//! One process under supervision, a worker or the gateway: started, started again with a growing pause
+//! when it ends by itself, replaced or stopped when told. Knows nothing of Matrix, nor of the others.
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
@@ -10,9 +10,9 @@ use nix::{
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
-    sync::{mpsc, watch},
-    task::JoinHandle,
+    process::{Child, ChildStdin, Command},
+    sync::{mpsc, oneshot, watch},
+    task::{JoinHandle, JoinSet},
     time::Instant,
 };
 
@@ -27,19 +27,21 @@ const STEADY: Duration = Duration::from_secs(30);
 const STOP_MAX: Duration = Duration::from_secs(45);
 /// Orders that wait; there is one who gives them.
 const ORDERS_MAX: usize = 4;
-/// What a worker says on standard output once it answers.
-const READY: &str = "worker of pool";
+/// How long a successor may take to take over, before the process that runs is left in its place.
+const TAKE_OVER_MAX: Duration = Duration::from_secs(120);
 
-/// How a worker is started.
+/// How a process is started.
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
+    /// How the line begins that it says on standard output once it answers.
+    pub(crate) ready: &'static str,
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<String>,
     /// Variables, for what no list of processes should show.
     pub(crate) environment: Vec<(String, String)>,
 }
 
-/// What a worker is doing.
+/// What a process is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum State {
@@ -51,7 +53,7 @@ pub(crate) enum State {
     Stopped,
 }
 
-/// How a worker stands.
+/// How a process stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Standing {
     pub(crate) name: String,
@@ -64,26 +66,35 @@ pub(crate) struct Standing {
     pub(crate) failures: u32,
     /// How it ended last, if by itself.
     pub(crate) last_end: Option<String>,
+    /// The line it said when it answered.
+    #[serde(default, skip)]
+    pub(crate) said: Option<String>,
 }
 
-/// What a worker is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a process is told.
+#[derive(Debug)]
 enum Order {
     Restart,
+    /// Begin another, which takes over from the one that runs; the answer says whether it did.
+    Replace(oneshot::Sender<bool>),
     Stop,
 }
 
-/// How a life of the process ended.
+/// How the process came to its end, for good or for another one.
 enum End {
-    Told(Order),
+    Stopped,
+    Restarted,
     Itself(String),
 }
 
-/// A worker under supervision. Dropping it kills the process.
+/// Processes that were replaced and answer what they have. Dropping this kills them.
+pub(crate) type Replaced = JoinSet<()>;
+
+/// A process under supervision. Dropping it kills the process.
 pub(crate) struct Supervised {
     orders: mpsc::Sender<Order>,
     standing: watch::Receiver<Standing>,
-    keeper: JoinHandle<()>,
+    keeper: JoinHandle<Replaced>,
 }
 
 impl Supervised {
@@ -97,10 +108,12 @@ impl Supervised {
             restarts: 0,
             failures: 0,
             last_end: None,
+            said: None,
         };
         let (said, standing) = watch::channel(standing);
         let (orders, told) = mpsc::channel(ORDERS_MAX);
-        let keeper = tokio::spawn(Keeper { launch, told, said }.keep());
+        let replaced = Replaced::new();
+        let keeper = tokio::spawn(Keeper { launch, told, said, replaced }.keep());
         Self { orders, standing, keeper }
     }
 
@@ -129,11 +142,48 @@ impl Supervised {
         has_begun && self.is_up().await
     }
 
-    /// Stops the process for good.
-    pub(crate) async fn stop(self) {
-        let _stopped_already = self.orders.send(Order::Stop).await;
-        let _ended = self.keeper.await;
+    /// Starts another process that takes over from the one that runs, which answers what it has and then
+    /// ends by itself. Returns whether it did; else the one that runs goes on.
+    pub(crate) async fn replace(&self) -> bool {
+        let (answer, answered) = oneshot::channel();
+        self.orders.send(Order::Replace(answer)).await.is_ok() && answered.await.unwrap_or(false)
     }
+
+    /// Stops the process for good. Those it took over from go on, to their end or until they are dropped.
+    pub(crate) async fn stop(self) -> Replaced {
+        let _stopped_already = self.orders.send(Order::Stop).await;
+        self.keeper.await.unwrap_or_default()
+    }
+}
+
+/// A process that was started.
+struct Life {
+    child: Child,
+    /// Held as long as it lives: it ends when this closes.
+    _stdin: Option<ChildStdin>,
+    /// The line that it said when it answered.
+    ready: watch::Receiver<Option<String>>,
+}
+
+impl Life {
+    /// Waits until it answers; false when it ends before.
+    async fn is_ready(&mut self) -> bool {
+        let mut ready = self.ready.clone();
+        tokio::select! {
+            line = first(&mut ready) => line.is_some(),
+            _ended = self.child.wait() => false,
+        }
+    }
+
+    async fn wait(self) {
+        let Self { mut child, _stdin, .. } = self;
+        let _ended = child.wait().await;
+    }
+}
+
+/// Waits for the line; `None` when it will never come.
+async fn first(ready: &mut watch::Receiver<Option<String>>) -> Option<String> {
+    ready.wait_for(Option::is_some).await.ok()?.clone()
 }
 
 /// What keeps the process running.
@@ -141,22 +191,23 @@ struct Keeper {
     launch: Launch,
     told: mpsc::Receiver<Order>,
     said: watch::Sender<Standing>,
+    replaced: Replaced,
 }
 
 impl Keeper {
-    async fn keep(mut self) {
+    async fn keep(mut self) -> Replaced {
         let mut pause = PAUSE_MIN;
         loop {
             let begun = Instant::now();
             match self.live().await {
-                End::Told(Order::Stop) => break,
-                End::Told(Order::Restart) => pause = PAUSE_MIN,
+                End::Stopped => break,
+                End::Restarted => pause = PAUSE_MIN,
                 End::Itself(how) => {
                     if begun.elapsed() >= STEADY {
                         pause = PAUSE_MIN;
                     }
-                    let name = self.said.borrow().name.clone();
-                    tracing::error!(worker = name, how, ?pause, "a worker ended by itself");
+                    let name = self.name();
+                    tracing::error!(process = name, how, ?pause, "a process ended by itself");
                     self.say(|now| {
                         now.state = State::Waiting;
                         now.failures += 1;
@@ -166,7 +217,8 @@ impl Keeper {
                     pause = (pause * 2).min(PAUSE_MAX);
                     match order {
                         Ok(Some(Order::Stop) | None) => break,
-                        Ok(Some(Order::Restart)) | Err(_) => {}
+                        // Whoever asked for another sees that none runs which could be replaced.
+                        Ok(Some(Order::Restart | Order::Replace(_))) | Err(_) => {}
                     }
                 }
             }
@@ -176,51 +228,106 @@ impl Keeper {
             });
         }
         self.say(|now| now.state = State::Stopped);
+        self.replaced
     }
 
     fn say(&self, change: impl FnOnce(&mut Standing)) {
         self.said.send_modify(change);
     }
 
-    /// From the start of the process to its end.
+    fn name(&self) -> String {
+        self.said.borrow().name.clone()
+    }
+
+    /// From the start of the process to its end, or that of the last one that replaced it.
     async fn live(&mut self) -> End {
-        let mut child = match self.spawn() {
-            Ok(child) => child,
+        let mut life = match self.begin() {
+            Ok(life) => life,
             Err(error) => return End::Itself(format!("cannot be started: {error}")),
         };
-        // Held as long as we live: `wait` would close it.
-        let _stdin = child.stdin.take();
-        let pid = child.id();
-        self.say(|now| now.pid = pid);
-        let lines = child.stdout.take().map(|out| BufReader::new(out).lines());
-        let said = self.said.clone();
-        // Reads to the end, so that the process never waits for us.
-        let reading = tokio::spawn(async move {
-            let Some(mut lines) = lines else { return };
-            while let Ok(Some(line)) = lines.next_line().await {
-                if line.starts_with(READY) {
-                    said.send_modify(|now| now.state = State::Running);
+        self.say(|now| now.pid = life.child.id());
+        let end = loop {
+            let mut ready = life.ready.clone();
+            let is_running = self.said.borrow().state == State::Running;
+            tokio::select! {
+                ended = life.child.wait() => break End::Itself(match ended {
+                    Ok(status) => status.to_string(),
+                    Err(error) => error.to_string(),
+                }),
+                order = self.told.recv() => match order {
+                    Some(Order::Replace(answer)) => {
+                        let has_replaced = self.replace(&mut life).await;
+                        let _nobody_waits = answer.send(has_replaced);
+                    }
+                    order => {
+                        self.say(|now| now.state = State::Stopping);
+                        self.end(&mut life.child).await;
+                        break match order {
+                            Some(Order::Restart) => End::Restarted,
+                            _ => End::Stopped,
+                        };
+                    }
+                },
+                Some(line) = first(&mut ready), if !is_running => {
+                    self.say(|now| (now.state, now.said) = (State::Running, Some(line)));
                 }
             }
-        });
-        let end = tokio::select! {
-            ended = child.wait() => End::Itself(match ended {
-                Ok(status) => status.to_string(),
-                Err(error) => error.to_string(),
-            }),
-            order = self.told.recv() => {
-                self.say(|now| now.state = State::Stopping);
-                self.end(&mut child).await;
-                End::Told(order.unwrap_or(Order::Stop))
-            }
         };
-        reading.abort();
         self.say(|now| now.pid = None);
         end
     }
 
+    /// Starts the next process beside the one that lives, and puts it in its place once it answers.
+    async fn replace(&mut self, life: &mut Life) -> bool {
+        self.say(|now| now.state = State::Starting);
+        let mut failed = None;
+        match self.begin() {
+            Ok(mut next) => match tokio::time::timeout(TAKE_OVER_MAX, next.is_ready()).await {
+                Ok(true) => {
+                    let old = std::mem::replace(life, next);
+                    self.replaced.spawn(old.wait());
+                    // Those that ended in the meantime.
+                    while self.replaced.try_join_next().is_some() {}
+                }
+                Ok(false) => failed = Some("the successor ended at once".to_owned()),
+                Err(_) => failed = Some("the successor did not answer".to_owned()),
+            },
+            Err(error) => failed = Some(format!("the successor cannot be started: {error}")),
+        }
+        let (pid, line) = (life.child.id(), life.ready.borrow().clone());
+        let has_replaced = failed.is_none();
+        self.say(|now| {
+            now.state = State::Running;
+            now.pid = pid;
+            now.said = line;
+            now.restarts += u32::from(has_replaced);
+            if failed.is_some() {
+                now.failures += 1;
+                now.last_end = failed;
+            }
+        });
+        has_replaced
+    }
+
+    /// Starts a process, and reads what it says to its end, so that it never waits for us.
+    fn begin(&self) -> std::io::Result<Life> {
+        let mut child = self.spawn()?;
+        let (says, ready) = watch::channel(None);
+        let (stdin, prefix) = (child.stdin.take(), self.launch.ready);
+        let lines = child.stdout.take().map(|out| BufReader::new(out).lines());
+        tokio::spawn(async move {
+            let Some(mut lines) = lines else { return };
+            while let Ok(Some(line)) = lines.next_line().await {
+                if line.starts_with(prefix) {
+                    says.send_replace(Some(line));
+                }
+            }
+        });
+        Ok(Life { child, _stdin: stdin, ready })
+    }
+
     fn spawn(&self) -> std::io::Result<Child> {
-        let Launch { program, arguments, environment } = &self.launch;
+        let Launch { program, arguments, environment, .. } = &self.launch;
         let mut command = Command::new(program);
         command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
         // What a service manager told us is not meant for them.
@@ -237,8 +344,7 @@ impl Keeper {
             let _gone_already = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
         if tokio::time::timeout(STOP_MAX, child.wait()).await.is_err() {
-            let name = self.said.borrow().name.clone();
-            tracing::error!(worker = name, "does not stop: it is killed");
+            tracing::error!(process = self.name(), "does not stop: it is killed");
             let _gone_already = child.kill().await;
         }
     }

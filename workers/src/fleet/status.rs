@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::process::{Standing, State};
 use crate::{
     command::{Failure, Settings},
+    gateway::{ADMIN, READY},
     terminal,
 };
 
@@ -22,10 +23,11 @@ const NAME: &str = "up.json";
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Status {
     pub(crate) server_name: String,
-    /// The process of `colonnade up`: gateway and supervisor.
+    /// The process of `colonnade up`, the supervisor.
     pub(crate) pid: u32,
     pub(crate) listen: Vec<String>,
     pub(crate) gateway_admin: Option<String>,
+    pub(crate) gateway: Standing,
     pub(crate) workers: Vec<Standing>,
 }
 
@@ -34,6 +36,36 @@ fn path(data_dir: &Path) -> PathBuf {
 }
 
 impl Status {
+    /// That of this process, which supervises a gateway.
+    pub(crate) fn of(server_name: String, gateway: Standing) -> Self {
+        let mut status = Self {
+            server_name,
+            pid: std::process::id(),
+            listen: Vec::new(),
+            gateway_admin: None,
+            gateway: gateway.clone(),
+            workers: Vec::new(),
+        };
+        status.see_gateway(gateway);
+        status
+    }
+
+    /// Takes note of how the gateway stands, and where it said that it listens.
+    pub(crate) fn see_gateway(&mut self, gateway: Standing) {
+        if let Some(line) = gateway.said.as_deref().and_then(|said| said.strip_prefix(READY)) {
+            let (at, admin) =
+                line.split_once(ADMIN).map_or((line, None), |(at, on)| (at, Some(on)));
+            self.listen = at.split(", ").map(|at| format!("http://{at}")).collect();
+            self.gateway_admin = admin.map(str::to_owned);
+        }
+        self.gateway = gateway;
+    }
+
+    /// All processes that are supervised.
+    fn all(&self) -> impl Iterator<Item = &Standing> {
+        std::iter::once(&self.gateway).chain(&self.workers)
+    }
+
     /// Writes the file: whoever reads it meanwhile sees the old one or the new one.
     pub(crate) fn write(&self, data_dir: &Path) -> std::io::Result<()> {
         let next = data_dir.join(format!("{NAME}.next"));
@@ -69,13 +101,13 @@ impl Status {
         }
         let up = self.workers.iter().filter(|worker| worker.state == State::Running).count();
         let _fits = writeln!(text, "{up} of {} workers run\n", self.workers.len());
-        let heads = ["worker", "state", "process", "memory", "restarts", "failures"];
+        let heads = ["name", "state", "process", "memory", "restarts", "failures"];
         let [name, state, pid, used, restarts, failures] = heads;
         let _fits = writeln!(
             text,
             "{name:<12}{state:<10}{pid:>9}{used:>10}{restarts:>10}{failures:>10}  last failure"
         );
-        for worker in &self.workers {
+        for worker in self.all() {
             let state = match worker.state {
                 State::Starting => "starting",
                 State::Running => "running",
@@ -127,8 +159,8 @@ pub(crate) fn run(settings: &Settings) -> Result<(), Failure> {
         )));
     }
     terminal::say(status.table(std::io::stdout().is_terminal()).trim_end());
-    match status.workers.iter().all(|worker| worker.state == State::Running) {
+    match status.all().all(|process| process.state == State::Running) {
         true => Ok(()),
-        false => Err(Failure::Running("not every worker runs".to_owned())),
+        false => Err(Failure::Running("not every process runs".to_owned())),
     }
 }

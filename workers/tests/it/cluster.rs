@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, RwLock,
+        Arc, Mutex, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -28,6 +28,22 @@ pub(crate) struct Deployment {
     folder: tempfile::TempDir,
     database: String,
     redis: redis::Server,
+    /// What each of its workers logged.
+    logs: Mutex<Vec<Arc<Mutex<String>>>>,
+}
+
+/// A test that failed shows what its workers complained about.
+impl Drop for Deployment {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for (number, log) in self.logs.lock().unwrap().iter().enumerate() {
+            let log = log.lock().unwrap();
+            let bad = |line: &&str| !line.contains(" INFO ") && !line.contains(" DEBUG ");
+            log.lines().filter(bad).for_each(|line| println!("worker {number}: {line}"));
+        }
+    }
 }
 
 impl Deployment {
@@ -36,16 +52,35 @@ impl Deployment {
             folder: tempfile::tempdir().unwrap(),
             database: format!("database={}", Cluster::shared().database()),
             redis: redis::Server::start(),
+            logs: Mutex::default(),
         }
+    }
+
+    /// The folder of all of them.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// The database, as a setting.
+    pub(crate) fn database(&self) -> &str {
+        &self.database
     }
 
     /// Starts a worker of these pools.
     pub(crate) fn worker(&self, pools: &str) -> Server {
+        self.worker_with(pools, &[])
+    }
+
+    /// Starts a worker of these pools with further arguments.
+    pub(crate) fn worker_with(&self, pools: &str, further: &[&str]) -> Server {
         let redis = format!("redis.url={}", self.redis.url());
         let open = ["--set", "registration.open=true", "--set", "rate_limits.enabled=false"];
         let mut arguments = vec!["--set", &self.database, "--set", &redis];
         arguments.extend(open);
-        Server::worker(self.folder.path(), pools, &arguments)
+        arguments.extend(further);
+        let worker = Server::worker(self.folder.path(), pools, &arguments);
+        self.logs.lock().unwrap().push(Arc::clone(&worker.log));
+        worker
     }
 }
 

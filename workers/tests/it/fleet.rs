@@ -15,17 +15,21 @@ use serde_json::{Value, json};
 use crate::process::{Server, run};
 
 /// How long something that must happen may take on a very busy machine.
-const LONG: Duration = Duration::from_secs(240);
+pub(crate) const LONG: Duration = Duration::from_secs(240);
 
-/// What `colonnade status` reads.
-fn standings(folder: &Path) -> Vec<Value> {
+/// How the workers stand, by what `colonnade status` reads.
+pub(crate) fn standings(folder: &Path) -> Vec<Value> {
+    status(folder)["workers"].as_array().cloned().unwrap_or_default()
+}
+
+/// Everything that `colonnade status` reads.
+pub(crate) fn status(folder: &Path) -> Value {
     let text = std::fs::read(folder.join("data/up.json")).unwrap_or_default();
-    let status: Value = serde_json::from_slice(&text).unwrap_or_default();
-    status["workers"].as_array().cloned().unwrap_or_default()
+    serde_json::from_slice(&text).unwrap_or_default()
 }
 
 /// Waits until the workers stand as wanted.
-async fn until(folder: &Path, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+pub(crate) async fn until(folder: &Path, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let wait = async {
         loop {
             let workers = standings(folder);
@@ -39,11 +43,11 @@ async fn until(folder: &Path, wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     waited.unwrap_or_else(|_| panic!("{:?}", standings(folder)))
 }
 
-fn pid(worker: &Value) -> Pid {
+pub(crate) fn pid(worker: &Value) -> Pid {
     Pid::from_raw(i32::try_from(worker["pid"].as_i64().unwrap()).unwrap())
 }
 
-fn all_run(workers: &[Value]) -> bool {
+pub(crate) fn all_run(workers: &[Value]) -> bool {
     !workers.is_empty() && workers.iter().all(|worker| worker["state"] == "running")
 }
 
@@ -56,7 +60,8 @@ async fn workers_come_back_are_replaced_and_end_together() {
     let arguments = ["up", "--workers", "2", "--database", &database, "--redis", &url];
     let mut server = Server::start_with(
         folder.path(),
-        &[&arguments[..], &["--set", "rate_limits.enabled=false"]].concat(),
+        // Before the command: clap would forget the other settings for one that comes after it.
+        &[&["--set", "rate_limits.enabled=false"], &arguments[..]].concat(),
     );
     let alice = Client::register(&server.url, "alice").await;
     let room = alice.post("/_matrix/client/v3/createRoom", json!({})).await.ok();
@@ -73,9 +78,10 @@ async fn workers_come_back_are_replaced_and_end_together() {
     };
     says("first").await;
     let first = until(folder.path(), all_run).await;
-    let status = run(folder.path(), &["status"], "");
-    assert_eq!(status.code, Some(0), "{status:?}");
-    assert!(status.out.contains("2 of 2 workers run"), "{status:?}");
+    let said = run(folder.path(), &["status"], "");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.contains("2 of 2 workers run"), "{said:?}");
+    assert!(said.out.contains("\ngateway     running"), "{said:?}");
 
     // Killed: another process takes its place.
     kill(pid(&first[1]), Signal::SIGKILL).unwrap();
@@ -87,8 +93,11 @@ async fn workers_come_back_are_replaced_and_end_together() {
 
     // Replaced one by one.
     server.signal(Signal::SIGHUP);
+    let gateway = status(folder.path())["gateway"].clone();
     let replaced = |workers: &[Value]| {
-        all_run(workers) && workers.iter().zip(&second).all(|(new, old)| new["pid"] != old["pid"])
+        all_run(workers)
+            && workers.iter().zip(&second).all(|(new, old)| new["pid"] != old["pid"])
+            && status(folder.path())["gateway"]["pid"] != gateway["pid"]
     };
     let third = until(folder.path(), replaced).await;
     says("third").await;
@@ -98,27 +107,39 @@ async fn workers_come_back_are_replaced_and_end_together() {
     let bodies: Vec<&str> = bodies.filter_map(|event| event["content"]["body"].as_str()).collect();
     assert_eq!(bodies, ["first", "second", "third"]);
 
+    // Killed: another gateway takes the place of the one, at another port since we said none.
+    let gateway = status(folder.path())["gateway"].clone();
+    kill(pid(&gateway), Signal::SIGKILL).unwrap();
+    let back = |_: &[Value]| {
+        let now = status(folder.path())["gateway"].clone();
+        now["state"] == "running" && now["failures"] == 1
+    };
+    until(folder.path(), back).await;
+    let listen = status(folder.path())["listen"][0].as_str().unwrap().to_owned();
+    alice.at(&listen).get(&path).await.ok();
+
     server.signal(Signal::SIGTERM);
     assert_eq!(server.wait(), Some(0), "{}", server.log.lock().unwrap());
     assert!(third.iter().all(|worker| kill(pid(worker), None).is_err()), "nobody is left");
-    let status = run(folder.path(), &["status"], "");
-    assert_eq!(status.code, Some(1), "{status:?}");
+    let said = run(folder.path(), &["status"], "");
+    assert_eq!(said.code, Some(1), "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn workers_end_when_their_supervisor_is_killed() {
+async fn all_end_when_their_supervisor_is_killed() {
     let folder = tempfile::Builder::new().prefix("c").tempdir_in("/tmp").unwrap();
     let database = Cluster::shared().database();
     let server =
         Server::start_with(folder.path(), &["up", "--workers", "2", "--database", &database]);
-    let workers = until(folder.path(), all_run).await;
+    let mut all = until(folder.path(), all_run).await;
+    all.push(status(folder.path())["gateway"].clone());
     server.kill();
     let gone = async {
-        while workers.iter().any(|worker| kill(pid(worker), None).is_ok()) {
+        while all.iter().any(|process| kill(pid(process), None).is_ok()) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(LONG, gone).await.expect("the workers end");
+    tokio::time::timeout(LONG, gone).await.expect("they end");
 }
 
 #[test]

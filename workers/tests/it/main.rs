@@ -16,6 +16,7 @@ mod mistakes;
 mod postgres;
 mod process;
 mod roles;
+mod rolling;
 mod scaling;
 mod upgrade;
 mod uploads;

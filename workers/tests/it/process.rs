@@ -34,9 +34,17 @@ impl From<Output> for Said {
     }
 }
 
+/// The built program.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_colonnade");
+
 /// The command in a folder, with an environment that holds none of our variables.
 pub(crate) fn command(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_colonnade"));
+    command_of(Path::new(PROGRAM), folder)
+}
+
+/// The same with a copy of the program.
+fn command_of(program: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(program);
     command.current_dir(folder);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("COLONNADE_") {
@@ -73,7 +81,12 @@ impl Server {
 
     /// Starts `colonnade up` with further arguments.
     pub(crate) fn start_with(folder: &Path, arguments: &[&str]) -> Self {
-        let mut command = command(folder);
+        Self::start_copy(Path::new(PROGRAM), folder, arguments)
+    }
+
+    /// The same with a copy of the program.
+    pub(crate) fn start_copy(program: &Path, folder: &Path, arguments: &[&str]) -> Self {
+        let mut command = command_of(program, folder);
         command.args(["--listen", "127.0.0.1:0", "--set", "admin.gateway=127.0.0.1:0"]);
         command.args(["--set", "admin.listen=127.0.0.1:0"]).args(arguments);
         Self::run(command, "Stop with")

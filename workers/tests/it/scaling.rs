@@ -26,20 +26,35 @@ const CLIENTS: usize = 6;
 const MESSAGES_BETWEEN: u64 = 30;
 
 /// Whatever is not owned and not the sync of somebody.
-const REST: &str = "client,initial_sync,sliding_sync,federation_in,media,keys,to_device,account_data,\
+pub(crate) const REST: &str = "client,initial_sync,sliding_sync,federation_in,media,keys,to_device,account_data,\
      push_rules,presence,typing,receipts,device_lists,thread_subscriptions,quarantined_media,user_dir";
 
 /// What the clients share.
 #[derive(Clone)]
-struct Load {
+pub(crate) struct Load {
     url: Arc<str>,
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
 }
 
 impl Load {
+    /// Clients at work, by the gateway at `url`.
+    pub(crate) fn start(url: &str) -> (Self, JoinSet<()>) {
+        let load = Self { url: url.into(), stop: Arc::default(), sent: Arc::default() };
+        let mut clients = JoinSet::new();
+        for number in 0..CLIENTS {
+            clients.spawn(talk(load.clone(), number));
+        }
+        (load, clients)
+    }
+
+    /// Tells the clients to look at their rooms once more and end.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
     /// Waits until the clients sent more messages.
-    async fn goes_on(&self) {
+    pub(crate) async fn goes_on(&self) {
         let until = self.sent.load(Ordering::Acquire) + MESSAGES_BETWEEN;
         let wait = async {
             while self.sent.load(Ordering::Acquire) < until {
@@ -89,8 +104,15 @@ async fn talk(load: Load, number: usize) {
     assert_eq!(bodies, expected);
 }
 
+/// Waits for the clients; one that failed ends the test at once, and says how.
+pub(crate) async fn all_end_well(mut clients: JoinSet<()>) {
+    while let Some(client) = clients.join_next().await {
+        client.unwrap();
+    }
+}
+
 /// Waits until the gateway knows exactly these workers, and returns the epoch.
-async fn until_known(gateway: &Running, workers: &[&Server], owners: usize) {
+pub(crate) async fn until_known(gateway: &Running, workers: &[&Server], owners: usize) {
     let last = workers.last().unwrap();
     let settled = until_owners(last, owners).await;
     until_epoch(gateway, settled["epoch"].as_u64().unwrap()).await;
@@ -107,15 +129,7 @@ async fn no_request_fails_while_workers_come_and_go() {
     let (mut sync, mut rooms) = (deployment.worker("sync"), deployment.worker("rooms"));
     let gateway = gateway(&rest);
     until_known(&gateway, &[&rest, &sync, &rooms], 1).await;
-    let load = Load {
-        url: format!("http://{}", gateway.addrs()[0]).into(),
-        stop: Arc::default(),
-        sent: Arc::default(),
-    };
-    let mut clients = JoinSet::new();
-    for number in 0..CLIENTS {
-        clients.spawn(talk(load.clone(), number));
-    }
+    let (load, clients) = Load::start(&format!("http://{}", gateway.addrs()[0]));
     let changes = async {
         for _ in 0..2 {
             load.goes_on().await;
@@ -133,14 +147,8 @@ async fn no_request_fails_while_workers_come_and_go() {
             until_known(&gateway, &[&rest, &sync, &rooms], 1).await;
         }
         load.goes_on().await;
-        load.stop.store(true, Ordering::Release);
+        load.stop();
     };
-    let ended = async {
-        while let Some(client) = clients.join_next().await {
-            // One that failed ends the test at once, and says how.
-            client.unwrap();
-        }
-    };
-    tokio::join!(changes, ended);
+    tokio::join!(changes, all_end_well(clients));
     gateway.shutdown(Duration::from_secs(5)).await;
 }

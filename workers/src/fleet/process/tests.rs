@@ -5,6 +5,7 @@ use super::*;
 /// A worker that is a shell script.
 fn script(text: &str) -> Supervised {
     let launch = Launch {
+        ready: "ready",
         program: "/bin/sh".into(),
         arguments: vec!["-c".to_owned(), text.to_owned()],
         environment: Vec::new(),
@@ -14,7 +15,7 @@ fn script(text: &str) -> Supervised {
 
 #[tokio::test]
 async fn what_ends_by_itself_is_started_again() {
-    let worker = script("echo 'worker of pools all'; exit 3");
+    let worker = script("echo ready; exit 3");
     let mut standing = worker.standing();
     let again = standing.wait_for(|now| now.restarts >= 2).await.unwrap().clone();
     assert!(again.failures >= 2, "{again:?}");
@@ -32,7 +33,7 @@ async fn who_never_answers_is_not_up() {
 
 #[tokio::test]
 async fn a_restart_is_another_process_and_no_failure() {
-    let worker = script("echo 'worker of pools all'; read line; exit 1");
+    let worker = script("echo ready; read line; exit 1");
     assert!(worker.is_up().await);
     let first = worker.standing().borrow().pid;
     assert!(worker.restart().await);
@@ -45,6 +46,7 @@ async fn a_restart_is_another_process_and_no_failure() {
 #[tokio::test]
 async fn what_cannot_be_started_says_why() {
     let launch = Launch {
+        ready: "ready",
         program: "/nowhere/colonnade".into(),
         arguments: Vec::new(),
         environment: Vec::new(),
@@ -54,4 +56,38 @@ async fn what_cannot_be_started_says_why() {
     let why = worker.standing().borrow().last_end.clone().unwrap();
     assert!(why.contains("No such file"), "{why}");
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_successor_takes_over_beside_the_one_before() {
+    // The second time there is a file, and the third a folder in its place, where it fails.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("once").display().to_string();
+    let text = format!(
+        "if [ -d {path} ]; then exit 7; fi; echo ready $$; touch {path}; read line; rm {path}; exit 0"
+    );
+    let process = script(&text);
+    assert!(process.is_up().await);
+    let first = process.standing().borrow().clone();
+    assert!(process.replace().await);
+    let second = process.standing().borrow().clone();
+    assert_ne!(second.pid, first.pid);
+    assert_eq!((second.restarts, second.failures, second.state), (1, 0, State::Running));
+    assert_eq!(second.said, Some(format!("ready {}", second.pid.unwrap())));
+    let lives = |pid: Option<u32>| kill(Pid::from_raw(pid.unwrap() as i32), None).is_ok();
+    assert!(lives(first.pid), "the first may go on as long as it likes");
+
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    assert!(!process.replace().await);
+    let third = process.standing().borrow().clone();
+    assert_eq!((third.pid, third.state, third.failures), (second.pid, State::Running, 1));
+    assert!(third.last_end.unwrap().contains("successor ended at once"));
+
+    let replaced = process.stop().await;
+    assert!(!lives(second.pid) && lives(first.pid));
+    drop(replaced);
+    while lives(first.pid) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

@@ -18,5 +18,6 @@ mod process;
 mod roles;
 mod rolling;
 mod scaling;
+mod storm;
 mod upgrade;
 mod uploads;

@@ -1,7 +1,7 @@
 //! What differs between the engines, hidden behind macros: which pool a statement runs on, how a
 //! list is bound, and which errors mean what.
 
-use sqlx::error::ErrorKind;
+use sqlx::error::{DatabaseError, ErrorKind};
 
 use crate::error::StorageError;
 
@@ -151,10 +151,8 @@ impl From<sqlx::Error> for StorageError {
                 _ if is_contended(cause.code().as_deref()) => {
                     Self::Contended(cause.message().to_owned())
                 }
-                _ if is_passing(cause.code().as_deref()) => {
-                    Self::Unavailable(cause.message().to_owned())
-                }
-                _ => Self::Failed(cause.message().to_owned()),
+                _ if is_passing(cause.code().as_deref()) => Self::Unavailable(with_mend(&*cause)),
+                _ => Self::Failed(with_mend(&*cause)),
             },
             sqlx::Error::ColumnDecode { index, source } => {
                 Self::Corrupt { table: "?", column: "?", key: index, why: source.to_string() }
@@ -169,6 +167,26 @@ impl From<sqlx::Error> for StorageError {
             other => Self::Failed(other.to_string()),
         }
     }
+}
+
+/// Says what the database said, and what the operator can do where that is known.
+fn with_mend(cause: &dyn DatabaseError) -> String {
+    let mend = match cause.code().as_deref() {
+        Some("53100") => {
+            "the disk of the database is full: make room there, and writes go on by themselves"
+        }
+        Some("53300") => {
+            "the database has no connections left: raise max_connections of the server, or lower \
+             database.connections_max"
+        }
+        Some("26000" | "42P05") => {
+            "a pooler that mixes up prepared statements stands before the database: use PgBouncer \
+             1.21 or newer with max_prepared_statements = 512, or name the server itself in \
+             database.url"
+        }
+        _ => return cause.message().to_owned(),
+    };
+    format!("{}; {mend}", cause.message())
 }
 
 /// Tells whether the same statement may work later: SQLite's BUSY, LOCKED, IOERR, FULL; PostgreSQL's

@@ -4,6 +4,7 @@
 
 mod hold;
 mod open;
+mod room;
 mod session;
 mod writer;
 
@@ -48,24 +49,33 @@ pub(crate) struct Postgres {
     incarnation: Arc<AtomicI64>,
     /// The way around a pooler.
     direct: Arc<PgConnectOptions>,
+    /// There is no pooler.
+    is_direct: bool,
 }
 
 impl Postgres {
-    fn start(
+    async fn start(
         pool: PgPool,
         options: &PgConnectOptions,
-        direct: PgConnectOptions,
+        direct: Option<PgConnectOptions>,
         listener: &Arc<dyn CommitListener>,
-    ) -> Self {
+    ) -> Result<Self> {
         let (stats, incarnation) = (Arc::new(Stats::default()), Arc::new(AtomicI64::new(0)));
-        let lanes = Lane::ALL.map(|lane| {
+        let open = |lane| {
+            let incarnation = Arc::clone(&incarnation);
+            session::Session::open(lane, options.clone(), pool.clone(), incarnation)
+        };
+        let [general, events, receipts] = Lane::ALL;
+        let sessions = [open(general).await?, open(events).await?, open(receipts).await?];
+        let lanes = sessions.map(|session| {
             let (sender, work) = mpsc::channel(WAITING_MAX);
-            let session = session::Session::new(lane, options.clone(), Arc::clone(&incarnation));
             let (listener, stats) = (Arc::clone(listener), Arc::clone(&stats));
             tokio::spawn(writer::run(session, work, listener, stats));
             sender
         });
-        Self { pool, lanes, stats, incarnation, direct: Arc::new(direct) }
+        let is_direct = direct.is_none();
+        let direct = Arc::new(direct.unwrap_or_else(|| options.clone()));
+        Ok(Self { pool, lanes, stats, incarnation, direct, is_direct })
     }
 
     pub(crate) fn reader(&self) -> &PgPool {
@@ -82,7 +92,8 @@ impl Postgres {
 
     /// Takes a session's lock on a connection of its own, if it is free.
     pub(crate) async fn hold(&self, lock: Lock, shared: bool) -> Result<Option<Held>> {
-        hold::hold(&self.direct, lock, shared).await
+        let readers = self.is_direct.then_some(&self.pool);
+        hold::hold(&self.direct, readers, lock, shared).await
     }
 
     /// Makes every write from now on one of this incarnation.

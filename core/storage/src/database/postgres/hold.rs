@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::{sync::Mutex, time::timeout};
 
-use super::open::connect;
+use super::open::{connect, connect_or_take};
 use crate::{
     database::Lock,
     error::{Result, StorageError},
@@ -75,13 +75,17 @@ impl Held {
 }
 
 /// Takes a lock if it is free; `None` if somebody else holds it. With `shared`, beside others who
-/// share it.
+/// share it. When the server has no connection left, one of `readers` becomes this one.
 pub(crate) async fn hold(
     options: &PgConnectOptions,
+    readers: Option<&PgPool>,
     lock: Lock,
     shared: bool,
 ) -> Result<Option<Held>> {
-    let mut connection = connect(options).await?;
+    let mut connection = match readers {
+        Some(readers) => connect_or_take(options, readers).await?,
+        None => connect(options).await?,
+    };
     if !take(&mut connection, lock, shared).await? {
         let _ended = connection.close().await;
         return Ok(None);

@@ -4,11 +4,11 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection,
+    ConnectOptions as _, Connection as _, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{Postgres, session::FORGET_OLD};
+use super::{Postgres, room, session::FORGET_OLD};
 use crate::{
     CommitListener,
     database::{Lane, Pending, migrations},
@@ -21,10 +21,14 @@ const VERSION_MIN: i64 = 150_000;
 const STATEMENTS_MAX: usize = 512;
 /// Connections for reads that are left at least, however few this process may hold.
 const READERS_MIN: u32 = 2;
+/// Connections beside those for reads: one per lane, and the one that shows that this process lives.
+const OTHERS: u32 = Lane::ALL.len() as u32 + 1;
 /// How long a read waits for a free connection.
 const ACQUIRE_PATIENCE: Duration = Duration::from_secs(10);
 /// A connection that idled for longer is asked whether it still lives before it is used.
 const IDLE_TRUSTED: Duration = Duration::from_secs(1);
+/// A connection that idled for longer is closed: other processes may need it.
+const IDLE_KEPT: Duration = Duration::from_secs(60);
 /// How long connecting may take when nothing answers at all.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -39,7 +43,7 @@ pub(crate) async fn open(
     (connections_max, next_migrations): (u32, Option<&Path>),
     listener: Arc<dyn CommitListener>,
 ) -> Result<(Postgres, i64)> {
-    let direct = options("database.direct_url", direct_url.unwrap_or(url))?;
+    let direct = direct_url.map(|url| options("database.direct_url", url)).transpose()?;
     let options = options("database.url", url)?;
     let mut connection = connect(&options).await?;
     check(&mut connection, &options).await?;
@@ -47,12 +51,16 @@ pub(crate) async fn open(
     let place = place(&options);
     let known = migrations::postgres(&mut connection, &place, next_migrations).await?;
     sqlx::query(FORGET_OLD).execute(&mut connection).await?;
+    // Behind a pooler it is the pooler that bounds the connections.
+    if direct_url.is_none() {
+        let each = connections_max.max(READERS_MIN + OTHERS);
+        room::look(&mut connection, &place, each).await?;
+    }
     let _ended = connection.close().await;
-    // One per lane, and the one that shows that this process lives.
-    let others = Lane::ALL.len() as u32 + 1;
     let pool = PgPoolOptions::new()
-        .max_connections(connections_max.saturating_sub(others).max(READERS_MIN))
+        .max_connections(connections_max.saturating_sub(OTHERS).max(READERS_MIN))
         .acquire_timeout(ACQUIRE_PATIENCE)
+        .idle_timeout(IDLE_KEPT)
         .test_before_acquire(false)
         .before_acquire(|connection, about| {
             Box::pin(async move {
@@ -61,7 +69,7 @@ pub(crate) async fn open(
             })
         })
         .connect_lazy_with(options.clone());
-    Ok((Postgres::start(pool, &options, direct, &listener), known))
+    Ok((Postgres::start(pool, &options, direct, &listener).await?, known))
 }
 
 /// Connects past whatever pooler there is, and makes the tables: for what fills a database.
@@ -136,12 +144,32 @@ fn place(options: &PgConnectOptions) -> String {
     }
 }
 
+/// Tells whether the server refused a connection since it has no more.
+fn is_crowded(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|cause| cause.code());
+    code.as_deref() == Some("53300")
+}
+
 pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection> {
+    try_connect(options).await.map_err(|error| refused(options, &error))
+}
+
+/// Connects; when the server has no more connections, one of those for reads is taken.
+pub(super) async fn connect_or_take(
+    options: &PgConnectOptions,
+    readers: &PgPool,
+) -> Result<PgConnection> {
+    match try_connect(options).await {
+        Err(error) if is_crowded(&error) => Ok(readers.acquire().await?.detach()),
+        connected => connected.map_err(|error| refused(options, &error)),
+    }
+}
+
+async fn try_connect(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
     let connected = tokio::time::timeout(CONNECT_PATIENCE, options.connect()).await;
-    let connected = connected.unwrap_or_else(|_| {
+    connected.unwrap_or_else(|_| {
         Err(sqlx::Error::Io(std::io::Error::other("nothing answers within 10 s")))
-    });
-    connected.map_err(|error| refused(options, &error))
+    })
 }
 
 /// Says why no connection came about, and what helps.
@@ -150,8 +178,17 @@ fn refused(options: &PgConnectOptions, error: &sqlx::Error) -> StorageError {
     let database = options.get_database().unwrap_or(user);
     let code = error.as_database_error().and_then(|cause| cause.code());
     let mend = match (error, code.as_deref()) {
+        (sqlx::Error::Io(why), _)
+            if why.kind() == std::io::ErrorKind::NotFound && options.get_socket().is_none() =>
+        {
+            "sslrootcert=FILE in database.url names no file that is there".to_owned()
+        }
         (sqlx::Error::Io(why), _) if why.kind() != std::io::ErrorKind::InvalidData => {
             "is PostgreSQL running there, and are host and port in database.url right?".to_owned()
+        }
+        (_, Some("28000")) if error.to_string().contains("no encryption") => {
+            "the server takes connections with TLS only: say sslmode=verify-full in database.url"
+                .to_owned()
         }
         (_, Some("28P01" | "28000")) => format!(
             "user or password in database.url is wrong, or pg_hba.conf does not let {user} in"
@@ -165,6 +202,10 @@ fn refused(options: &PgConnectOptions, error: &sqlx::Error) -> StorageError {
         }
         (_, Some("57P03")) => "the server is starting or stopping; try again".to_owned(),
         (_, Some("42501")) => format!("GRANT CONNECT ON DATABASE {database} TO {user}"),
+        (sqlx::Error::Tls(why), _) if why.to_string().contains("upgrade to TLS") => {
+            "the server has no TLS: set ssl = on there, or say sslmode=prefer in database.url"
+                .to_owned()
+        }
         // What a handshake found wrong with a certificate is invalid data.
         (sqlx::Error::Tls(_) | sqlx::Error::Io(_), _) => {
             "does the server have ssl = on, and is the authority that signed its certificate \
@@ -201,27 +242,10 @@ async fn check(connection: &mut PgConnection, options: &PgConnectOptions) -> Res
          (SELECT count(*) FROM pg_tables WHERE schemaname = current_schema())";
     let place = place(options);
     let about: About = sqlx::query_as(ABOUT).fetch_one(connection).await?;
-    let (version, encoding, standby, fsync, synchronous, ours, tables) = about;
-    let unusable = |why: String| Err(StorageError::Unusable(format!("the database {place} {why}")));
-    if version < VERSION_MIN {
-        let major = version / 10_000;
-        return unusable(format!(
-            "runs on PostgreSQL {major}, and 15 is the oldest that works: upgrade the server"
-        ));
+    if let Some(why) = objection(&about) {
+        return Err(StorageError::Unusable(format!("the database {place} {why}")));
     }
-    if encoding != "UTF8" {
-        return unusable(format!(
-            "is encoded as {encoding}: create it anew with ENCODING 'UTF8' TEMPLATE template0"
-        ));
-    }
-    if !ours && tables > 0 {
-        return unusable(format!(
-            "holds {tables} tables of something else: create a database of its own for colonnade"
-        ));
-    }
-    if standby {
-        return unusable("is on a standby, which cannot be written: name the primary".to_owned());
-    }
+    let (_, _, _, fsync, synchronous, _, _) = about;
     if fsync == "off" || synchronous == "off" {
         tracing::warn!(
             database = %place, %fsync, synchronous_commit = %synchronous,
@@ -231,3 +255,30 @@ async fn check(connection: &mut PgConnection, options: &PgConnectOptions) -> Res
     }
     Ok(())
 }
+
+/// Says why we cannot live on a server, if so, and what helps.
+fn objection((version, encoding, standby, _, _, ours, tables): &About) -> Option<String> {
+    if *version < VERSION_MIN {
+        let major = version / 10_000;
+        return Some(format!(
+            "runs on PostgreSQL {major}, and 15 is the oldest that works: upgrade the server"
+        ));
+    }
+    if encoding != "UTF8" {
+        return Some(format!(
+            "is encoded as {encoding}: create it anew with ENCODING 'UTF8' TEMPLATE template0"
+        ));
+    }
+    if !ours && *tables > 0 {
+        return Some(format!(
+            "holds {tables} tables of something else: create a database of its own for colonnade"
+        ));
+    }
+    if *standby {
+        return Some("is on a standby, which cannot be written: name the primary".to_owned());
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests;

@@ -18,11 +18,11 @@ use std::{
 };
 
 use colonnade_model::stream::{Positions, Stream, StreamAdvance};
-use futures_util::TryFutureExt as _;
 use sqlx::postgres::{PgConnectOptions, PgRow};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::open::{connect, connect_or_take};
 use crate::{
     database::{
         Lane, Lock, Tx,
@@ -59,6 +59,8 @@ pub(crate) const FORGET_OLD: &str = "DELETE FROM writers \
 pub(crate) struct Session {
     lane: Lane,
     options: PgConnectOptions,
+    /// Connections for reads. When the server has no other left, one of these becomes the writer's.
+    readers: PgPool,
     incarnation: Arc<AtomicI64>,
     connection: Option<Box<PgConnection>>,
     /// The number under which this writer counts its commits; 0: none yet.
@@ -77,8 +79,21 @@ pub(crate) enum Committed {
 }
 
 impl Session {
-    pub(crate) fn new(lane: Lane, options: PgConnectOptions, incarnation: Arc<AtomicI64>) -> Self {
-        Self { lane, options, incarnation, connection: None, writer: 0, commits: 0 }
+    /// Opens the connection of a lane: at the start, while there is one, for reads take what is left.
+    ///
+    /// # Errors
+    /// [`StorageError::Unusable`] with the mend when the server has none for it.
+    pub(crate) async fn open(
+        lane: Lane,
+        options: PgConnectOptions,
+        readers: PgPool,
+        incarnation: Arc<AtomicI64>,
+    ) -> Result<Self> {
+        let connection = Box::new(connect(&options).await?);
+        let mut session =
+            Self { lane, options, readers, incarnation, connection: None, writer: 0, commits: 0 };
+        session.connection = Some(session.numbered(connection).await?);
+        Ok(session)
     }
 
     /// Begins a transaction, connecting first if need be; with a savepoint if `shared`.
@@ -225,12 +240,16 @@ impl Session {
     }
 
     async fn connect(&mut self) -> Result<Box<PgConnection>> {
-        let connecting = self.options.connect().map_err(StorageError::from);
-        let mut connection = timeout(ANSWER_PATIENCE, connecting).await.map_err(too_late)??;
+        let connection = connect_or_take(&self.options, &self.readers).await?;
+        self.numbered(Box::new(connection)).await
+    }
+
+    /// Makes sure that this writer has a number.
+    async fn numbered(&mut self, mut connection: Box<PgConnection>) -> Result<Box<PgConnection>> {
         if self.writer == 0 {
-            self.writer = sqlx::query_scalar(NEW).fetch_one(&mut connection).await?;
+            self.writer = sqlx::query_scalar(NEW).fetch_one(&mut *connection).await?;
         }
-        Ok(Box::new(connection))
+        Ok(connection)
     }
 
     /// Keeps the connection of a transaction that is over.

@@ -17,6 +17,7 @@ pub mod logging;
 pub mod metrics;
 pub mod roles;
 pub mod spans;
+mod time;
 pub mod wiring;
 pub mod worker;
 

@@ -21,6 +21,7 @@ use crate::{
     internal::Internal,
     keys::{self, KeyError},
     metrics::Metrics,
+    time,
 };
 
 /// What a homeserver is started with.
@@ -37,7 +38,7 @@ pub struct Options {
     pub redis: Option<String>,
     /// What the operator decided about the services.
     pub settings: Settings,
-    /// Time.
+    /// This machine's time; over PostgreSQL that of its server counts.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
@@ -138,6 +139,7 @@ impl Homeserver {
         identity::look(&location, &server_name).await?;
         let streams = Arc::new(Streams::new());
         let db = Database::open(&location, Arc::clone(&streams) as _).await?;
+        let clock = time::of(&db, clock).await?;
         let footing = match shared {
             true => Footing::Waiting(cluster::enter(&db, &location).await?),
             false => Footing::Alone(Alone::begin(&db, clock.now_ms()).await?),

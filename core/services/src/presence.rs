@@ -38,6 +38,8 @@ const GRACE_MS: i64 = 30_000;
 const ACTIVE_MS: i64 = 60_000;
 /// How long before other processes take a user for gone they are told again, in milliseconds.
 const TELL_AGAIN_MS: i64 = GRACE_MS + 10_000;
+/// How long a client's sync waits at most, as far as this is concerned, in milliseconds.
+const WAIT_MS_MAX: i64 = 300_000;
 /// How often those who went are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
 /// The longest status message, in bytes.
@@ -133,7 +135,8 @@ impl Presence {
         if *state == PresenceState::Offline {
             return Ok(());
         }
-        let wait_ms = i64::try_from(wait_ms).unwrap_or(0);
+        let wait_ms =
+            i64::try_from(wait_ms).map_or(WAIT_MS_MAX, |wait_ms| wait_ms.min(WAIT_MS_MAX));
         let gone_ms = self.context.now_ms() + wait_ms + GRACE_MS;
         let active = *state == PresenceState::Online;
         self.apply(user, Change { state: state.clone(), status_msg: None, gone_ms, active }).await
@@ -220,10 +223,11 @@ impl Presence {
     }
 
     /// Marks those who were not heard of as offline, and forgets those who long were.
-    async fn sweep(&self) -> Result<()> {
+    pub(crate) async fn sweep(&self) -> Result<()> {
         let now_ms = self.context.now_ms();
         let gone: Vec<UserNid> = {
             let mut users = self.users.lock();
+            users.known.values_mut().for_each(|known| known.bound(now_ms));
             let late = users.known.iter_mut().filter(|(_, known)| {
                 known.state != PresenceState::Offline && known.gone_ms <= now_ms
             });
@@ -326,6 +330,14 @@ impl Presence {
 }
 
 impl Known {
+    /// Takes back what cannot be, since it is too far ahead: the clock was set back meanwhile.
+    fn bound(&mut self, now_ms: i64) {
+        let latest_ms = now_ms + WAIT_MS_MAX + GRACE_MS;
+        self.gone_ms = self.gone_ms.min(latest_ms);
+        self.told_ms = self.told_ms.min(latest_ms);
+        self.last_active_ms = self.last_active_ms.min(now_ms);
+    }
+
     fn as_heard(&self, user: UserNid) -> Heard {
         Heard {
             user,

@@ -99,7 +99,7 @@ impl Typing {
                 typing.pos = moved(&self.context.streams, room);
             }
         }
-        self.expire_later(room, user, until - self.context.now_ms());
+        self.expire_later(room, user, until);
     }
 
     fn stop(&self, room: RoomNid, user: &UserId) {
@@ -112,16 +112,17 @@ impl Typing {
     }
 
     /// Takes a user off the list when the time is over, unless it was extended.
-    fn expire_later(&self, room: RoomNid, user: OwnedUserId, timeout_ms: i64) {
+    fn expire_later(&self, room: RoomNid, user: OwnedUserId, until: i64) {
         let rooms = Arc::clone(&self.rooms);
         let context = Arc::clone(&self.context);
-        let wait = std::time::Duration::from_millis(timeout_ms.max(0).unsigned_abs());
+        let timeout_ms = (until - self.context.now_ms()).clamp(0, TIMEOUT_MS_MAX);
+        let wait = std::time::Duration::from_millis(timeout_ms.unsigned_abs());
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
-            let now_ms = context.now_ms();
             let mut rooms = rooms.lock();
             let Some(typing) = rooms.get_mut(&room) else { return };
-            if typing.until.get(&user).is_some_and(|until| *until <= now_ms) {
+            // Not by the clock, which may have been set meanwhile.
+            if typing.until.get(&user) == Some(&until) {
                 typing.until.remove(&user);
                 typing.pos = moved(&context.streams, room);
             }

@@ -12,6 +12,7 @@ mod dialect;
 #[macro_use]
 pub(crate) mod testing;
 mod bulk;
+mod clock;
 pub mod copy;
 mod job;
 mod lane;

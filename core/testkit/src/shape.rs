@@ -83,7 +83,7 @@ pub(crate) async fn join(
         name: format!("{pool}{number}"),
         pools: vec![pool.to_owned()],
         address,
-        patience: Patience { silence_ms: PATIENCE_MS, without_lock_ms: PATIENCE_MS },
+        patience: Patience { silence_ms: PATIENCE_MS, without_lock_ms: PATIENCE_MS, noted: None },
     };
     worker.join(join).await.expect("the worker joins");
     serving

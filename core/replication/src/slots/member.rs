@@ -48,8 +48,10 @@ struct Shared {
     patience: Patience,
     /// Holds our locks; none while its connection is broken.
     held: tokio::sync::Mutex<Option<Held>>,
-    /// When the database failed last.
+    /// When the database failed last, or its clock was set.
     failed_at: parking_lot::Mutex<Instant>,
+    /// What the database's clock showed last, and when that was.
+    noted: parking_lot::Mutex<Option<(i64, Instant)>>,
     hurry: Notify,
 }
 
@@ -79,6 +81,7 @@ impl Member {
             patience,
             held: tokio::sync::Mutex::new(Some(held)),
             failed_at: parking_lot::Mutex::new(Instant::now()),
+            noted: parking_lot::Mutex::default(),
             hurry: Notify::new(),
         });
         // So that it has its share, and knows it, when it begins to answer.
@@ -152,8 +155,8 @@ impl Shared {
         loop {
             tick.tick().await;
             match self.beat().await {
-                Ok(true) => {}
-                Ok(false) => return self.slots.end(),
+                Ok(Some(now_ms)) => self.note(now_ms),
+                Ok(None) => return self.slots.end(),
                 Err(error) => {
                     tracing::debug!(%error, "cannot say that we live");
                     self.failed();
@@ -162,7 +165,22 @@ impl Shared {
         }
     }
 
-    async fn beat(&self) -> Result<bool> {
+    /// Notes what the database's clock shows. While it was just set, ahead or back, nobody is taken
+    /// for dead.
+    fn note(&self, now_ms: i64) {
+        let before = self.noted.lock().replace((now_ms, Instant::now()));
+        if let Some((noted_ms, at)) = before
+            && coordinator::is_set(noted_ms, at.elapsed(), now_ms)
+        {
+            tracing::warn!(
+                by_ms = now_ms - noted_ms,
+                "the clock of the database was set: no process is taken for dead for some seconds"
+            );
+            self.failed();
+        }
+    }
+
+    async fn beat(&self) -> Result<Option<i64>> {
         let mut held = self.held.lock().await;
         if held.is_none() {
             *held = self.db.hold(Lock::Alive(self.incarnation), false).await?;
@@ -201,9 +219,9 @@ impl Shared {
     /// Deals out slots if the map is not that of the epoch `settled` any more or somebody is gone, and
     /// returns the epoch at which there was nothing left to do.
     async fn settle(&self, settled: i64) -> Result<i64> {
-        let mut patience = self.patience;
+        let mut patience = Patience { noted: *self.noted.lock(), ..self.patience };
         if self.failed_at.lock().elapsed() < GRACE {
-            patience = Patience { silence_ms: i64::MAX / 2, without_lock_ms: i64::MAX / 2 };
+            patience = Patience::ENDLESS;
         }
         if !coordinator::is_unsettled(&self.db, self.incarnation, settled, patience).await? {
             return Ok(settled);

@@ -25,7 +25,8 @@ impl Cached {
     /// Tells whether it is time to note again that the device was seen; true once per interval.
     pub(super) fn is_news(&self, now_ms: i64) -> bool {
         let noted_ms = self.noted_ms.load(Ordering::Relaxed);
-        let due = now_ms.saturating_sub(noted_ms) >= SEEN_EVERY_MS;
+        // Also after the clock was set back.
+        let due = now_ms.abs_diff(noted_ms) >= SEEN_EVERY_MS.unsigned_abs();
         let swap = |from| {
             self.noted_ms.compare_exchange(from, now_ms, Ordering::Relaxed, Ordering::Relaxed)
         };
@@ -58,5 +59,7 @@ mod tests {
         assert!(cached.is_news(1_000_000));
         assert!(!cached.is_news(1_059_999));
         assert!(cached.is_news(1_060_000));
+        assert!(cached.is_news(60_000), "the clock was set back");
+        assert!(!cached.is_news(60_001));
     }
 }

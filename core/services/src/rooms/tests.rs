@@ -24,6 +24,7 @@ use serde_json::{Value, json, value::to_raw_value};
 use super::*;
 use crate::{Settings, accounts::Session, elsewhere};
 
+mod clocks;
 mod forks;
 mod lasting;
 

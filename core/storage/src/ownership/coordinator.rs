@@ -8,11 +8,13 @@
 //!    loses its right to write, never a committed write.
 //! 3. Every change counts up the epoch in the same transaction.
 //!
-//! Clocks only decide when to look for the dead, and it is the database's clock.
+//! Clocks only decide when to look for the dead, and it is the database's clock. When that is set
+//! ahead all look silent, so whoever coordinates notes it beside its own ([`Patience::noted`]).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures_util::TryFutureExt as _;
+use tokio::time::Instant;
 
 use super::{
     DRAINING, FENCED, LIVE,
@@ -34,14 +36,44 @@ pub struct Patience {
     /// When nobody holds the lock that says it lives. Long enough to take the lock after registering,
     /// and again after its connection broke.
     pub without_lock_ms: i64,
+    /// What the database's clock showed at some moment, as whoever asks noted it. When it shows
+    /// something else than the time that has passed since, it was set, and nobody is taken for dead.
+    pub noted: Option<(i64, Instant)>,
+}
+
+impl Patience {
+    /// Nobody is dead, however silent.
+    pub const ENDLESS: Self =
+        Self { silence_ms: i64::MAX / 2, without_lock_ms: i64::MAX / 2, noted: None };
+
+    /// From how far in the future on a sign of life is from before the clock was set back: who lives
+    /// has given another one since the clock was noted.
+    fn future_ms(&self) -> i64 {
+        self.noted.map_or(Self::ENDLESS.silence_ms, |_| self.silence_ms)
+    }
+
+    /// Tells whether the database's clock was set since it was noted.
+    fn is_clock_set(&self, now_ms: i64) -> bool {
+        self.noted.is_some_and(|(noted_ms, at)| is_set(noted_ms, at.elapsed(), now_ms))
+    }
+}
+
+/// Tells whether a clock that shows `now_ms` was set ahead or back since it showed `noted_ms`, that is
+/// `passed` ago.
+pub fn is_set(noted_ms: i64, passed: Duration, now_ms: i64) -> bool {
+    let passed_ms = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
+    now_ms.abs_diff(noted_ms.saturating_add(passed_ms)) > CLOCK_SET_MS
 }
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { silence_ms: 5_000, without_lock_ms: 1_500 }
+        Self { silence_ms: 5_000, without_lock_ms: 1_500, noted: None }
     }
 }
 
+/// From what difference on a clock was set, and is not merely read late. Less than the silence that is
+/// death by more than the time between two signs of life.
+const CLOCK_SET_MS: u64 = 2_000;
 /// Slots of a pool.
 const SLOTS: usize = colonnade_model::slot::SLOTS as usize;
 /// Slots of a role: each is work for itself, and there are fewer processes than this.
@@ -113,12 +145,13 @@ pub async fn register(db: &Database, name: &str, pools: &[String], address: &str
     Ok(incarnation)
 }
 
-/// Says that an incarnation still lives; false when it was fenced: then its process has to begin
-/// anew. Said on the connection that holds its lock where there is one, so that it waits for nobody.
+/// Says that an incarnation still lives, and returns when that was by the database's clock; `None`
+/// when it was fenced: then its process has to begin anew. Said on the connection that holds its lock
+/// where there is one, so that it waits for nobody.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn beat(db: &Database, held: Option<&Held>, incarnation: i64) -> Result<bool> {
+pub async fn beat(db: &Database, held: Option<&Held>, incarnation: i64) -> Result<Option<i64>> {
     const BEAT: &str = "UPDATE incarnations SET heartbeat_ts = $2 WHERE inc_id = $1 AND state < $3";
     if let Some(held) = held
         && let Some(beaten) = held.beat(incarnation, FENCED).await?
@@ -128,10 +161,12 @@ pub async fn beat(db: &Database, held: Option<&Held>, incarnation: i64) -> Resul
     let beaten = db.write_twice(move |tx| {
         Box::pin(async move {
             let now_ms = tx.now_ms().await?;
-            execute!(tx, sqlx::query(BEAT).bind(incarnation).bind(now_ms).bind(FENCED))
+            let beaten =
+                execute!(tx, sqlx::query(BEAT).bind(incarnation).bind(now_ms).bind(FENCED))?;
+            Ok((beaten > 0).then_some(now_ms))
         })
     });
-    Ok(beaten.await? > 0)
+    beaten.await
 }
 
 /// Says that an incarnation wants to end: [`coordinate`] gives its slots to others.
@@ -209,8 +244,8 @@ pub async fn is_unsettled(
     patience: Patience,
 ) -> Result<bool> {
     const UNSETTLED: &str = "SELECT c.value <> $1 OR EXISTS (SELECT 1 FROM incarnations i \
-         WHERE i.state < $2 AND i.inc_id <> $3 AND i.heartbeat_ts < {NOW_MS} - $4) \
-         FROM cluster c WHERE c.key = 'epoch'";
+         WHERE i.state < $2 AND i.inc_id <> $3 AND (i.heartbeat_ts < {NOW_MS} - $4 \
+         OR i.heartbeat_ts > {NOW_MS} + $5)) FROM cluster c WHERE c.key = 'epoch'";
     if !db.can_be_shared() {
         return Ok(true);
     }
@@ -220,22 +255,30 @@ pub async fn is_unsettled(
         .bind(FENCED)
         .bind(own)
         .bind(silence_ms)
+        .bind(patience.future_ms())
         .fetch_one(c))
 }
 
 async fn end_the_dead(tx: &mut Tx, own: i64, patience: Patience) -> Result<bool> {
     const SILENT: &str = "SELECT inc_id, heartbeat_ts FROM incarnations \
-         WHERE state < $1 AND heartbeat_ts < $2 AND inc_id <> $3 ORDER BY inc_id";
+         WHERE state < $1 AND (heartbeat_ts < $2 OR heartbeat_ts > $4) AND inc_id <> $3 \
+         ORDER BY inc_id";
     let now_ms = tx.now_ms().await?;
+    if patience.is_clock_set(now_ms) {
+        return Ok(false);
+    }
     let silent: Vec<(i64, i64)> = run!(tx, |c| sqlx::query_as(SILENT)
         .bind(FENCED)
         .bind(now_ms - patience.without_lock_ms.min(patience.silence_ms))
         .bind(own)
+        .bind(now_ms + patience.future_ms())
         .fetch_all(c))?;
     let mut changed = false;
     for (incarnation, heartbeat_ts) in silent {
         let silent_ms = now_ms - heartbeat_ts;
-        if silent_ms > patience.silence_ms || tx.is_abandoned(Lock::Alive(incarnation)).await? {
+        if silent_ms.saturating_abs() > patience.silence_ms
+            || tx.is_abandoned(Lock::Alive(incarnation)).await?
+        {
             take_over(tx, incarnation).await?;
             tracing::warn!(incarnation, silent_ms, "a process is gone; others take its slots");
             changed = true;

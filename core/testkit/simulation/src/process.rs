@@ -29,7 +29,7 @@ use crate::{
 
 /// How long a silence is death: less than in a real deployment, so that short runs see it. A process
 /// that is wrongly taken for dead begins anew, as it must.
-const PATIENCE: Patience = Patience { silence_ms: 1_600, without_lock_ms: 1_600 };
+const PATIENCE: Patience = Patience { silence_ms: 1_600, without_lock_ms: 1_600, noted: None };
 
 /// What a process is started from.
 pub(crate) struct Ground {

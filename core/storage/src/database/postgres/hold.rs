@@ -38,21 +38,21 @@ impl Held {
         take(&mut connection, lock, shared).await
     }
 
-    /// Notes on this connection that an incarnation lives; false when its state is `ended` or beyond,
-    /// `None` without a connection.
+    /// Notes on this connection that an incarnation lives, and returns when that was by the database's
+    /// clock; nothing when its state is `ended` or beyond. `None` without a connection.
     ///
     /// # Errors
     /// When the connection is broken.
-    pub(crate) async fn beat(&self, incarnation: i64, ended: i64) -> Result<Option<bool>> {
+    pub(crate) async fn beat(&self, incarnation: i64, ended: i64) -> Result<Option<Option<i64>>> {
         const BEAT: &str = "UPDATE incarnations SET heartbeat_ts = \
              CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) \
-             WHERE inc_id = $1 AND state < $2";
+             WHERE inc_id = $1 AND state < $2 RETURNING heartbeat_ts";
         let Some(connection) = &self.connection else { return Ok(None) };
         let mut connection = connection.lock().await;
-        let beat = sqlx::query(BEAT).bind(incarnation).bind(ended).execute(&mut *connection);
+        let beat = sqlx::query_scalar(BEAT).bind(incarnation).bind(ended);
         let late = |_| StorageError::Unavailable("the server does not answer".to_owned());
-        let done = timeout(ANSWER_PATIENCE, beat).await.map_err(late)??;
-        Ok(Some(done.rows_affected() > 0))
+        let beat = beat.fetch_optional(&mut *connection);
+        Ok(Some(timeout(ANSWER_PATIENCE, beat).await.map_err(late)??))
     }
 
     /// Tells whether the lock is held still: its connection answers.

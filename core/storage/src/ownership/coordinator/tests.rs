@@ -104,12 +104,12 @@ async fn slots_follow_those_who_live(world: World) {
 
     // The other dies.
     let three = newcomer(&world, &db, "rooms3").await;
-    assert!(beat(&db, None, two).await.unwrap());
+    assert!(beat(&db, None, two).await.unwrap().is_some());
     silence(&db, two, Patience::default().silence_ms + 1_000).await;
     assert!(coordinate(&db, 0, POOLS, Patience::default()).await.unwrap());
     let map = slot_map(&db).await.unwrap();
     assert_eq!(count(&map, three), 1024);
-    assert!(!beat(&db, None, two).await.unwrap(), "who was fenced has to begin anew");
+    assert!(beat(&db, None, two).await.unwrap().is_none(), "who was fenced has to begin anew");
     assert!(!may_write(&db, two, hers).await && may_write(&db, three, hers).await);
     assert!(map.members.iter().all(|member| member.incarnation != two));
     db.close().await;
@@ -119,7 +119,7 @@ async fn slots_follow_those_who_live(world: World) {
 async fn roles_are_dealt_to_those_who_list_them(world: World) {
     const DEALT: &[&str] = &["rooms", "background", "media"];
     /// Longer than this test takes anywhere: nobody says that he lives.
-    const LONG: Patience = Patience { silence_ms: 600_000, without_lock_ms: 600_000 };
+    const LONG: Patience = Patience::ENDLESS;
     let db = world.open().await;
     let shares = async |wanted: &[(&str, i64, usize)]| {
         coordinate(&db, 0, DEALT, LONG).await.unwrap();
@@ -163,11 +163,58 @@ async fn a_slot_that_comes_back_is_another(world: World) {
     db.close().await;
 }
 
+/// The database's clock is set ahead or back by an hour: all look silent then, and nobody is dead.
+async fn nobody_dies_of_a_clock_that_was_set(world: World) {
+    const HOUR_MS: i64 = 60 * 60 * 1_000;
+    // So long that nobody is silent for as long on a busy machine.
+    const SILENCE_MS: i64 = 600_000;
+    let patience = |noted_ms: i64| Patience {
+        silence_ms: SILENCE_MS,
+        without_lock_ms: SILENCE_MS,
+        noted: Some((noted_ms, Instant::now())),
+    };
+    let db = world.open().await;
+    let one = newcomer(&world, &db, "rooms1").await;
+    let two = newcomer(&world, &db, "rooms2").await;
+    coordinate(&db, one, POOLS, Patience::ENDLESS).await.unwrap();
+    let members = async || slot_map(&db).await.unwrap().members.len();
+    for set_ms in [HOUR_MS, -HOUR_MS] {
+        // What was written before, as the clock shows it after it was set.
+        let before_ms = beat(&db, None, one).await.unwrap().unwrap() - set_ms;
+        silence(&db, two, set_ms).await;
+        assert!(!coordinate(&db, one, POOLS, patience(before_ms)).await.unwrap());
+        assert_eq!(members().await, 2, "set by {set_ms} ms");
+        // It is noted again, and who lives says so.
+        let now_ms = beat(&db, None, two).await.unwrap().unwrap();
+        assert!(!coordinate(&db, one, POOLS, patience(now_ms)).await.unwrap());
+        assert_eq!(members().await, 2);
+    }
+    // Who died before the clock was set back seems to live in the future. On a busy machine the clock
+    // is noted so late that it seems to have been set.
+    silence(&db, two, -HOUR_MS).await;
+    while members().await == 2 {
+        let now_ms = beat(&db, None, one).await.unwrap().unwrap();
+        coordinate(&db, one, POOLS, patience(now_ms)).await.unwrap();
+    }
+    assert!(beat(&db, None, two).await.unwrap().is_none());
+    db.close().await;
+}
+
 on_both!(
     slots_follow_those_who_live,
     a_slot_that_comes_back_is_another,
     roles_are_dealt_to_those_who_list_them,
+    nobody_dies_of_a_clock_that_was_set,
 );
+
+#[test]
+fn a_clock_is_set_or_read_late() {
+    let minute = Duration::from_secs(60);
+    assert!(!is_set(1_000, minute, 61_000));
+    assert!(!is_set(1_000, minute, 62_500) && !is_set(1_000, minute, 59_500));
+    assert!(is_set(1_000, minute, 64_000) && is_set(1_000, minute, 1_000));
+    assert!(is_set(i64::MAX, minute, 0) && is_set(i64::MIN, minute, 0));
+}
 
 /// Only the database with locks can tell before the silence is long.
 #[tokio::test]
@@ -184,11 +231,11 @@ async fn whose_lock_is_free_is_dead_sooner() {
     let map = slot_map(&db).await.unwrap();
     assert_eq!(count(&map, two), 1024);
     assert_eq!(map.members.len(), 1);
-    assert!(beat(&db, Some(&held), two).await.unwrap());
-    assert!(!beat(&db, Some(&held), one).await.unwrap());
+    assert!(beat(&db, Some(&held), two).await.unwrap().is_some());
+    assert!(beat(&db, Some(&held), one).await.unwrap().is_none());
     // Who leaves is gone at once.
     leave(&db, two).await.unwrap();
-    assert!(!beat(&db, Some(&held), two).await.unwrap());
+    assert!(beat(&db, Some(&held), two).await.unwrap().is_none());
     assert!(slot_map(&db).await.unwrap().members.is_empty());
     held.release().await;
     db.close().await;
@@ -204,7 +251,7 @@ async fn coordinators_take_turns() {
     }
     let others: Vec<Database> = futures_util::future::join_all((0..4).map(|_| world.open())).await;
     // On a busy machine all of them are silent for long; nobody dies here.
-    let patience = Patience { silence_ms: 600_000, without_lock_ms: 600_000 };
+    let patience = Patience::ENDLESS;
     let coordinated = others.iter().map(|other| coordinate(other, 0, POOLS, patience));
     let changed = futures_util::future::join_all(coordinated).await;
     let changed = changed.into_iter().filter(|changed| *changed.as_ref().unwrap()).count();

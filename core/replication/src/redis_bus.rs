@@ -242,11 +242,23 @@ impl Way {
                     "the number at the end of redis.url has to be a database of that Redis: 0 \
                      always is"
                 }
+                _ if is_untrusted(error) => {
+                    "rediss:// needs a Redis with TLS and a certificate for the host in redis.url: \
+                     let this system know the authority that signed it, or name a file with it in \
+                     the environment variable SSL_CERT_FILE"
+                }
                 _ => return None,
             },
         };
         Some(BusError::Refused { place: self.place(), why: failed.to_string(), mend })
     }
+}
+
+/// Tells whether a handshake failed by what the other side showed. The library has no kind for it.
+fn is_untrusted(error: &RedisError) -> bool {
+    let why = error.to_string();
+    error.kind() == ErrorKind::Io
+        && ["invalid peer certificate", "received corrupt message"].iter().any(|s| why.contains(s))
 }
 
 /// Finds the version in the answer to `INFO`.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod admin;
+mod authority;
 mod cluster;
 mod commands;
 mod configuration;
@@ -18,6 +19,7 @@ mod process;
 mod roles;
 mod rolling;
 mod scaling;
+mod secured;
 mod storm;
 mod upgrade;
 mod uploads;

@@ -94,7 +94,11 @@ impl Server {
 
     /// Starts `colonnade worker` for some pools, on a free port.
     pub(crate) fn worker(folder: &Path, pools: &str, arguments: &[&str]) -> Self {
-        let mut command = command(folder);
+        Self::worker_of(command(folder), pools, arguments)
+    }
+
+    /// Starts `colonnade worker` by a command with an environment of the caller's own.
+    pub(crate) fn worker_of(mut command: Command, pools: &str, arguments: &[&str]) -> Self {
         command.args(["worker", "--pool", pools, "--bind", "127.0.0.1:0"]);
         command.args(["--set", "admin.listen=null"]).args(arguments);
         let mut worker = Self::run(command, "worker of pool");

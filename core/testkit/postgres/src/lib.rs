@@ -22,6 +22,8 @@ use std::{
 
 /// How long the server may take to start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// The port in the name of the socket of a server that listens on none.
+const PORT: u16 = 5432;
 /// The superuser of the throw-away server, who needs no password.
 const USER: &str = "colonnade";
 /// Settings that differ from a fresh server's. Tests that run at once hold many connections.
@@ -56,6 +58,7 @@ kill -QUIT "$server"; wait "$server"; rm -rf "$folder"
 pub struct Cluster {
     folder: PathBuf,
     programs: PathBuf,
+    port: u16,
     keeper: Mutex<Keeper>,
     databases: AtomicU64,
 }
@@ -88,6 +91,19 @@ impl Cluster {
     /// # Panics
     /// As [`Cluster::shared`].
     pub fn start_in(parent: &Path, settings: &[&str]) -> Self {
+        Self::begin(parent, settings, None)
+    }
+
+    /// Starts a server that listens on a port of the loopback, for connections with TLS alone, and
+    /// shows this certificate; see [`Cluster::secured_url`]. Its socket is as that of any other.
+    ///
+    /// # Panics
+    /// As [`Cluster::shared`].
+    pub fn start_secured(certificate: &Path, key: &Path) -> Self {
+        Self::begin(&std::env::temp_dir(), &[], Some((certificate, key)))
+    }
+
+    fn begin(parent: &Path, settings: &[&str], secured: Option<(&Path, &Path)>) -> Self {
         let programs = installed::programs();
         // The socket's path must be short: this one is the longest part of it.
         let folder = tempfile::Builder::new().prefix("pg").tempdir_in(parent);
@@ -109,12 +125,19 @@ impl Cluster {
         for setting in SETTINGS.iter().chain(settings) {
             keeper.args(["-c", setting]);
         }
+        let mut port = PORT;
+        if let Some((certificate, key)) = secured {
+            port = free_port();
+            for setting in secure(&folder, owner, certificate, key, port) {
+                keeper.args(["-c", &setting]);
+            }
+        }
         let log = std::fs::File::create(folder.join("log")).expect("a log file");
         keeper.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).process_group(0);
         let mut child = as_owner(&mut keeper, owner, &folder).spawn().expect("sh runs");
         let says = BufReader::new(child.stdout.take().expect("a pipe"));
         let keeper = Mutex::new(Keeper { child, says });
-        let cluster = Self { folder, programs, keeper, databases: AtomicU64::new(0) };
+        let cluster = Self { folder, programs, port, keeper, databases: AtomicU64::new(0) };
         cluster.hear();
         cluster.await_ready();
         cluster
@@ -140,7 +163,26 @@ impl Cluster {
 
     /// Returns the URL of a database.
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{USER}@localhost/{database}?host={}", self.folder.display())
+        let folder = self.folder.display();
+        match self.port {
+            PORT => format!("postgres://{USER}@localhost/{database}?host={folder}"),
+            port => format!("postgres://{USER}@localhost/{database}?host={folder}&port={port}"),
+        }
+    }
+
+    /// Returns the URL of a database of a server that was started with a certificate, by its port.
+    pub fn secured_url(&self, database: &str) -> String {
+        format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Returns the user and group of the server's files.
+    ///
+    /// # Panics
+    /// When its folder is gone.
+    pub fn owner(&self) -> (u32, u32) {
+        use std::os::unix::fs::MetadataExt as _;
+        let facts = std::fs::metadata(&self.folder).expect("the server's folder");
+        (facts.uid(), facts.gid())
     }
 
     /// Runs statements as the superuser and returns what they print.
@@ -148,8 +190,16 @@ impl Cluster {
     /// # Panics
     /// When one of them fails.
     pub fn sql(&self, database: &str, statements: &str) -> String {
-        let ran = self.psql(database, statements);
+        let ran = self.try_sql(database, statements);
         ran.unwrap_or_else(|why| panic!("{statements}: {why}"))
+    }
+
+    /// Runs statements as the superuser and returns what they print.
+    ///
+    /// # Errors
+    /// What `psql` says.
+    pub fn try_sql(&self, database: &str, statements: &str) -> Result<String, String> {
+        self.psql(database, statements)
     }
 
     /// Returns everything in a database, as text and, where it is bytes, as they are.
@@ -208,7 +258,7 @@ impl Cluster {
     fn psql(&self, database: &str, statements: &str) -> Result<String, String> {
         let ran = Command::new(self.programs.join("psql"))
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", USER, "-d", database])
-            .args(["-c", statements, "-h"])
+            .args(["-c", statements, "-p", &self.port.to_string(), "-h"])
             .arg(&self.folder)
             .env("PGCONNECT_TIMEOUT", "10")
             .output()
@@ -227,6 +277,42 @@ impl Drop for Cluster {
         drop(keeper.child.stdin.take());
         let _ended = keeper.child.wait();
     }
+}
+
+/// Returns a port of the loopback that was free a moment ago.
+fn free_port() -> u16 {
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    socket.expect("a free port").port()
+}
+
+/// Gives a server its certificate, and returns the settings by which it takes nothing but TLS.
+fn secure(
+    folder: &Path,
+    owner: Option<(u32, u32)>,
+    certificate: &Path,
+    key: &Path,
+    port: u16,
+) -> Vec<String> {
+    let (own_certificate, own_key) = (folder.join("server.pem"), folder.join("server.key"));
+    std::fs::copy(certificate, &own_certificate).expect("the certificate");
+    std::fs::copy(key, &own_key).expect("the key");
+    std::fs::set_permissions(&own_key, PermissionsExt::from_mode(0o600)).expect("its mode");
+    if let Some((user, group)) = owner {
+        for file in [&own_certificate, &own_key] {
+            std::os::unix::fs::chown(file, Some(user), Some(group)).expect("its owner");
+        }
+    }
+    let hba = folder.join("hba.conf");
+    let rules = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
+    std::fs::write(&hba, rules).expect("the rules");
+    vec![
+        "listen_addresses=127.0.0.1".to_owned(),
+        format!("port={port}"),
+        "ssl=on".to_owned(),
+        format!("ssl_cert_file={}", own_certificate.display()),
+        format!("ssl_key_file={}", own_key.display()),
+        format!("hba_file={}", hba.display()),
+    ]
 }
 
 /// Makes a command run as the user the server may run as, in a folder that user may be in.

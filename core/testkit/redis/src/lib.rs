@@ -5,7 +5,8 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, TcpStream},
-    os::unix::process::CommandExt as _,
+    os::unix::{net::UnixStream, process::CommandExt as _},
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -31,6 +32,8 @@ kill -KILL "$server" 2>/dev/null; wait "$server"
 pub struct Server {
     port: u16,
     password: Option<String>,
+    /// How we reach a server that others reach with TLS alone.
+    socket: Option<PathBuf>,
     keeper: Child,
     says: BufReader<std::process::ChildStdout>,
     _folder: tempfile::TempDir,
@@ -59,12 +62,35 @@ impl Server {
     /// # Panics
     /// As [`Server::start`].
     pub fn start_with(password: Option<&str>) -> Self {
+        Self::begin(password, None)
+    }
+
+    /// Starts a server that takes nothing but TLS, and shows this certificate.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    pub fn start_secured(certificate: &Path, key: &Path) -> Self {
+        Self::begin(None, Some((certificate, key)))
+    }
+
+    fn begin(password: Option<&str>, secured: Option<(&Path, &Path)>) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
         let port = port.expect("a free port").port();
         let mut keeper = Command::new("sh");
         keeper.args(["-c", KEEPER, "keeper", "redis-server", "--bind", "127.0.0.1"]);
-        keeper.args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
+        keeper.args(["--save", "", "--appendonly", "no"]);
+        let mut socket = None;
+        if let Some((certificate, key)) = secured {
+            let path = folder.path().join("s");
+            keeper.args(["--port", "0", "--tls-port", &port.to_string()]);
+            keeper.arg("--tls-cert-file").arg(certificate).arg("--tls-key-file").arg(key);
+            keeper.arg("--tls-ca-cert-file").arg(certificate).args(["--tls-auth-clients", "no"]);
+            keeper.arg("--unixsocket").arg(&path);
+            socket = Some(path);
+        } else {
+            keeper.args(["--port", &port.to_string()]);
+        }
         keeper.arg("--dir").arg(folder.path());
         if let Some(password) = password {
             keeper.args(["--requirepass", password]);
@@ -73,7 +99,7 @@ impl Server {
         let mut keeper = keeper.spawn().expect("sh runs");
         let says = BufReader::new(keeper.stdout.take().expect("a pipe"));
         let password = password.map(str::to_owned);
-        let mut server = Self { port, password, keeper, says, _folder: folder };
+        let mut server = Self { port, password, socket, keeper, says, _folder: folder };
         server.hear();
         server.await_ready();
         server
@@ -82,6 +108,7 @@ impl Server {
     /// Returns the URL of a database of the server.
     pub fn url(&self) -> String {
         match &self.password {
+            None if self.socket.is_some() => format!("rediss://127.0.0.1:{}/0", self.port),
             Some(password) => format!("redis://:{password}@127.0.0.1:{}/0", self.port),
             None => format!("redis://127.0.0.1:{}/0", self.port),
         }
@@ -118,8 +145,11 @@ impl Server {
     }
 
     fn try_command(&self, words: &str) -> std::io::Result<String> {
-        let mut connection = TcpStream::connect(("127.0.0.1", self.port))?;
-        connection.set_read_timeout(Some(PATIENCE))?;
+        let mut connection: Box<dyn Line> = match &self.socket {
+            Some(path) => Box::new(UnixStream::connect(path)?),
+            None => Box::new(TcpStream::connect(("127.0.0.1", self.port))?),
+        };
+        connection.set_patience()?;
         let mut answer = [0; 4_096];
         if let Some(password) = &self.password {
             connection.write_all(format!("AUTH {password}\r\n").as_bytes())?;
@@ -150,6 +180,23 @@ impl Server {
             );
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+/// A connection to a server.
+trait Line: std::io::Read + std::io::Write {
+    fn set_patience(&self) -> std::io::Result<()>;
+}
+
+impl Line for TcpStream {
+    fn set_patience(&self) -> std::io::Result<()> {
+        self.set_read_timeout(Some(PATIENCE))
+    }
+}
+
+impl Line for UnixStream {
+    fn set_patience(&self) -> std::io::Result<()> {
+        self.set_read_timeout(Some(PATIENCE))
     }
 }
 

@@ -9,7 +9,7 @@ K6_VERSION := v1.8.1
 DENY_VERSION := 0.20.2
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help test lint deny needs-postgres needs-redis needs-chromium test-rust test-workers test-gateway simulate test-client test-load bench bench-gateway bench-cluster
+.PHONY: help test lint deny needs-postgres needs-redis needs-pgbouncer needs-chromium test-rust test-workers test-gateway simulate test-client test-load bench bench-gateway bench-cluster
 
 help: ## list the parts
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -46,7 +46,15 @@ needs-chromium: # one test shows the status page in a browser, and says so when 
 	  else echo "SKIPPED: the status page in a browser: apt-get install chromium"; fi; \
 	fi
 
-test-rust: needs-postgres needs-redis needs-chromium ## unit, property, API, gateway and process tests
+needs-pgbouncer: # one test runs workers behind a pooler, and says so when it has to be left out
+	@if ! test -x /usr/sbin/pgbouncer && ! command -v pgbouncer >/dev/null; then \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    echo "installing PgBouncer (apt-get install pgbouncer), for the program alone"; \
+	    apt-get update -q && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends pgbouncer || true; \
+	  else echo "SKIPPED: workers behind a pooler: apt-get install pgbouncer"; fi; \
+	fi
+
+test-rust: needs-postgres needs-redis needs-pgbouncer needs-chromium ## unit, property, API, gateway and process tests
 	cargo test --workspace --locked
 	# The same API, one process on PostgreSQL.
 	COLONNADE_TEST_DATABASE=postgres cargo test --locked -p colonnade-core --test it

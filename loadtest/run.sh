@@ -5,7 +5,8 @@
 # join-storm, hot-room or chat; SCALE=0.01 says how large. PROFILE is small (every scenario, tiny: what
 # CI runs), medium or large (chat alone). Without a URL it starts a Colonnade of its own in a temporary
 # folder, on a free port, with rate limits off, and stops it afterwards; COLONNADE_BIN is the program to
-# start, by default the debug build. With a URL, SECRET is that server's registration.shared_secret.
+# start, by default the debug build, and UP what `colonnade up` is told besides, as --workers 4. With a
+# URL, SECRET is that server's registration.shared_secret.
 # Results go to target/loadtest/ (OUT). What they mean is in loadtest/README.md.
 set -euo pipefail
 
@@ -55,25 +56,33 @@ start() {
   COLONNADE_LISTEN=127.0.0.1:0 COLONNADE_ADMIN__LISTEN=null COLONNADE_ADMIN__GATEWAY=null \
     COLONNADE_RATE_LIMITS__ENABLED=false COLONNADE_REGISTRATION__OPEN=true \
     COLONNADE_REGISTRATION__SHARED_SECRET=$secret COLONNADE_LOGGING__LEVEL=${LOG_LEVEL:-info} \
-    "$program" >"$out/server.log" 2>&1 &
+    "$program" up ${UP:-} >"$out/server.log" 2>&1 &
   server=$!
   cd "$root"
   for _ in $(seq 600); do
     kill -0 "$server" 2>/dev/null || { echo "loadtest: the server ended" >&2; tail "$out/server.log" >&2; exit 1; }
-    url=$(sed -nE 's/^Colonnade serves .* at (http:[^,]+).*/\1/p' "$out/server.log" | head -1)
+    url=$(sed -nE 's/^Colonnade serves .* at (http:[^, ]+).*/\1/p' "$out/server.log" | head -1)
     if [[ -n $url ]] && curl -sf -o /dev/null "$url/_matrix/client/versions"; then return; fi
     sleep 0.1
   done
   echo "loadtest: the server does not answer" >&2; tail "$out/server.log" >&2; exit 1
 }
 
+# The server's processes: itself, and the workers it started.
+processes() { echo "$server" $(cat /proc/"$server"/task/*/children); }
+
 # Seconds of CPU the server has used.
-used() { awk -v hz="$(getconf CLK_TCK)" '{ printf "%.1f", ($14 + $15) / hz }' "/proc/$server/stat"; }
+used() {
+  local process
+  for process in $(processes); do cat "/proc/$process/stat"; done |
+    awk -v hz="$(getconf CLK_TCK)" '{ sum += $14 + $15 } END { printf "%.1f", sum / hz }'
+}
 
 # Stops the server and says what it used; its log must not know of any panic.
 stop() {
-  local memory
-  memory=$(awk '/VmHWM/ { printf "%.0f", $2 / 1024 }' "/proc/$server/status")
+  local memory process
+  memory=$(for process in $(processes); do cat "/proc/$process/status"; done |
+    awk '/VmHWM/ { sum += $2 } END { printf "%.0f", sum / 1024 }')
   echo "server: $(used) s of CPU in all, at most $memory MB of memory, preparation included"
   kill -TERM "$server"
   wait "$server" || { echo "loadtest: the server ended badly" >&2; tail "$out/server.log" >&2; return 1; }

@@ -55,10 +55,7 @@ function insist(what, attempt) {
     if (answer.status === 200) {
       return answer.json();
     }
-    // Nonces live in one process of many: the next attempt may meet the one that gave it out.
-    if (!`${answer.body}`.includes('nonce')) {
-      sleep(RETRY_S);
-    }
+    sleep(RETRY_S);
   }
   failures.add(1);
   console.error(`${what}: ${answer.status} ${answer.error} ${answer.body}`);

@@ -8,6 +8,8 @@ use crate::{
 };
 
 const POOLS: &[&str] = &["rooms"];
+/// Longer than a test takes anywhere, for nobody beats here: who is to be dead is made silent.
+const LONG: Patience = Patience { silence_ms: 600_000, without_lock_ms: 600_000, noted: None };
 
 async fn silence(db: &Database, incarnation: i64, ms: i64) {
     db.write(move |tx| {
@@ -62,11 +64,11 @@ async fn newcomer(world: &World, db: &Database, name: &str) -> i64 {
 
 async fn slots_follow_those_who_live(world: World) {
     let db = world.open().await;
-    assert!(!coordinate(&db, 0, POOLS, Patience::default()).await.unwrap(), "nobody is there");
+    assert!(!coordinate(&db, 0, POOLS, LONG).await.unwrap(), "nobody is there");
     assert_eq!(slot_map(&db).await.unwrap(), SlotMap::default());
 
     let one = newcomer(&world, &db, "rooms1").await;
-    assert!(coordinate(&db, 0, POOLS, Patience::default()).await.unwrap());
+    assert!(coordinate(&db, 0, POOLS, LONG).await.unwrap());
     let map = slot_map(&db).await.unwrap();
     assert_eq!((map.epoch, count(&map, one)), (2, 1024));
     let member = Member {
@@ -81,11 +83,8 @@ async fn slots_follow_those_who_live(world: World) {
 
     let two = newcomer(&world, &db, "rooms2").await;
     assert!(!may_write(&db, two, 77).await, "nothing is his yet");
-    assert!(coordinate(&db, 0, POOLS, Patience::default()).await.unwrap());
-    assert!(
-        !coordinate(&db, 0, POOLS, Patience::default()).await.unwrap(),
-        "nothing moves for nothing"
-    );
+    assert!(coordinate(&db, 0, POOLS, LONG).await.unwrap());
+    assert!(!coordinate(&db, 0, POOLS, LONG).await.unwrap(), "nothing moves for nothing");
     let map = slot_map(&db).await.unwrap();
     assert_eq!((count(&map, one), count(&map, two)), (512, 512));
     let (his, hers) = (slot_of(&map, one), slot_of(&map, two));
@@ -99,14 +98,14 @@ async fn slots_follow_those_who_live(world: World) {
     let draining = slot_map(&db).await.unwrap();
     assert_eq!(draining.epoch, map.epoch + 1, "draining twice is one change");
     assert!(draining.members[0].draining);
-    assert!(coordinate(&db, 0, POOLS, Patience::default()).await.unwrap());
+    assert!(coordinate(&db, 0, POOLS, LONG).await.unwrap());
     assert!(!may_write(&db, one, his).await && may_write(&db, two, his).await);
 
     // The other dies.
     let three = newcomer(&world, &db, "rooms3").await;
     assert!(beat(&db, None, two).await.unwrap().is_some());
-    silence(&db, two, Patience::default().silence_ms + 1_000).await;
-    assert!(coordinate(&db, 0, POOLS, Patience::default()).await.unwrap());
+    silence(&db, two, LONG.silence_ms + 1_000).await;
+    assert!(coordinate(&db, 0, POOLS, LONG).await.unwrap());
     let map = slot_map(&db).await.unwrap();
     assert_eq!(count(&map, three), 1024);
     assert!(beat(&db, None, two).await.unwrap().is_none(), "who was fenced has to begin anew");
@@ -118,8 +117,6 @@ async fn slots_follow_those_who_live(world: World) {
 /// A role nobody lists is everybody's, the files are their holders' alone.
 async fn roles_are_dealt_to_those_who_list_them(world: World) {
     const DEALT: &[&str] = &["rooms", "background", "media"];
-    /// Longer than this test takes anywhere: nobody says that he lives.
-    const LONG: Patience = Patience::ENDLESS;
     let db = world.open().await;
     let shares = async |wanted: &[(&str, i64, usize)]| {
         coordinate(&db, 0, DEALT, LONG).await.unwrap();
@@ -150,7 +147,7 @@ async fn roles_are_dealt_to_those_who_list_them(world: World) {
 async fn a_slot_that_comes_back_is_another(world: World) {
     let db = world.open().await;
     let one = newcomer(&world, &db, "rooms1").await;
-    coordinate(&db, 0, POOLS, Patience::default()).await.unwrap();
+    coordinate(&db, 0, POOLS, LONG).await.unwrap();
     let since = slot_map(&db).await.unwrap().owners["rooms"][9].since;
     assert!(may_write_since(&db, one, 9, since).await);
     let two = newcomer(&world, &db, "rooms2").await;

@@ -145,13 +145,16 @@ fn known_keys(path: &[String]) -> Vec<String> {
     error.split('`').skip(1).step_by(2).skip(1).map(str::to_owned).collect()
 }
 
+/// A key that is for tests of upgrades alone, and is not shown to operators.
+const OF_TESTS: &str = "next_migrations";
+
 #[test]
 fn the_template_lists_every_key() {
     let tree: Value = serde_saphyr::from_str(&whole_template()).unwrap();
     let mut waiting: Vec<Vec<String>> = vec![Vec::new()];
     let mut seen = 0;
     while let Some(path) = waiting.pop() {
-        for key in known_keys(&path) {
+        for key in known_keys(&path).into_iter().filter(|key| key != OF_TESTS) {
             let mut path = path.clone();
             path.push(key);
             let pointer = format!("/{}", path.join("/"));

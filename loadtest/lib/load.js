@@ -61,7 +61,10 @@ export function ramp(name, run, total, begin_s, last_s) {
   };
 }
 
-/** When this iteration of an open-loop scenario was due: the time by which its rate sums up to it. */
+/**
+ * When this iteration of an open-loop scenario was due: the time by which its rate sums up to it, in
+ * whole milliseconds, for events may carry no fractions.
+ */
 export function due() {
   const { name, startTime, iterationInTest } = exec.scenario;
   const { from, to, last_ms } = rates[name];
@@ -70,7 +73,7 @@ export function due() {
   const after = rise === 0
     ? iterationInTest / from
     : (Math.sqrt(from * from + 2 * rise * (iterationInTest + 1)) - from) / rise;
-  return startTime + after;
+  return Math.round(startTime + after);
 }
 
 /** Counts an action that was due then; returns its answer, or null if it failed. */

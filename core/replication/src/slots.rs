@@ -101,14 +101,18 @@ impl Slots {
             return Place::Here { since: 0 };
         }
         let map = self.map();
-        let Some(Owner { incarnation, since }) = self.owner(ROOMS, slot) else {
-            return Place::Nowhere;
-        };
-        if incarnation == self.incarnation.load(Ordering::Acquire) && incarnation != 0 {
-            return Place::Here { since };
+        let Some(owner) = map.owner(ROOMS, slot) else { return Place::Nowhere };
+        if self.is_ours(owner) {
+            return Place::Here { since: owner.since };
         }
-        let owner = map.members.iter().find(|member| member.incarnation == incarnation);
-        owner.map_or(Place::Nowhere, |owner| Place::There { address: owner.address.clone() })
+        let mut members = map.members.iter();
+        let member = members.find(|member| member.incarnation == owner.incarnation);
+        member.map_or(Place::Nowhere, |member| Place::There { address: member.address.clone() })
+    }
+
+    /// Tells whether a slot with this owner is ours.
+    fn is_ours(&self, owner: Owner) -> bool {
+        owner.incarnation != 0 && owner.incarnation == self.incarnation.load(Ordering::Acquire)
     }
 
     /// Returns by what right this process writes to rooms.

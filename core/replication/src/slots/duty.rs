@@ -3,16 +3,11 @@
 //!
 //! Without other processes everything is ours.
 
-use std::sync::atomic::Ordering;
-
 use colonnade_model::slot;
 use colonnade_storage::{
     Tx,
     error::Result,
-    ownership::{
-        self, Ownership, Tenure,
-        coordinator::{Owner, ROLE_SLOTS},
-    },
+    ownership::{self, Ownership, Tenure, coordinator::ROLE_SLOTS},
 };
 
 use super::Slots;
@@ -56,15 +51,9 @@ impl Slots {
         if !self.shared {
             return Some(Right::default());
         }
-        let incarnation = self.incarnation.load(Ordering::Acquire);
-        let owner = self.owner(duty.role, duty.slot)?;
-        let is_ours = incarnation != 0 && owner.incarnation == incarnation && !self.has_ended();
-        let ownership = Ownership { pool: duty.role, incarnation };
-        is_ours.then_some(Right { ownership, tenure: (duty.slot, owner.since) })
-    }
-
-    /// Returns who owns a slot, as far as known.
-    pub(super) fn owner(&self, pool: &str, slot: u16) -> Option<Owner> {
-        self.map().owners.get(pool)?.get(usize::from(slot)).copied()
+        let owner = self.map().owner(duty.role, duty.slot)?;
+        let ownership = Ownership { pool: duty.role, incarnation: owner.incarnation };
+        let right = Right { ownership, tenure: (duty.slot, owner.since) };
+        (self.is_ours(owner) && !self.has_ended()).then_some(right)
     }
 }

@@ -124,6 +124,13 @@ pub struct SlotMap {
     pub owners: BTreeMap<String, Vec<Owner>>,
 }
 
+impl SlotMap {
+    /// Returns who owns a slot; `None` when the map does not know it.
+    pub fn owner(&self, pool: &str, slot: u16) -> Option<Owner> {
+        self.owners.get(pool)?.get(usize::from(slot)).copied()
+    }
+}
+
 /// Makes a new incarnation of a process, which serves these pools, and makes every later write of
 /// `db` one of its own.
 ///

@@ -59,9 +59,8 @@ impl Observer {
 
     /// Returns who owns a room; `None` for nobody.
     pub(crate) fn owner(&self, room: RoomNid) -> Option<i64> {
-        let slot = usize::from(*self.slots.get(&room)?);
-        let map = self.map();
-        map.owners.get(ROOMS)?.get(slot).map(|owner| owner.incarnation)
+        let slot = *self.slots.get(&room)?;
+        self.map().owner(ROOMS, slot).map(|owner| owner.incarnation)
     }
 
     /// Returns where the streams stand.

@@ -27,6 +27,18 @@ pub(crate) struct Found {
     known_min: Option<i64>,
 }
 
+/// Reads it over a connection of either engine, once it is known that there are migrations.
+macro_rules! read_found {
+    ($connection:expr) => {{
+        let applied = sqlx::query_scalar(APPLIED).fetch_all(&mut *$connection).await?;
+        let mut found = Found { applied, known_min: None };
+        if found.knows_processes() {
+            found.known_min = sqlx::query_scalar(KNOWN_MIN).fetch_optional($connection).await?;
+        }
+        Ok(found)
+    }};
+}
+
 impl Found {
     /// Reads it from an SQLite file, empty or not.
     pub(crate) async fn in_sqlite(connection: &mut SqliteConnection) -> Result<Self> {
@@ -35,12 +47,7 @@ impl Found {
         if any == 0 {
             return Ok(Self::default());
         }
-        let applied = sqlx::query_scalar(APPLIED).fetch_all(&mut *connection).await?;
-        let mut found = Self { applied, known_min: None };
-        if found.knows_processes() {
-            found.known_min = sqlx::query_scalar(KNOWN_MIN).fetch_optional(connection).await?;
-        }
-        Ok(found)
+        read_found!(connection)
     }
 
     /// Reads it from a PostgreSQL database, empty or not.
@@ -49,12 +56,7 @@ impl Found {
         if !sqlx::query_scalar::<_, bool>(ANY).fetch_one(&mut *connection).await? {
             return Ok(Self::default());
         }
-        let applied = sqlx::query_scalar(APPLIED).fetch_all(&mut *connection).await?;
-        let mut found = Self { applied, known_min: None };
-        if found.knows_processes() {
-            found.known_min = sqlx::query_scalar(KNOWN_MIN).fetch_optional(connection).await?;
-        }
-        Ok(found)
+        read_found!(connection)
     }
 
     /// Tells whether nothing is there.

@@ -8,7 +8,10 @@ use bytes::Bytes;
 use colonnade_api::{ByteBody, Reply, call::collect, reply};
 use colonnade_model::{MatrixError, slot};
 use colonnade_services::{Context, Services};
-use colonnade_storage::ownership::coordinator::{Owner, ROLES, SlotMap};
+use colonnade_storage::ownership::{
+    coordinator::{Owner, SlotMap},
+    pools,
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
@@ -141,8 +144,7 @@ fn render(map: &SlotMap) -> Value {
         })
     });
     let dealt = |is_role: bool| {
-        let owners =
-            map.owners.iter().filter(|(pool, _)| ROLES.contains(&pool.as_str()) == is_role);
+        let owners = map.owners.iter().filter(|(name, _)| pools::is_role(name) == is_role);
         owners.map(|(pool, owners)| (pool, ranges(owners))).collect()
     };
     let owners: BTreeMap<&String, Vec<(usize, usize, i64)>> = dealt(false);

@@ -1,6 +1,8 @@
 //! The pools and roles a worker can have: a closed list. Pools are those of `routes.yaml`; every
 //! worker embeds all endpoints, and its pools say which requests the gateway sends it. Roles are work
-//! that no request asks for: who lists one gets a share of its slots.
+//! that no request asks for: who lists one gets a share of its slots, as [`pools`] says.
+
+use colonnade_storage::ownership::pools;
 
 /// A pool of workers, or a role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,12 +20,12 @@ const fn role(name: &'static str, serves: &'static str) -> Role {
 /// Every pool, in the order of the bundled routes.
 pub const ROLES: &[Role] = &[
     role("client", "everything not named below"),
-    role("rooms", "creating rooms, sending, state, membership, reading rooms"),
+    role(pools::ROOMS, "creating rooms, sending, state, membership, reading rooms"),
     role("sync", "incremental sync"),
     role("initial_sync", "sync without a token"),
     role("sliding_sync", "simplified sliding sync"),
     role("federation_in", "requests of other servers"),
-    role("media", "uploads, downloads, thumbnails"),
+    role(pools::MEDIA, "uploads, downloads, thumbnails"),
     role("keys", "encryption keys, backups, cross-signing"),
     role("to_device", "messages to single devices"),
     role("account_data", "account data and tags"),
@@ -39,9 +41,9 @@ pub const ROLES: &[Role] = &[
 
 /// What is done without being asked; where nobody lists one, everybody does it.
 pub const WITHOUT_REQUESTS: &[Role] = &[
-    role("background", "chores, and the index of words"),
-    role("pusher", "telling push gateways"),
-    role("federation_sender", "telling other servers"),
+    role(pools::BACKGROUND, "chores, and the index of words"),
+    role(pools::PUSHER, "telling push gateways"),
+    role(pools::FEDERATION_SENDER, "telling other servers"),
 ];
 
 /// Every pool and role.

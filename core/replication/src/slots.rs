@@ -21,6 +21,7 @@ use colonnade_storage::{
     ownership::{
         Ownership,
         coordinator::{self, Owner, SlotMap},
+        pools::ROOMS,
     },
 };
 use parking_lot::RwLock;
@@ -30,15 +31,6 @@ pub use duty::{Duty, Right};
 pub use member::{Join, Member};
 
 use crate::Latest;
-
-/// The pool whose workers own rooms.
-pub const ROOMS: &str = "rooms";
-/// The role of whoever does chores, and fills the index of words.
-pub const BACKGROUND: &str = "background";
-/// The pool whose workers have the files.
-pub const MEDIA: &str = "media";
-/// The pools and roles whose slots are dealt out.
-pub const DEALT: &[&str] = &[ROOMS, MEDIA, BACKGROUND, "pusher", "federation_sender"];
 
 /// Where the owner of a slot is.
 #[derive(Debug, Clone, PartialEq, Eq)]

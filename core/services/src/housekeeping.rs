@@ -7,8 +7,11 @@ use std::{
     time::Duration,
 };
 
-use colonnade_replication::slots::{BACKGROUND, Duty, MEDIA, Right};
-use colonnade_storage::{chores as table, client_txns};
+use colonnade_replication::slots::{Duty, Right};
+use colonnade_storage::{
+    chores as table, client_txns,
+    ownership::pools::{BACKGROUND, MEDIA},
+};
 
 use crate::{Result, Services};
 

@@ -11,6 +11,7 @@
 
 mod balance;
 pub mod coordinator;
+pub mod pools;
 
 use crate::{
     Database, Tx,

@@ -7,7 +7,7 @@ use colonnade_model::slot;
 use colonnade_storage::{
     Tx,
     error::Result,
-    ownership::{self, Ownership, Tenure, coordinator::ROLE_SLOTS},
+    ownership::{self, Ownership, Tenure, pools::ROLE_SLOTS},
 };
 
 use super::Slots;

@@ -8,11 +8,14 @@ use std::{sync::Arc, time::Duration};
 use colonnade_storage::{
     Database, Held, Lock,
     error::{Result, StorageError},
-    ownership::coordinator::{self, Patience, ROLES},
+    ownership::{
+        coordinator::{self, Patience},
+        pools::{self, DEALT},
+    },
 };
 use tokio::{sync::Notify, task::JoinHandle, time::Instant};
 
-use super::{DEALT, MEDIA, Slots};
+use super::Slots;
 
 /// How often we say that we live.
 const BEAT: Duration = Duration::from_secs(1);
@@ -115,18 +118,12 @@ impl Member {
     /// Tells whether we own slots although somebody else is there who could.
     fn owns_what_another_could(&self) -> bool {
         let map = self.shared.slots.map();
+        let own = self.shared.incarnation;
+        let others = map.members.iter().filter(|member| member.incarnation != own);
         DEALT.iter().any(|pool| {
-            let owned = map.owners.get(*pool).is_some_and(|owners| {
-                owners.iter().any(|owner| owner.incarnation == self.shared.incarnation)
-            });
-            // What nobody lists is anybody's.
-            let anybody = ROLES.contains(pool) && *pool != MEDIA;
-            let others = map.members.iter().any(|member| {
-                let lists = || member.pools.iter().any(|serves| serves.as_str() == *pool);
-                let is_other = member.incarnation != self.shared.incarnation;
-                is_other && !member.draining && (anybody || lists())
-            });
-            owned && others
+            let owners = map.owners.get(*pool).into_iter().flatten();
+            let mut ours = owners.filter(|owner| owner.incarnation == own);
+            ours.next().is_some() && !pools::serving(others.clone(), pool).is_empty()
         })
     }
 

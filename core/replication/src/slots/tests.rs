@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use colonnade_storage::{
-    CommitListener, Location, Lock, StorageError, ownership::coordinator::Patience,
+    CommitListener, Location, Lock, StorageError,
+    ownership::{coordinator::Patience, pools::BACKGROUND},
 };
 use colonnade_testkit_postgres::Cluster;
 

@@ -17,9 +17,11 @@ use futures_util::TryFutureExt as _;
 use tokio::time::Instant;
 
 use super::{
-    DRAINING, FENCED, LIVE,
+    DRAINING, FENCED,
     balance::{balance, is_balanced},
-    insert, take_over,
+    insert,
+    pools::{serving, slots_of},
+    take_over,
 };
 use crate::{
     Database, Held, Tx,
@@ -74,19 +76,15 @@ impl Default for Patience {
 /// From what difference on a clock was set, and is not merely read late. Less than the silence that is
 /// death by more than the time between two signs of life.
 const CLOCK_SET_MS: u64 = 2_000;
-/// Slots of a pool.
-const SLOTS: usize = colonnade_model::slot::SLOTS as usize;
-/// Slots of a role: each is work for itself, and there are fewer processes than this.
-pub const ROLE_SLOTS: u16 = 64;
-/// The roles: work that no request asks for, and the pool of media, for what is done to files. Where no
-/// process lists one, every process serves it, so that no work is left lying; but files are only where
-/// media is served.
-pub const ROLES: [&str; 4] = ["background", "pusher", "federation_sender", MEDIA];
-const MEDIA: &str = "media";
 /// How often the map is read again when it changed while it was read.
 const TRIES_MAX: usize = 10;
 
 const EPOCH_UP: &str = "UPDATE cluster SET value = value + 1 WHERE key = 'epoch'";
+const MEMBERS: &str =
+    "SELECT inc_id, name, pool, address, state FROM incarnations WHERE state < $1 ORDER BY inc_id";
+
+/// A row of [`MEMBERS`].
+type Row = (i64, String, String, String, i64);
 
 /// A process that takes part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +99,13 @@ pub struct Member {
     pub address: String,
     /// It hands over what it has and gets nothing new.
     pub draining: bool,
+}
+
+impl From<Row> for Member {
+    fn from((incarnation, name, pools, address, state): Row) -> Self {
+        let pools = pools.split(',').map(str::to_owned).collect();
+        Self { incarnation, name, pools, address, draining: state == DRAINING }
+    }
 }
 
 /// Who owns a slot, and since which epoch.
@@ -226,8 +231,10 @@ pub async fn coordinate(
         Box::pin(async move {
             tx.lock(Lock::Coordinator).await?;
             let mut changed = end_the_dead(tx, own, patience).await?;
+            let rows: Vec<Row> = run!(tx, |c| sqlx::query_as(MEMBERS).bind(FENCED).fetch_all(c))?;
+            let members: Vec<Member> = rows.into_iter().map(Member::from).collect();
             for pool in pools {
-                changed |= deal(tx, pool).await?;
+                changed |= deal(tx, pool, &members).await?;
             }
             if changed {
                 execute!(tx, sqlx::query(EPOCH_UP))?;
@@ -294,29 +301,21 @@ async fn end_the_dead(tx: &mut Tx, own: i64, patience: Patience) -> Result<bool>
     Ok(changed)
 }
 
-/// Deals out the slots of a pool.
-async fn deal(tx: &mut Tx, pool: &str) -> Result<bool> {
-    const LIVING: &str = "SELECT inc_id, pool FROM incarnations WHERE state = $1 ORDER BY inc_id";
-    const NOT_FENCED: &str = "SELECT inc_id FROM incarnations WHERE state < $1";
+/// Deals out the slots of a pool; `members` are those who are not fenced.
+async fn deal(tx: &mut Tx, pool: &str, members: &[Member]) -> Result<bool> {
     const COUNTS: &str = "SELECT owner_inc, CAST(count(*) AS BIGINT) FROM pool_slots \
          WHERE pool = $1 GROUP BY owner_inc";
     const OWNERS: &str = "SELECT slot, owner_inc, since FROM pool_slots WHERE pool = $1";
-    let living: Vec<(i64, String)> = run!(tx, |c| sqlx::query_as(LIVING).bind(LIVE).fetch_all(c))?;
-    let serves = |pools: &str| pools.split(',').any(|name| name == pool);
-    let mut members: Vec<i64> =
-        living.iter().filter(|(_, pools)| serves(pools)).map(|(member, _)| *member).collect();
-    if members.is_empty() && ROLES.contains(&pool) && pool != MEDIA {
-        members = living.iter().map(|(member, _)| *member).collect();
-    }
+    let serving = serving(members.iter(), pool);
     let counts: Vec<(i64, i64)> =
         run!(tx, |c| sqlx::query_as(COUNTS).bind(pool.to_owned()).fetch_all(c))?;
-    if is_balanced(&counts, slots_of(pool), &members) {
+    if is_balanced(&counts, slots_of(pool), &serving) {
         return Ok(false);
     }
     let rows: Vec<(i64, i64, i64)> =
         run!(tx, |c| sqlx::query_as(OWNERS).bind(pool.to_owned()).fetch_all(c))?;
     let owners: Vec<i64> = by_slot(pool, rows).iter().map(|owner| owner.incarnation).collect();
-    let wanted = balance(&owners, &members);
+    let wanted = balance(&owners, &serving);
     let mut moves: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
     for (slot, (has, wanted)) in (0_i64..).zip(owners.iter().zip(&wanted)) {
         if has != wanted {
@@ -327,12 +326,12 @@ async fn deal(tx: &mut Tx, pool: &str) -> Result<bool> {
         return Ok(false);
     }
     // Each of those who lose slots and live: wait for what it has under way. In order, once each.
-    let alive: Vec<i64> = run!(tx, |c| sqlx::query_scalar(NOT_FENCED).bind(FENCED).fetch_all(c))?;
     let changes = owners.iter().zip(&wanted).filter(|(has, wanted)| has != wanted);
     let mut losers: Vec<i64> = changes.map(|(has, _)| *has).collect();
     losers.sort_unstable();
     losers.dedup();
-    for loser in losers.into_iter().filter(|loser| alive.contains(loser)) {
+    let lives = |loser: &i64| members.iter().any(|member| member.incarnation == *loser);
+    for loser in losers.into_iter().filter(lives) {
         tx.lock(Lock::Incarnation(loser)).await?;
     }
     for (owner, slots) in moves {
@@ -356,11 +355,6 @@ async fn give(tx: &mut Tx, pool: &str, slots: Vec<i64>, owner: i64) -> Result<()
         .bind(owner)
         .execute(c)
         .map_ok(|_| ()))
-}
-
-/// How many slots a pool or a role has.
-fn slots_of(pool: &str) -> usize {
-    if ROLES.contains(&pool) { usize::from(ROLE_SLOTS) } else { SLOTS }
 }
 
 fn by_slot(pool: &str, rows: Vec<(i64, i64, i64)>) -> Vec<Owner> {
@@ -400,20 +394,10 @@ pub async fn slot_map(db: &Database) -> Result<SlotMap> {
 }
 
 async fn read_map(db: &Database, epoch: i64) -> Result<SlotMap> {
-    const MEMBERS: &str = "SELECT inc_id, name, pool, address, state FROM incarnations \
-         WHERE state < $1 ORDER BY inc_id";
     const OWNERS: &str =
         "SELECT pool, slot, owner_inc, since FROM pool_slots WHERE owner_inc IN {INTS 1}";
-    type Row = (i64, String, String, String, i64);
     let rows: Vec<Row> = read!(db, |c| sqlx::query_as(MEMBERS).bind(FENCED).fetch_all(c))?;
-    let members = rows.into_iter().map(|(incarnation, name, pools, address, state)| Member {
-        incarnation,
-        name,
-        pools: pools.split(',').map(str::to_owned).collect(),
-        address,
-        draining: state == DRAINING,
-    });
-    let members: Vec<Member> = members.collect();
+    let members: Vec<Member> = rows.into_iter().map(Member::from).collect();
     let list = int_list(members.iter().map(|member| member.incarnation));
     let rows: Vec<(String, i64, i64, i64)> =
         read_list!(db, OWNERS, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;

@@ -8,11 +8,13 @@ use colonnade_model::{
     ruma::OwnedEventId,
     stream::{Position, Positions, StreamAdvance},
 };
-use colonnade_replication::slots::ROOMS;
 use colonnade_storage::{
     CommitListener, Database, Stepwise,
     events::{self, Range, StoredEvent},
-    ownership::coordinator::{self, SlotMap},
+    ownership::{
+        coordinator::{self, SlotMap},
+        pools::ROOMS,
+    },
     streams,
 };
 use parking_lot::Mutex;

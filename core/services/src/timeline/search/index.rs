@@ -5,10 +5,11 @@
 use std::{sync::Arc, time::Duration};
 
 use colonnade_model::stream::{Position, Stream};
-use colonnade_replication::slots::{BACKGROUND, Duty, Right};
+use colonnade_replication::slots::{Duty, Right};
 use colonnade_rules::event::Event;
 use colonnade_storage::{
     events,
+    ownership::pools::BACKGROUND,
     search::{self as table, Word},
 };
 use serde_json::Value;

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     database::testing::World,
     error::StorageError,
-    ownership::{Ownership, fence, hand_over},
+    ownership::{Ownership, fence, hand_over, pools::ROLE_SLOTS},
 };
 
 const POOLS: &[&str] = &["rooms"];

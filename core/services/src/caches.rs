@@ -11,8 +11,8 @@ use colonnade_model::stream::{Stream, StreamAdvance, Touch};
 use colonnade_replication::Streams;
 
 use crate::{
-    account_data::AccountDataService, accounts::Accounts, encryption::Encryption, push::Push,
-    rooms::Rooms,
+    account_data::AccountDataService, accounts::Accounts, encryption::Encryption,
+    presence::Presence, push::Push, rooms::Rooms,
 };
 
 /// The caches over rows that change.
@@ -23,11 +23,14 @@ pub(crate) struct Caches {
     pub(crate) push: Arc<Push>,
     pub(crate) encryption: Arc<Encryption>,
     pub(crate) rooms: Rooms,
+    pub(crate) presence: Arc<Presence>,
 }
 
 impl Caches {
     /// Forgets what an advance says is stale.
     pub(crate) fn freshen(&self, advance: &StreamAdvance) {
+        // What it keeps of memberships no writer forgets.
+        self.presence.follow(advance);
         if !self.streams.is_shared() {
             return;
         }
@@ -50,6 +53,7 @@ impl Caches {
 
     /// Forgets everything: nobody knows what was missed.
     pub(crate) fn clear(&self) {
+        self.presence.follow_all();
         for stream in Stream::ALL {
             self.clear_those_of(stream);
         }

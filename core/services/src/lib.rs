@@ -98,8 +98,7 @@ impl Services {
         let accounts = Arc::new(accounts);
         let devices = devices::Devices::new(Arc::clone(&context), Arc::clone(&accounts));
         let profiles = Arc::new(profiles::Profiles::new(Arc::clone(&context)));
-        let account_data = account_data::AccountDataService::new(Arc::clone(&context));
-        let account_data = Arc::new(account_data);
+        let account_data = Arc::new(account_data::AccountDataService::new(Arc::clone(&context)));
         let push = Arc::new(push::Push::new(Arc::clone(&context), Arc::clone(&account_data)));
         let filters = filters::Filters::new(Arc::clone(&context));
         let reports = reports::Reports::new(Arc::clone(&context));
@@ -135,6 +134,7 @@ impl Services {
             push: Arc::clone(&push),
             encryption: Arc::clone(&encryption),
             rooms: rooms.clone(),
+            presence: Arc::clone(&presence),
         };
         let sync = sync::Sync::start(Arc::clone(&context), sources, caches).await?;
         let services = Arc::new(Self {

@@ -2,36 +2,40 @@
 //! is told by the one that heard it, again and again while the user is there.
 //!
 //! A user is there as long as one of the user's clients syncs, and a little longer. Only users who
-//! share a room are told, and only of what changed, never of mere activity.
+//! share a room are told, and only of what changed, never of mere activity: the first change at once,
+//! what follows in steps ([`telling`]), since everybody who logs in concerns everybody in the rooms.
 //!
 //! Source: Matrix v1.19, client-server, "Presence".
 
+mod telling;
+
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
 
 use colonnade_model::{
     MatrixError,
-    nid::UserNid,
+    nid::{RoomNid, UserNid},
     ruma::{OwnedUserId, UserId, presence::PresenceState},
-    stream::{Position, Stream, Touch},
+    stream::Position,
 };
 use colonnade_storage::presence as rows;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::{Context, Result, accounts::Session, whispers::Whisper};
 
-/// Users whose presence is kept, about 150 bytes each; past it, more are simply not shown.
+/// Users whose presence is kept, about 150 bytes and 8 a room each; past it, more are simply not
+/// shown.
 const USERS_MAX: usize = 100_000;
-/// Users woken by one change. In rooms larger than this the others learn it with their next answer
-/// or not at all: a change must not cost more than a message.
-const AUDIENCE_MAX: i64 = 2_000;
 /// Changes told in one answer; older ones are left out, for presence is a hint.
 const CHANGES_MAX: usize = 500;
+/// Changes looked at for one answer, whoever they concern.
+const LOOKED_AT_MAX: usize = 5_000;
 /// How long after a client's last sync ended its user is still there, in milliseconds.
 const GRACE_MS: i64 = 30_000;
 /// How long a user without a change counts as currently active, in milliseconds.
@@ -54,8 +58,12 @@ struct Known {
     last_active_ms: i64,
     /// When the user counts as gone unless heard of; milliseconds since 1970.
     gone_ms: i64,
-    /// The last change.
+    /// The last change that was told.
     pos: Position,
+    /// Nothing has changed since.
+    is_told: bool,
+    /// The rooms joined: who shares one is told.
+    rooms: Arc<[RoomNid]>,
     /// `gone_ms` as other processes were told it last.
     told_ms: i64,
 }
@@ -74,13 +82,38 @@ pub(crate) struct Heard {
 #[derive(Default)]
 struct Users {
     known: HashMap<UserNid, Known>,
-    by_pos: BTreeMap<Position, UserNid>,
+    by_pos: BTreeSet<(Position, UserNid)>,
+    /// Whose change was not told yet.
+    due: HashSet<UserNid>,
+    /// Whose rooms may be others than noted.
+    moved: HashSet<UserNid>,
+}
+
+impl Users {
+    /// Returns what is known of a user, who is offline if nothing was; `None` when no more are kept.
+    fn known(&mut self, user: UserNid, now_ms: i64) -> Option<&mut Known> {
+        if !self.known.contains_key(&user) && self.known.len() >= USERS_MAX {
+            return None;
+        }
+        Some(self.known.entry(user).or_insert_with(|| Known {
+            state: PresenceState::Offline,
+            status_msg: None,
+            last_active_ms: now_ms,
+            gone_ms: 0,
+            pos: 0,
+            is_told: true,
+            rooms: Arc::default(),
+            told_ms: 0,
+        }))
+    }
 }
 
 /// Presence.
 pub struct Presence {
     context: Arc<Context>,
     users: Mutex<Users>,
+    /// There is something to tell.
+    news: Arc<Notify>,
 }
 
 /// What a client or the passing of time says about a user.
@@ -94,17 +127,9 @@ struct Change {
 
 impl Presence {
     pub(crate) fn start(context: Arc<Context>) -> Arc<Self> {
-        let presence = Arc::new(Self { context, users: Mutex::default() });
-        let weak = Arc::downgrade(&presence);
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(SWEEP).await;
-                let Some(presence) = weak.upgrade() else { return };
-                if let Err(error) = presence.sweep().await {
-                    tracing::warn!(%error, "cannot tell who went offline");
-                }
-            }
-        });
+        let news = Arc::new(Notify::new());
+        let presence = Arc::new(Self { context, users: Mutex::default(), news });
+        tokio::spawn(telling::keep_telling(Arc::downgrade(&presence), Arc::clone(&presence.news)));
         presence
     }
 
@@ -112,7 +137,7 @@ impl Presence {
     ///
     /// # Errors
     /// `M_INVALID_PARAM` for an overlong status message.
-    pub async fn set(
+    pub fn set(
         &self,
         session: &Session,
         state: PresenceState,
@@ -124,129 +149,84 @@ impl Presence {
         }
         let gone_ms = self.context.now_ms() + GRACE_MS;
         let change = Change { state, status_msg: Some(status_msg), gone_ms, active: true };
-        self.apply(session.user, change).await
+        self.apply(session.user, change);
+        Ok(())
     }
 
     /// Notes that a client syncs for up to `wait_ms`. Costs nothing when that is no news.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn syncs(&self, user: UserNid, state: &PresenceState, wait_ms: u64) -> Result<()> {
+    pub fn syncs(&self, user: UserNid, state: &PresenceState, wait_ms: u64) {
         if *state == PresenceState::Offline {
-            return Ok(());
+            return;
         }
         let wait_ms =
             i64::try_from(wait_ms).map_or(WAIT_MS_MAX, |wait_ms| wait_ms.min(WAIT_MS_MAX));
         let gone_ms = self.context.now_ms() + wait_ms + GRACE_MS;
         let active = *state == PresenceState::Online;
-        self.apply(user, Change { state: state.clone(), status_msg: None, gone_ms, active }).await
+        self.apply(user, Change { state: state.clone(), status_msg: None, gone_ms, active });
     }
 
-    async fn apply(&self, user: UserNid, change: Change) -> Result<()> {
+    fn apply(&self, user: UserNid, change: Change) {
         let now_ms = self.context.now_ms();
-        {
-            let mut users = self.users.lock();
-            if !users.known.contains_key(&user) && users.known.len() >= USERS_MAX {
-                return Ok(());
-            }
-            let known = users.known.entry(user).or_insert(Known {
-                state: PresenceState::Offline,
-                status_msg: None,
-                last_active_ms: now_ms,
-                gone_ms: 0,
-                pos: 0,
-                told_ms: 0,
-            });
-            if change.active {
-                known.last_active_ms = now_ms;
-            }
-            known.gone_ms = known.gone_ms.max(change.gone_ms);
-            let is_news = known.state != change.state
-                || change.status_msg.as_ref().is_some_and(|said| *said != known.status_msg);
-            known.state = change.state;
-            if let Some(said) = change.status_msg {
-                known.status_msg = said;
-            }
-            if is_news || known.told_ms - now_ms < TELL_AGAIN_MS {
-                known.told_ms = known.gone_ms;
-                Whisper::Presence(known.as_heard(user)).say(&self.context.streams);
-            }
-            if !is_news {
-                return Ok(());
-            }
+        let mut users = self.users.lock();
+        let Some(known) = users.known(user, now_ms) else { return };
+        if change.active {
+            known.last_active_ms = now_ms;
         }
-        self.tell(user).await
+        known.gone_ms = known.gone_ms.max(change.gone_ms);
+        let is_news = known.state != change.state
+            || change.status_msg.as_ref().is_some_and(|said| *said != known.status_msg);
+        known.state = change.state;
+        if let Some(said) = change.status_msg {
+            known.status_msg = said;
+        }
+        if is_news || known.told_ms - now_ms < TELL_AGAIN_MS {
+            known.told_ms = known.gone_ms;
+            Whisper::Presence(known.as_heard(user)).say(&self.context.streams);
+        }
+        if is_news {
+            known.is_told = false;
+            users.due.insert(user);
+            self.news.notify_one();
+        }
     }
 
     /// Takes in what another process heard of a user.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub(crate) async fn heard(&self, heard: Heard) -> Result<()> {
+    pub(crate) fn heard(&self, heard: Heard) {
         let Heard { user, state, status_msg, last_active_ms, gone_ms } = heard;
-        {
-            let mut users = self.users.lock();
-            if !users.known.contains_key(&user) && users.known.len() >= USERS_MAX {
-                return Ok(());
-            }
-            let known = users.known.entry(user).or_insert(Known {
-                state: PresenceState::Offline,
-                status_msg: None,
-                last_active_ms,
-                gone_ms: 0,
-                pos: 0,
-                told_ms: 0,
-            });
-            known.last_active_ms = known.last_active_ms.max(last_active_ms);
-            known.gone_ms = known.gone_ms.max(gone_ms);
-            if known.state == state && known.status_msg == status_msg {
-                return Ok(());
-            }
+        let mut users = self.users.lock();
+        let Some(known) = users.known(user, last_active_ms) else { return };
+        known.last_active_ms = known.last_active_ms.max(last_active_ms);
+        known.gone_ms = known.gone_ms.max(gone_ms);
+        if known.state != state || known.status_msg != status_msg {
             known.state = state;
             known.status_msg = status_msg;
+            known.is_told = false;
+            users.due.insert(user);
+            self.news.notify_one();
         }
-        self.tell(user).await
-    }
-
-    /// Gives the user's change its position, and wakes those who are to hear of it.
-    async fn tell(&self, user: UserNid) -> Result<()> {
-        let audience = rows::audience(&self.context.db, user, AUDIENCE_MAX).await?;
-        let touched: Vec<Touch> = audience.into_iter().map(Touch::User).collect();
-        let mut users = self.users.lock();
-        // Inside the lock: whoever is woken finds the change noted.
-        let pos = self.context.streams.advance_in_memory(Stream::Presence, &touched);
-        let Some(known) = users.known.get_mut(&user) else { return Ok(()) };
-        let before = std::mem::replace(&mut known.pos, pos);
-        users.by_pos.remove(&before);
-        users.by_pos.insert(pos, user);
-        Ok(())
     }
 
     /// Marks those who were not heard of as offline, and forgets those who long were.
-    pub(crate) async fn sweep(&self) -> Result<()> {
+    pub(crate) fn sweep(&self) {
         let now_ms = self.context.now_ms();
-        let gone: Vec<UserNid> = {
-            let mut users = self.users.lock();
-            users.known.values_mut().for_each(|known| known.bound(now_ms));
-            let late = users.known.iter_mut().filter(|(_, known)| {
-                known.state != PresenceState::Offline && known.gone_ms <= now_ms
-            });
-            late.map(|(user, known)| {
-                known.state = PresenceState::Offline;
-                *user
-            })
-            .collect()
-        };
-        for user in gone {
-            self.tell(user).await?;
-        }
         let mut users = self.users.lock();
-        if users.known.len() >= USERS_MAX {
-            let Users { known, by_pos } = &mut *users;
-            known.retain(|_, known| known.state != PresenceState::Offline);
-            by_pos.retain(|_, user| known.contains_key(user));
+        let Users { known, by_pos, due, .. } = &mut *users;
+        let told = due.len();
+        for (user, known) in known.iter_mut() {
+            known.bound(now_ms);
+            if known.state != PresenceState::Offline && known.gone_ms <= now_ms {
+                known.state = PresenceState::Offline;
+                known.is_told = false;
+                due.insert(*user);
+            }
         }
-        Ok(())
+        if due.len() > told {
+            self.news.notify_one();
+        }
+        if known.len() >= USERS_MAX {
+            known.retain(|user, known| known.state != PresenceState::Offline || due.contains(user));
+            by_pos.retain(|(_, user)| known.contains_key(user));
+        }
     }
 
     /// Returns the presence of a user, as the content of `m.presence`.
@@ -269,30 +249,19 @@ impl Presence {
     }
 
     /// Returns the `m.presence` events of others that changed above `after` and up to `upto`, for
-    /// users who share a room with `viewer`. With `after` 0, everybody who is not offline.
+    /// users who are in one of `rooms`, those that `viewer` is joined to. With `after` 0, everybody
+    /// who is not offline.
     ///
     /// # Errors
     /// When the database fails.
     pub(crate) async fn changes(
         &self,
         viewer: UserNid,
+        rooms: &HashSet<RoomNid>,
         after: Position,
         upto: Position,
     ) -> Result<Vec<Value>> {
-        let changed: Vec<(UserNid, Known)> = {
-            let users = self.users.lock();
-            let range = users.by_pos.range(after.saturating_add(1)..=upto.max(after + 1)).rev();
-            let known = range.filter_map(|(pos, user)| {
-                let known = users.known.get(user).filter(|_| *pos <= upto && *user != viewer)?;
-                let is_shown = after > 0 || known.state != PresenceState::Offline;
-                is_shown.then(|| (*user, known.clone()))
-            });
-            known.take(CHANGES_MAX).collect()
-        };
-        let nids: Vec<UserNid> = changed.iter().map(|(user, _)| *user).collect();
-        let sharing = rows::sharing_of(&self.context.db, viewer, &nids).await?;
-        let shown: Vec<_> =
-            changed.into_iter().filter(|(user, _)| sharing.contains(user)).collect();
+        let shown = self.changed(viewer, rooms, after, upto);
         let nids: Vec<UserNid> = shown.iter().map(|(user, _)| *user).collect();
         let names = self.context.interned.user_ids(&nids).await?;
         let now_ms = self.context.now_ms();
@@ -301,11 +270,33 @@ impl Presence {
         });
         Ok(events.collect())
     }
+
+    /// In memory alone: everybody who waits asks this after each change.
+    fn changed(
+        &self,
+        viewer: UserNid,
+        rooms: &HashSet<RoomNid>,
+        after: Position,
+        upto: Position,
+    ) -> Vec<(UserNid, Known)> {
+        let users = self.users.lock();
+        let above = after.saturating_add(1);
+        let range = (above, UserNid(i64::MIN))..=(upto.max(above), UserNid(i64::MAX));
+        let latest_first = users.by_pos.range(range).rev().take(LOOKED_AT_MAX);
+        let shown = latest_first.filter_map(|(pos, user)| {
+            let known = users.known.get(user).filter(|_| *pos <= upto && *user != viewer)?;
+            let is_shown = (after > 0 || known.state != PresenceState::Offline)
+                && known.rooms.iter().any(|room| rooms.contains(room));
+            is_shown.then(|| (*user, known.clone()))
+        });
+        shown.take(CHANGES_MAX).collect()
+    }
 }
 
 impl Presence {
     /// Returns the `m.presence` events of users of whom `viewer` had heard nothing so far, those who
-    /// are not offline. That a room is shared is the caller's to know.
+    /// are not offline. Whose last change is told above `upto` is left to the answer that tells it.
+    /// That a room is shared is the caller's to know.
     ///
     /// # Errors
     /// When the database fails.
@@ -313,13 +304,19 @@ impl Presence {
         &self,
         viewer: UserNid,
         users: &[&OwnedUserId],
+        upto: Position,
     ) -> Result<Vec<Value>> {
         let now_ms = self.context.now_ms();
         let mut events = Vec::new();
         for user_id in users.iter().take(CHANGES_MAX) {
             let Some(user) = self.context.interned.find_user(user_id).await? else { continue };
             let known = self.users.lock().known.get(&user).cloned();
-            let is_shown = |known: &Known| known.state != PresenceState::Offline && user != viewer;
+            let is_shown = |known: &Known| {
+                known.is_told
+                    && known.pos <= upto
+                    && known.state != PresenceState::Offline
+                    && user != viewer
+            };
             if let Some(known) = known.filter(is_shown) {
                 let content = known.content(now_ms);
                 events.push(json!({ "type": "m.presence", "sender": user_id, "content": content }));

@@ -51,11 +51,7 @@ pub(crate) fn listen(
             // What a newer version says and we do not understand is passed over.
             match serde_json::from_slice(&text) {
                 Ok(Whisper::Typing { room, user, until }) => typing.heard(room, user, until),
-                Ok(Whisper::Presence(heard)) => {
-                    if let Err(error) = presence.heard(heard).await {
-                        tracing::debug!(%error, "cannot pass on who is there");
-                    }
-                }
+                Ok(Whisper::Presence(heard)) => presence.heard(heard),
                 Ok(Whisper::Taken(taken)) => {
                     if let Some(limits) = limits.upgrade() {
                         limits.heard(&taken);

@@ -1,20 +1,23 @@
 //! Who is told of a user's presence: those in a room with the user. Presence itself is never stored.
 
-use colonnade_model::nid::UserNid;
+use colonnade_model::nid::{RoomNid, UserNid};
 
 use crate::{Database, database::int_list, error::Result};
 
-/// Returns up to `limit` other users who share a room with `user`, both joined.
+/// Returns the rooms each of `users` is joined to, in order of the users.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn audience(db: &Database, user: UserNid, limit: i64) -> Result<Vec<UserNid>> {
-    const AUDIENCE: &str = "SELECT DISTINCT b.user_nid FROM room_members a \
-         JOIN room_members b ON b.room_nid = a.room_nid AND b.membership = 1 \
-         WHERE a.user_nid = $1 AND a.membership = 1 AND b.user_nid <> $1 LIMIT $2";
-    let rows: Vec<i64> =
-        read!(db, |c| sqlx::query_scalar(AUDIENCE).bind(user.0).bind(limit).fetch_all(c))?;
-    Ok(rows.into_iter().map(UserNid).collect())
+pub async fn rooms_joined(db: &Database, users: &[UserNid]) -> Result<Vec<(UserNid, RoomNid)>> {
+    const JOINED: &str = "SELECT user_nid, room_nid FROM room_members \
+         WHERE user_nid IN {INTS 1} AND membership = 1 ORDER BY user_nid";
+    if users.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list = int_list(users.iter().map(|user| user.0));
+    let rows: Vec<(i64, i64)> =
+        read_list!(db, JOINED, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
+    Ok(rows.into_iter().map(|(user, room)| (UserNid(user), RoomNid(room))).collect())
 }
 
 /// Returns those of `users` who share a room with `user`, both joined.

@@ -6,7 +6,8 @@ use colonnade_testkit::{Client, TestServer};
 use serde_json::{Value, json};
 
 use crate::sync::{
-    create, encode, filter, in_room, joined, now, room_of, say, send, sync, sync_with, token,
+    create, encode, filter, in_room, joined, now, presence_told, room_of, say, send, sync,
+    sync_with, token,
 };
 
 fn events(room: &Value, kind: &str) -> Vec<Value> {
@@ -245,7 +246,7 @@ async fn presence_is_shown_to_those_in_a_room() {
     let at_carol = now(&carol).await;
     let out = json!({ "presence": "unavailable", "status_msg": "out" });
     bob.put(&status(&bob), out).await.ok();
-    let answer = sync(&alice, Some(&at_alice)).await;
+    let answer = presence_told(&alice, &at_alice).await;
     let told = answer["presence"]["events"].as_array().unwrap();
     assert_eq!(told.len(), 1, "{answer}");
     assert_eq!(told[0]["sender"], json!(bob.user_id));
@@ -264,6 +265,6 @@ async fn presence_is_shown_to_those_in_a_room() {
     sync_with(&bob, None, "set_presence=offline").await;
     assert!(sync(&alice, Some(&since)).await.get("presence").is_none(), "unchanged");
     sync(&bob, None).await;
-    let answer = sync(&alice, Some(&since)).await;
+    let answer = presence_told(&alice, &since).await;
     assert_eq!(answer["presence"]["events"][0]["content"]["presence"], "online", "{answer}");
 }

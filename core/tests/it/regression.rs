@@ -3,6 +3,8 @@
 use colonnade_testkit::{Client, TestServer};
 use serde_json::{Value, json};
 
+use crate::sync::presence_told;
+
 const CREATE: &str = "/_matrix/client/v3/createRoom";
 
 fn room_path(room: &Value, rest: &str) -> String {
@@ -140,7 +142,7 @@ async fn presence_of_newcomers_is_told_both_ways() {
     let of_alice = sync(&alice, None).await;
     joined_room(&alice, &bob).await;
     for (client, before, other) in [(&alice, of_alice, &bob), (&bob, of_bob, &alice)] {
-        let answer = sync(client, Some(&before["next_batch"])).await;
+        let answer = presence_told(client, before["next_batch"].as_str().unwrap()).await;
         let events = answer["presence"]["events"].as_array().unwrap();
         let told: Vec<_> = events.iter().map(|event| &event["sender"]).collect();
         assert_eq!(told, [&json!(other.user_id)]);

@@ -42,6 +42,18 @@ pub(crate) fn token(answer: &Value) -> String {
     answer["next_batch"].as_str().unwrap().to_owned()
 }
 
+/// The next answer that tells of anybody: changes of presence are told in steps.
+pub(crate) async fn presence_told(client: &Client, since: &str) -> Value {
+    let mut since = since.to_owned();
+    loop {
+        let answer = sync_with(client, Some(&since), "timeout=30000").await;
+        if answer.get("presence").is_some() {
+            return answer;
+        }
+        since = token(&answer);
+    }
+}
+
 /// Where a client stands now.
 pub(crate) async fn now(client: &Client) -> String {
     token(&sync(client, None).await)

@@ -27,7 +27,7 @@ async fn set(call: Call<set_presence::v3::Request, Session>) -> Result<set_prese
         let why = "presence is one of online, unavailable, offline";
         return Err(MatrixError::invalid_param(why).into());
     }
-    call.services.presence.set(&call.who, presence, status_msg).await?;
+    call.services.presence.set(&call.who, presence, status_msg)?;
     Ok(set_presence::v3::Response {})
 }
 

@@ -8,11 +8,14 @@ use colonnade_model::{
     ruma::{OwnedUserId, UserId},
     stream::{Position, Stream},
 };
-use colonnade_storage::account_data::{self, AccountData};
+use colonnade_storage::{
+    account_data::{self, AccountData},
+    members::Membership,
+};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{Sync, Turn, filter, response::Events};
+use super::{Memberships, Sync, Turn, filter, response::Events};
 use crate::{Result, rooms::Room};
 
 /// A piece of account data as a client gets it.
@@ -35,6 +38,7 @@ impl Sync {
     pub(super) async fn presence(
         &self,
         turn: &Turn<'_>,
+        memberships: &Memberships,
         newcomers: &[OwnedUserId],
     ) -> Result<Events> {
         let now = turn.now(Stream::Presence);
@@ -47,12 +51,17 @@ impl Sync {
         }
         let presence = &self.from.presence;
         let mut changes = match since < now {
-            true => presence.changes(turn.viewer.user, since, now).await?,
+            true => {
+                let rooms = memberships.rooms.iter();
+                let joined = rooms.filter(|member| member.membership == Membership::Join);
+                let joined = joined.map(|member| member.room).collect();
+                presence.changes(turn.viewer.user, &joined, since, now).await?
+            }
             false => Vec::new(),
         };
         let is_told = |user: &OwnedUserId| changes.iter().any(|e| e["sender"] == user.as_str());
         let untold: Vec<_> = newcomers.iter().filter(|user| !is_told(user)).collect();
-        changes.extend(presence.of_newcomers(turn.viewer.user, &untold).await?);
+        changes.extend(presence.of_newcomers(turn.viewer.user, &untold, now).await?);
         let changes = changes.into_iter().filter(|event| {
             let sender = event["sender"].as_str().and_then(|id| <&UserId>::try_from(id).ok());
             !turn.ignored.iter().any(|ignored| Some(&**ignored) == sender)

@@ -6,7 +6,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,6 +30,9 @@ const AT_ONCE_MAX: usize = 2_000;
 const SPREAD: Duration = Duration::from_millis(500);
 /// In how many parts.
 const PARTS: usize = 25;
+/// Clients waiting for one room past which a change of presence wakes none of them: they hear of it
+/// with their next answer. It must not cost more than a message, and comes with every login.
+const PRESENCE_CROWD_MAX: usize = 200;
 
 /// The last position of a room in the streams a room has rows in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,6 +45,8 @@ pub struct RoomHead {
     pub typing: Position,
     /// Its latest change of a member's devices.
     pub device_lists: Position,
+    /// Its latest change of a member's presence.
+    pub presence: Position,
 }
 
 /// The last position of a user in the streams a user has rows in.
@@ -48,8 +56,6 @@ pub struct UserHead {
     pub events: Position,
     /// The latest change of account data.
     pub account_data: Position,
-    /// The latest change of presence.
-    pub presence: Position,
     /// The latest change of keys the user follows beyond those of rooms: the user's own, and
     /// signatures that only the user sees.
     pub device_lists: Position,
@@ -64,6 +70,10 @@ struct Watcher {
 pub struct Heads {
     rooms: RwLock<HashMap<RoomNid, RoomHead>>,
     users: RwLock<HashMap<UserNid, UserHead>>,
+    /// The latest message to each device.
+    devices: RwLock<HashMap<DeviceNid, Position>>,
+    /// The latest change of anybody's membership.
+    memberships: AtomicI64,
     /// Everything that is not noted may have moved up to here.
     floor: RwLock<Positions>,
     applied: Latest<Positions>,
@@ -88,6 +98,8 @@ impl Heads {
         Arc::new(Self {
             rooms: RwLock::default(),
             users: RwLock::default(),
+            devices: RwLock::default(),
+            memberships: AtomicI64::new(floor.get(Stream::Events)),
             floor: RwLock::new(floor),
             applied: Latest::new(floor),
             watchers: Mutex::default(),
@@ -121,6 +133,7 @@ impl Heads {
             receipts: floor.get(Stream::Receipts),
             typing: floor.get(Stream::Typing),
             device_lists: floor.get(Stream::DeviceLists),
+            presence: floor.get(Stream::Presence),
         }
     }
 
@@ -133,9 +146,19 @@ impl Heads {
         UserHead {
             events: floor.get(Stream::Events),
             account_data: floor.get(Stream::AccountData),
-            presence: floor.get(Stream::Presence),
             device_lists: floor.get(Stream::DeviceLists),
         }
+    }
+
+    /// Returns the position of the latest message to a device.
+    pub fn device(&self, device: DeviceNid) -> Position {
+        let known = self.devices.read().get(&device).copied();
+        known.unwrap_or_else(|| self.floor.read().get(Stream::ToDevice))
+    }
+
+    /// Returns the position of the latest change of anybody's membership.
+    pub fn memberships(&self) -> Position {
+        self.memberships.load(Ordering::Acquire)
     }
 
     /// Notes where a room stood when this process started, unless it has moved since.
@@ -213,8 +236,17 @@ impl Heads {
                     let mut users = self.users.write();
                     let head = users.entry(*user).or_insert(floor);
                     raise_user(head, advance.stream, *position);
+                    if advance.stream == Stream::Events {
+                        self.memberships.fetch_max(*position, Ordering::AcqRel);
+                    }
                 }
-                Touch::Device(_) | Touch::Stale(_) | Touch::Redacted(_) => {}
+                Touch::Device(device) => {
+                    let floor = self.device(*device);
+                    let mut devices = self.devices.write();
+                    let head = devices.entry(*device).or_insert(floor);
+                    *head = (*head).max(*position);
+                }
+                Touch::Stale(_) | Touch::Redacted(_) => {}
                 Touch::Anybody => return self.apply_to_all(advance),
             }
         }
@@ -225,7 +257,9 @@ impl Heads {
         let mut watchers = self.watchers.lock();
         for (touch, _) in &advance.touched {
             if let Some(list) = watchers.get_mut(touch) {
-                wake(list);
+                if advance.stream != Stream::Presence || list.len() <= PRESENCE_CROWD_MAX {
+                    wake(list);
+                }
                 list.retain(|watcher| watcher.strong_count() > 0);
                 if list.is_empty() {
                     watchers.remove(touch);
@@ -245,6 +279,8 @@ impl Heads {
         *self.floor.write() = floor;
         self.rooms.write().clear();
         self.users.write().clear();
+        self.devices.write().clear();
+        self.memberships.fetch_max(floor.get(Stream::Events), Ordering::AcqRel);
         self.applied.set(floor);
         self.wake_all();
     }
@@ -278,7 +314,8 @@ fn raise_room(head: &mut RoomHead, stream: Stream, position: Position) {
         Stream::Receipts => &mut head.receipts,
         Stream::Typing => &mut head.typing,
         Stream::DeviceLists => &mut head.device_lists,
-        Stream::AccountData | Stream::ToDevice | Stream::Presence => return,
+        Stream::Presence => &mut head.presence,
+        Stream::AccountData | Stream::ToDevice => return,
     };
     *place = (*place).max(position);
 }
@@ -287,9 +324,8 @@ fn raise_user(head: &mut UserHead, stream: Stream, position: Position) {
     let place = match stream {
         Stream::Events => &mut head.events,
         Stream::AccountData => &mut head.account_data,
-        Stream::Presence => &mut head.presence,
         Stream::DeviceLists => &mut head.device_lists,
-        Stream::Receipts | Stream::ToDevice | Stream::Typing => return,
+        Stream::Receipts | Stream::ToDevice | Stream::Typing | Stream::Presence => return,
     };
     *place = (*place).max(position);
 }

@@ -15,7 +15,7 @@ use super::{
     heads::RoomHead,
     response::{ChangedDevices, Events, InvitedRoom, KnockedRoom, Rooms},
 };
-use crate::{Result, rooms::Room};
+use crate::{Result, encryption::DeviceListChanges, rooms::Room};
 
 /// Messages to a device in one answer at most; the rest comes with the next.
 const TO_DEVICE_MAX: usize = 100;
@@ -30,16 +30,11 @@ impl Sync {
         let mut now = turn.now;
         let (to_device, told_upto) = self.to_device(turn).await?;
         now.set(Stream::ToDevice, told_upto);
-        let device_lists = match &turn.since {
-            Some(since) => {
-                let user = turn.viewer.user;
-                self.from.encryption.device_list_changes(user, since, &turn.now).await?
-            }
-            None => Default::default(),
-        };
+        let heads = self.heads.rooms(memberships.rooms.iter().map(|member| member.room));
+        let device_lists = self.device_lists(turn, memberships, &heads).await?;
         Ok(SyncResponse {
-            rooms: self.rooms(turn, memberships).await?,
-            presence: self.presence(turn, &device_lists.changed).await?,
+            rooms: self.rooms(turn, memberships, &heads).await?,
+            presence: self.presence(turn, memberships, &device_lists.changed).await?,
             account_data: self.account_data(turn).await?,
             to_device,
             device_lists: ChangedDevices::of(device_lists),
@@ -66,6 +61,9 @@ impl Sync {
     async fn to_device(&self, turn: &Turn<'_>) -> Result<(Events, i64)> {
         let (after, upto) = (turn.since(Stream::ToDevice), turn.now(Stream::ToDevice));
         let device = turn.viewer.device;
+        if self.heads.device(device) <= after {
+            return Ok((Events::default(), upto));
+        }
         let messages = self.from.to_device.messages(device, after, upto, TO_DEVICE_MAX).await?;
         let full = messages.len() == TO_DEVICE_MAX;
         let told_upto = messages.last().filter(|_| full).map_or(upto, |last| last.pos);
@@ -73,10 +71,40 @@ impl Sync {
         Ok((Events { events }, told_upto))
     }
 
-    async fn rooms(&self, turn: &Turn<'_>, memberships: &Memberships) -> Result<Rooms> {
+    /// Returns whose keys changed for the user. Asks only for what has moved: of most answers
+    /// nothing has.
+    async fn device_lists(
+        &self,
+        turn: &Turn<'_>,
+        memberships: &Memberships,
+        heads: &[RoomHead],
+    ) -> Result<DeviceListChanges> {
+        let Some(mut since) = turn.since else { return Ok(DeviceListChanges::default()) };
+        let rooms = memberships.rooms.iter().zip(heads);
+        let joined = rooms.filter(|(member, _)| member.membership == Membership::Join);
+        let joined: Vec<&RoomHead> = joined.map(|(_, head)| head).collect();
+        let user = self.heads.user(turn.viewer.user);
+        let (keys, events) = (since.get(Stream::DeviceLists), since.get(Stream::Events));
+        if user.device_lists <= keys && joined.iter().all(|head| head.device_lists <= keys) {
+            since.set(Stream::DeviceLists, turn.now(Stream::DeviceLists));
+        }
+        let somebody_moved = self.heads.memberships() > events;
+        if !somebody_moved
+            || user.events <= events && joined.iter().all(|head| head.events <= events)
+        {
+            since.set(Stream::Events, turn.now(Stream::Events));
+        }
+        self.from.encryption.device_list_changes(turn.viewer.user, &since, &turn.now).await
+    }
+
+    async fn rooms(
+        &self,
+        turn: &Turn<'_>,
+        memberships: &Memberships,
+        heads: &[RoomHead],
+    ) -> Result<Rooms> {
         let wanted = &turn.request.filter.room;
         let mut rooms = Rooms::default();
-        let heads = self.heads.rooms(memberships.rooms.iter().map(|member| member.room));
         let data_moved =
             self.heads.user(turn.viewer.user).account_data > turn.since(Stream::AccountData);
         let data_rooms = match data_moved {
@@ -106,7 +134,7 @@ impl Sync {
             }
             let room = self.from.rooms.room(member.room).await?;
             if passes(wanted, &room) {
-                self.add_room(turn, &room, (member, head), &mut rooms).await?;
+                self.add_room(turn, &room, (member, *head), &mut rooms).await?;
             }
         }
         Ok(rooms)

@@ -6,7 +6,7 @@ use colonnade_model::stream::{Positions, Stream};
 use colonnade_storage::members::Membership;
 use tokio::time::Instant;
 
-use super::{Memberships, Sync, SyncRequest, SyncResponse, Turn, heads::Watch};
+use super::{Memberships, Sync, SyncRequest, SyncResponse, Turn, filter, heads::Watch};
 use crate::{Result, accounts::Session, timeline::Viewer};
 
 /// The longest a client may wait, in milliseconds.
@@ -29,7 +29,7 @@ impl Sync {
             // Boxed, as every look is: a client that waits keeps only what it waits with.
             let (memberships, now) = Box::pin(self.sample(session.user)).await?;
             let over = Instant::now() >= deadline || *stopping.borrow();
-            if self.has_moved(session, &memberships, since, now) || request.full_state {
+            if self.has_moved(session, &memberships, since, request) || request.full_state {
                 let response =
                     Box::pin(self.look_from(session, since, now, request, &memberships)).await?;
                 if since.is_none() || request.full_state || over || !response.is_empty() {
@@ -81,16 +81,16 @@ impl Sync {
         session: &Session,
         memberships: &Memberships,
         since: Option<Positions>,
-        now: Positions,
+        request: &SyncRequest,
     ) -> bool {
         let Some(since) = since else { return true };
         let later = |stream, head: i64| head > since.get(stream);
         let user = self.heads.user(session.user);
         let own = later(Stream::Events, user.events)
             || later(Stream::AccountData, user.account_data)
-            || later(Stream::Presence, user.presence)
             || later(Stream::DeviceLists, user.device_lists)
-            || now.get(Stream::ToDevice) > since.get(Stream::ToDevice);
+            || later(Stream::ToDevice, self.heads.device(session.device));
+        let wants_presence = filter::wants_plain(&request.filter.presence, "m.presence", None);
         own || {
             let joined = memberships.rooms.iter();
             let joined = joined.filter(|member| member.membership == Membership::Join);
@@ -100,6 +100,7 @@ impl Sync {
                     || later(Stream::Receipts, head.receipts)
                     || later(Stream::Typing, head.typing)
                     || later(Stream::DeviceLists, head.device_lists)
+                    || wants_presence && later(Stream::Presence, head.presence)
             })
         }
     }

@@ -12,8 +12,12 @@ fn crowd(heads: &Heads, size: usize) -> Vec<Watch> {
 }
 
 fn say(heads: &Heads, upto: Position) {
-    let touched = vec![(Touch::Room(ROOM), upto)];
-    heads.apply(&StreamAdvance { stream: Stream::Events, prev: upto - 1, upto, touched });
+    touch(heads, Stream::Events, Touch::Room(ROOM), upto);
+}
+
+fn touch(heads: &Heads, stream: Stream, touch: Touch, upto: Position) {
+    let touched = vec![(touch, upto)];
+    heads.apply(&StreamAdvance { stream, prev: upto - 1, upto, touched });
 }
 
 /// How many were woken since the last time.
@@ -45,4 +49,37 @@ async fn few_are_woken_at_once() {
     let crowd = crowd(&heads, AT_ONCE_MAX);
     say(&heads, 1);
     assert_eq!(woken(&crowd), AT_ONCE_MAX);
+}
+
+#[tokio::test]
+async fn presence_wakes_no_crowd() {
+    let heads = Heads::new(Positions::default());
+    let mut crowd = crowd(&heads, PRESENCE_CROWD_MAX + 1);
+    touch(&heads, Stream::Presence, Touch::Room(ROOM), 1);
+    assert_eq!(woken(&crowd), 0);
+    assert_eq!(heads.rooms([ROOM].into_iter())[0].presence, 1, "it comes with the next answer");
+    crowd.pop();
+    touch(&heads, Stream::Presence, Touch::Room(ROOM), 2);
+    // One has gone: its place is only cleared when somebody is woken.
+    touch(&heads, Stream::Presence, Touch::Room(ROOM), 3);
+    assert_eq!(woken(&crowd), PRESENCE_CROWD_MAX);
+}
+
+#[test]
+fn a_message_concerns_one_device() {
+    let heads = Heads::new(Positions::default());
+    touch(&heads, Stream::ToDevice, Touch::Device(DeviceNid(1)), 5);
+    assert_eq!((heads.device(DeviceNid(1)), heads.device(DeviceNid(2))), (5, 0));
+    touch(&heads, Stream::ToDevice, Touch::Anybody, 7);
+    assert_eq!((heads.device(DeviceNid(1)), heads.device(DeviceNid(2))), (7, 7));
+}
+
+#[test]
+fn a_membership_is_told_from_a_message() {
+    let heads = Heads::new(Positions::default());
+    touch(&heads, Stream::Events, Touch::User(UserNid(1)), 1);
+    say(&heads, 2);
+    assert_eq!(heads.memberships(), 1);
+    touch(&heads, Stream::Events, Touch::Anybody, 3);
+    assert_eq!(heads.memberships(), 3);
 }

@@ -1,0 +1,145 @@
+//! Telling what changed: once a second at most, all of it together. What one change costs, looking at
+//! the rooms and waking whoever waits in them, a hundred in the same second cost once.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use colonnade_model::{
+    nid::{RoomNid, UserNid},
+    stream::{Stream, StreamAdvance, Touch},
+};
+use colonnade_storage::presence as rows;
+use tokio::sync::Notify;
+
+use super::{Presence, SWEEP, Users};
+use crate::Result;
+
+/// How long the next change waits after one was told.
+const STEP: Duration = Duration::from_secs(1);
+/// Users told of in one step; the rest comes with the next.
+const STEP_USERS_MAX: usize = 1_000;
+
+/// Tells what changed, as long as the service lives, and looks who went.
+pub(super) async fn keep_telling(presence: Weak<Presence>, news: Arc<Notify>) {
+    let mut sweep = tokio::time::interval(SWEEP);
+    loop {
+        tokio::select! {
+            () = news.notified() => {}
+            _ = sweep.tick() => {
+                let Some(presence) = presence.upgrade() else { return };
+                presence.sweep();
+                continue;
+            }
+        }
+        let Some(told) = presence.upgrade() else { return };
+        if let Err(error) = told.tell().await {
+            tracing::warn!(%error, "cannot tell who is there; trying again");
+        }
+        drop(told);
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+impl Presence {
+    /// Notes whose memberships an advance says have changed.
+    pub(crate) fn follow(&self, advance: &StreamAdvance) {
+        if advance.stream != Stream::Events {
+            return;
+        }
+        let mut users = self.users.lock();
+        let Users { known, moved, .. } = &mut *users;
+        let before = moved.len();
+        for (touch, _) in &advance.touched {
+            match touch {
+                Touch::User(user) if known.contains_key(user) => drop(moved.insert(*user)),
+                Touch::Anybody => moved.extend(known.keys()),
+                _ => {}
+            }
+        }
+        if moved.len() > before {
+            self.news.notify_one();
+        }
+    }
+
+    /// Notes that anybody may have moved.
+    pub(crate) fn follow_all(&self) {
+        let mut users = self.users.lock();
+        let Users { known, moved, .. } = &mut *users;
+        moved.extend(known.keys());
+        self.news.notify_one();
+    }
+
+    /// Gives the changes that are due their position, and wakes those who are to hear of them.
+    async fn tell(&self) -> Result<()> {
+        let (due, moved) = {
+            let mut users = self.users.lock();
+            (take(&mut users.due), take(&mut users.moved))
+        };
+        let asked: Vec<UserNid> = due.union(&moved).copied().collect();
+        let read = rows::rooms_joined(&self.context.db, &asked).await;
+        let mut users = self.users.lock();
+        let told = match read {
+            Ok(rooms) => {
+                self.note(&mut users, &due, &asked, &rooms);
+                Ok(())
+            }
+            Err(error) => {
+                users.due.extend(due);
+                users.moved.extend(moved);
+                Err(error.into())
+            }
+        };
+        if !users.due.is_empty() || !users.moved.is_empty() {
+            self.news.notify_one();
+        }
+        told
+    }
+
+    /// `rooms` are those of all who were `asked` for, in order of the users.
+    fn note(
+        &self,
+        users: &mut Users,
+        due: &HashSet<UserNid>,
+        asked: &[UserNid],
+        rooms: &[(UserNid, RoomNid)],
+    ) {
+        for user in asked {
+            let from = rooms.partition_point(|(of, _)| of < user);
+            let own = rooms[from..].iter().take_while(|(of, _)| of == user);
+            if let Some(known) = users.known.get_mut(user) {
+                known.rooms = own.map(|(_, room)| *room).collect();
+            }
+        }
+        if due.is_empty() {
+            return;
+        }
+        let told = rooms.iter().filter(|(user, _)| due.contains(user));
+        let touched: HashSet<Touch> = told.map(|(_, room)| Touch::Room(*room)).collect();
+        let touched: Vec<Touch> = touched.into_iter().collect();
+        // Under the lock of the users: whoever is woken finds the changes noted.
+        let pos = self.context.streams.advance_in_memory(Stream::Presence, &touched);
+        for user in due {
+            let Some(known) = users.known.get_mut(user) else { continue };
+            known.is_told = !users.due.contains(user);
+            let before = std::mem::replace(&mut known.pos, pos);
+            users.by_pos.remove(&(before, *user));
+            users.by_pos.insert((pos, *user));
+        }
+    }
+}
+
+/// Takes what fits into a step out of those who wait.
+fn take(waiting: &mut HashSet<UserNid>) -> HashSet<UserNid> {
+    if waiting.len() <= STEP_USERS_MAX {
+        return std::mem::take(waiting);
+    }
+    let taken: HashSet<UserNid> = waiting.iter().take(STEP_USERS_MAX).copied().collect();
+    waiting.retain(|user| !taken.contains(user));
+    taken
+}
+
+#[cfg(test)]
+mod tests;

@@ -16,10 +16,8 @@ use colonnade_testkit_redis as redis;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::process::{Server, run};
+use crate::process::{LONG, Server, run};
 
-/// How long something that must happen may take on a very busy machine.
-pub(crate) const LONG: Duration = Duration::from_secs(120);
 /// Senders at work at a time, each in a room of its own.
 const SENDERS: u64 = 4;
 

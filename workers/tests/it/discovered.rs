@@ -8,8 +8,8 @@ use colonnade_testkit::Client;
 use serde_json::{Value, json};
 
 use crate::{
-    cluster::{Deployment, LONG, send_path, until_owners},
-    process::Server,
+    cluster::{Deployment, send_path, until_owners},
+    process::{LONG, Server},
 };
 
 fn address(worker: &Server) -> String {

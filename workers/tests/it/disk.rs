@@ -14,10 +14,8 @@ use colonnade_testkit::Client;
 use colonnade_testkit_postgres::Cluster;
 use serde_json::{Value, json};
 
-use crate::process::Server;
+use crate::process::{LONG, Server};
 
-/// How long something that must happen may take on a very busy machine.
-const LONG: Duration = Duration::from_secs(240);
 /// Messages sent before the disk is full at most.
 const SENT_MAX: usize = 400;
 /// Mounts, and takes the disk away when standard input ends, in whatever way the test did.

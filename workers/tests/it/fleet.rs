@@ -12,10 +12,7 @@ use nix::{
 };
 use serde_json::{Value, json};
 
-use crate::process::{Server, run};
-
-/// How long something that must happen may take on a very busy machine.
-pub(crate) const LONG: Duration = Duration::from_secs(240);
+use crate::process::{LONG, Server, run};
 
 /// How the workers stand, by what `colonnade status` reads.
 pub(crate) fn standings(folder: &Path) -> Vec<Value> {

@@ -8,24 +8,14 @@ use colonnade_testkit_postgres::Cluster;
 use colonnade_testkit_redis as redis;
 use serde_json::{Value, json};
 
-use crate::process::{Said, Server, run};
+use crate::process::{self, LONG, Said, Server};
 
-/// How long something that must happen may take on a very busy machine.
-const LONG: Duration = Duration::from_secs(120);
 const PASSWORD: &str = "not-for-the-log";
 
-/// Runs a worker that is refused.
+/// Runs a worker that is refused, and tells nobody a password.
 #[track_caller]
 fn refused(folder: &Path, settings: &[String], expected: &[&str]) -> Said {
-    let mut arguments = vec!["worker", "--pool", "all", "--bind", "127.0.0.1:0"];
-    arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
-    let said = run(folder, &arguments, "");
-    assert_eq!(said.code, Some(1), "{said:?}");
-    for part in expected {
-        assert!(said.err.contains(part), "no `{part}` in {}", said.err);
-    }
-    assert!(!said.err.contains(PASSWORD) && !said.out.contains(PASSWORD), "{said:?}");
-    said
+    process::refused(folder, settings, expected).hides(PASSWORD)
 }
 
 fn worker(folder: &Path, settings: &[String]) -> Server {

@@ -12,10 +12,8 @@ use colonnade_testkit::Client;
 use colonnade_testkit_postgres::Cluster;
 use serde_json::json;
 
-use crate::process::{Server, run};
+use crate::process::{LONG, Server, run};
 
-/// How long something that must happen may take on a very busy machine.
-const LONG: Duration = Duration::from_secs(120);
 /// The first that keeps prepared statements apart in transaction mode.
 const PREPARES: (u32, u32) = (1, 21);
 
@@ -130,7 +128,7 @@ async fn workers_behind_a_pooler_in_transaction_mode() {
             alice.put(&path, content).await.ok()["event_id"].as_str().unwrap().to_owned()
         });
     }
-    let sent = tokio::time::timeout(LONG * 2, sending.join_all()).await.expect("all are stored");
+    let sent = tokio::time::timeout(LONG, sending.join_all()).await.expect("all are stored");
     for worker in &workers {
         let alice = alice.at(&worker.url);
         let mut there = Vec::new();

@@ -26,12 +26,7 @@ fn refused(folder: &Path, url: &str, expected: &[&str]) -> Said {
     let database = format!("database={}", with_password(url));
     let log = "logging.level=trace";
     let said = run(folder, &["--listen", "127.0.0.1:0", "--set", &database, "--set", log], "");
-    assert_eq!(said.code, Some(1), "{said:?}");
-    for part in expected {
-        assert!(said.err.contains(part), "no `{part}` in {}", said.err);
-    }
-    assert!(!said.err.contains(PASSWORD) && !said.out.contains(PASSWORD), "{said:?}");
-    said
+    said.failed(expected).hides(PASSWORD)
 }
 
 /// Everything in a database that could have been touched.

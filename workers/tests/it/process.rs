@@ -13,6 +13,9 @@ use nix::{
     unistd::Pid,
 };
 
+/// How long something that must happen may take on a very busy machine: what is waited for longer than
+/// this does not come.
+pub(crate) const LONG: Duration = Duration::from_secs(600);
 /// How long a server may take to start or stop on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -22,6 +25,25 @@ pub(crate) struct Said {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
+}
+
+impl Said {
+    /// Checks that the command failed, and that its words have these parts.
+    #[track_caller]
+    pub(crate) fn failed(self, expected: &[&str]) -> Self {
+        assert_eq!(self.code, Some(1), "{self:?}");
+        for part in expected {
+            assert!(self.err.contains(part), "no `{part}` in {}", self.err);
+        }
+        self
+    }
+
+    /// Checks that a secret is in none of its words.
+    #[track_caller]
+    pub(crate) fn hides(self, secret: &str) -> Self {
+        assert!(!self.err.contains(secret) && !self.out.contains(secret), "{self:?}");
+        self
+    }
 }
 
 impl From<Output> for Said {
@@ -61,6 +83,14 @@ pub(crate) fn run(folder: &Path, arguments: &[&str], input: &str) -> Said {
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap().into()
+}
+
+/// Runs a worker that is refused, and returns what it said.
+#[track_caller]
+pub(crate) fn refused(folder: &Path, settings: &[String], expected: &[&str]) -> Said {
+    let mut arguments = vec!["worker", "--pool", "all", "--bind", "127.0.0.1:0"];
+    arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
+    run(folder, &arguments, "").failed(expected)
 }
 
 /// A server that runs in a folder. Dropping it kills it.

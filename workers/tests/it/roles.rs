@@ -5,10 +5,10 @@ use std::{collections::BTreeSet, time::Duration};
 use colonnade_testkit::Client;
 use serde_json::{Value, json};
 
-use crate::{cluster::Deployment, process::Server};
-
-/// How long something that must happen may take on a very busy machine.
-const LONG: Duration = Duration::from_secs(120);
+use crate::{
+    cluster::Deployment,
+    process::{LONG, Server},
+};
 
 /// Who owns slots of a role, by name; with how many slots have an owner.
 async fn holders(worker: &Server, role: &str) -> (BTreeSet<String>, i64) {

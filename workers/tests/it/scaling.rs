@@ -15,9 +15,9 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::{
-    cluster::{Deployment, LONG, map, message, room_of, send_path, until_owners},
+    cluster::{Deployment, map, message, room_of, send_path, until_owners},
     discovered::{gateway, until_epoch},
-    process::Server,
+    process::{LONG, Server},
 };
 
 /// Clients at work: each writes in a room of its own and waits for what it wrote.

@@ -1,8 +1,6 @@
 //! PostgreSQL and Redis that take nothing but TLS: with the right authority all works and nothing
 //! goes in clear; with another, a wrong name or none, a start is refused with the mend.
 
-use std::path::Path;
-
 use colonnade_testkit::Client;
 use colonnade_testkit_postgres::Cluster;
 use colonnade_testkit_redis as redis;
@@ -10,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     authority::Authority,
-    process::{Server, command, run},
+    process::{self, Server, command},
 };
 
 const HERE: &str = "DNS:localhost,IP:127.0.0.1";
@@ -19,19 +17,9 @@ const HERE: &str = "DNS:localhost,IP:127.0.0.1";
 const DATABASE: &str = "t0";
 
 /// Starts a worker that is refused, in a folder of its own.
+#[track_caller]
 fn refused(settings: &[String], expected: &[&str]) {
-    refused_in(tempfile::tempdir().unwrap().path(), settings, expected);
-}
-
-/// Starts a worker that is refused.
-fn refused_in(folder: &Path, settings: &[String], expected: &[&str]) {
-    let mut arguments = vec!["worker", "--pool", "all", "--bind", "127.0.0.1:0"];
-    arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
-    let said = run(folder, &arguments, "");
-    assert_eq!(said.code, Some(1), "{said:?}");
-    for part in expected {
-        assert!(said.err.contains(part), "no `{part}` in {}", said.err);
-    }
+    process::refused(tempfile::tempdir().unwrap().path(), settings, expected);
 }
 
 #[tokio::test]
@@ -91,7 +79,7 @@ async fn a_redis_that_takes_nothing_but_tls() {
     let url = format!("redis.url={}", server.url());
     let settings = [database, url, "registration.open=true".to_owned()];
     let folder = tempfile::tempdir().unwrap();
-    refused_in(folder.path(), &settings, &["cannot use the Redis", "SSL_CERT_FILE"]);
+    process::refused(folder.path(), &settings, &["cannot use the Redis", "SSL_CERT_FILE"]);
 
     let arguments: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
     let mut command = command(folder.path());

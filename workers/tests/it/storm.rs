@@ -7,10 +7,8 @@ use colonnade_testkit::Client;
 use colonnade_testkit_postgres::Cluster;
 use serde_json::json;
 
-use crate::process::Server;
+use crate::process::{LONG, Server};
 
-/// How long something that must happen may take on a very busy machine.
-const LONG: Duration = Duration::from_secs(600);
 /// Clients at once.
 const CLIENTS: usize = 500;
 

@@ -15,11 +15,10 @@ use crate::{
 pub(crate) fn run(settings: &Settings, options: &CheckOptions) -> Result<(), Failure> {
     let config = settings.load()?;
     let source = up::source(config.routes.as_deref());
-    let routes = source.read().map_err(|error| Failure::Usage(error.to_string()))?;
+    let routes = source.read().map_err(|error| Failure::usage(&error))?;
     let list = endpoints();
     let endpoints = gateway::parse_endpoints(&list);
-    let problems =
-        gateway::check(&routes, &endpoints).map_err(|error| Failure::Usage(error.to_string()))?;
+    let problems = gateway::check(&routes, &endpoints).map_err(|error| Failure::usage(&error))?;
     if !problems.is_empty() {
         return Err(wrong(&routes.name, &problems));
     }

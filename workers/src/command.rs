@@ -278,16 +278,26 @@ impl Failure {
         }
     }
 
-    /// Wraps an error with everything beneath it.
-    pub(crate) fn running(error: &dyn std::error::Error) -> Self {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(deeper) = source {
-            text = format!("{text}: {deeper}");
-            source = deeper.source();
-        }
-        Self::Running(text)
+    /// Wraps an error in what somebody said, with everything beneath it.
+    pub(crate) fn usage(error: &dyn std::error::Error) -> Self {
+        Self::Usage(with_sources(error))
     }
+
+    /// Wraps an error while running, with everything beneath it.
+    pub(crate) fn running(error: &dyn std::error::Error) -> Self {
+        Self::Running(with_sources(error))
+    }
+}
+
+/// Renders an error and everything beneath it.
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(deeper) = source {
+        text = format!("{text}: {deeper}");
+        source = deeper.source();
+    }
+    text
 }
 
 impl fmt::Display for Failure {

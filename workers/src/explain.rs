@@ -20,7 +20,7 @@ pub(crate) fn run(settings: &Settings, options: &ExplainOptions) -> Result<(), F
     }
     let config = settings.load()?;
     let source = up::source(config.routes.as_deref());
-    let wrong = |error: gateway::config::ConfigError| Failure::Usage(error.to_string());
+    let wrong = |error: gateway::config::ConfigError| Failure::usage(&error);
     let mut routes = source.read().map_err(wrong)?;
     if routes.pools.iter().all(|pool| pool.workers.is_empty()) {
         // As `up` will run it.

@@ -23,7 +23,7 @@ use crate::{
     command::{Failure, Settings},
     notify, open_files,
     signals::{Signals, Told},
-    terminal,
+    terminal, up,
 };
 use process::{Launch, Standing, Supervised};
 use status::Status;
@@ -44,6 +44,8 @@ pub(crate) async fn run(settings: &Settings, count: u16) -> Result<(), Failure> 
                 .to_owned(),
         ));
     }
+    // The gateway process reads them, too, but last, and its status would be told as a failure.
+    up::source(config.routes.as_deref()).read().map_err(|error| Failure::usage(&error))?;
     let _spans = logging::start(&config)?;
     open_files::allow_many();
     if config.redis.is_none() {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use colonnade_gateway as gateway;
-use gateway::config::{Config, ConfigError};
+use gateway::config::Config;
 
 use crate::{
     command::{Failure, RoutesCommand},
@@ -19,20 +19,13 @@ pub(crate) fn run(what: &RoutesCommand) -> Result<(), Failure> {
     }
 }
 
-fn wrong(error: &ConfigError) -> Failure {
-    let Failure::Running(text) = Failure::running(error) else {
-        return Failure::Usage(error.to_string());
-    };
-    Failure::Usage(text)
-}
-
 fn load(file: &Path) -> Result<Config, Failure> {
-    Config::load(file).map_err(|error| wrong(&error))
+    Config::load(file).map_err(|error| Failure::usage(&error))
 }
 
 fn check(file: &Path) -> Result<(), Failure> {
     let config = load(file)?;
-    let problems = gateway::check(&config, &[]).map_err(|error| wrong(&error))?;
+    let problems = gateway::check(&config, &[]).map_err(|error| Failure::usage(&error))?;
     if !problems.is_empty() {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         return Err(Failure::Usage(lines.join("\n")));
@@ -43,7 +36,8 @@ fn check(file: &Path) -> Result<(), Failure> {
 }
 
 fn diff(before: &Path, after: &Path) -> Result<(), Failure> {
-    let changes = gateway::compare(&load(before)?, &load(after)?).map_err(|error| wrong(&error))?;
+    let changes = gateway::compare(&load(before)?, &load(after)?);
+    let changes = changes.map_err(|error| Failure::usage(&error))?;
     match changes.is_empty() {
         true => terminal::say("nothing would change"),
         false => terminal::say(&changes.join("\n")),

@@ -81,7 +81,7 @@ pub(crate) fn before(config: &Config, workers: &[String]) -> Result<gateway::Run
 /// Why no gateway started.
 pub(crate) fn not_started(error: &gateway::StartError) -> Failure {
     match error {
-        gateway::StartError::Config(wrong) => Failure::Usage(wrong.to_string()),
+        gateway::StartError::Config(wrong) => Failure::usage(wrong),
         other => Failure::running(other),
     }
 }

@@ -147,3 +147,14 @@ fn many_workers_need_postgresql() {
     assert!(said.err.contains("needs PostgreSQL"), "{said:?}");
     assert!(!folder.path().join("data").exists());
 }
+
+#[test]
+fn wrong_routes_are_told_before_anything_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("routes.yaml"), "pools: {}\nroute: []\n").unwrap();
+    let nowhere = "postgres://colonnade@127.0.0.1:1/x";
+    let said = run(folder.path(), &["up", "--workers", "2", "--database", nowhere], "");
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.err.contains("routes.yaml:2:"), "{said:?}");
+    assert!(!folder.path().join("data").exists());
+}

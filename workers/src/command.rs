@@ -1,6 +1,7 @@
 //! The command line: what can be said, and the help that teaches it.
 
 use std::{
+    ffi::{OsStr, OsString},
     fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
@@ -37,6 +38,39 @@ pub(crate) struct Arguments {
     pub(crate) command: Option<Command>,
     #[command(flatten)]
     pub(crate) settings: Settings,
+}
+
+impl Arguments {
+    /// Reads a command line. Prints help, or what is wrong with it, and ends the process where that is
+    /// all there is to do.
+    pub(crate) fn read(line: impl IntoIterator<Item = OsString>) -> Self {
+        Self::parse_from(settings_first(line))
+    }
+}
+
+/// Puts every `--set` of a command line behind the program's name: those said before a command would be
+/// forgotten if others come after it, since for clap a later level replaces what an earlier one says.
+fn settings_first(line: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    const SET: &str = "--set";
+    let is_joined = |word: &OsStr| word.as_encoded_bytes().starts_with(b"--set=");
+    let mut words = line.into_iter();
+    let mut first: Vec<OsString> = words.next().into_iter().collect();
+    let mut rest = Vec::new();
+    while let Some(word) = words.next() {
+        if word == SET {
+            first.push(word);
+            first.extend(words.next());
+        } else if is_joined(&word) {
+            first.push(word);
+        } else if word == "--" {
+            rest.push(word);
+            rest.extend(words.by_ref());
+        } else {
+            rest.push(word);
+        }
+    }
+    first.append(&mut rest);
+    first
 }
 
 #[derive(Debug, Subcommand)]
@@ -423,5 +457,26 @@ mod tests {
         let arguments = Arguments::parse_from(["colonnade", "check", "--set", "a.b=c=d"]);
         let flags = arguments.settings.flags().unwrap();
         assert_eq!((flags[0].key.as_str(), flags[0].value.as_str()), ("a.b", "c=d"));
+    }
+
+    fn read(line: &str) -> Arguments {
+        Arguments::read(line.split(' ').map(OsString::from))
+    }
+
+    #[test]
+    fn settings_before_and_after_a_command_count() {
+        let arguments =
+            read("colonnade --set a=1 --set=b=2 admin --set c=3 create-user --set d=4 x");
+        assert_eq!(arguments.settings.set, ["a=1", "b=2", "c=3", "d=4"]);
+        let Some(Command::Admin(AdminOptions { what: AdminCommand::CreateUser { user, .. } })) =
+            arguments.command
+        else {
+            panic!("the command is the same: {arguments:?}")
+        };
+        assert_eq!(user, "x");
+        // What follows `--` is no flag.
+        let arguments = read("colonnade routes --set a=1 check -- --set");
+        assert_eq!(arguments.settings.set, ["a=1"]);
+        assert!(matches!(arguments.command, Some(Command::Routes(_))));
     }
 }

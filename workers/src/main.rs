@@ -20,8 +20,6 @@ mod terminal;
 mod up;
 mod worker;
 
-use clap::Parser as _;
-
 use crate::command::{Arguments, Command, Failure, UpOptions};
 
 /// Fewer page faults and less memory after a load than the system's own.
@@ -29,7 +27,7 @@ use crate::command::{Arguments, Command, Failure, UpOptions};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::read(std::env::args_os());
     small_pages::prefer();
     match run(arguments) {
         Ok(()) => std::process::ExitCode::SUCCESS,

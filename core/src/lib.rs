@@ -4,7 +4,6 @@
 pub mod admin;
 mod alone;
 mod carrier;
-mod cluster;
 pub mod config;
 pub mod control;
 pub mod db;

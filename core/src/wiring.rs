@@ -10,12 +10,13 @@ use colonnade_replication::{
     streams::RUN_MAX,
 };
 use colonnade_services::{Context, Services, Settings};
-use colonnade_storage::{Database, Held, Location, StorageError, interned::Interned, settings};
+use colonnade_storage::{
+    Database, DatabaseClock, Held, Location, StorageError, interned::Interned, settings,
+};
 
 use crate::{
-    alone::Alone,
+    alone::{self, Alone},
     carrier::Lines,
-    cluster,
     front::Front,
     identity,
     internal::Internal,
@@ -110,7 +111,7 @@ enum Footing {
     /// There are none.
     Alone(Alone),
     /// There may be others, and they do not know us yet.
-    Waiting(Held),
+    Waiting(Held, Arc<DatabaseClock>),
     /// One of many.
     Among(Member),
 }
@@ -139,10 +140,18 @@ impl Homeserver {
         identity::look(&location, &server_name).await?;
         let streams = Arc::new(Streams::new());
         let db = Database::open(&location, Arc::clone(&streams) as _).await?;
-        let clock = time::of(&db, clock).await?;
-        let footing = match shared {
-            true => Footing::Waiting(cluster::enter(&db, &location).await?),
-            false => Footing::Alone(Alone::begin(&db, clock.now_ms()).await?),
+        let server_clock = time::of_server(&db, clock.as_ref()).await?;
+        let clock = server_clock.clone().map_or(clock, |clock| clock as _);
+        let footing = match (shared, server_clock) {
+            (true, Some(kept)) => Footing::Waiting(alone::hold(&db, true).await?, kept),
+            (true, None) => return Err(StartError::NotShared),
+            (false, kept) => {
+                let alone = Alone::begin(&db, clock.now_ms()).await?;
+                if let Some(kept) = kept {
+                    tokio::spawn(time::follow(db.clone(), Arc::downgrade(&kept)));
+                }
+                Footing::Alone(alone)
+            }
         };
         identity::require_same_server(&db, &server_name).await?;
         let key = data_dir.join("signing.key");
@@ -187,9 +196,9 @@ impl Homeserver {
     pub async fn join(&self, join: Join) -> Result<(), StartError> {
         let mut footing = self.footing.lock().await;
         *footing = match footing.take() {
-            Some(Footing::Waiting(held)) => {
+            Some(Footing::Waiting(held, clock)) => {
                 let Context { db, slots, .. } = &*self.services.context;
-                Some(Footing::Among(Member::join(db, slots, held, join).await?))
+                Some(Footing::Among(Member::join(db, slots, (held, clock), join).await?))
             }
             other => other,
         };
@@ -225,7 +234,7 @@ impl Homeserver {
             Some(Footing::Alone(alone)) if alone.is_lost() => {
                 "another process uses the database now: stop one of them"
             }
-            Some(Footing::Waiting(_)) => "it has not joined the others yet",
+            Some(Footing::Waiting(..)) => "it has not joined the others yet",
             _ if context.slots.has_ended() => "it was taken for dead: it has to be started again",
             _ => "",
         };
@@ -250,7 +259,7 @@ impl Homeserver {
         self.services.context.db.close().await;
         match footing {
             Some(Footing::Alone(alone)) => alone.end().await,
-            Some(Footing::Waiting(held)) => held.release().await,
+            Some(Footing::Waiting(held, _)) => held.release().await,
             Some(Footing::Among(_)) | None => {}
         }
     }

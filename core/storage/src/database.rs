@@ -29,6 +29,7 @@ use colonnade_model::stream::StreamAdvance;
 use futures_util::future::BoxFuture;
 
 pub(crate) use bulk::{Bulk, Cell};
+pub use clock::DatabaseClock;
 pub(crate) use dialect::{int_list, list_sql, text_list};
 pub use lane::Lane;
 pub use locks::Lock;

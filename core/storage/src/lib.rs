@@ -48,6 +48,8 @@ pub mod unread;
 pub mod user_words;
 mod varints;
 
-pub use database::{CommitListener, Database, Fate, Held, Lane, Location, Lock, Stepwise, Tx};
+pub use database::{
+    CommitListener, Database, DatabaseClock, Fate, Held, Lane, Location, Lock, Stepwise, Tx,
+};
 pub use error::{Result, StorageError};
 pub use restored::restored;

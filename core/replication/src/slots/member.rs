@@ -5,8 +5,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use colonnade_model::Clock as _;
 use colonnade_storage::{
-    Database, Held, Lock,
+    Database, DatabaseClock, Held, Lock,
     error::{Result, StorageError},
     ownership::{
         coordinator::{self, Patience},
@@ -51,10 +52,10 @@ struct Shared {
     patience: Patience,
     /// Holds our locks; none while its connection is broken.
     held: tokio::sync::Mutex<Option<Held>>,
+    /// The database's clock, noted with every sign of life.
+    clock: Arc<DatabaseClock>,
     /// When the database failed last, or its clock was set.
     failed_at: parking_lot::Mutex<Instant>,
-    /// What the database's clock showed last, and when that was.
-    noted: parking_lot::Mutex<Option<(i64, Instant)>>,
     hurry: Notify,
 }
 
@@ -66,11 +67,16 @@ pub struct Member {
 
 impl Member {
     /// Registers a new incarnation of this process and starts to take part. `held` holds the shared
-    /// lock of the database.
+    /// lock of the database; `clock` is kept up from here on.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn join(db: &Database, slots: &Arc<Slots>, held: Held, join: Join) -> Result<Self> {
+    pub async fn join(
+        db: &Database,
+        slots: &Arc<Slots>,
+        (held, clock): (Held, Arc<DatabaseClock>),
+        join: Join,
+    ) -> Result<Self> {
         let Join { name, pools, address, patience } = join;
         let incarnation = coordinator::register(db, &name, &pools, &address).await?;
         if !held.also(Lock::Alive(incarnation), false).await? {
@@ -83,8 +89,8 @@ impl Member {
             incarnation,
             patience,
             held: tokio::sync::Mutex::new(Some(held)),
+            clock,
             failed_at: parking_lot::Mutex::new(Instant::now()),
-            noted: parking_lot::Mutex::default(),
             hurry: Notify::new(),
         });
         // So that it has its share, and knows it, when it begins to answer.
@@ -151,8 +157,9 @@ impl Shared {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
+            let begun = Instant::now();
             match self.beat().await {
-                Ok(Some(now_ms)) => self.note(now_ms),
+                Ok(Some(now_ms)) => self.note(now_ms, begun.elapsed()),
                 Ok(None) => return self.slots.end(),
                 Err(error) => {
                     tracing::debug!(%error, "cannot say that we live");
@@ -162,15 +169,14 @@ impl Shared {
         }
     }
 
-    /// Notes what the database's clock shows. While it was just set, ahead or back, nobody is taken
-    /// for dead.
-    fn note(&self, now_ms: i64) {
-        let before = self.noted.lock().replace((now_ms, Instant::now()));
-        if let Some((noted_ms, at)) = before
-            && coordinator::is_set(noted_ms, at.elapsed(), now_ms)
-        {
+    /// Notes what the database's clock showed when it answered, after so long. While it was just set,
+    /// ahead or back, nobody is taken for dead.
+    fn note(&self, now_ms: i64, took: Duration) {
+        let expected_ms = self.clock.now_ms();
+        self.clock.note(now_ms, took);
+        if coordinator::is_set(expected_ms, Duration::ZERO, now_ms) {
             tracing::warn!(
-                by_ms = now_ms - noted_ms,
+                by_ms = now_ms.saturating_sub(expected_ms),
                 "the clock of the database was set: no process is taken for dead for some seconds"
             );
             self.failed();
@@ -216,7 +222,8 @@ impl Shared {
     /// Deals out slots if the map is not that of the epoch `settled` any more or somebody is gone, and
     /// returns the epoch at which there was nothing left to do.
     async fn settle(&self, settled: i64) -> Result<i64> {
-        let mut patience = Patience { noted: *self.noted.lock(), ..self.patience };
+        let noted = Some((self.clock.now_ms(), Instant::now()));
+        let mut patience = Patience { noted, ..self.patience };
         if self.failed_at.lock().elapsed() < GRACE {
             patience = Patience::ENDLESS;
         }

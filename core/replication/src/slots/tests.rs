@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use colonnade_storage::{
-    CommitListener, Location, Lock, StorageError,
+    CommitListener, DatabaseClock, Location, Lock, StorageError,
     ownership::{coordinator::Patience, pools::BACKGROUND},
 };
 use colonnade_testkit_postgres::Cluster;
@@ -39,7 +39,9 @@ async fn start(url: &str, name: &str) -> Process {
         address: format!("unix:/{name}"),
         patience: Patience::default(),
     };
-    let member = Member::join(&db, &slots, held, join).await.unwrap();
+    let now_ms = db.server_now_ms().await.unwrap().unwrap();
+    let clock = Arc::new(DatabaseClock::new(now_ms));
+    let member = Member::join(&db, &slots, (held, clock), join).await.unwrap();
     Process { db, slots, member }
 }
 

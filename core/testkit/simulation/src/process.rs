@@ -14,7 +14,9 @@ use colonnade_replication::{
     slots::{Join, Member},
 };
 use colonnade_services::{Services, elsewhere::Carrier};
-use colonnade_storage::{Database, Lock, Stepwise, StorageError, ownership::coordinator::Patience};
+use colonnade_storage::{
+    Database, DatabaseClock, Lock, Stepwise, StorageError, ownership::coordinator::Patience,
+};
 use parking_lot::Mutex;
 use tokio::{runtime::Runtime, time::Instant};
 
@@ -242,12 +244,13 @@ impl Boot {
             streams,
             slots: Arc::clone(&slots),
             carrier: Arc::clone(&self.line) as Arc<dyn Carrier>,
-            clock: self.clock,
+            clock: Arc::clone(&self.clock) as _,
             random: Arc::new(Chance(Mutex::new(self.dice))),
             data_dir: folder.clone(),
         });
         settle().await;
         let services = Services::start(context).await?;
+        let noted = Arc::new(DatabaseClock::new(self.clock.now_ms()));
         let held = db.hold(Lock::Database, true).await?;
         let held = held.ok_or_else(|| StorageError::Failed("the lock is taken".to_owned()))?;
         let join = Join {
@@ -258,7 +261,7 @@ impl Boot {
         };
         let member = match unaware {
             true => None,
-            false => Some(Member::join(&db, &slots, held, join).await?),
+            false => Some(Member::join(&db, &slots, (held, noted), join).await?),
         };
         Ok((services, member))
     }

@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
 use tokio::{sync::Mutex, time::timeout};
 
 use super::open::{connect, connect_or_take};
 use crate::{
-    database::Lock,
+    database::{Lock, list_sql},
     error::{Result, StorageError},
 };
 
@@ -44,12 +44,12 @@ impl Held {
     /// # Errors
     /// When the connection is broken.
     pub(crate) async fn beat(&self, incarnation: i64, ended: i64) -> Result<Option<Option<i64>>> {
-        const BEAT: &str = "UPDATE incarnations SET heartbeat_ts = \
-             CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) \
+        const BEAT: &str = "UPDATE incarnations SET heartbeat_ts = {NOW_MS} \
              WHERE inc_id = $1 AND state < $2 RETURNING heartbeat_ts";
         let Some(connection) = &self.connection else { return Ok(None) };
         let mut connection = connection.lock().await;
-        let beat = sqlx::query_scalar(BEAT).bind(incarnation).bind(ended);
+        let beat = sqlx::query_scalar(AssertSqlSafe(list_sql(BEAT, true)));
+        let beat = beat.bind(incarnation).bind(ended);
         let late = |_| StorageError::Unavailable("the server does not answer".to_owned());
         let beat = beat.fetch_optional(&mut *connection);
         Ok(Some(timeout(ANSWER_PATIENCE, beat).await.map_err(late)??))

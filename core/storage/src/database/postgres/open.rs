@@ -45,8 +45,7 @@ pub(crate) async fn open(
 ) -> Result<(Postgres, i64)> {
     let direct = direct_url.map(|url| options("database.direct_url", url)).transpose()?;
     let options = options("database.url", url)?;
-    let mut connection = connect(&options).await?;
-    check(&mut connection, &options).await?;
+    let mut connection = enter(&options).await?;
     refuse_half_a_copy(&mut connection, &options).await?;
     let place = place(&options);
     let known = migrations::postgres(&mut connection, &place, next_migrations).await?;
@@ -75,8 +74,7 @@ pub(crate) async fn open(
 /// Connects past whatever pooler there is, and makes the tables: for what fills a database.
 pub(crate) async fn connect_to_copy(url: &str) -> Result<PgConnection> {
     let options = options("the target", url)?;
-    let mut connection = connect(&options).await?;
-    check(&mut connection, &options).await?;
+    let mut connection = enter(&options).await?;
     migrations::postgres(&mut connection, &place(&options), None).await?;
     Ok(connection)
 }
@@ -84,8 +82,7 @@ pub(crate) async fn connect_to_copy(url: &str) -> Result<PgConnection> {
 /// Returns what a database lacks.
 pub(crate) async fn pending(url: &str, next_migrations: Option<&Path>) -> Result<Pending> {
     let options = options("database.url", url)?;
-    let mut connection = connect(&options).await?;
-    check(&mut connection, &options).await?;
+    let mut connection = enter(&options).await?;
     let place = place(&options);
     let pending = migrations::postgres_pending(&mut connection, &place, next_migrations).await?;
     let _ended = connection.close().await;
@@ -95,8 +92,7 @@ pub(crate) async fn pending(url: &str, next_migrations: Option<&Path>) -> Result
 /// Brings a database up to date, also one that servers are using.
 pub(crate) async fn migrate(url: &str, next_migrations: Option<&Path>) -> Result<()> {
     let options = options("database.url", url)?;
-    let mut connection = connect(&options).await?;
-    check(&mut connection, &options).await?;
+    let mut connection = enter(&options).await?;
     refuse_half_a_copy(&mut connection, &options).await?;
     migrations::postgres(&mut connection, &place(&options), next_migrations).await?;
     let _ended = connection.close().await;
@@ -108,8 +104,7 @@ pub(crate) async fn peek(url: &str, key: &'static str) -> Result<Option<Vec<u8>>
     const TABLE: &str = "SELECT to_regclass('settings') IS NOT NULL";
     const GET: &str = "SELECT value FROM settings WHERE key = $1";
     let options = options("database.url", url)?;
-    let mut connection = connect(&options).await?;
-    check(&mut connection, &options).await?;
+    let mut connection = enter(&options).await?;
     let exists: bool = sqlx::query_scalar(TABLE).fetch_one(&mut connection).await?;
     let mut value = None;
     if exists {
@@ -117,6 +112,13 @@ pub(crate) async fn peek(url: &str, key: &'static str) -> Result<Option<Vec<u8>>
     }
     let _ended = connection.close().await;
     Ok(value)
+}
+
+/// Connects to a server that we can live on.
+async fn enter(options: &PgConnectOptions) -> Result<PgConnection> {
+    let mut connection = connect(options).await?;
+    check(&mut connection, options).await?;
+    Ok(connection)
 }
 
 fn options(key: &str, url: &str) -> Result<PgConnectOptions> {

@@ -45,15 +45,21 @@ const LIMITS: &str = "SET LOCAL idle_in_transaction_session_timeout = '5s'; \
      SET LOCAL lock_timeout = '10s'";
 
 /// The day as the database sees it, counted from 1970.
-const TODAY: &str = "CAST(floor(extract(epoch FROM now()) / 86400) AS BIGINT)";
+macro_rules! today {
+    () => {
+        "CAST(floor(extract(epoch FROM now()) / 86400) AS BIGINT)"
+    };
+}
 /// Makes a number for a writer. By chance, so that a database that lost its last minutes cannot
 /// give the same one out twice.
-const NEW: &str = "INSERT INTO writers (writer, commits, day) \
-     SELECT 1 + CAST(floor(random() * 140737488355327) AS BIGINT), 0, \
-     CAST(floor(extract(epoch FROM now()) / 86400) AS BIGINT) RETURNING writer";
+const NEW: &str = concat!(
+    "INSERT INTO writers (writer, commits, day) \
+     SELECT 1 + CAST(floor(random() * 140737488355327) AS BIGINT), 0, ",
+    today!(),
+    " RETURNING writer"
+);
 /// Forgets writers that did not commit for a month: their processes ended without doing it.
-pub(crate) const FORGET_OLD: &str = "DELETE FROM writers \
-     WHERE day < CAST(floor(extract(epoch FROM now()) / 86400) AS BIGINT) - 30";
+pub(crate) const FORGET_OLD: &str = concat!("DELETE FROM writers WHERE day < ", today!(), " - 30");
 
 /// The connection of one writer.
 pub(crate) struct Session {
@@ -159,9 +165,9 @@ impl Session {
                 "UPDATE stream_positions SET pos = {pos} WHERE stream = {number}; "
             ));
         }
-        let (writer, commits) = (self.writer, self.commits + 1);
+        let (writer, commits, today) = (self.writer, self.commits + 1, today!());
         sql.push_str(&format!(
-            "INSERT INTO writers (writer, commits, day) VALUES ({writer}, {commits}, {TODAY}) \
+            "INSERT INTO writers (writer, commits, day) VALUES ({writer}, {commits}, {today}) \
              ON CONFLICT (writer) DO UPDATE SET commits = excluded.commits, day = excluded.day; \
              COMMIT"
         ));

@@ -160,33 +160,28 @@ async fn run_all(session: &mut Session, group: &mut [Running]) -> Result<Option<
     let last = group.len() - 1;
     for (n, running) in group.iter_mut().enumerate() {
         let before = tx.mark();
-        running.failed = running.job.run(&mut tx).await.err();
-        if let Some(StorageError::Contended(_)) = running.failed {
-            let why = running.failed.take().unwrap_or_else(gone);
-            let _undone_by_the_server_otherwise = session.undo(tx).await;
-            return Err(why);
-        }
-        let mut between = match (&running.failed, shared) {
-            (Some(_), true) => "ROLLBACK TO job; RELEASE job",
-            // To be undone as a whole.
-            (Some(_), false) => "SELECT 1",
-            (None, true) => "RELEASE job",
-            (None, false) => "",
-        }
-        .to_owned();
-        if shared && n < last {
-            between.push_str("; SAVEPOINT job");
-        }
-        if running.failed.is_some() {
-            tx.back_to(before);
-        } else {
-            went_well += 1;
-        }
+        running.failed = None;
+        let mut between = match running.job.run(&mut tx).await {
+            Ok(()) => {
+                went_well += 1;
+                "RELEASE job".to_owned()
+            }
+            Err(contended @ StorageError::Contended(_)) => {
+                let _undone_by_the_server_otherwise = session.undo(tx).await;
+                return Err(contended);
+            }
+            Err(error) => {
+                running.failed = Some(error);
+                tx.back_to(before);
+                "ROLLBACK TO job; RELEASE job".to_owned()
+            }
+        };
+        // One that is alone has no savepoint: it is undone as a whole.
         if shared {
+            if n < last {
+                between.push_str("; SAVEPOINT job");
+            }
             step(&mut tx, between).await?;
-        } else if running.failed.is_some() {
-            session.undo(tx).await?;
-            return Ok(None);
         }
     }
     if went_well == 0 {

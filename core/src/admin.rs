@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use crate::Homeserver;
+use crate::{Homeserver, listener::REFUSED_PAUSE};
 
 /// Connections at a time: a few monitors and a few people.
 const CONNECTIONS_MAX: usize = 32;
@@ -31,7 +31,7 @@ pub async fn serve(socket: TcpListener, homeserver: Arc<Homeserver>, stop: Cance
             () = stop.cancelled() => return,
         };
         let Ok((connection, _)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(REFUSED_PAUSE).await;
             continue;
         };
         let homeserver = Arc::clone(&homeserver);

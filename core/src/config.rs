@@ -24,6 +24,8 @@ pub use file::{Format, Level};
 pub use layers::{Setting, Source, Sources};
 pub use problem::{ConfigError, Problem};
 
+use crate::private;
+
 /// How the file is called unless somebody names another.
 pub const FILE_DEFAULT: &str = "colonnade.yaml";
 /// What every environment variable of ours begins with.
@@ -113,15 +115,7 @@ fn is_loopback(address: &SocketAddr) -> bool {
 /// # Errors
 /// When the file exists or cannot be written.
 pub fn write_first(path: &Path, config: &Config) -> std::io::Result<()> {
-    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder)?;
-    }
-    // It may come to hold secrets: only for our own eyes.
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(first_text(path, config).as_bytes())?;
-    file.sync_all()
+    private::write_new(path, &first_text(path, config))
 }
 
 /// The template with the values of this start.

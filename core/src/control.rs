@@ -17,6 +17,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::listener::REFUSED_PAUSE;
+
 /// What the socket is called in the data folder.
 const SOCKET_NAME: &str = "admin.sock";
 /// The longest command, in bytes: a user id, a password and some JSON.
@@ -92,7 +94,7 @@ pub(crate) async fn serve(socket: UnixListener, services: Arc<Services>, stop: C
             () = stop.cancelled() => return,
         };
         let Ok((connection, _)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(REFUSED_PAUSE).await;
             continue;
         };
         if let Err(error) = converse(connection, &services).await {

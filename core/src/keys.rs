@@ -9,6 +9,8 @@ use base64::{
 };
 use colonnade_model::{Random, ruma::signatures::Ed25519KeyPair};
 
+use crate::private;
+
 /// PKCS#8 (RFC 8410) around a 32-byte Ed25519 seed.
 const PKCS8_HEAD: [u8; 16] = [
     0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
@@ -52,7 +54,7 @@ pub fn load_or_create(path: &Path, random: &dyn Random) -> Result<Ed25519KeyPair
             let mut seed = [0; 32];
             random.fill(&mut seed);
             let text = format!("ed25519 a_{} {}\n", random.alphanumeric(4), BASE64.encode(seed));
-            write_private(path, &text).map_err(file_error)?;
+            private::write_new(path, &text).map_err(file_error)?;
             text
         }
         Err(error) => return Err(file_error(error)),
@@ -71,18 +73,6 @@ fn parse(text: &str) -> Option<Ed25519KeyPair> {
     let seed = BASE64.decode(seed).ok().filter(|seed| seed.len() == 32 && kind == "ed25519")?;
     let der: Vec<u8> = PKCS8_HEAD.iter().copied().chain(seed).collect();
     Ed25519KeyPair::from_der(&der, version.to_owned()).ok()
-}
-
-/// Writes a file only its owner may read, and makes sure it is on disk.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
 }
 
 /// Returns the name by which the processes over one database find each other elsewhere. It tells

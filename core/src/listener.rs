@@ -45,7 +45,7 @@ const LEAVE_MAX: Duration = Duration::from_secs(2);
 /// How often it is looked whether any rests still.
 const LEAVE_LOOK: Duration = Duration::from_millis(10);
 /// How long to wait after the system refused a connection (too many open files, most often).
-const REFUSED_PAUSE: Duration = Duration::from_millis(50);
+pub(crate) const REFUSED_PAUSE: Duration = Duration::from_millis(50);
 
 /// A socket that accepts connections.
 #[derive(Debug)]

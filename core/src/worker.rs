@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The longest path a unix socket may have on every system we know.
-const SOCKET_PATH_BYTES_MAX: usize = 100;
+pub const SOCKET_PATH_BYTES_MAX: usize = 100;
 /// What the socket of `up` is called in the data folder.
 const SOCKET_NAME: &str = "worker.sock";
 

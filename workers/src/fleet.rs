@@ -12,9 +12,9 @@ use std::{
 
 use colonnade_core::{
     Config,
-    config::{self, Location},
+    config::Location,
     logging,
-    worker::Address,
+    worker::{Address, SOCKET_PATH_BYTES_MAX},
 };
 use futures_util::future::join_all;
 use tokio::sync::watch;
@@ -30,8 +30,6 @@ use status::Status;
 
 /// The gateway stops accepting before workers are told to stop.
 const DOOR_FIRST: Duration = Duration::from_secs(1);
-/// The longest path a unix socket may have on every system we know.
-const SOCKET_PATH_BYTES_MAX: usize = 100;
 
 /// Runs until told to stop.
 pub(crate) async fn run(settings: &Settings, count: u16) -> Result<(), Failure> {
@@ -51,11 +49,7 @@ pub(crate) async fn run(settings: &Settings, count: u16) -> Result<(), Failure> 
     if config.redis.is_none() {
         tracing::warn!("no Redis: workers ask the database ten times a second what is new");
     }
-    if !path.exists() {
-        config::write_first(&path, &config).map_err(|error| {
-            Failure::Running(format!("cannot write {}: {error}", path.display()))
-        })?;
-    }
+    up::write_first(&path, &config)?;
     let mut signals = Signals::listen()?;
     let fleet = tokio::select! {
         fleet = start(settings, &config, count) => fleet?,

@@ -19,15 +19,10 @@ const GRACE: Duration = Duration::from_secs(20);
 /// Runs until told to stop.
 pub(crate) async fn run(settings: &Settings) -> Result<(), Failure> {
     let path = settings.path();
-    let first = !path.exists();
     let config = settings.load_or_default()?;
     let _spans = logging::start(&config)?;
     open_files::allow_many();
-    if first {
-        config::write_first(&path, &config).map_err(|error| {
-            Failure::Running(format!("cannot write {}: {error}", path.display()))
-        })?;
-    }
+    let first = write_first(&path, &config)?;
     let mut signals = Signals::listen()?;
     let address = Address::private(&config.data_dir);
     let worker = Worker::start(&config, address).await.map_err(|error| Failure::running(&error))?;
@@ -51,6 +46,17 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), Failure> {
     worker.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Writes the configuration of a first start, if this is one; returns whether it is.
+pub(crate) fn write_first(path: &Path, config: &Config) -> Result<bool, Failure> {
+    let first = !path.exists();
+    if first {
+        config::write_first(path, config).map_err(|error| {
+            Failure::Running(format!("cannot write {}: {error}", path.display()))
+        })?;
+    }
+    Ok(first)
 }
 
 /// Starts the gateway in front of workers at these addresses, each of every pool.

@@ -73,7 +73,7 @@ pub struct Gateway {
     pub heard: Arc<Heard>,
     /// Whether requests get spans.
     pub spans: bool,
-    /// Tells resting connections of HTTP/1 that the end has come.
+    /// Tells connections that the end has come.
     pub farewell: Arc<Farewell>,
     /// How many connections to workers rest, and may.
     pub kept: Arc<KeptCount>,

@@ -56,6 +56,14 @@ struct Tally {
     checks_passed: u32,
 }
 
+impl Tally {
+    /// Forgets the failures of requests. What checks say is none of their business.
+    fn requests_go_well(&mut self) {
+        self.bad_signs = 0;
+        self.ejections_in_row = 0;
+    }
+}
+
 /// Why a worker gets no new requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -104,9 +112,8 @@ impl Health {
         if sign == Sign::Good {
             if ejected {
                 self.reopen(now_ms);
-            } else if self.tally.lock().bad_signs != 0 {
-                *self.tally.lock() =
-                    Tally { ejections_in_row: 0, bad_signs: 0, ..Tally::default() };
+            } else {
+                self.tally.lock().requests_go_well();
             }
             return ejected;
         }
@@ -137,7 +144,7 @@ impl Health {
     }
 
     fn reopen(&self, now_ms: u64) {
-        *self.tally.lock() = Tally::default();
+        self.tally.lock().requests_go_well();
         self.ejected_until_ms.store(0, Ordering::Relaxed);
         self.open_since_ms.store(now_ms.max(1), Ordering::Relaxed);
     }

@@ -246,9 +246,7 @@ impl Gate {
         }
         Some(passage)
     }
-}
 
-impl Gate {
     /// Counts a connection with its address, where addresses are limited.
     fn enter_from(self: &Arc<Self>, ip: IpAddr, config: &Config) -> Result<Option<Origin>, ()> {
         if config.denies(ip) {

@@ -105,3 +105,20 @@ fn draining_closes_and_what_comes_back_begins_slowly() {
     assert_eq!(health.share_percent(10_000, 11_000), 100);
     assert_eq!(health.share_percent(0, 1_000), 100);
 }
+
+#[test]
+fn requests_that_go_well_do_not_undo_checks_that_fail() {
+    let health = Health::default();
+    for now_ms in 1..=3 {
+        assert!(!health.learn(Sign::Bad, 5, now_ms));
+        assert!(!health.learn(Sign::Good, 5, now_ms));
+        assert_eq!(health.checked(false, 3, 1, now_ms), now_ms == 3);
+    }
+    assert_eq!(health.state(3), State::Down);
+    // Nor does a probe that goes well after an ejection.
+    let health = Health::default();
+    assert!(!health.checked(false, 2, 1, 0));
+    assert!(health.learn(Sign::Dead, 5, 1));
+    assert!(health.admit(1_000) && health.learn(Sign::Good, 5, 1_000));
+    assert!(health.checked(false, 2, 1, 1_001));
+}

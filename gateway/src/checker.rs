@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::config::{Address, HealthConfig};
 use crate::live::{Clock, Live};
 use crate::pools::{Member, Pool};
+use crate::transport::Plain;
 
 /// How often it is looked whether a check is due; the finest interval a file can ask for.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -53,13 +53,7 @@ async fn check(pool: Arc<Pool>, member: Arc<Member>, config: HealthConfig, clock
 }
 
 async fn ask(address: &Address, path: &str) -> io::Result<bool> {
-    match address {
-        Address::Tcp(address) => ask_on(TcpStream::connect(address).await?, path).await,
-        Address::Unix(socket) => ask_on(UnixStream::connect(socket).await?, path).await,
-    }
-}
-
-async fn ask_on(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> io::Result<bool> {
+    let mut stream = Plain::connect(address).await?;
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: colonnade\r\nuser-agent: colonnade-health\r\n\
          connection: close\r\n\r\n"

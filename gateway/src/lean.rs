@@ -128,7 +128,7 @@ async fn connect(gateway: &Gateway, ctx: &Ctx, attempt: &InFlight) -> Option<(Pl
         return Some((kept, true));
     }
     let patience = ctx.live.config.limits.connect_timeout;
-    let connecting = Box::pin(line::connect(&member.address));
+    let connecting = Box::pin(Plain::connect(&member.address));
     match tokio::time::timeout(patience, connecting).await {
         Ok(Ok(stream)) => Some((stream, false)),
         Ok(Err(_)) | Err(_) => None,

@@ -1,4 +1,5 @@
-//! The byte streams clients come in on: TCP, unix sockets, and TLS over either.
+//! The byte streams clients come in on, and workers are reached by: TCP, unix sockets, and, for clients,
+//! TLS over either.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -8,6 +9,8 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
+
+use crate::config::Address;
 
 /// The protocol name by which TLS peers agree on HTTP/2.
 pub const ALPN_HTTP2: &[u8] = b"h2";
@@ -34,6 +37,21 @@ pub enum Transport {
 }
 
 impl Plain {
+    /// Opens a connection to a worker.
+    ///
+    /// # Errors
+    /// Whatever the system says.
+    pub(crate) async fn connect(address: &Address) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Ok(Self::Tcp(stream))
+            }
+            Address::Unix(path) => UnixStream::connect(path).await.map(Self::Unix),
+        }
+    }
+
     fn raw_fd(&self) -> RawFd {
         match self {
             Self::Tcp(stream) => stream.as_raw_fd(),

@@ -10,9 +10,7 @@ use std::task::{Context, Poll, ready};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
 
-use crate::config::Address;
 use crate::transport::Plain;
 
 /// How many connections to workers rest, and how many may, all workers together.
@@ -98,21 +96,6 @@ fn is_quiet(stream: &Plain) -> bool {
         Plain::Unix(stream) => stream.try_read(&mut byte),
     };
     matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-}
-
-/// Opens a connection to a worker.
-///
-/// # Errors
-/// Whatever the system says.
-pub(super) async fn connect(address: &Address) -> io::Result<Plain> {
-    match address {
-        Address::Tcp(address) => {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            Ok(Plain::Tcp(stream))
-        }
-        Address::Unix(path) => UnixStream::connect(path).await.map(Plain::Unix),
-    }
 }
 
 /// Reads once into memory of the stack, so that whoever waits owns no buffer; `f` gets what came, nothing

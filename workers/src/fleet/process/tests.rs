@@ -60,12 +60,10 @@ async fn what_cannot_be_started_says_why() {
 
 #[tokio::test]
 async fn a_successor_takes_over_beside_the_one_before() {
-    // The second time there is a file, and the third a folder in its place, where it fails.
+    // It fails as soon as there is this folder.
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("once").display().to_string();
-    let text = format!(
-        "if [ -d {path} ]; then exit 7; fi; echo ready $$; touch {path}; read line; rm {path}; exit 0"
-    );
+    let path = folder.path().join("broken");
+    let text = format!("[ -d {} ] && exit 7; echo ready $$; read line; exit 0", path.display());
     let process = script(&text);
     assert!(process.is_up().await);
     let first = process.standing().borrow().clone();
@@ -77,7 +75,6 @@ async fn a_successor_takes_over_beside_the_one_before() {
     let lives = |pid: Option<u32>| kill(Pid::from_raw(pid.unwrap() as i32), None).is_ok();
     assert!(lives(first.pid), "the first may go on as long as it likes");
 
-    std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
     assert!(!process.replace().await);
     let third = process.standing().borrow().clone();

@@ -3,12 +3,17 @@
 //! One task follows the streams: it notes each touched room and user, raises [`Heads::applied`],
 //! and only then wakes. A sync samples `applied`, never the raw positions, so whatever it is told
 //! is already noted here. Falling behind the bus costs one scan, nothing else.
+//!
+//! What a login says to everybody in the rooms, that somebody is there and has keys, wakes in steps
+//! ([`steps`]).
+
+mod steps;
 
 use std::{
     collections::HashMap,
     sync::{
         Arc, Weak,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -22,6 +27,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, broadcast};
 
 use crate::caches::Caches;
+use steps::Steps;
 
 /// Clients waiting for one room that are woken at once. More are woken part by part: a word in a room
 /// of ten thousand is a second of work and more, and whoever asks for anything else is to have a turn.
@@ -30,9 +36,6 @@ const AT_ONCE_MAX: usize = 2_000;
 const SPREAD: Duration = Duration::from_millis(500);
 /// In how many parts.
 const PARTS: usize = 25;
-/// Clients waiting for one room past which a change of presence wakes none of them: they hear of it
-/// with their next answer. It must not cost more than a message, and comes with every login.
-const PRESENCE_CROWD_MAX: usize = 200;
 
 /// The last position of a room in the streams a room has rows in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -62,8 +65,11 @@ pub struct UserHead {
 }
 
 /// Someone who waits: woken by any of the rooms, the user or the device.
+#[derive(Default)]
 struct Watcher {
-    notify: Arc<Notify>,
+    notify: Notify,
+    /// Was woken, and has not begun to look: for counting only.
+    is_woken: AtomicBool,
 }
 
 /// Where everything stands.
@@ -78,6 +84,7 @@ pub struct Heads {
     floor: RwLock<Positions>,
     applied: Latest<Positions>,
     watchers: Mutex<HashMap<Touch, Vec<Weak<Watcher>>>>,
+    steps: Mutex<Steps>,
 }
 
 /// Stays registered as long as it lives.
@@ -89,6 +96,7 @@ impl Watch {
     /// Waits until something watched has moved since the last call.
     pub async fn moved(&self) {
         self.watcher.notify.notified().await;
+        self.watcher.is_woken.store(false, Ordering::Relaxed);
     }
 }
 
@@ -103,6 +111,7 @@ impl Heads {
             floor: RwLock::new(floor),
             applied: Latest::new(floor),
             watchers: Mutex::default(),
+            steps: Mutex::default(),
         })
     }
 
@@ -175,7 +184,7 @@ impl Heads {
         user: UserNid,
         device: DeviceNid,
     ) -> Watch {
-        let watcher = Arc::new(Watcher { notify: Arc::new(Notify::new()) });
+        let watcher = Arc::<Watcher>::default();
         let touches = rooms.map(Touch::Room).chain([Touch::User(user), Touch::Device(device)]);
         let mut watchers = self.watchers.lock();
         for touch in touches {
@@ -204,7 +213,14 @@ impl Heads {
         caches: Caches,
     ) {
         loop {
-            match advances.recv().await {
+            let advance = tokio::select! {
+                advance = advances.recv() => advance,
+                () = self.step_is_due() => {
+                    self.wake_step();
+                    continue;
+                }
+            };
+            match advance {
                 Ok(advance) => {
                     // First: whoever is woken finds nothing stale in memory.
                     caches.freshen(&advance);
@@ -254,18 +270,30 @@ impl Heads {
             let position = applied.get(advance.stream).max(advance.upto);
             applied.set(advance.stream, position);
         });
+        let touched = advance.touched.iter().map(|(touch, _)| *touch);
+        match advance.stream {
+            Stream::Presence | Stream::DeviceLists => self.wake_later(advance.stream, touched),
+            _ => drop(self.wake_those(touched, usize::MAX)),
+        }
+    }
+
+    /// Wakes whoever watches any of these, except where more than `crowd_max` do, and returns how many
+    /// clients that were.
+    fn wake_those(&self, touches: impl Iterator<Item = Touch>, crowd_max: usize) -> usize {
+        let mut woken = 0;
         let mut watchers = self.watchers.lock();
-        for (touch, _) in &advance.touched {
-            if let Some(list) = watchers.get_mut(touch) {
-                if advance.stream != Stream::Presence || list.len() <= PRESENCE_CROWD_MAX {
-                    wake(list);
-                }
+        for touch in touches {
+            if let Some(list) = watchers.get_mut(&touch) {
                 list.retain(|watcher| watcher.strong_count() > 0);
+                if list.len() <= crowd_max {
+                    woken += wake(list);
+                }
                 if list.is_empty() {
-                    watchers.remove(touch);
+                    watchers.remove(&touch);
                 }
             }
         }
+        woken
     }
 
     /// Notes that any room and any user may have moved.
@@ -286,12 +314,13 @@ impl Heads {
     }
 }
 
-fn wake(watchers: &[Weak<Watcher>]) {
+/// Wakes them, and returns how many were not woken already.
+fn wake(watchers: &[Weak<Watcher>]) -> usize {
     if watchers.len() > AT_ONCE_MAX {
         tokio::spawn(wake_in_turn(watchers.to_vec()));
-    } else {
-        wake_now(watchers);
+        return watchers.len();
     }
+    wake_now(watchers)
 }
 
 async fn wake_in_turn(watchers: Vec<Weak<Watcher>>) {
@@ -302,10 +331,12 @@ async fn wake_in_turn(watchers: Vec<Weak<Watcher>>) {
     }
 }
 
-fn wake_now(watchers: &[Weak<Watcher>]) {
-    for watcher in watchers.iter().filter_map(Weak::upgrade) {
+fn wake_now(watchers: &[Weak<Watcher>]) -> usize {
+    let woken = watchers.iter().filter_map(Weak::upgrade).filter(|watcher| {
         watcher.notify.notify_one();
-    }
+        !watcher.is_woken.swap(true, Ordering::Relaxed)
+    });
+    woken.count()
 }
 
 fn raise_room(head: &mut RoomHead, stream: Stream, position: Position) {

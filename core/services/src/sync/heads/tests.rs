@@ -2,7 +2,9 @@
 
 use futures_util::FutureExt as _;
 
-use super::*;
+use tokio::time::Instant;
+
+use super::{steps::PRESENCE_CROWD_MAX, *};
 
 const ROOM: RoomNid = RoomNid(1);
 
@@ -51,18 +53,42 @@ async fn few_are_woken_at_once() {
     assert_eq!(woken(&crowd), AT_ONCE_MAX);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn presence_wakes_no_crowd() {
     let heads = Heads::new(Positions::default());
     let mut crowd = crowd(&heads, PRESENCE_CROWD_MAX + 1);
     touch(&heads, Stream::Presence, Touch::Room(ROOM), 1);
+    heads.wake_step();
     assert_eq!(woken(&crowd), 0);
     assert_eq!(heads.rooms([ROOM].into_iter())[0].presence, 1, "it comes with the next answer");
+    touch(&heads, Stream::DeviceLists, Touch::Room(ROOM), 1);
+    heads.wake_step();
+    assert_eq!(woken(&crowd), PRESENCE_CROWD_MAX + 1, "keys concern everybody");
     crowd.pop();
     touch(&heads, Stream::Presence, Touch::Room(ROOM), 2);
-    // One has gone: its place is only cleared when somebody is woken.
-    touch(&heads, Stream::Presence, Touch::Room(ROOM), 3);
+    heads.wake_step();
     assert_eq!(woken(&crowd), PRESENCE_CROWD_MAX);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_logins_wake_once_a_step() {
+    let heads = Heads::new(Positions::default());
+    let crowd = crowd(&heads, 1_000);
+    let login = |n| touch(&heads, Stream::DeviceLists, Touch::Room(ROOM), n);
+    let begun = Instant::now();
+    login(1);
+    heads.step_is_due().await;
+    assert_eq!(begun.elapsed(), Duration::ZERO, "the first at once");
+    heads.wake_step();
+    assert_eq!(woken(&crowd), 1_000);
+    (2..100).for_each(login);
+    assert_eq!(woken(&crowd), 0);
+    assert_eq!(heads.rooms([ROOM].into_iter())[0].device_lists, 99, "who asks is told");
+    heads.step_is_due().await;
+    assert_eq!(begun.elapsed(), Duration::from_secs(2), "500 a second");
+    heads.wake_step();
+    assert_eq!(woken(&crowd), 1_000);
+    assert!(heads.step_is_due().now_or_never().is_none(), "nothing waits");
 }
 
 #[test]

@@ -93,8 +93,18 @@ impl Metrics {
         let stats = db.stats();
         text += &histogram("colonnade_commit_writes", &stats.batch_writes);
         text += &histogram("colonnade_commit_seconds", &stats.commit_seconds);
+        text += &owner_calls(&homeserver.services.rooms.owner_calls());
         text + &caches(&homeserver.services.cache_figures())
     }
+}
+
+/// Renders how calls to owners of rooms went.
+fn owner_calls(calls: &[(&str, u64)]) -> String {
+    let mut text = "# TYPE colonnade_owner_calls_total counter\n".to_owned();
+    for (result, count) in calls {
+        text += &format!("colonnade_owner_calls_total{{result=\"{result}\"}} {count}\n");
+    }
+    text
 }
 
 /// Renders the figures of the caches.

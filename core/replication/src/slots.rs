@@ -131,6 +131,30 @@ impl Slots {
         self.epoch.get()
     }
 
+    /// Waits until the map is the one of `epoch` or a later one, but not longer than `patience`: another
+    /// process has it already.
+    pub async fn reached(&self, epoch: i64, patience: Duration) {
+        if self.epoch.get() < epoch {
+            self.look_again();
+            let there = self.epoch.when(|now| *now >= epoch);
+            let _in_time = tokio::time::timeout(patience, there).await;
+        }
+    }
+
+    /// Returns where the owner of a room's slot is, and by which epoch, to tell somebody whose map is of
+    /// the epoch `known`: `None` unless ours is newer and names another process, which stays. What one
+    /// that leaves owns is about to move again.
+    pub fn moved(&self, slot: u16, known: i64) -> Option<(String, i64)> {
+        let map = self.map();
+        let owner = map.owner(ROOMS, slot)?;
+        if !self.shared || self.is_ours(owner) || map.epoch <= known {
+            return None;
+        }
+        let mut members = map.members.iter();
+        let member = members.find(|member| member.incarnation == owner.incarnation)?;
+        (!member.draining).then(|| (member.address.clone(), map.epoch))
+    }
+
     /// Tells whether this process lost its right to write, and has to begin anew.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)

@@ -49,6 +49,65 @@ fn owned(slots: &Slots) -> usize {
     (0..1024).filter(|slot| matches!(slots.place(*slot), Place::Here { .. })).count()
 }
 
+/// A map of which the first slot is of incarnation 3, the second of 5, which leaves, the third of 7, which
+/// nobody knows, and the others of nobody.
+fn map_of(epoch: i64) -> SlotMap {
+    let owner = |incarnation| Owner { incarnation, since: 1 };
+    let member = |incarnation, draining| coordinator::Member {
+        incarnation,
+        name: String::new(),
+        pools: vec![ROOMS.to_owned()],
+        address: format!("unix:/{incarnation}"),
+        draining,
+    };
+    SlotMap {
+        epoch,
+        members: vec![member(3, false), member(5, true)],
+        owners: [(ROOMS.to_owned(), vec![owner(3), owner(5), owner(7), owner(0)])].into(),
+    }
+}
+
+#[test]
+fn who_asks_by_an_older_map_is_told_of_an_owner_that_stays() {
+    let slots = Slots::new(true);
+    assert_eq!(slots.moved(0, -1), None, "no map yet");
+    *slots.map.write() = Arc::new(map_of(8));
+    assert_eq!(slots.moved(0, 7), Some(("unix:/3".to_owned(), 8)));
+    for known in [8, 9] {
+        assert_eq!(slots.moved(0, known), None, "who asks knows as much");
+    }
+    for slot in 1..5 {
+        assert_eq!(slots.moved(slot, 7), None, "{slot} is about to move, or nobody's");
+    }
+    slots.incarnation.store(3, Ordering::Release);
+    assert_eq!(slots.moved(0, 7), None, "it is ours");
+    let alone = Slots::new(false);
+    *alone.map.write() = Arc::new(map_of(8));
+    assert_eq!(alone.moved(0, 7), None, "everything is ours");
+}
+
+#[tokio::test]
+async fn a_map_that_another_process_has_is_waited_for() {
+    let slots = Arc::new(Slots::new(true));
+    let long = Duration::from_secs(600);
+    slots.reached(0, long).await;
+    // Not longer than it is said.
+    slots.reached(8, Duration::from_millis(1)).await;
+    assert_eq!(slots.epoch.get(), 0);
+    slots.asked.notified().await;
+    let waits = Arc::clone(&slots);
+    let waits = tokio::spawn(async move { waits.reached(8, long).await });
+    // It asks for the map to be read; an older one is not enough.
+    slots.asked.notified().await;
+    slots.epoch.set(7);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!waits.is_finished());
+    slots.epoch.set(9);
+    waits.await.unwrap();
+}
+
 /// Waits until a process owns so many slots.
 async fn until_owned(slots: &Slots, wanted: usize) {
     while owned(slots) != wanted {

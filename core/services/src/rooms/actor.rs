@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     checks,
     committer::Committer,
+    errand::Calls,
     store::{Room, Store},
     work::{Proposal, Sent, Work},
 };
@@ -78,11 +79,13 @@ pub(super) struct Actors {
     pub(super) store: Arc<Store>,
     committer: Committer,
     mailboxes: Arc<Mutex<HashMap<RoomNid, mpsc::Sender<Letter>>>>,
+    /// How calls to other processes went.
+    pub(super) calls: Arc<Calls>,
 }
 
 impl Actors {
     pub(super) fn new(store: Arc<Store>, committer: Committer) -> Self {
-        Self { store, committer, mailboxes: Arc::default() }
+        Self { store, committer, mailboxes: Arc::default(), calls: Arc::default() }
     }
 
     /// Asks a room's actor in this process to do something, and waits until that is committed.

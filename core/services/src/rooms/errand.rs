@@ -3,10 +3,18 @@
 //!
 //! Invariants:
 //! 1. A call is served by the owner or not at all: it is never passed on a second time.
-//! 2. Whatever leaves this process has a transaction id, so an answer that was lost is asked for
+//! 2. Who is not the owner says by which epoch it knows, and who asked by an older map first reads the
+//!    newer one.
+//! 3. Whatever leaves this process has a transaction id, so an answer that was lost is asked for
 //!    again, of the next owner if need be, and nothing happens twice.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use colonnade_model::{
     MatrixError,
@@ -34,7 +42,7 @@ use crate::{Error, Result, elsewhere::CallError};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one call may take.
 const CALL_MAX: Duration = Duration::from_secs(8);
-/// The pause before another look at who the owner is.
+/// The pause before another look at who the owner is, when nobody has told of a newer map.
 const PAUSE: Duration = Duration::from_millis(50);
 /// Characters of the transaction id of a request that has none: 107 bits.
 const TXN_ID_LENGTH: usize = 18;
@@ -46,6 +54,9 @@ const PROPOSALS_MAX: usize = 1_000;
 struct Errand {
     room: OwnedRoomId,
     ask: Wish,
+    /// The epoch of the map by which the owner is asked; 0 from a process of an older version.
+    #[serde(default)]
+    epoch: i64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -72,8 +83,48 @@ enum Answer {
     Sent { sent: Vec<(OwnedEventId, EventNid)>, upto: Position },
     /// Refused, as the client is told.
     Refused { status: u16, errcode: String, message: String, extra: Map<String, Value> },
-    /// Nothing was done: the room is not ours.
+    /// Nothing was done: by the map of this epoch the room is not ours.
+    Elsewhere { epoch: i64 },
+    /// The same, among processes of which one is of an older version.
     NotOwner,
+}
+
+/// Why an owner did nothing.
+enum Failed {
+    /// It is not the owner, by the map of this epoch; 0 when it does not say.
+    Elsewhere(i64),
+    /// It does not answer.
+    Silent,
+    /// It refuses, or something broke.
+    Error(Error),
+}
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::NotOwner => Self::Elsewhere(0),
+            Refusal::Error(error) => Self::Error(error),
+        }
+    }
+}
+
+/// How calls to owners in other processes went, counted since the start.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    answered: AtomicU64,
+    elsewhere: AtomicU64,
+    silent: AtomicU64,
+}
+
+impl Calls {
+    fn note(&self, answered: &Result<Vec<Sent>, Failed>) {
+        let count = match answered {
+            Ok(_) | Err(Failed::Error(_)) => &self.answered,
+            Err(Failed::Elsewhere(_)) => &self.elsewhere,
+            Err(Failed::Silent) => &self.silent,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl Actors {
@@ -87,36 +138,39 @@ impl Actors {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let epoch = context.slots.map().epoch;
-            match context.slots.place(slot) {
-                Place::Here { .. } => match self.ask_here(room, ask.clone()).await {
-                    Err(Refusal::NotOwner) => {}
-                    Err(Refusal::Error(error)) => return Err(error),
-                    Ok(sent) => return Ok(sent),
-                },
+            let left = || deadline.saturating_duration_since(Instant::now());
+            let answered = match context.slots.place(slot) {
+                Place::Here { .. } => self.ask_here(room, ask.clone()).await.map_err(Failed::from),
                 Place::There { address } => {
                     self.name(&mut ask);
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    let there = self.ask_there(room, &ask, &address, left.min(CALL_MAX));
+                    let there = self.ask_there(room, &ask, (&address, epoch), left().min(CALL_MAX));
                     let answered = tokio::select! {
                         biased;
                         answered = there => answered,
                         // Who is paused is not waited for once somebody else is named.
-                        () = self.elsewhere_than(&address, slot) => Err(Refusal::NotOwner),
+                        () = self.elsewhere_than(&address, slot) => Err(Failed::Silent),
                     };
-                    match answered {
-                        Err(Refusal::NotOwner) => {}
-                        Err(Refusal::Error(error)) => return Err(error),
-                        Ok(sent) => return Ok(sent),
-                    }
+                    self.calls.note(&answered);
+                    answered
                 }
-                Place::Nowhere => {}
-            }
-            if Instant::now() >= deadline {
+                Place::Nowhere => Err(Failed::Elsewhere(0)),
+            };
+            let told = match answered {
+                Ok(sent) => return Ok(sent),
+                Err(Failed::Error(error)) => return Err(error),
+                Err(Failed::Elsewhere(told)) => told,
+                Err(Failed::Silent) => 0,
+            };
+            if left().is_zero() {
                 let why = "the process that has this room cannot be reached; try again";
                 return Err(MatrixError::unavailable(why).into());
             }
-            context.slots.look_again();
-            context.slots.changed(epoch, PAUSE).await;
+            if told > epoch {
+                context.slots.reached(told, left()).await;
+            } else {
+                context.slots.look_again();
+                context.slots.changed(epoch, PAUSE).await;
+            }
         }
     }
 
@@ -144,25 +198,26 @@ impl Actors {
         &self,
         room: &Room,
         ask: &Ask,
-        address: &str,
+        (address, epoch): (&str, i64),
         within: Duration,
-    ) -> Result<Vec<Sent>, Refusal> {
+    ) -> Result<Vec<Sent>, Failed> {
         let context = &self.store.context;
-        let errand = Errand { room: room.room_id.clone(), ask: Wish::from(ask) };
+        let errand = Errand { room: room.room_id.clone(), ask: Wish::from(ask), epoch };
         let body = serde_json::to_vec(&errand).map_err(|error| internal("write", error))?;
         let answer = match context.carrier.call(address, body, within).await {
             Ok(answer) => answer,
             // Its end, or its successor, is named soon.
             Err(CallError::NotReached(why) | CallError::Lost(why)) => {
                 tracing::debug!(room = %room.room_id, address, why, "the owner does not answer");
-                return Err(Refusal::NotOwner);
+                return Err(Failed::Silent);
             }
         };
         match serde_json::from_slice(&answer).map_err(|error| internal("read", error))? {
-            Answer::NotOwner => Err(Refusal::NotOwner),
+            Answer::Elsewhere { epoch } => Err(Failed::Elsewhere(epoch)),
+            Answer::NotOwner => Err(Failed::Elsewhere(0)),
             Answer::Refused { status, errcode, message, extra } => {
                 let errcode = known_code(errcode);
-                Err(Refusal::Error(MatrixError { status, errcode, message, extra }.into()))
+                Err(Failed::Error(MatrixError { status, errcode, message, extra }.into()))
             }
             Answer::Sent { sent, upto } => {
                 // A client that asks us next sees what it wrote there.
@@ -175,6 +230,14 @@ impl Actors {
 }
 
 impl Rooms {
+    /// Returns how often owners in other processes were called, and answered, were not the owner, or were
+    /// silent: each with its name in metrics.
+    pub fn owner_calls(&self) -> [(&'static str, u64); 3] {
+        let Calls { answered, elsewhere, silent } = &*self.actors.calls;
+        [("answered", answered), ("not_owner", elsewhere), ("silent", silent)]
+            .map(|(result, count)| (result, count.load(Ordering::Relaxed)))
+    }
+
     /// Does what another process asks of us as the owner of a room, and returns the answer for it.
     ///
     /// # Errors
@@ -182,12 +245,14 @@ impl Rooms {
     pub async fn run_errand(&self, body: &[u8]) -> Result<Vec<u8>> {
         let errand: Errand = serde_json::from_slice(body)
             .map_err(|error| MatrixError::bad_json(format!("not a request of ours: {error}")))?;
+        let asked_by = errand.epoch;
         let answer = match self.try_errand(errand).await {
             Ok(sent) => Answer::Sent {
                 sent: sent.into_iter().map(|sent| (sent.event_id, sent.nid)).collect(),
                 upto: self.context.streams.known().get(Stream::Events),
             },
-            Err(Refusal::NotOwner) => Answer::NotOwner,
+            Err(Refusal::NotOwner) if asked_by == 0 => Answer::NotOwner,
+            Err(Refusal::NotOwner) => Answer::Elsewhere { epoch: self.context.slots.map().epoch },
             Err(Refusal::Error(Error::Client(error))) => {
                 let MatrixError { status, errcode, message, extra } = error;
                 Answer::Refused { status, errcode: errcode.to_owned(), message, extra }
@@ -211,6 +276,11 @@ impl Rooms {
                 Ask::Receive(Box::new(event))
             }
         };
+        let slots = &self.context.slots;
+        if !matches!(slots.place(slot_of(errand.room.as_str())), Place::Here { .. }) {
+            // Who asks may have heard sooner that it is ours.
+            slots.reached(errand.epoch, CALL_MAX).await;
+        }
         self.actors.ask_here(&room, ask).await
     }
 }

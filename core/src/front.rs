@@ -12,7 +12,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use colonnade_api::{ByteBody, ClientAddress, Reply, Router, reply, router::EndpointName};
+use colonnade_api::{
+    ByteBody, ClientAddress, Reply, Router, call::collect, reply, router::EndpointName,
+};
 use colonnade_model::{MatrixError, Random};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request};
@@ -30,6 +32,10 @@ const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);
 const BODY_TIME_MAX: Duration = Duration::from_secs(600);
 /// How long an endpoint may think. Beyond it something is stuck, and the client will ask again.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(120);
+/// How long a body that another worker gets is thrown away.
+const PASS_OVER_MAX: Duration = Duration::from_secs(1);
+/// How much of it is: gateways keep no larger request to send it again.
+const PASS_OVER_BYTES_MAX: usize = 64 * 1024;
 /// The longest request id taken over from outside.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 /// Characters of a request id of our own: unlikely to repeat within any log.
@@ -73,7 +79,12 @@ impl Front {
             return self.internal.answer(request).instrument(span).await;
         }
         let abreast = self.internal.abreast(&request);
+        let misdirected = self.internal.misdirected(&request, &self.router);
         let answer = async {
+            if let Some(answer) = misdirected {
+                pass_over(request.into_body()).await;
+                return answer;
+            }
             abreast.await;
             self.router.answer(request).await
         };
@@ -116,6 +127,12 @@ impl Front {
             None => self.random.alphanumeric(REQUEST_ID_LENGTH),
         }
     }
+}
+
+/// Throws a small body away, so that the connection ends in order or carries the next request. A gateway
+/// sends such a body again: larger ones are not misdirected.
+async fn pass_over(body: ByteBody) {
+    let _whatever = tokio::time::timeout(PASS_OVER_MAX, collect(body, PASS_OVER_BYTES_MAX)).await;
 }
 
 /// Says whether a request id can be written into logs as it is.

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use colonnade_api::{ByteBody, Reply, call::collect, reply};
+use colonnade_api::{ByteBody, Reply, Router, call::collect, reply};
 use colonnade_model::{MatrixError, slot};
 use colonnade_services::{Context, Services};
 use colonnade_storage::ownership::{
@@ -15,6 +15,8 @@ use colonnade_storage::ownership::{
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
+
+use crate::misdirected;
 
 /// What is asked of a room's owner.
 pub(crate) const ROOMS: &str = "/_colonnade/internal/rooms";
@@ -33,11 +35,12 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 pub(crate) struct Internal {
     services: Arc<Services>,
     proof: String,
+    map_proof: String,
 }
 
 impl Internal {
-    pub(crate) fn new(services: Arc<Services>, proof: String) -> Self {
-        Self { services, proof }
+    pub(crate) fn new(services: Arc<Services>, proof: String, map_proof: String) -> Self {
+        Self { services, proof, map_proof }
     }
 
     /// Tells whether a request is for us.
@@ -55,6 +58,23 @@ impl Internal {
             _ => self.rooms(request).await,
         };
         answered.unwrap_or_else(|error| reply::matrix_error(&error))
+    }
+
+    /// Answers a request that a gateway sent us by an old map with the owner it should go to; `None` when
+    /// it is ours to answer.
+    pub(crate) fn misdirected(
+        &self,
+        request: &Request<ByteBody>,
+        router: &Router,
+    ) -> Option<Reply> {
+        let known = misdirected::known(request.headers(), &self.map_proof)?;
+        let slots = &self.services.context.slots;
+        if slots.map().epoch <= known {
+            return None;
+        }
+        let (endpoint, room) = router.room_written(request)?;
+        let (address, epoch) = slots.moved(slot::slot_of(&room), known)?;
+        misdirected::answer(endpoint, &address, epoch)
     }
 
     /// Waits until this process has noted what any process wrote before this request: whoever asks
@@ -121,7 +141,7 @@ impl Internal {
             *nothing.status_mut() = StatusCode::NO_CONTENT;
             return Ok(nothing);
         }
-        Ok(reply::json(StatusCode::OK, render(&slots.map()).to_string()))
+        Ok(reply::json(StatusCode::OK, render(&slots.map(), &self.map_proof).to_string()))
     }
 }
 
@@ -131,7 +151,7 @@ fn deadline(headers: &HeaderMap) -> Duration {
 }
 
 /// Renders the map as docs/decisions/0013 says.
-fn render(map: &SlotMap) -> Value {
+fn render(map: &SlotMap, proof: &str) -> Value {
     let workers = map.members.iter().flat_map(|member| {
         member.pools.iter().map(move |pool| {
             json!({
@@ -156,6 +176,7 @@ fn render(map: &SlotMap) -> Value {
         "workers": workers.collect::<Vec<Value>>(),
         "owners": owners,
         "roles": roles,
+        "proof": proof,
     })
 }
 
@@ -217,7 +238,8 @@ mod tests {
             ],
             "owners": { "rooms": [[0, 512, 3], [512, 1022, 5], [1023, 1024, 3]] },
             "roles": { "background": [[0, 64, 5]] },
+            "proof": "abc",
         });
-        assert_eq!(render(&map), expected);
+        assert_eq!(render(&map, "abc"), expected);
     }
 }

@@ -90,6 +90,13 @@ pub(crate) fn proof_among_processes(secret: &[u8; 32]) -> String {
     hasher.finalize().to_hex().to_string()
 }
 
+/// Returns what a gateway shows a worker to prove that it may read the map of slots, which says it.
+pub(crate) fn proof_of_the_map(secret: &[u8; 32]) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("colonnade 2026 proof of the map of slots");
+    hasher.update(secret);
+    hasher.finalize().to_hex().to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use colonnade_model::{SeededRandom, ruma::signatures::KeyPair as _};

@@ -14,6 +14,7 @@ pub mod keys;
 pub mod listener;
 pub mod logging;
 pub mod metrics;
+mod misdirected;
 mod private;
 pub mod roles;
 pub mod spans;

@@ -164,6 +164,7 @@ impl Homeserver {
         };
         streams.start(&db, bus, run(random.as_ref())).await?;
         let proof = keys::proof_among_processes(&digest_key);
+        let map_proof = keys::proof_of_the_map(&digest_key);
         let context = Arc::new(Context {
             token_key: TokenKey::new(secret(&db, "token_key", random.as_ref()).await?),
             digest_key,
@@ -183,7 +184,7 @@ impl Homeserver {
         let services = Services::start(context).await?;
         let router = Arc::new(Router::new(Arc::clone(&services)));
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
-        let internal = Arc::new(Internal::new(Arc::clone(&services), proof));
+        let internal = Arc::new(Internal::new(Arc::clone(&services), proof, map_proof));
         let footing = tokio::sync::Mutex::new(Some(footing));
         Ok(Self { services, router, metrics: Arc::new(metrics), internal, footing })
     }

@@ -60,15 +60,37 @@ impl Router {
         with_cors(self.dispatch(request).await)
     }
 
+    /// Returns the room that a request writes to, as its path names it, and the endpoint; `None` for what
+    /// only reads, and where the path names no room by its id.
+    pub fn room_written(&self, request: &Request<ByteBody>) -> Option<(EndpointName, String)> {
+        if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+            return None;
+        }
+        let (route, args) = self.find(request).ok()?;
+        let place = place_of_room(&route.path)?;
+        let room = args.into_iter().nth(place).filter(|room| room.starts_with('!'))?;
+        Some((EndpointName(route.name), room))
+    }
+
     async fn dispatch(&self, request: Request<ByteBody>) -> Reply {
+        let (route, args) = match self.find(&request) {
+            Ok(found) => found,
+            Err(error) => return reply::matrix_error(&error),
+        };
+        let name = EndpointName(route.name);
+        let mut answer = (route.run)(Arc::clone(&self.services), request, args).await;
+        answer.extensions_mut().insert(name);
+        answer
+    }
+
+    /// Finds the endpoint of a request, and the arguments in its path.
+    fn find(&self, request: &Request<ByteBody>) -> Result<(&Route, Vec<String>), MatrixError> {
         let path = request.uri().path();
         if path.len() > PATH_BYTES_MAX {
-            return reply::matrix_error(
-                &MatrixError::too_large("the path is too long").with_status(414),
-            );
+            return Err(MatrixError::too_large("the path is too long").with_status(414));
         }
         let Ok(found) = self.paths.at(path) else {
-            return reply::matrix_error(&MatrixError::unrecognized("no such endpoint"));
+            return Err(MatrixError::unrecognized("no such endpoint"));
         };
         let methods = &self.methods[*found.value];
         let method = match *request.method() {
@@ -76,28 +98,24 @@ impl Router {
             ref method => method,
         };
         let Some(route) = methods.get(method) else {
-            let error = MatrixError::method_not_allowed("not with this method");
-            return reply::matrix_error(&error);
+            return Err(MatrixError::method_not_allowed("not with this method"));
         };
         let decoded = found.params.iter().map(|(_, raw)| {
             percent_decode_str(raw).decode_utf8().map(std::borrow::Cow::into_owned)
         });
-        let args: Vec<String> = match decoded.collect() {
-            Ok(args) => args,
-            Err(_) => {
-                let error = MatrixError::invalid_param("the path is not UTF-8 when decoded");
-                return reply::matrix_error(&error);
-            }
-        };
+        let not_text = |_| MatrixError::invalid_param("the path is not UTF-8 when decoded");
+        let args: Vec<String> = decoded.collect::<Result<_, _>>().map_err(not_text)?;
         if args.iter().any(|arg| arg.contains('\0')) {
-            let error = MatrixError::invalid_param("the path contains a NUL character");
-            return reply::matrix_error(&error);
+            return Err(MatrixError::invalid_param("the path contains a NUL character"));
         }
-        let name = EndpointName(route.name);
-        let mut answer = (route.run)(Arc::clone(&self.services), request, args).await;
-        answer.extensions_mut().insert(name);
-        answer
+        Ok((route, args))
     }
+}
+
+/// Returns which of a path's arguments names the room.
+fn place_of_room(path: &str) -> Option<usize> {
+    let mut names = path.split('/').filter(|segment| segment.starts_with('{'));
+    names.position(|name| matches!(name, "{room_id}" | "{room_id_or_alias}"))
 }
 
 /// Names the arguments by place, since endpoints call the same place by different names.
@@ -140,4 +158,32 @@ pub fn listing(table: &Table) -> String {
     lines.sort();
     lines.dedup();
     lines.concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_argument_that_is_the_room_is_known() {
+        let base = "/_matrix/client/v3";
+        for (path, place) in [
+            ("/rooms/{room_id}/send/{event_type}/{txn_id}", Some(0)),
+            ("/join/{room_id_or_alias}", Some(0)),
+            ("/user/{user_id}/rooms/{room_id}/account_data/{event_type}", Some(1)),
+            ("/directory/room/{room_alias}", None),
+            ("/createRoom", None),
+        ] {
+            assert_eq!(place_of_room(&format!("{base}{path}")), place, "{path}");
+        }
+        // No endpoint calls it otherwise.
+        let mut rooms = 0;
+        for Route { path, .. } in routes::all().routes {
+            let is_known = place_of_room(&path).is_some();
+            assert_eq!(is_known, path.contains("{room_id"), "{path}");
+            assert!(is_known || !path.contains("/rooms/{"), "{path}");
+            rooms += usize::from(is_known);
+        }
+        assert!(rooms > 50, "{rooms}");
+    }
 }

@@ -5,9 +5,9 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::config::WorkerAddr;
@@ -35,24 +35,29 @@ const NOBODY_REST: Duration = Duration::from_secs(1);
 /// The newest map that a worker mentioned, wherever it did.
 #[derive(Debug, Default)]
 pub struct Heard {
-    epoch: AtomicU64,
+    /// Its epoch, and who mentioned it.
+    newest: Mutex<Option<(u64, WorkerAddr)>>,
     newer: Notify,
 }
 
 impl Heard {
     /// A worker mentioned the map of this epoch.
-    pub fn of(&self, epoch: u64) {
-        if self.epoch.fetch_max(epoch, Ordering::Relaxed) < epoch {
+    pub fn of(&self, epoch: u64, worker: &WorkerAddr) {
+        let mut newest = self.newest.lock();
+        if newest.as_ref().is_none_or(|(newest, _)| *newest < epoch) {
+            *newest = Some((epoch, worker.clone()));
             self.newer.notify_one();
         }
     }
 
-    /// Waits until a map newer than `known` is mentioned that was not when this was last waited for.
-    async fn newer_than(&self, known: u64) {
+    /// Waits until a map newer than `known` is mentioned that was not when this was last waited for;
+    /// gives the worker that has it.
+    async fn newer_than(&self, known: u64) -> WorkerAddr {
         loop {
             self.newer.notified().await;
-            if self.epoch.load(Ordering::Relaxed) > known {
-                return;
+            let newest = self.newest.lock().clone();
+            if let Some((_, worker)) = newest.filter(|(epoch, _)| *epoch > known) {
+                return worker;
             }
         }
     }
@@ -72,6 +77,8 @@ pub(crate) async fn run(reloader: Arc<Reloader>, heard: Arc<Heard>) {
     let mut next = 0;
     // Whom we asked last has the map we have; of anybody else we want whatever map there is.
     let mut agreed: Option<WorkerAddr> = None;
+    // Who is known to have a newer map than ours: asked before whoever is next.
+    let mut named: Option<WorkerAddr> = None;
     // Whether whom we had the map from is gone: then a smaller epoch means an older database.
     let mut gone = true;
     loop {
@@ -79,16 +86,17 @@ pub(crate) async fn run(reloader: Arc<Reloader>, heard: Arc<Heard>) {
         let known = live.slots.as_ref().map(|slots| slots.epoch);
         let askable = askable(&live);
         drop(live);
-        let Some(worker) = askable.get(next % askable.len().max(1)) else {
+        let turn = askable.get(next % askable.len().max(1));
+        let Some(worker) = named.take().as_ref().or(turn).cloned() else {
             tokio::time::sleep(NOBODY_REST).await;
             continue;
         };
-        let after = known.filter(|_| agreed.as_ref() == Some(worker));
+        let after = known.filter(|_| agreed.as_ref() == Some(&worker));
         let said = tokio::select! {
-            said = ask(worker, after) => said,
-            () = heard.newer_than(known.unwrap_or(0)) => {
+            said = ask(&worker, after) => said,
+            teller = heard.newer_than(known.unwrap_or(0)) => {
                 // Whom we wait for has not heard yet; somebody else has.
-                (next, agreed) = (next + 1, None);
+                (next, agreed, named) = (next + 1, None, Some(teller));
                 continue;
             }
         };

@@ -46,7 +46,8 @@ pub const NOT_OWNER_STATUS: u16 = 421;
 /// The header in which it may say who does: a worker's address as the pool lists it.
 pub const OWNER_HEADER: &str = "x-colonnade-owner";
 
-/// The header that tells the epoch of the map by which it knows.
+/// The header that tells the epoch of the map by which it knows; and in a request, the epoch of the map
+/// by which the gateway chose the worker, with the map's proof behind it. Clients cannot send it.
 pub const EPOCH_HEADER: &str = "x-colonnade-epoch";
 
 /// Everything requests have in common.
@@ -227,7 +228,9 @@ impl Ctx {
             tried: Vec::new(),
             retried: false,
             met_stale: false,
+            misdirected: 0,
             owner: None,
+            chosen_by: None,
             worker: None,
             hold_until_ms: None,
             in_flight: None,

@@ -210,7 +210,7 @@ impl Turn<'_> {
                 ctx.end_attempt(self.gateway, Attempt::NoConnection);
                 continue;
             };
-            up.rewind();
+            up.rewind(ctx.map_line());
             let down = Down::new(reused, self.is_last());
             let mut exchange = Exchange {
                 gateway: self.gateway,

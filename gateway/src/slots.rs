@@ -10,6 +10,7 @@ use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{Config, POOL_WORKERS_MAX, PoolConfig, WorkerAddr};
+use crate::front::EPOCH_HEADER;
 use crate::routes::KeyKind;
 
 /// The largest map read, in bytes: fifty workers with scattered slots have 10 kB.
@@ -20,6 +21,9 @@ const HASH: &str = "xxh3";
 
 /// The slots we know.
 const SLOTS: u32 = 1024;
+
+/// The longest proof, in bytes: workers give 64.
+const PROOF_BYTES_MAX: usize = 256;
 
 /// The characters of the hint in an access token: 32, so that two name one of 1024 slots.
 const HINT_ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
@@ -33,6 +37,8 @@ struct Document {
     workers: Vec<Worker>,
     #[serde(default)]
     owners: BTreeMap<String, Vec<(u32, u32, u64)>>,
+    #[serde(default)]
+    proof: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -48,6 +54,18 @@ struct Worker {
 enum Standing {
     Live,
     Draining,
+}
+
+impl Document {
+    fn told_as(&self) -> Result<Option<String>, NoMap> {
+        let Some(proof) = &self.proof else { return Ok(None) };
+        // It is written into requests as it is.
+        let plain = !proof.is_empty() && proof.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if !plain || proof.len() > PROOF_BYTES_MAX {
+            return Err(NoMap::Wrong("its proof is no word".to_owned()));
+        }
+        Ok(Some(format!("{EPOCH_HEADER}: {} {proof}\r\n", self.epoch)))
+    }
 }
 
 /// Why a document is no map.
@@ -88,6 +106,9 @@ pub struct MappedPool {
 pub struct SlotMap {
     /// Counts up with every change.
     pub epoch: u64,
+    /// The header line that tells a worker by which map it was chosen, if workers look at it. Others
+    /// than who may read the map do not know it.
+    pub told_as: Option<String>,
     pools: HashMap<String, MappedPool>,
 }
 
@@ -99,6 +120,7 @@ impl SlotMap {
     pub fn parse(json: &[u8]) -> Result<Self, NoMap> {
         let document: Document = serde_json::from_slice(json)?;
         let wrong = |why: String| NoMap::Wrong(why);
+        let told_as = document.told_as()?;
         let mut pools: HashMap<String, MappedPool> = HashMap::new();
         let mut addresses: HashMap<(&str, u64), WorkerAddr> = HashMap::new();
         for worker in &document.workers {
@@ -120,7 +142,7 @@ impl SlotMap {
             }
         }
         if document.slots != SLOTS || document.hash != HASH {
-            return Ok(Self { epoch: document.epoch, pools });
+            return Ok(Self { epoch: document.epoch, told_as, pools });
         }
         for (pool, ranges) in &document.owners {
             let mut owners = Vec::with_capacity(ranges.len());
@@ -137,7 +159,7 @@ impl SlotMap {
             }
             pools.entry(pool.clone()).or_default().owners = owners;
         }
-        Ok(Self { epoch: document.epoch, pools })
+        Ok(Self { epoch: document.epoch, told_as, pools })
     }
 
     /// What the map says about a pool; nothing when it does not know the pool.

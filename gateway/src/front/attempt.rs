@@ -9,11 +9,15 @@ use crate::head::{Head, visible};
 use crate::live::Live;
 use crate::metrics::Attempt;
 use crate::pools::{InFlight, Pool};
-use crate::routes::Retry;
+use crate::routes::{KeyKind, Retry};
 
 /// How long an idle connection to a worker is kept: shorter than workers keep theirs, so that a
 /// request does not meet one that is just being closed.
 pub const WORKER_IDLE: Duration = Duration::from_secs(50);
+
+/// So many workers may say that another one is the owner, and be believed: the first was asked by an old
+/// map; the second is not told of any, and of our workers none answers so then.
+const MISDIRECTIONS_MAX: u32 = 2;
 
 /// While a request is held it is looked this often whether a worker is back, if nobody tells.
 const HOLD_LOOK: Duration = Duration::from_millis(100);
@@ -26,6 +30,7 @@ impl Gateway {
         let long_poll = ctx.route().is_some_and(|route| route.long_poll);
         loop {
             self.follow_map(ctx);
+            ctx.chosen_by = None;
             let first = ctx.pool.clone()?;
             if let Some(owner) = ctx.owner.take() {
                 if let Some((place, attempt)) = first.take_named(&owner, long_poll) {
@@ -92,6 +97,10 @@ impl Gateway {
             && let Some((place, taken)) = first.take_owner(kind, key, &ctx.tried, long_poll, now_ms)
         {
             ctx.tried.push(place);
+            // Only one worker may send it on: the next one passes to the owner what is not its own.
+            if kind == KeyKind::Room && ctx.misdirected == 0 {
+                ctx.chosen_by = self.live.load().slots.clone();
+            }
             return Some(taken);
         }
         if let Some((place, taken)) = first.take(key, &ctx.tried, long_poll, now_ms) {
@@ -124,29 +133,34 @@ impl Gateway {
             return false;
         }
         let text = |name: &str| visible(header(name)?);
-        if let Some(epoch) = text(EPOCH_HEADER).and_then(|epoch| epoch.parse().ok()) {
-            self.heard.of(epoch);
+        let epoch = text(EPOCH_HEADER).and_then(|epoch| epoch.parse().ok());
+        if let Some((epoch, attempt)) = epoch.zip(ctx.in_flight.as_ref()) {
+            self.heard.of(epoch, &attempt.member().address);
         }
         if !ctx.may_repeat(head, Attempt::NotOwner, replayable) {
             return false;
         }
-        ctx.owner = text(OWNER_HEADER).map(str::to_owned);
+        // A second one that sends it on goes in a circle: any other worker may have it then.
+        let owner = text(OWNER_HEADER).filter(|_| ctx.misdirected == 0);
+        ctx.owner = owner.map(str::to_owned);
         true
     }
 }
 
 impl Ctx {
     /// Says whether a request that a worker may have seen can be sent again: once, and once more where
-    /// the first attempt met a kept connection that had died, where it is
+    /// the first attempt met a kept connection that had died, and for each worker that only said who owns
+    /// what is asked for, where it is
     /// replayable (its body kept whole, nothing of an answer passed on), and where doing it twice does
     /// no harm.
     pub(super) fn may_repeat(&self, head: &dyn Head, outcome: Attempt, replayable: bool) -> bool {
         let is_first_stale = outcome == Attempt::Stale && !self.met_stale;
-        if (self.retried && !is_first_stale) || !replayable {
+        let is_misdirected = outcome == Attempt::NotOwner;
+        if (self.retried && !is_first_stale && !is_misdirected) || !replayable {
             return false;
         }
         match outcome {
-            Attempt::NotOwner => true,
+            Attempt::NotOwner => self.misdirected < MISDIRECTIONS_MAX,
             Attempt::Broken | Attempt::Stale => {
                 self.route().is_some_and(|route| route.retry == Retry::Safe)
                     && is_idempotent(head.method())

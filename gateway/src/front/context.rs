@@ -13,6 +13,7 @@ use crate::metrics::{Attempt, RuleSeries};
 use crate::pools::{InFlight, Member, Pool};
 use crate::reply::{self, Reply};
 use crate::routes::{Route, Target};
+use crate::slots::SlotMap;
 use crate::spans;
 
 /// Makes request ids: unique in this process, told apart between processes by the seed.
@@ -59,8 +60,12 @@ pub struct Ctx {
     pub(super) retried: bool,
     /// Whether a kept connection has died under it: the first that does is no attempt.
     pub(super) met_stale: bool,
+    /// How many workers said that another one owns what is asked for.
+    pub(super) misdirected: u32,
     /// The worker that owns what is asked for, as another one said.
     pub(super) owner: Option<String>,
+    /// The map by which the attempt's worker was chosen as the owner, where the worker is told of it.
+    pub(super) chosen_by: Option<Arc<SlotMap>>,
     /// The worker that answered.
     pub(super) worker: Option<Arc<Member>>,
     /// Until when a worker is waited for; set when there was none.
@@ -81,6 +86,12 @@ impl Ctx {
     /// The rule that took the request.
     pub fn route(&self) -> Option<&Route> {
         self.live.table.routes().get(self.rule?)
+    }
+
+    /// The header line that tells the worker by which map it was chosen: one that knows better may then
+    /// answer who the owner is.
+    pub fn map_line(&self) -> Option<&str> {
+        self.chosen_by.as_ref()?.told_as.as_deref()
     }
 
     /// The series of its rule; none where another pool than the rule's serves it.
@@ -137,11 +148,12 @@ impl Ctx {
             // failed yet, and is asked again on a fresh one.
             self.tried.clear();
         }
-        if outcome == Attempt::Stale && !self.met_stale {
+        match outcome {
             // It may be dying just now, so that the fresh one breaks, too; then others are asked.
-            self.met_stale = true;
-        } else {
-            self.retried |= repeat;
+            Attempt::Stale if !self.met_stale => self.met_stale = true,
+            // Nothing was done: the repeat that failures allow is still to be had.
+            Attempt::NotOwner => self.misdirected += 1,
+            _ => self.retried |= repeat,
         }
         match outcome {
             _ if repeat => Ok(()),

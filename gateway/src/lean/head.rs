@@ -12,6 +12,7 @@ use std::ops::Range;
 
 use http::uri::Authority;
 
+use crate::front::EPOCH_HEADER;
 use crate::head::Head;
 use crate::reply::{self, Reply};
 
@@ -290,7 +291,7 @@ impl Said {
                 self.chunked = value.eq_ignore_ascii_case(b"chunked");
                 Fate::Stays
             }
-            17 if is("x-forwarded-proto") => Fate::Stays,
+            17 if is("x-forwarded-proto") || is(EPOCH_HEADER) => Fate::Stays,
             _ => Fate::Goes,
         })
     }

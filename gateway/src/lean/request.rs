@@ -2,6 +2,8 @@
 //! connection, with what the gateway adds; then the body, framed anew. The beginning is kept until an
 //! answer comes, so that another worker can be sent the same.
 
+use std::ops::Range;
+
 use super::body::{BadBody, Body, LAST_CHUNK, write_chunk};
 use super::head::{Framing, RequestHead};
 use crate::front::Ctx;
@@ -39,6 +41,8 @@ pub(super) struct Upload {
     sent: usize,
     /// Whether `bytes` still begins with the beginning.
     whole: bool,
+    /// Where in the head the line stands that tells the worker by which map it was chosen.
+    map_line: Range<usize>,
     body: Body,
     chunked: bool,
     /// Whether the client has sent all of it.
@@ -78,10 +82,13 @@ impl Upload {
     /// A request whose head has been written.
     pub(super) fn with_head(bytes: Vec<u8>, framing: Framing) -> Self {
         let body = Body::from(framing);
+        // Before the empty line.
+        let end = bytes.len() - 2;
         Self {
             bytes,
             sent: 0,
             whole: true,
+            map_line: end..end,
             body,
             chunked: framing == Framing::Chunked,
             is_taken: body.is_done(),
@@ -114,10 +121,27 @@ impl Upload {
         self.whole
     }
 
-    /// Begins again, for another worker.
-    pub(super) fn rewind(&mut self) {
+    /// Begins again, for another worker; `map_line` tells that one by which map it was chosen. It is left
+    /// out where the request could not be sent again: the worker may answer that another owns what is asked for.
+    pub(super) fn rewind(&mut self, map_line: Option<&str>) {
         self.sent = 0;
         self.refused = false;
+        let line = map_line.filter(|line| self.stays_whole_with(line.len())).unwrap_or_default();
+        if self.whole && !(line.is_empty() && self.map_line.is_empty()) {
+            let put = self.map_line.start..self.map_line.start + line.len();
+            self.bytes.splice(std::mem::replace(&mut self.map_line, put), line.bytes());
+        }
+    }
+
+    /// Says whether all of it will be kept, with so much more in its head.
+    fn stays_whole_with(&self, more: usize) -> bool {
+        let left = match self.body {
+            Body::Done => 0,
+            Body::Length(left) => left,
+            Body::Chunked(_) | Body::UntilClose => return false,
+        };
+        let kept = self.bytes.len() - self.map_line.len() + more;
+        self.whole && left <= REPLAY_MAX.saturating_sub(kept) as u64
     }
 
     /// Takes the body off what the client has sent; returns whether anything was taken.

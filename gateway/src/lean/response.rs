@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use super::body::Body;
 use super::head::length;
 use super::shrink::Shrink;
-use crate::front::{Answer, Ctx};
+use crate::front::{Answer, Ctx, EPOCH_HEADER, OWNER_HEADER};
 use crate::reply;
 
 /// Header lines in an answer.
@@ -153,7 +153,8 @@ impl ResponseHead<'_> {
                 10 => is("connection") || is("keep-alive"),
                 12 => is("x-request-id"),
                 16 => is("proxy-connection"),
-                17 => is("transfer-encoding"),
+                // Where workers are is nothing to clients.
+                17 => is("transfer-encoding") || is(OWNER_HEADER) || is(EPOCH_HEADER),
                 _ => false,
             }
         };

@@ -207,7 +207,7 @@ impl Turn<'_> {
                 ctx.end_attempt(self.gateway, Attempt::NoConnection);
                 continue;
             };
-            up.rewind();
+            up.rewind(ctx.map_line());
             let down = Down::new(reused, false);
             let (up, timer) = (&mut up, &mut timer);
             let mut exchange = Exchange { turn: self, ctx, up, worker, down, timer };

@@ -8,7 +8,7 @@ use http::request::Parts;
 
 use super::head::{Framing, length};
 use super::request::{CHUNKED, Upload, write_own};
-use crate::front::Ctx;
+use crate::front::{Ctx, EPOCH_HEADER};
 use crate::head::Head;
 use crate::reply::{self, Reply};
 use crate::spans;
@@ -69,7 +69,7 @@ impl StreamHead {
             let goes = match name.as_str() {
                 "host" | "connection" | "keep-alive" | "proxy-connection" | "te" | "trailer"
                 | "transfer-encoding" | "upgrade" | "http2-settings" | "x-request-id"
-                | "x-forwarded-for" | "x-forwarded-proto" | "cookie" => false,
+                | "x-forwarded-for" | "x-forwarded-proto" | "cookie" | EPOCH_HEADER => false,
                 "expect" => !self.expects_continue,
                 "traceparent" | "tracestate" => trace_goes_on,
                 _ => true,

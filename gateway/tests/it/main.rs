@@ -17,6 +17,7 @@ mod nginx;
 mod page;
 mod reload;
 mod slots;
+mod stale;
 mod tls;
 mod traces;
 mod trusting;

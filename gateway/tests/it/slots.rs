@@ -13,9 +13,9 @@ use crate::client::{ask, gateway, get};
 use crate::worker::{Act, Seen, Worker};
 
 /// A worker of the map: its incarnation, where it is, and `live` or `draining`.
-type Listed = (u64, SocketAddr, &'static str);
+pub(crate) type Listed = (u64, SocketAddr, &'static str);
 
-fn map(epoch: u64, workers: &[Listed], owners: &[(u32, u32, u64)]) -> String {
+pub(crate) fn map(epoch: u64, workers: &[Listed], owners: &[(u32, u32, u64)]) -> String {
     let workers: Vec<_> = workers
         .iter()
         .map(|(incarnation, address, state)| {
@@ -33,20 +33,23 @@ fn map(epoch: u64, workers: &[Listed], owners: &[(u32, u32, u64)]) -> String {
 }
 
 /// Workers that agree on one map and otherwise say their names.
-struct Cluster {
-    map: watch::Sender<String>,
+pub(crate) struct Cluster {
+    pub(crate) map: watch::Sender<String>,
 }
 
 impl Cluster {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self { map: watch::channel(map(1, &[], &[])).0 }
     }
 
-    async fn worker(&self, name: &'static str) -> Worker {
+    pub(crate) async fn worker(&self, name: &'static str) -> Worker {
         self.worker_that(move |_| Act::Say(name.to_owned())).await
     }
 
-    async fn worker_that(&self, act: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Worker {
+    pub(crate) async fn worker_that(
+        &self,
+        act: impl Fn(&Seen) -> Act + Send + Sync + 'static,
+    ) -> Worker {
         let map = self.map.subscribe();
         Worker::start(move |seen| match seen.target.starts_with("/_colonnade/slots") {
             true => Act::Slots(map.clone()),
@@ -56,7 +59,7 @@ impl Cluster {
     }
 }
 
-fn discovering(seeds: &[SocketAddr], rest: &str) -> Running {
+pub(crate) fn discovering(seeds: &[SocketAddr], rest: &str) -> Running {
     let seeds: Vec<String> = seeds.iter().map(|seed| format!("\"{seed}\"")).collect();
     gateway(&format!(
         "{rest}pools: {{ rooms: {{ balance: {{ hash: room }}, discover: true, slow_start: 0s, \
@@ -71,7 +74,7 @@ async fn pools(gateway: &Running) -> serde_json::Value {
     serde_json::from_str(&get(admin, "/pools").await.body).unwrap()
 }
 
-async fn until_epoch(gateway: &Running, epoch: u64) {
+pub(crate) async fn until_epoch(gateway: &Running, epoch: u64) {
     let reached = async {
         while pools(gateway).await["slot_map_epoch"] != epoch {
             tokio::time::sleep(Duration::from_millis(20)).await;

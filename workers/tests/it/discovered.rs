@@ -12,22 +12,28 @@ use crate::{
     process::{LONG, Server},
 };
 
-fn address(worker: &Server) -> String {
+pub(crate) fn address(worker: &Server) -> String {
     worker.url.trim_start_matches("http://").to_owned()
 }
 
 /// The bundled routes, every pool discovered, with one worker to ask first.
 pub(crate) fn gateway(seed: &Server) -> Running {
+    gateway_by(&address(seed))
+}
+
+/// The same, with the worker's address.
+pub(crate) fn gateway_by(seed: &str) -> Running {
     let text = BUNDLED_ROUTES
         .replace("127.0.0.1:8008", "127.0.0.1:0")
         .replace("127.0.0.1:8009", "127.0.0.1:0")
-        .replace("workers: []", &format!("discover: true, workers: [\"{}\"]", address(seed)));
+        .replace("workers: []", &format!("discover: true, workers: [\"{seed}\"]"));
     let mut options = RunOptions::new(Source::Text { name: "discovered.yaml".to_owned(), text });
     options.watch = false;
     run(options).unwrap()
 }
 
-async fn asked(admin: SocketAddr, target: String) -> Value {
+/// What the gateway's admin listener answers.
+pub(crate) async fn asked(admin: SocketAddr, target: String) -> Value {
     let ask = move || colonnade_gateway::ask_admin(admin, "GET", &target, "").unwrap();
     let (status, body) = tokio::task::spawn_blocking(ask).await.unwrap();
     assert_eq!(status, 200, "{body}");

@@ -22,6 +22,7 @@ mod roles;
 mod rolling;
 mod scaling;
 mod secured;
+mod stale;
 mod storm;
 mod upgrade;
 mod uploads;

@@ -13,10 +13,14 @@ macro_rules! read {
                 let $c = engine.reader();
                 $query.await.map_err($crate::error::StorageError::from)
             }
-            $crate::database::Engine::Postgres(engine) => {
-                let $c = engine.reader();
-                $query.await.map_err($crate::error::StorageError::from)
-            }
+            $crate::database::Engine::Postgres(engine) => match engine.reader().await {
+                Ok(mut reader) => {
+                    let $c = &mut *reader;
+                    let answer = $query.await;
+                    reader.done(answer)
+                }
+                Err(error) => Err(error),
+            },
         }
     };
 }
@@ -70,8 +74,14 @@ macro_rules! read_list {
             }
             $crate::database::Engine::Postgres(engine) => {
                 let $text = sqlx::AssertSqlSafe($crate::database::list_sql($sql, true));
-                let $c = engine.reader();
-                $query.await.map_err($crate::error::StorageError::from)
+                match engine.reader().await {
+                    Ok(mut reader) => {
+                        let $c = &mut *reader;
+                        let answer = $query.await;
+                        reader.done(answer)
+                    }
+                    Err(error) => Err(error),
+                }
             }
         }
     };

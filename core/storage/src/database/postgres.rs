@@ -1,9 +1,10 @@
-//! PostgreSQL: a pool for reads, and for writes one writer per lane, each with a connection of its
+//! PostgreSQL: a few connections for reads, and for writes one writer per lane, each with a connection of its
 //! own. What waits in a lane shares a commit; lanes take turns across all processes that share the
 //! database, so that position order is commit order (`lane.rs`, `session.rs`).
 
 mod hold;
 mod open;
+mod readers;
 mod room;
 mod session;
 mod writer;
@@ -16,11 +17,16 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::BoxFuture;
-use sqlx::{PgPool, postgres::PgConnectOptions};
-use tokio::sync::{mpsc, oneshot};
+use futures_util::future::{BoxFuture, join_all};
+use sqlx::postgres::PgConnectOptions;
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
 
 pub use self::hold::Held;
+pub(crate) use self::readers::Reader;
+use self::readers::Readers;
 pub(crate) use self::{
     open::{connect_to_copy, migrate, open, peek, pending},
     session::{message, positions, turn_sql},
@@ -39,11 +45,16 @@ const WAITING_MAX: usize = 1024;
 const ATTEMPTS_MAX: u32 = 5;
 /// Pause before the second attempt.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How long the writes that wait may take when the database is closed. Their callers were told nothing yet,
+/// and will not be told that they are stored.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(3);
+/// How long connections that are lent may take to come back then.
+const READERS_PATIENCE: Duration = Duration::from_secs(1);
 
 /// An open PostgreSQL database.
 #[derive(Clone)]
 pub(crate) struct Postgres {
-    pool: PgPool,
+    readers: Readers,
     lanes: [mpsc::Sender<Work>; Lane::ALL.len()],
     stats: Arc<Stats>,
     incarnation: Arc<AtomicI64>,
@@ -55,7 +66,7 @@ pub(crate) struct Postgres {
 
 impl Postgres {
     async fn start(
-        pool: PgPool,
+        readers: Readers,
         options: &PgConnectOptions,
         direct: Option<PgConnectOptions>,
         listener: &Arc<dyn CommitListener>,
@@ -63,7 +74,7 @@ impl Postgres {
         let (stats, incarnation) = (Arc::new(Stats::default()), Arc::new(AtomicI64::new(0)));
         let open = |lane| {
             let incarnation = Arc::clone(&incarnation);
-            session::Session::open(lane, options.clone(), pool.clone(), incarnation)
+            session::Session::open(lane, options.clone(), readers.clone(), incarnation)
         };
         let [general, events, receipts] = Lane::ALL;
         let sessions = [open(general).await?, open(events).await?, open(receipts).await?];
@@ -75,11 +86,15 @@ impl Postgres {
         });
         let is_direct = direct.is_none();
         let direct = Arc::new(direct.unwrap_or_else(|| options.clone()));
-        Ok(Self { pool, lanes, stats, incarnation, direct, is_direct })
+        Ok(Self { readers, lanes, stats, incarnation, direct, is_direct })
     }
 
-    pub(crate) fn reader(&self) -> &PgPool {
-        &self.pool
+    /// Lends a connection for a statement outside of transactions.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] when there was none in time.
+    pub(crate) async fn reader(&self) -> Result<Reader> {
+        self.readers.lend().await
     }
 
     pub(crate) fn stats(&self) -> &Stats {
@@ -92,7 +107,7 @@ impl Postgres {
 
     /// Takes a session's lock on a connection of its own, if it is free.
     pub(crate) async fn hold(&self, lock: Lock, shared: bool) -> Result<Option<Held>> {
-        let readers = self.is_direct.then_some(&self.pool);
+        let readers = self.is_direct.then_some(&self.readers);
         hold::hold(&self.direct, readers, lock, shared).await
     }
 
@@ -122,7 +137,9 @@ impl Postgres {
         let mut pause = PAUSE;
         let mut attempt = 1;
         loop {
-            match self.write_once(body.clone()).await {
+            // Who waited for a connection in vain has waited enough.
+            let reader = self.readers.lend().await?;
+            match Self::write_once(reader, body.clone()).await {
                 Err(StorageError::Contended(_) | StorageError::Unavailable(_))
                     if attempt < ATTEMPTS_MAX => {}
                 Err(StorageError::Contended(why)) => return Err(StorageError::Unavailable(why)),
@@ -134,33 +151,37 @@ impl Postgres {
         }
     }
 
-    async fn write_once<T, F>(&self, body: F) -> Result<T>
+    async fn write_once<T, F>(mut reader: Reader, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
     {
-        let mut connection = PgHandle::Pooled(self.pool.acquire().await?);
-        message(&mut connection, session::begin_sql()).await?;
-        let mut tx = Tx::new(Connection::Postgres(Box::new(connection)), None);
+        reader.begins();
+        message(&mut reader, session::begin_sql()).await?;
+        let mut tx = Tx::new(Connection::Postgres(Box::new(PgHandle::Lent(reader))), None);
         let value = body(&mut tx).await;
         let Connection::Postgres(mut connection) = tx.connection else { return value };
         let end = if value.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = message(&mut connection, end.to_owned()).await;
-        if ended.is_err()
-            && let PgHandle::Pooled(connection) = &mut *connection
+        if ended.is_ok()
+            && let PgHandle::Lent(reader) = &mut *connection
         {
-            connection.close_on_drop();
+            reader.ended();
         }
         value.and_then(|value| ended.map(|_| value))
     }
 
+    /// Finishes the writes that wait, unless the server is away, and closes every connection.
     pub(crate) async fn close(&self) {
-        for lane in &self.lanes {
+        let lanes = self.lanes.each_ref().map(|lane| async move {
             let (tell, told) = oneshot::channel();
             if lane.send(Work::Close(tell)).await.is_ok() {
                 let _ = told.await;
             }
+        });
+        if timeout(CLOSE_PATIENCE, join_all(lanes)).await.is_err() {
+            tracing::warn!("the database does not answer: what waits to be written fails");
         }
-        self.pool.close().await;
+        self.readers.close(READERS_PATIENCE).await;
     }
 }

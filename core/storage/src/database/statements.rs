@@ -182,7 +182,7 @@ async fn prepare(engine: &Engine, sql: &str) -> Result<(), String> {
         }
         Engine::Postgres(postgres) => {
             let text = AssertSqlSafe(list_sql(sql, true)).into_sql_str();
-            let mut connection = postgres.reader().acquire().await.map_err(|e| e.to_string())?;
+            let mut connection = postgres.reader().await.map_err(|e| e.to_string())?;
             let prepared = connection.prepare(text).await.map_err(|error| error.to_string())?;
             let Some(Either::Left(parameters)) = prepared.parameters() else {
                 return Err("no types of parameters".to_owned());

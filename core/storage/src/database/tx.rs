@@ -39,8 +39,8 @@ pub(crate) enum Connection {
 pub(crate) enum PgHandle {
     /// A writer's own.
     Own(Box<PgConnection>),
-    /// One that goes back to the pool.
-    Pooled(sqlx::pool::PoolConnection<sqlx::Postgres>),
+    /// One that is lent.
+    Lent(postgres::Reader),
 }
 
 impl std::ops::Deref for PgHandle {
@@ -49,7 +49,7 @@ impl std::ops::Deref for PgHandle {
     fn deref(&self) -> &PgConnection {
         match self {
             Self::Own(connection) => connection,
-            Self::Pooled(connection) => connection,
+            Self::Lent(connection) => connection,
         }
     }
 }
@@ -58,7 +58,7 @@ impl std::ops::DerefMut for PgHandle {
     fn deref_mut(&mut self) -> &mut PgConnection {
         match self {
             Self::Own(connection) => connection,
-            Self::Pooled(connection) => connection,
+            Self::Lent(connection) => connection,
         }
     }
 }

@@ -4,10 +4,13 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::{sync::Mutex, time::timeout};
 
-use super::open::{connect, connect_or_take};
+use super::{
+    open::{connect, connect_or_take},
+    readers::Readers,
+};
 use crate::{
     database::{Lock, list_sql},
     error::{Result, StorageError},
@@ -68,8 +71,11 @@ impl Held {
         if let Some(connection) = self.connection {
             let mut connection = connection.into_inner();
             // Said, not left to the server's noticing that we are gone: it is free when this returns.
-            let _unless_it_is_gone = sqlx::query(LET_GO).execute(&mut connection).await;
-            let _unless_it_is_gone = connection.close().await;
+            let let_go = async {
+                let _unless_it_is_gone = sqlx::query(LET_GO).execute(&mut connection).await;
+                let _unless_it_is_gone = connection.close().await;
+            };
+            let _unless_it_is_gone = timeout(ANSWER_PATIENCE, let_go).await;
         }
     }
 }
@@ -78,7 +84,7 @@ impl Held {
 /// share it. When the server has no connection left, one of `readers` becomes this one.
 pub(crate) async fn hold(
     options: &PgConnectOptions,
-    readers: Option<&PgPool>,
+    readers: Option<&Readers>,
     lock: Lock,
     shared: bool,
 ) -> Result<Option<Held>> {

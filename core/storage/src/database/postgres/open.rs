@@ -3,12 +3,14 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 
-use super::{Postgres, room, session::FORGET_OLD};
+use super::{
+    Postgres,
+    readers::{Limits, Readers},
+    room,
+    session::FORGET_OLD,
+};
 use crate::{
     CommitListener,
     database::{Lane, Pending, migrations},
@@ -25,10 +27,11 @@ const READERS_MIN: u32 = 2;
 const OTHERS: u32 = Lane::ALL.len() as u32 + 1;
 /// How long a read waits for a free connection.
 const ACQUIRE_PATIENCE: Duration = Duration::from_secs(10);
-/// A connection that idled for longer is asked whether it still lives before it is used.
-const IDLE_TRUSTED: Duration = Duration::from_secs(1);
-/// A connection that idled for longer is closed: other processes may need it.
-const IDLE_KEPT: Duration = Duration::from_secs(60);
+/// A connection for reads that idled for longer is closed: other processes may need it, and their reads
+/// wait for one twice as long.
+const IDLE_MAX: Duration = Duration::from_secs(5);
+/// How long one is kept while the server has none to spare: long beside what opening one costs.
+const TURN: Duration = Duration::from_secs(1);
 /// How long connecting may take when nothing answers at all.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -56,19 +59,14 @@ pub(crate) async fn open(
         room::look(&mut connection, &place, each).await?;
     }
     let _ended = connection.close().await;
-    let pool = PgPoolOptions::new()
-        .max_connections(connections_max.saturating_sub(OTHERS).max(READERS_MIN))
-        .acquire_timeout(ACQUIRE_PATIENCE)
-        .idle_timeout(IDLE_KEPT)
-        .test_before_acquire(false)
-        .before_acquire(|connection, about| {
-            Box::pin(async move {
-                let trusted = about.idle_for < IDLE_TRUSTED;
-                Ok(trusted || connection.ping().await.is_ok())
-            })
-        })
-        .connect_lazy_with(options.clone());
-    Ok((Postgres::start(pool, &options, direct, &listener).await?, known))
+    let limits = Limits {
+        max: connections_max.saturating_sub(OTHERS).max(READERS_MIN) as usize,
+        patience: ACQUIRE_PATIENCE,
+        idle: IDLE_MAX,
+        turn: TURN,
+    };
+    let readers = Readers::open(&options, limits).await?;
+    Ok((Postgres::start(readers, &options, direct, &listener).await?, known))
 }
 
 /// Connects past whatever pooler there is, and makes the tables: for what fills a database.
@@ -147,7 +145,7 @@ fn place(options: &PgConnectOptions) -> String {
 }
 
 /// Tells whether the server refused a connection since it has no more.
-fn is_crowded(error: &sqlx::Error) -> bool {
+pub(super) fn is_crowded(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|cause| cause.code());
     code.as_deref() == Some("53300")
 }
@@ -159,15 +157,15 @@ pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection> 
 /// Connects; when the server has no more connections, one of those for reads is taken.
 pub(super) async fn connect_or_take(
     options: &PgConnectOptions,
-    readers: &PgPool,
+    readers: &Readers,
 ) -> Result<PgConnection> {
     match try_connect(options).await {
-        Err(error) if is_crowded(&error) => Ok(readers.acquire().await?.detach()),
+        Err(error) if is_crowded(&error) => readers.take().await,
         connected => connected.map_err(|error| refused(options, &error)),
     }
 }
 
-async fn try_connect(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
+pub(super) async fn try_connect(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
     let connected = tokio::time::timeout(CONNECT_PATIENCE, options.connect()).await;
     connected.unwrap_or_else(|_| {
         Err(sqlx::Error::Io(std::io::Error::other("nothing answers within 10 s")))

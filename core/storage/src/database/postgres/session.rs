@@ -19,10 +19,13 @@ use std::{
 
 use colonnade_model::stream::{Positions, Stream, StreamAdvance};
 use sqlx::postgres::{PgConnectOptions, PgRow};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::open::{connect, connect_or_take};
+use super::{
+    open::{connect, connect_or_take},
+    readers::Readers,
+};
 use crate::{
     database::{
         Lane, Lock, Tx,
@@ -66,9 +69,11 @@ pub(crate) struct Session {
     lane: Lane,
     options: PgConnectOptions,
     /// Connections for reads. When the server has no other left, one of these becomes the writer's.
-    readers: PgPool,
+    readers: Readers,
     incarnation: Arc<AtomicI64>,
     connection: Option<Box<PgConnection>>,
+    /// The server was waited for, and did not come back.
+    is_away: bool,
     /// The number under which this writer counts its commits; 0: none yet.
     writer: i64,
     commits: i64,
@@ -92,14 +97,28 @@ impl Session {
     pub(crate) async fn open(
         lane: Lane,
         options: PgConnectOptions,
-        readers: PgPool,
+        readers: Readers,
         incarnation: Arc<AtomicI64>,
     ) -> Result<Self> {
         let connection = Box::new(connect(&options).await?);
-        let mut session =
-            Self { lane, options, readers, incarnation, connection: None, writer: 0, commits: 0 };
+        let (writer, commits, is_away) = (0, 0, false);
+        let mut session = Self {
+            lane,
+            options,
+            readers,
+            incarnation,
+            connection: None,
+            is_away,
+            writer,
+            commits,
+        };
         session.connection = Some(session.numbered(connection).await?);
         Ok(session)
+    }
+
+    /// Tells whether the server was waited for in vain, and so need not be waited for again.
+    pub(crate) fn is_away(&self) -> bool {
+        self.is_away
     }
 
     /// Begins a transaction, connecting first if need be; with a savepoint if `shared`.
@@ -236,8 +255,12 @@ impl Session {
         let begun = Instant::now();
         loop {
             match self.connect().await {
-                Ok(connection) => return Ok(connection),
+                Ok(connection) => {
+                    self.is_away = false;
+                    return Ok(connection);
+                }
                 Err(error) if begun.elapsed() > SERVER_PATIENCE => {
+                    self.is_away = true;
                     return Err(StorageError::Unavailable(error.to_string()));
                 }
                 Err(_) => sleep(CONNECT_PAUSE).await,

@@ -87,6 +87,10 @@ async fn write_all(
         let mut why = again(&error);
         let mut pause = PAUSE;
         for _ in u32::from(alone)..ATTEMPTS_MAX {
+            // Once is enough, for all of them.
+            if session.is_away() {
+                break;
+            }
             let Some(running) = one.take() else { break };
             let Some((mut back, error)) = write(session, vec![running], listener, stats).await
             else {

@@ -88,19 +88,23 @@ async fn watch(
     lost: Arc<AtomicBool>,
 ) {
     let mut held = Some(held);
-    while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
-        if let Some(lock) = &held
-            && lock.is_held().await
-        {
-            continue;
+    let look = async {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if let Some(lock) = &held
+                && lock.is_held().await
+            {
+                continue;
+            }
+            // None may be our own session that the server has not given up yet.
+            held = db.hold(Lock::Database, false).await.ok().flatten();
+            let ended = matches!(ownership::lives(&db, incarnation).await, Ok(false));
+            if ended && !lost.swap(true, Ordering::AcqRel) {
+                tracing::error!("another process uses this database now: stop one of them");
+            }
         }
-        // None may be our own session that the server has not given up yet.
-        held = db.hold(Lock::Database, false).await.ok().flatten();
-        let ended = matches!(ownership::lives(&db, incarnation).await, Ok(false));
-        if ended && !lost.swap(true, Ordering::AcqRel) {
-            tracing::error!("another process uses this database now: stop one of them");
-        }
-    }
+    };
+    let _told_to_stop: Option<()> = stop.run_until_cancelled(look).await;
     if let Some(lock) = held {
         lock.release().await;
     }

@@ -1,6 +1,6 @@
 //! Builds a homeserver: database, streams, context, services, router, in that order.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use colonnade_api::Router;
 use colonnade_model::{Clock, Random, ruma::OwnedServerName, token::TokenKey};
@@ -13,6 +13,7 @@ use colonnade_services::{Context, Services, Settings};
 use colonnade_storage::{
     Database, DatabaseClock, Held, Location, StorageError, interned::Interned, settings,
 };
+use tokio::time::timeout;
 
 use crate::{
     alone::{self, Alone},
@@ -24,6 +25,9 @@ use crate::{
     metrics::Metrics,
     time,
 };
+
+/// How long noting when devices were last seen may take at the end: it is worth no more.
+const SEEN_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a homeserver is started with.
 pub struct Options {
@@ -245,10 +249,13 @@ impl Homeserver {
         colonnade_storage::streams::horizons(&self.services.context.db).await.map(|_| ())
     }
 
-    /// Finishes the writes under way and closes the database.
+    /// Finishes the writes under way and closes the database. While the database is away, the writes fail, and this
+    /// takes a few seconds.
     pub async fn close(&self) {
-        if let Err(error) = self.services.accounts.seen.flush().await {
-            tracing::warn!(%error, "cannot note when devices were last seen");
+        match timeout(SEEN_PATIENCE, self.services.accounts.seen.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "cannot note when devices were last seen"),
+            Err(_) => tracing::warn!("cannot note in time when devices were last seen"),
         }
         self.services.context.streams.stop();
         let footing = self.footing.lock().await.take();

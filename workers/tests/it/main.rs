@@ -12,6 +12,7 @@ mod db;
 mod discovered;
 mod disk;
 mod fleet;
+mod leaving;
 mod life;
 mod metrics;
 mod mistakes;

@@ -3,7 +3,13 @@
 //! Three tasks, so that none waits for another: a sign of life each second, on a connection of its
 //! own; a look for whoever is gone and for slots to deal out; a look at the epoch.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use colonnade_model::Clock as _;
 use colonnade_storage::{
@@ -14,7 +20,11 @@ use colonnade_storage::{
         pools::{self, DEALT},
     },
 };
-use tokio::{sync::Notify, task::JoinHandle, time::Instant};
+use tokio::{
+    sync::Notify,
+    task::JoinHandle,
+    time::{Instant, timeout},
+};
 
 use super::Slots;
 
@@ -28,6 +38,8 @@ const FOLLOW: Duration = Duration::from_millis(200);
 const GRACE: Duration = Duration::from_secs(4);
 /// The epoch of no map.
 const NEVER: i64 = -1;
+/// How long saying that we leave may take: who says nothing is noticed by its silence.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// How long others may take to take over what we have when we leave.
 const HAND_OVER: Duration = Duration::from_secs(10);
 
@@ -54,6 +66,8 @@ struct Shared {
     held: tokio::sync::Mutex<Option<Held>>,
     /// The database's clock, noted with every sign of life.
     clock: Arc<DatabaseClock>,
+    /// The last sign of life was noted.
+    answers: AtomicBool,
     /// When the database failed last, or its clock was set.
     failed_at: parking_lot::Mutex<Instant>,
     hurry: Notify,
@@ -82,7 +96,7 @@ impl Member {
         if !held.also(Lock::Alive(incarnation), false).await? {
             return Err(StorageError::Failed("somebody holds the lock of our life".to_owned()));
         }
-        slots.incarnation.store(incarnation, std::sync::atomic::Ordering::Release);
+        slots.incarnation.store(incarnation, Ordering::Release);
         let shared = Arc::new(Shared {
             db: db.clone(),
             slots: Arc::clone(slots),
@@ -90,6 +104,7 @@ impl Member {
             patience,
             held: tokio::sync::Mutex::new(Some(held)),
             clock,
+            answers: AtomicBool::new(true),
             failed_at: parking_lot::Mutex::new(Instant::now()),
             hurry: Notify::new(),
         });
@@ -108,7 +123,8 @@ impl Member {
     /// Hands over what this process owns and waits until somebody has it, if there is anybody.
     pub async fn hand_over(&self) {
         let Shared { db, slots, incarnation, .. } = &*self.shared;
-        if let Err(error) = coordinator::drain(db, *incarnation).await {
+        let drained = self.shared.if_it_answers(coordinator::drain(db, *incarnation));
+        if let Err(error) = drained.await {
             tracing::warn!(%error, "cannot hand over; others notice that we are gone");
             return;
         }
@@ -141,7 +157,8 @@ impl Member {
         for task in self.tasks {
             let _aborted = task.await;
         }
-        if let Err(error) = coordinator::leave(&self.shared.db, self.shared.incarnation).await {
+        let left = coordinator::leave(&self.shared.db, self.shared.incarnation);
+        if let Err(error) = self.shared.if_it_answers(left).await {
             tracing::debug!(%error, "left without a word");
         }
         if let Some(held) = self.shared.held.lock().await.take() {
@@ -158,7 +175,9 @@ impl Shared {
         loop {
             tick.tick().await;
             let begun = Instant::now();
-            match self.beat().await {
+            let beaten = self.beat().await;
+            self.answers.store(beaten.is_ok(), Ordering::Release);
+            match beaten {
                 Ok(Some(now_ms)) => self.note(now_ms, begun.elapsed()),
                 Ok(None) => return self.slots.end(),
                 Err(error) => {
@@ -197,6 +216,15 @@ impl Shared {
             *held = None;
         }
         beaten
+    }
+
+    /// Says something to the database, unless it is away: nobody waits for it then.
+    async fn if_it_answers(&self, said: impl Future<Output = Result<()>>) -> Result<()> {
+        let away = |_| StorageError::Unavailable("it does not answer".to_owned());
+        if !self.answers.load(Ordering::Acquire) {
+            return Err(away(()));
+        }
+        timeout(FAREWELL, said).await.unwrap_or_else(|_| Err(away(())))
     }
 
     /// Looks whether somebody is gone, and deals out slots.

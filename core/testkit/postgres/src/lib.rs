@@ -36,7 +36,8 @@ const SETTINGS: &[&str] = &[
     "log_min_messages=fatal",
 ];
 /// Runs the server given as arguments until standard input ends, then stops it and removes its
-/// folder. A line on standard input beforehand restarts it: `fast` or `immediate`.
+/// folder. A line on standard input beforehand restarts it: `fast` or
+/// `immediate`; `stop` stops it until then.
 const KEEPER: &str = r#"
 folder="$1"; shift
 "$@" & server=$!
@@ -44,12 +45,13 @@ trap '' INT TERM
 echo up
 while read -r word; do
   case "$word" in
-    fast) kill -INT "$server" ;;
-    *) kill -QUIT "$server" ;;
+    immediate) kill -QUIT "$server" ;;
+    *) kill -INT "$server" ;;
   esac
   wait "$server"
-  "$@" & server=$!
-  echo up
+  server=
+  test "$word" = stop || { "$@" & server=$!; }
+  echo done
 done
 kill -QUIT "$server"; wait "$server"; rm -rf "$folder"
 "#;
@@ -224,15 +226,24 @@ impl Cluster {
     /// Stops the server and starts it again: `fast` breaks connections off properly, otherwise it
     /// goes down at once as in a crash and recovers from its log.
     pub fn restart(&self, fast: bool) {
+        self.say(if fast { b"fast\n" } else { b"immediate\n" });
+        self.await_ready();
+    }
+
+    /// Stops the server until [`Cluster::restart`].
+    pub fn stop(&self) {
+        self.say(b"stop\n");
+    }
+
+    /// Tells the keeper something and waits until it is done.
+    fn say(&self, word: &[u8]) {
         use std::io::Write as _;
         {
             let mut keeper = self.keeper.lock().expect("no test died here");
             let stdin = keeper.child.stdin.as_mut().expect("a pipe");
-            let word: &[u8] = if fast { b"fast\n" } else { b"immediate\n" };
             stdin.write_all(word).expect("the keeper listens");
         }
         self.hear();
-        self.await_ready();
     }
 
     /// Returns the folder of the server's socket and log.

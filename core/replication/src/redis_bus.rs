@@ -1,5 +1,5 @@
 //! The bus between processes over Redis: plain publish and subscribe on one channel per deployment.
-//! The only file that knows Redis.
+//! The only file that knows Redis, but for `redis_bus/scheme.rs`.
 //!
 //! Invariants:
 //! 1. Nothing is kept in Redis: no key is read or written, so losing, restarting or flushing it
@@ -8,6 +8,8 @@
 //!    on one Redis never hear each other, whatever they are called.
 //! 3. Whether the bus works is told by a message to ourselves every second, not by a connection
 //!    that looks open.
+
+mod scheme;
 
 use std::{
     sync::{
@@ -94,7 +96,7 @@ impl Redis {
         let first = match way.open().await {
             Ok(line) => Some(line),
             Err(failed) => {
-                if let Some(refused) = way.refusal(&failed) {
+                if let Some(refused) = way.refusal(&failed, true).await {
                     return Err(refused);
                 }
                 let place = way.place();
@@ -182,6 +184,13 @@ enum Failed {
     Old(String),
 }
 
+impl Failed {
+    /// Tells whether nobody listens there.
+    fn is_nobody(&self) -> bool {
+        matches!(self, Self::Redis(error) if error.is_connection_refusal())
+    }
+}
+
 impl Way {
     fn place(&self) -> String {
         self.client.get_connection_info().addr().to_string()
@@ -224,41 +233,46 @@ impl Way {
         pipeline.query_async(speak).await
     }
 
-    /// Says why trying again would not help, if it would not.
-    fn refusal(&self, failed: &Failed) -> Option<BusError> {
+    /// Says why trying again would not help, if it would not. With `thorough`, asks also whether the server
+    /// speaks at all as the URL says.
+    async fn refusal(&self, failed: &Failed, thorough: bool) -> Option<BusError> {
         let mend = match failed {
-            Failed::Silent => return None,
-            Failed::Old(_) => "6 is the oldest that works: upgrade it",
-            Failed::Redis(error) => match (error.kind(), error.code()) {
-                (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) => {
-                    "user or password in redis.url is missing or wrong: write it like \
-                     redis://user:password@host:6379/0, or redis://:password@host:6379/0"
-                }
-                (ErrorKind::Server(ServerErrorKind::NoPerm), _) => {
-                    "its access list forbids us to publish and subscribe: ACL SETUSER … \
-                     +@pubsub +@connection +info +select &colonnade:*"
-                }
-                (ErrorKind::Server(ServerErrorKind::ResponseError), _) => {
-                    "the number at the end of redis.url has to be a database of that Redis: 0 \
-                     always is"
-                }
-                _ if is_untrusted(error) => {
-                    "rediss:// needs a Redis with TLS and a certificate for the host in redis.url: \
-                     let this system know the authority that signed it, or name a file with it in \
-                     the environment variable SSL_CERT_FILE"
-                }
-                _ => return None,
-            },
+            Failed::Old(_) => Some("6 is the oldest that works: upgrade it"),
+            Failed::Redis(error) => mend(error),
+            Failed::Silent => None,
         };
-        Some(BusError::Refused { place: self.place(), why: failed.to_string(), mend })
+        let mend = match mend {
+            None if thorough && !failed.is_nobody() => scheme::mend(&self.client).await,
+            mend => mend,
+        };
+        let (place, why) = (self.place(), failed.to_string());
+        mend.map(|mend| BusError::Refused { place, why, mend })
     }
 }
 
-/// Tells whether a handshake failed by what the other side showed. The library has no kind for it.
-fn is_untrusted(error: &RedisError) -> bool {
-    let why = error.to_string();
-    error.kind() == ErrorKind::Io
-        && ["invalid peer certificate", "received corrupt message"].iter().any(|s| why.contains(s))
+/// Says what helps against an answer that will stay as it is.
+fn mend(error: &RedisError) -> Option<&'static str> {
+    Some(match (error.kind(), error.code()) {
+        (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) => {
+            "user or password in redis.url is missing or wrong: write it like \
+             redis://user:password@host:6379/0, or redis://:password@host:6379/0"
+        }
+        (ErrorKind::Server(ServerErrorKind::NoPerm), _) => {
+            "its access list forbids us to publish and subscribe: ACL SETUSER … \
+             +@pubsub +@connection +info +select &colonnade:*"
+        }
+        (ErrorKind::Server(ServerErrorKind::ResponseError), _) => {
+            "the number at the end of redis.url has to be a database of that Redis: 0 \
+             always is"
+        }
+        _ if scheme::is_in_clear(error) => scheme::NO_TLS,
+        _ if scheme::is_untrusted(error) => {
+            "rediss:// needs a Redis with a certificate for the host in redis.url: \
+             let this system know the authority that signed it, or name a file with it in \
+             the environment variable SSL_CERT_FILE"
+        }
+        _ => return None,
+    })
 }
 
 /// Finds the version in the answer to `INFO`.
@@ -350,6 +364,7 @@ impl Carrier {
     /// speaks any more.
     async fn reconnect(&mut self) -> Option<Line> {
         let mut pause = BACK_OFF.0;
+        let (mut told, mut asked) = (String::new(), false);
         loop {
             let over = Instant::now() + pause;
             while tokio::select! {
@@ -361,7 +376,17 @@ impl Carrier {
                     tracing::info!(place = %self.way.place(), "Redis is back");
                     return Some(line);
                 }
-                Err(error) => tracing::debug!(%error, "Redis is still away"),
+                Err(error) => {
+                    tracing::debug!(%error, "Redis is still away");
+                    let refused = self.way.refusal(&error, !asked).await;
+                    asked |= !error.is_nobody();
+                    let says = refused.map(|refused| refused.to_string()).unwrap_or_default();
+                    // Once, not at each attempt.
+                    if !says.is_empty() && says != told {
+                        tracing::warn!("{says}");
+                        told = says;
+                    }
+                }
             }
             pause = (pause * 2).min(BACK_OFF.1);
         }

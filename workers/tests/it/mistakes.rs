@@ -60,9 +60,39 @@ fn a_redis_that_refuses() {
     let mend = ["user or password in redis.url is missing or wrong"];
     refuses(format!("redis://127.0.0.1:{port}/0"), &mend);
     refuses(format!("redis://:{PASSWORD}@127.0.0.1:{port}/0"), &mend);
+    // Whose TLS nobody speaks is not taken for one that is away.
+    let mend = ["cannot use the Redis", "it speaks no TLS: write redis:// instead of rediss://"];
+    refuses(format!("rediss://:{PASSWORD}@127.0.0.1:{port}/0"), &mend);
     let mend = ["the number at the end of redis.url has to be a database of that Redis"];
     refuses(format!("redis://:right@127.0.0.1:{port}/99"), &mend);
     worker(folder.path(), &[database.clone(), format!("redis.url={}", server.url())]).stop();
+}
+
+/// A password that was changed while a worker runs is said once, not at each attempt.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_refuses_later() {
+    const MEND: &str = "user or password in redis.url is missing or wrong";
+    let folder = tempfile::tempdir().unwrap();
+    let database = format!("database={}", Cluster::shared().database());
+    let server = redis::Server::start_with(Some("right"));
+    let debug = "logging.level=debug".to_owned();
+    let settings = [database, format!("redis.url={}", server.url()), debug];
+    let worker = worker(folder.path(), &settings);
+    let until = async |what: &str, count: usize| {
+        let wait = async {
+            while worker.log.lock().unwrap().matches(what).count() < count {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(LONG, wait).await.expect(what);
+    };
+    // One message, for the next would be refused.
+    const KILL: &str = "CLIENT KILL TYPE pubsub\r\nCLIENT KILL TYPE normal";
+    server.command(&format!("CONFIG SET requirepass changed\r\n{KILL}"));
+    until("Redis is still away", 4).await;
+    let log = worker.stop();
+    assert_eq!(log.matches(MEND).count(), 1, "{log}");
+    assert!(!log.contains("right@") && !log.contains("changed"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -80,6 +80,10 @@ async fn a_redis_that_takes_nothing_but_tls() {
     let settings = [database, url, "registration.open=true".to_owned()];
     let folder = tempfile::tempdir().unwrap();
     process::refused(folder.path(), &settings, &["cannot use the Redis", "SSL_CERT_FILE"]);
+    let in_clear = format!("redis.url={}", server.url().replacen("rediss:", "redis:", 1));
+    let in_clear = [settings[0].clone(), in_clear];
+    let mend = ["cannot use the Redis", "it speaks TLS: write rediss:// instead of redis://"];
+    process::refused(folder.path(), &in_clear, &mend);
 
     let arguments: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
     let mut command = command(folder.path());

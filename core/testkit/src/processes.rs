@@ -51,6 +51,8 @@ const KEEPER: &str = r#""$@" & program=$!; cat >/dev/null; kill -KILL "$program"
 pub(crate) struct Deployment<'d> {
     pub(crate) data_dir: &'d Path,
     pub(crate) database: &'d str,
+    /// The way to it past a pooler.
+    pub(crate) direct: Option<&'d str>,
     pub(crate) redis: String,
     /// The sections of `colonnade.yaml` that are the services'.
     pub(crate) settings: Settings,
@@ -130,7 +132,9 @@ impl Deployment<'_> {
         let mut config = json!({
             "server_name": "localhost",
             "data_dir": self.data_dir,
-            "database": { "url": self.database, "connections_max": CONNECTIONS_MAX },
+            "database": {
+                "url": self.database, "direct_url": self.direct, "connections_max": CONNECTIONS_MAX,
+            },
             "redis": { "url": self.redis },
             "admin": { "listen": null, "gateway": null },
             "logging": { "level": "warn" },

@@ -1,13 +1,19 @@
 //! A homeserver on a port of its own, in a folder of its own: one worker in this process, many that
 //! share a database and a bus and take turns in answering, or processes behind a gateway.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+};
 
 use colonnade_core::{Homeserver, Options};
 use colonnade_model::{SystemClock, SystemRandom, ruma::ServerName};
 use colonnade_services::Settings;
 use colonnade_storage::Location;
-use colonnade_testkit_postgres::Cluster;
+use colonnade_testkit_postgres::{
+    Cluster,
+    pooler::{Pooler, Program},
+};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +50,7 @@ pub fn open_settings() -> Settings {
 }
 
 /// The environment variable that says on which database test servers run: `sqlite`, which is what
-/// it is when unset, or `postgres`.
+/// it is when unset, `postgres`, or `pooler`: PostgreSQL behind PgBouncer.
 const ENGINE: &str = "COLONNADE_TEST_DATABASE";
 /// Connections a test server holds at most: many of them run at once.
 const CONNECTIONS_MAX: u32 = 6;
@@ -56,10 +62,11 @@ const CONNECTIONS_MAX: u32 = 6;
 #[expect(clippy::disallowed_methods, reason = "which database, is told to the test binary alone")]
 fn database() -> Option<Location> {
     match std::env::var(ENGINE).as_deref() {
+        Ok("pooler") => Some(behind_a_pooler()),
         _ if Shape::wanted().is_shared() => Some(postgres()),
         Err(_) | Ok("sqlite") => None,
         Ok("postgres") => Some(postgres()),
-        Ok(other) => panic!("{ENGINE} is {other}, and may be `sqlite` or `postgres`"),
+        Ok(other) => panic!("{ENGINE} is {other}, and may be `sqlite`, `postgres` or `pooler`"),
     }
 }
 
@@ -68,6 +75,21 @@ fn postgres() -> Location {
     Location::Postgres {
         url,
         direct_url: None,
+        connections_max: CONNECTIONS_MAX,
+        next_migrations: None,
+    }
+}
+
+fn behind_a_pooler() -> Location {
+    static POOLER: LazyLock<Pooler> = LazyLock::new(|| {
+        let program = Program::find().filter(Program::prepares);
+        let program = program.expect("PgBouncer 1.21 or newer, installed or named");
+        Pooler::start(&program, Cluster::shared(), true)
+    });
+    let direct = Cluster::shared().database();
+    Location::Postgres {
+        url: POOLER.before(&direct),
+        direct_url: Some(direct),
         connections_max: CONNECTIONS_MAX,
         next_migrations: None,
     }
@@ -143,12 +165,13 @@ impl TestServer {
 
     /// What its processes are given.
     fn deployment(&self, shape: Shape) -> Deployment<'_> {
-        let Some(Location::Postgres { url, .. }) = &self.location else {
+        let Some(Location::Postgres { url, direct_url, .. }) = &self.location else {
             panic!("many processes are over PostgreSQL");
         };
         Deployment {
             data_dir: &self.data_dir,
             database: url,
+            direct: direct_url.as_deref(),
             redis: shape.redis().expect("a Redis of the test binary"),
             settings: self.settings.clone(),
         }

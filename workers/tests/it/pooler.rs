@@ -1,93 +1,18 @@
 //! Workers behind a PgBouncer in transaction mode, but for the one session by which each shows that it
 //! lives. With one that is too old (before 1.21) the start says so. Left out without PgBouncer.
 
-use std::{
-    os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
-};
-
 use colonnade_testkit::Client;
-use colonnade_testkit_postgres::Cluster;
+use colonnade_testkit_postgres::{
+    Cluster,
+    pooler::{Pooler, Program},
+};
 use serde_json::json;
 
 use crate::process::{LONG, Server, run};
 
-/// The first that keeps prepared statements apart in transaction mode.
-const PREPARES: (u32, u32) = (1, 21);
-
-/// A PgBouncer of the test's own, behind a socket.
-struct Pooler {
-    child: Child,
-    folder: PathBuf,
-}
-
-impl Pooler {
-    /// Starts one before a server, or says why not.
-    fn start(program: &Path, cluster: &Cluster, prepares: bool) -> Self {
-        let folder = cluster.folder().join("pooler");
-        std::fs::create_dir(&folder).unwrap();
-        let (user, group) = cluster.owner();
-        let prepared = if prepares { "max_prepared_statements = 512\n" } else { "" };
-        let configuration = format!(
-            "[databases]\n* = host={} user=colonnade\n[pgbouncer]\nlisten_addr =\n\
-             listen_port = 6432\nunix_socket_dir = {}\nauth_type = any\n\
-             pool_mode = transaction\ndefault_pool_size = 6\nmax_client_conn = 200\n{prepared}",
-            cluster.folder().display(),
-            folder.display()
-        );
-        let file = folder.join("pgbouncer.ini");
-        std::fs::write(&file, configuration).unwrap();
-        for path in [&folder, &file] {
-            std::os::unix::fs::chown(path, Some(user), Some(group)).unwrap();
-        }
-        let mut command = Command::new(program);
-        command.arg("-q").arg(&file).stdin(Stdio::null()).stdout(Stdio::null());
-        let log = std::fs::File::create(folder.join("log")).unwrap();
-        command.stderr(log).uid(user).gid(group).current_dir(&folder);
-        let child = command.spawn().unwrap();
-        let pooler = Self { child, folder };
-        let begun = Instant::now();
-        while !pooler.folder.join(".s.PGSQL.6432").exists() {
-            let log = std::fs::read_to_string(pooler.folder.join("log")).unwrap_or_default();
-            assert!(begun.elapsed() < LONG, "pgbouncer does not start: {log}");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        pooler
-    }
-
-    fn url(&self, database: &str) -> String {
-        let folder = self.folder.display();
-        format!("postgres://colonnade@localhost/{database}?host={folder}&port=6432")
-    }
-}
-
-impl Drop for Pooler {
-    fn drop(&mut self) {
-        let _gone_already = self.child.kill();
-        let _reaped_already = self.child.wait();
-    }
-}
-
-/// Finds the program and its version.
-fn pgbouncer() -> Option<(PathBuf, (u32, u32))> {
-    let named = std::env::var_os("COLONNADE_TEST_PGBOUNCER").map(PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
-    let mut places = named.into_iter().chain(folders.map(|folder| folder.join("pgbouncer")));
-    let program = places.find(|place| place.exists())?;
-    let said = Command::new(&program).arg("--version").output().unwrap().stdout;
-    let said = String::from_utf8_lossy(&said).into_owned();
-    let version = said.lines().next().unwrap_or_default().rsplit(' ').next().unwrap_or_default();
-    let mut numbers = version.split('.').map_while(|number| number.parse().ok());
-    let version = (numbers.next()?, numbers.next()?);
-    Some((program, version))
-}
-
 #[tokio::test]
 async fn workers_behind_a_pooler_in_transaction_mode() {
-    let Some((program, version)) = pgbouncer() else {
+    let Some(program) = Program::find() else {
         println!("SKIPPED: PgBouncer is not installed: apt-get install pgbouncer");
         return;
     };
@@ -96,19 +21,18 @@ async fn workers_behind_a_pooler_in_transaction_mode() {
     let folder = tempfile::tempdir().unwrap();
     // One that mixes up prepared statements is refused with the mend, old or not set up.
     let pooler = Pooler::start(&program, &cluster, false);
-    let url = format!("database.url={}", pooler.url("t0"));
+    let url = format!("database.url={}", pooler.before(&direct));
     let direct = format!("database.direct_url={direct}");
     let arguments = ["--set", &url, "--set", &direct, "--set", "registration.open=true"];
-    if version < PREPARES {
+    if !program.prepares() {
         let worker = ["worker", "--pool", "all", "--bind", "127.0.0.1:0"];
         let said = run(folder.path(), &[&worker[..], &arguments[..]].concat(), "");
         assert_eq!(said.code, Some(1), "{said:?}");
         assert!(said.err.contains("use PgBouncer 1.21 or newer"), "{said:?}");
-        println!("SKIPPED: PgBouncer {version:?} is too old for more than to be told so");
+        println!("SKIPPED: {program} is too old for more than to be told so");
         return;
     }
     drop(pooler);
-    std::fs::remove_dir_all(cluster.folder().join("pooler")).unwrap();
     let _pooler = Pooler::start(&program, &cluster, true);
     let start = || Server::worker(folder.path(), "all", &arguments);
     let workers = [start(), start(), start()];

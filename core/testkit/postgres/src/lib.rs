@@ -7,6 +7,7 @@
 //! Depends on none of our crates, so that each of them may use it.
 
 mod installed;
+pub mod pooler;
 
 use std::{
     io::{BufRead as _, BufReader},

@@ -19,6 +19,7 @@ use std::{
 use colonnade_model::ruma::OwnedServerName;
 use colonnade_services::Settings;
 pub use colonnade_storage::Location;
+use ipnet::IpNet;
 
 pub use file::{Format, Level};
 pub use layers::{Setting, Source, Sources};
@@ -43,6 +44,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where the gateway of `up` listens.
     pub listen: Vec<SocketAddr>,
+    /// Whose word about a client's address counts, besides that of programs on this machine.
+    pub trusted_proxies: Vec<IpNet>,
     /// The routes file, if there is one; otherwise the routes that ship with the program.
     pub routes: Option<PathBuf>,
     /// The database.

@@ -21,6 +21,7 @@ use http::{HeaderMap, HeaderValue, Request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use ipnet::IpNet;
 use tokio::time::Sleep;
 use tracing::Instrument as _;
 
@@ -49,6 +50,7 @@ pub struct Front {
     metrics: Arc<Metrics>,
     random: Arc<dyn Random>,
     internal: Arc<Internal>,
+    trusted_proxies: Arc<[IpNet]>,
 }
 
 impl Front {
@@ -58,8 +60,9 @@ impl Front {
         metrics: Arc<Metrics>,
         random: Arc<dyn Random>,
         internal: Arc<Internal>,
+        trusted_proxies: Arc<[IpNet]>,
     ) -> Self {
-        Self { router, metrics, random, internal }
+        Self { router, metrics, random, internal, trusted_proxies }
     }
 
     /// Answers a request that came from `peer` (`None`: over a unix socket).
@@ -68,7 +71,7 @@ impl Front {
         let id = self.request_id(request.headers());
         let span = tracing::info_span!("request", id = %id, user = tracing::field::Empty);
         spans::continue_trace(&span, request.headers());
-        if let Some(address) = client_address(request.headers(), peer) {
+        if let Some(address) = client_address(request.headers(), peer, &self.trusted_proxies) {
             request.extensions_mut().insert(ClientAddress(address));
         }
         let method = request.method().clone();
@@ -166,16 +169,20 @@ impl Patience {
     }
 }
 
-/// Finds the client's address. Forwarding headers count only from this machine, where the gateway
-/// is: it has checked them, and added the address it saw itself at the end.
-fn client_address(headers: &HeaderMap, peer: Option<IpAddr>) -> Option<IpAddr> {
-    if peer.is_some_and(|peer| !peer.to_canonical().is_loopback()) {
+/// Finds the client's address. Forwarding headers count only from this machine and from `trusted`
+/// ones: the gateway there has checked them, and added the address it saw itself at the end.
+fn client_address(headers: &HeaderMap, peer: Option<IpAddr>, trusted: &[IpNet]) -> Option<IpAddr> {
+    let is_ours = |address: &IpAddr| {
+        let address = address.to_canonical();
+        address.is_loopback() || trusted.iter().any(|range| range.contains(&address))
+    };
+    if peer.is_some_and(|peer| !is_ours(&peer)) {
         return peer;
     }
     let chain = headers.get("x-forwarded-for").and_then(|chain| chain.to_str().ok());
     let hops = chain.unwrap_or_default().rsplit(',').take(HOPS_MAX);
     let hops: Vec<IpAddr> = hops.map_while(|hop| hop.trim().parse().ok()).collect();
-    let outside = hops.iter().find(|hop| !hop.to_canonical().is_loopback());
+    let outside = hops.iter().find(|hop| !is_ours(hop));
     outside.or(hops.last()).copied().or(peer).map(|address| address.to_canonical())
 }
 
@@ -240,15 +247,20 @@ mod tests {
             headers.insert("x-forwarded-for", chain.parse().unwrap());
         }
         let peer = peer.map(|peer| peer.parse().unwrap());
-        client_address(&headers, peer).map(|address| address.to_string())
+        let trusted = ["10.0.0.0/24".parse().unwrap()];
+        client_address(&headers, peer, &trusted).map(|address| address.to_string())
     }
 
     #[test]
-    fn forwarding_headers_count_only_from_this_machine() {
+    fn forwarding_headers_count_only_from_this_machine_and_trusted_ones() {
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(address("198.51.100.7", Some("203.0.113.9")), some("203.0.113.9"));
         assert_eq!(address("198.51.100.7", Some("127.0.0.1")), some("198.51.100.7"));
         assert_eq!(address("198.51.100.7", None), some("198.51.100.7"));
+        assert_eq!(address("198.51.100.7", Some("10.0.0.9")), some("198.51.100.7"));
+        assert_eq!(address("198.51.100.7", Some("::ffff:10.0.0.9")), some("198.51.100.7"));
+        assert_eq!(address("198.51.100.7", Some("10.0.1.9")), some("10.0.1.9"));
+        assert_eq!(address("1.1.1.1, 198.51.100.7, 10.0.0.9", None), some("198.51.100.7"));
         // Behind another proxy on this machine; what the client itself claims stands further left.
         assert_eq!(address("1.1.1.1, 198.51.100.7, 127.0.0.1", None), some("198.51.100.7"));
         assert_eq!(address("nonsense", None), None);

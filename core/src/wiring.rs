@@ -13,6 +13,7 @@ use colonnade_services::{Context, Services, Settings};
 use colonnade_storage::{
     Database, DatabaseClock, Held, Location, StorageError, interned::Interned, settings,
 };
+use ipnet::IpNet;
 use tokio::time::timeout;
 
 use crate::{
@@ -43,6 +44,8 @@ pub struct Options {
     pub redis: Option<String>,
     /// What the operator decided about the services.
     pub settings: Settings,
+    /// Whose word about a client's address counts, besides that of programs on this machine.
+    pub trusted_proxies: Vec<IpNet>,
     /// This machine's time; over PostgreSQL that of its server counts.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -129,6 +132,7 @@ pub struct Homeserver {
     /// Its counters.
     pub metrics: Arc<Metrics>,
     internal: Arc<Internal>,
+    trusted_proxies: Arc<[IpNet]>,
     footing: tokio::sync::Mutex<Option<Footing>>,
 }
 
@@ -138,8 +142,8 @@ impl Homeserver {
     /// # Errors
     /// [`StartError`] with the mend.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { server_name, data_dir, location, shared, redis, settings, clock, random } =
-            options;
+        let Options { server_name, data_dir, location, shared, redis, settings, .. } = options;
+        let Options { trusted_proxies, clock, random, .. } = options;
         let location = location.unwrap_or_else(|| Location::Sqlite(data_dir.join("colonnade.db")));
         identity::look(&location, &server_name).await?;
         let streams = Arc::new(Streams::new());
@@ -190,7 +194,8 @@ impl Homeserver {
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;
         let internal = Arc::new(Internal::new(Arc::clone(&services), proof, map_proof));
         let footing = tokio::sync::Mutex::new(Some(footing));
-        Ok(Self { services, router, metrics: Arc::new(metrics), internal, footing })
+        let (metrics, trusted_proxies) = (Arc::new(metrics), trusted_proxies.into());
+        Ok(Self { services, router, metrics, internal, trusted_proxies, footing })
     }
 
     /// Joins the cluster, if this is one process of many: from now on others ask it for what it
@@ -226,7 +231,8 @@ impl Homeserver {
     pub fn front(&self) -> Arc<Front> {
         let (router, metrics) = (Arc::clone(&self.router), Arc::clone(&self.metrics));
         let random = Arc::clone(&self.services.context.random);
-        Arc::new(Front::new(router, metrics, random, Arc::clone(&self.internal)))
+        let (internal, trusted) = (Arc::clone(&self.internal), Arc::clone(&self.trusted_proxies));
+        Arc::new(Front::new(router, metrics, random, internal, trusted))
     }
 
     /// Says whether requests can be served now.

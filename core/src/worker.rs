@@ -212,6 +212,7 @@ pub fn options(config: &Config) -> Options {
         shared: false,
         redis: config.redis.clone(),
         settings: config.settings.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
     }

@@ -2,7 +2,12 @@
 //! settings gets a field here, a line in `checked` and its keys in `template.yaml`; tests compare
 //! all three.
 
-use std::{fmt, net::SocketAddr, path::Path};
+use std::{
+    fmt,
+    marker::PhantomData,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 
 use colonnade_model::{
     ruma::{OwnedServerName, RoomVersionId},
@@ -10,6 +15,7 @@ use colonnade_model::{
 };
 use colonnade_services::{Settings, settings as services};
 use colonnade_storage::Location;
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
 use super::{Config, ConfigError, Logging, Problem, Tracing};
@@ -24,7 +30,10 @@ const CONNECTIONS_DEFAULT: u32 = 10;
 pub(super) struct File {
     server_name: OwnedServerName,
     data_dir: String,
-    listen: Addresses,
+    #[serde(deserialize_with = "listen")]
+    listen: Vec<SocketAddr>,
+    #[serde(deserialize_with = "ranges")]
+    trusted_proxies: Vec<IpNet>,
     routes: Option<String>,
     #[serde(deserialize_with = "database")]
     database: Database,
@@ -47,7 +56,8 @@ impl Default for File {
         Self {
             server_name: OwnedServerName::try_from("localhost").expect("a server name"),
             data_dir: "data".to_owned(),
-            listen: Addresses(vec![SocketAddr::from(([127, 0, 0, 1], 8008))]),
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8008))],
+            trusted_proxies: Vec::new(),
             routes: None,
             database: Database::default(),
             redis: RedisFile::default(),
@@ -243,53 +253,98 @@ impl<'de> Deserialize<'de> for Ratio {
 #[derive(Debug, Clone, Copy)]
 struct Address(SocketAddr);
 
-fn address<E: de::Error>(text: &str) -> Result<SocketAddr, E> {
-    text.trim().parse().map_err(|_| {
-        E::custom(format!(
-            "`{text}` is not an address with a port: write it like 127.0.0.1:8008 or [::1]:8008"
-        ))
-    })
+/// An address, or a range of them.
+#[derive(Debug, Clone, Copy)]
+struct Range(IpNet);
+
+/// What a list is of, and how one of them is written.
+trait Item: Sized {
+    const EXAMPLE: &'static str;
+
+    fn read(text: &str) -> Result<Self, String>;
+}
+
+impl Item for Address {
+    const EXAMPLE: &'static str = "a list of addresses like [\"127.0.0.1:8008\"]";
+
+    fn read(text: &str) -> Result<Self, String> {
+        text.trim().parse().map(Self).map_err(|_| {
+            format!(
+                "`{text}` is not an address with a port: write it like 127.0.0.1:8008 or [::1]:8008"
+            )
+        })
+    }
+}
+
+impl Item for Range {
+    const EXAMPLE: &'static str = "a list of addresses and ranges like [\"10.0.0.0/24\"]";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let plain = text.trim();
+        let single = plain.parse::<IpAddr>().map(IpNet::from);
+        single.or_else(|_| plain.parse()).map(Self).map_err(|_| {
+            format!("`{text}` is no address and no range: write it like 10.0.0.5 or 10.0.0.0/24")
+        })
+    }
 }
 
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        address(&String::deserialize(deserializer)?).map(Self)
+        Self::read(&String::deserialize(deserializer)?).map_err(de::Error::custom)
     }
 }
 
-/// One address, several with commas between them, or a list.
-#[derive(Debug)]
-struct Addresses(Vec<SocketAddr>);
-
-impl<'de> Deserialize<'de> for Addresses {
+impl<'de> Deserialize<'de> for Range {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Addresses;
+        Self::read(&String::deserialize(deserializer)?).map_err(de::Error::custom)
+    }
+}
+
+/// One, several with commas between them, or a list.
+#[derive(Debug)]
+struct Listed<T>(Vec<T>);
+
+impl<'de, T: Item + Deserialize<'de>> Deserialize<'de> for Listed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor<T>(PhantomData<T>);
+        impl<'de, T: Item + Deserialize<'de>> de::Visitor<'de> for Visitor<T> {
+            type Value = Listed<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of addresses like [\"127.0.0.1:8008\"]")
+                f.write_str(T::EXAMPLE)
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Addresses, E> {
-                text.split(',').map(address).collect::<Result<_, E>>().map(Addresses)
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Listed<T>, E> {
+                let read = text.split(',').map(|item| T::read(item).map_err(E::custom));
+                read.collect::<Result<_, E>>().map(Listed)
             }
 
-            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Addresses, A::Error> {
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Listed<T>, A::Error> {
                 let mut found = Vec::new();
-                while let Some(Address(address)) = list.next_element()? {
-                    found.push(address);
+                while let Some(item) = list.next_element()? {
+                    found.push(item);
                 }
-                if found.is_empty() {
-                    return Err(de::Error::custom(
-                        "an empty list: name at least one address, like [\"127.0.0.1:8008\"]",
-                    ));
-                }
-                Ok(Addresses(found))
+                Ok(Listed(found))
             }
         }
-        deserializer.deserialize_any(Visitor)
+        deserializer.deserialize_any(Visitor(PhantomData))
     }
+}
+
+/// Where the gateway listens: somewhere.
+fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let Listed(addresses) = Listed::<Address>::deserialize(deserializer)?;
+    if addresses.is_empty() {
+        return Err(de::Error::custom(
+            "an empty list: name at least one address, like [\"127.0.0.1:8008\"]",
+        ));
+    }
+    Ok(addresses.into_iter().map(|address| address.0).collect())
+}
+
+fn ranges<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let Listed(ranges) = Listed::<Range>::deserialize(deserializer)?;
+    Ok(ranges.into_iter().map(|range| range.0).collect())
 }
 
 impl File {
@@ -330,7 +385,8 @@ impl File {
         let mut config = Config {
             server_name: self.server_name,
             data_dir,
-            listen: self.listen.0,
+            listen: self.listen,
+            trusted_proxies: self.trusted_proxies,
             routes,
             database,
             redis: self.redis.url.map(|url| url.0),

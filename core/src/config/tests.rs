@@ -54,6 +54,13 @@ fn the_environment_beats_the_file_and_flags_beat_both() {
     let environment =
         [("COLONNADE_LISTEN", "127.0.0.1:1,[::1]:2"), ("OTHER", "x"), ("COLONNADE_CONFIG", "x")];
     assert_eq!(load("", &environment, &[]).unwrap().listen.len(), 2);
+    let environment = [("COLONNADE_TRUSTED_PROXIES", "10.0.0.5, 10.1.0.0/16,fd00::/8")];
+    let trusted = load("", &environment, &[]).unwrap().trusted_proxies;
+    assert_eq!(
+        trusted,
+        ["10.0.0.5/32", "10.1.0.0/16", "fd00::/8"].map(|range| range.parse().unwrap())
+    );
+    assert!(load("trusted_proxies: []", &[], &[]).unwrap().trusted_proxies.is_empty());
     // Text that looks like a number stays text where text belongs.
     let environment = [("COLONNADE_REGISTRATION__SHARED_SECRET", "12345")];
     let config = load("", &environment, &[]).unwrap();
@@ -91,6 +98,12 @@ fn mistakes_name_their_place_and_their_mend() {
         &[],
         "colonnade.yaml:1:10: listen: `localhost` is not an address with a port: \
          write it like 127.0.0.1:8008 or [::1]:8008",
+    );
+    check_error(
+        "trusted_proxies: [\"10.0.0.0/40\"]\n",
+        &[],
+        "colonnade.yaml:1:19: trusted_proxies: `10.0.0.0/40` is no address and no range: \
+         write it like 10.0.0.5 or 10.0.0.0/24",
     );
     check_error(
         "",

@@ -157,6 +157,7 @@ impl TestServer {
             shared: shape.is_shared(),
             redis: shape.redis(),
             settings: self.settings.clone(),
+            trusted_proxies: Vec::new(),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
         });

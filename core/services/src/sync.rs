@@ -215,10 +215,15 @@ impl Sync {
         if let Some(since) = &since {
             let acknowledged = since.get(Stream::ToDevice);
             self.from.to_device.acknowledge(session.device, acknowledged).await?;
+            // Another process may be ahead of this one, and told of more.
+            for stream in DURABLE {
+                self.context.streams.hear_of(stream, since.get(stream));
+            }
         }
         let presence = &self.from.presence;
         presence.syncs(session.user, &request.set_presence, request.timeout_ms);
-        // A client sees its own writes, whichever process wrote them.
+        // A client sees its own writes, whichever process wrote them: those of others the front has
+        // asked the database for.
         self.heads.reached(self.context.streams.known()).await;
         Ok(())
     }

@@ -4,10 +4,10 @@
 //! and only then wakes. A sync samples `applied`, never the raw positions, so whatever it is told
 //! is already noted here. Falling behind the bus costs one scan, nothing else.
 //!
-//! What a login says to everybody in the rooms, that somebody is there and has keys, wakes in steps
-//! ([`steps`]).
+//! What a login says to everybody in the rooms, that somebody is there and has keys, wakes them at a
+//! pace ([`pace`]).
 
-mod steps;
+mod pace;
 
 use std::{
     collections::HashMap,
@@ -27,7 +27,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, broadcast};
 
 use crate::caches::Caches;
-use steps::Steps;
+use pace::Queue;
 
 /// Clients waiting for one room that are woken at once. More are woken part by part: a word in a room
 /// of ten thousand is a second of work and more, and whoever asks for anything else is to have a turn.
@@ -68,8 +68,8 @@ pub struct UserHead {
 #[derive(Default)]
 struct Watcher {
     notify: Notify,
-    /// Was woken, and has not begun to look: for counting only.
-    is_woken: AtomicBool,
+    /// Is in the queue of those who are woken at a pace.
+    is_queued: AtomicBool,
 }
 
 /// Where everything stands.
@@ -84,7 +84,7 @@ pub struct Heads {
     floor: RwLock<Positions>,
     applied: Latest<Positions>,
     watchers: Mutex<HashMap<Touch, Vec<Weak<Watcher>>>>,
-    steps: Mutex<Steps>,
+    queue: Mutex<Queue>,
 }
 
 /// Stays registered as long as it lives.
@@ -96,7 +96,6 @@ impl Watch {
     /// Waits until something watched has moved since the last call.
     pub async fn moved(&self) {
         self.watcher.notify.notified().await;
-        self.watcher.is_woken.store(false, Ordering::Relaxed);
     }
 }
 
@@ -111,7 +110,7 @@ impl Heads {
             floor: RwLock::new(floor),
             applied: Latest::new(floor),
             watchers: Mutex::default(),
-            steps: Mutex::default(),
+            queue: Mutex::default(),
         })
     }
 
@@ -215,8 +214,8 @@ impl Heads {
         loop {
             let advance = tokio::select! {
                 advance = advances.recv() => advance,
-                () = self.step_is_due() => {
-                    self.wake_step();
+                () = self.part_is_due() => {
+                    self.wake_part();
                     continue;
                 }
             };
@@ -273,27 +272,21 @@ impl Heads {
         let touched = advance.touched.iter().map(|(touch, _)| *touch);
         match advance.stream {
             Stream::Presence | Stream::DeviceLists => self.wake_later(advance.stream, touched),
-            _ => drop(self.wake_those(touched, usize::MAX)),
+            _ => self.wake_those(touched),
         }
     }
 
-    /// Wakes whoever watches any of these, except where more than `crowd_max` do, and returns how many
-    /// clients that were.
-    fn wake_those(&self, touches: impl Iterator<Item = Touch>, crowd_max: usize) -> usize {
-        let mut woken = 0;
+    fn wake_those(&self, touches: impl Iterator<Item = Touch>) {
         let mut watchers = self.watchers.lock();
         for touch in touches {
             if let Some(list) = watchers.get_mut(&touch) {
+                wake(list);
                 list.retain(|watcher| watcher.strong_count() > 0);
-                if list.len() <= crowd_max {
-                    woken += wake(list);
-                }
                 if list.is_empty() {
                     watchers.remove(&touch);
                 }
             }
         }
-        woken
     }
 
     /// Notes that any room and any user may have moved.
@@ -314,13 +307,12 @@ impl Heads {
     }
 }
 
-/// Wakes them, and returns how many were not woken already.
-fn wake(watchers: &[Weak<Watcher>]) -> usize {
+fn wake(watchers: &[Weak<Watcher>]) {
     if watchers.len() > AT_ONCE_MAX {
         tokio::spawn(wake_in_turn(watchers.to_vec()));
-        return watchers.len();
+    } else {
+        wake_now(watchers);
     }
-    wake_now(watchers)
 }
 
 async fn wake_in_turn(watchers: Vec<Weak<Watcher>>) {
@@ -331,12 +323,10 @@ async fn wake_in_turn(watchers: Vec<Weak<Watcher>>) {
     }
 }
 
-fn wake_now(watchers: &[Weak<Watcher>]) -> usize {
-    let woken = watchers.iter().filter_map(Weak::upgrade).filter(|watcher| {
+fn wake_now(watchers: &[Weak<Watcher>]) {
+    for watcher in watchers.iter().filter_map(Weak::upgrade) {
         watcher.notify.notify_one();
-        !watcher.is_woken.swap(true, Ordering::Relaxed)
-    });
-    woken.count()
+    }
 }
 
 fn raise_room(head: &mut RoomHead, stream: Stream, position: Position) {

@@ -2,9 +2,7 @@
 
 use futures_util::FutureExt as _;
 
-use tokio::time::Instant;
-
-use super::{steps::PRESENCE_CROWD_MAX, *};
+use super::{pace::PRESENCE_CROWD_MAX, *};
 
 const ROOM: RoomNid = RoomNid(1);
 
@@ -53,42 +51,66 @@ async fn few_are_woken_at_once() {
     assert_eq!(woken(&crowd), AT_ONCE_MAX);
 }
 
+/// Lets the queue go for so long.
+async fn pass(heads: &Heads, time: Duration) {
+    let parts = async {
+        loop {
+            heads.part_is_due().await;
+            heads.wake_part();
+        }
+    };
+    tokio::time::timeout(time, parts).await.expect_err("it goes on");
+}
+
 #[tokio::test(start_paused = true)]
 async fn presence_wakes_no_crowd() {
     let heads = Heads::new(Positions::default());
     let mut crowd = crowd(&heads, PRESENCE_CROWD_MAX + 1);
     touch(&heads, Stream::Presence, Touch::Room(ROOM), 1);
-    heads.wake_step();
+    pass(&heads, Duration::from_secs(60)).await;
     assert_eq!(woken(&crowd), 0);
     assert_eq!(heads.rooms([ROOM].into_iter())[0].presence, 1, "it comes with the next answer");
     touch(&heads, Stream::DeviceLists, Touch::Room(ROOM), 1);
-    heads.wake_step();
+    pass(&heads, Duration::from_secs(60)).await;
     assert_eq!(woken(&crowd), PRESENCE_CROWD_MAX + 1, "keys concern everybody");
     crowd.pop();
     touch(&heads, Stream::Presence, Touch::Room(ROOM), 2);
-    heads.wake_step();
+    pass(&heads, Duration::from_secs(60)).await;
     assert_eq!(woken(&crowd), PRESENCE_CROWD_MAX);
 }
 
 #[tokio::test(start_paused = true)]
-async fn many_logins_wake_once_a_step() {
+async fn few_are_woken_at_once_by_a_login() {
     let heads = Heads::new(Positions::default());
-    let crowd = crowd(&heads, 1_000);
-    let login = |n| touch(&heads, Stream::DeviceLists, Touch::Room(ROOM), n);
-    let begun = Instant::now();
-    login(1);
-    heads.step_is_due().await;
-    assert_eq!(begun.elapsed(), Duration::ZERO, "the first at once");
-    heads.wake_step();
-    assert_eq!(woken(&crowd), 1_000);
-    (2..100).for_each(login);
-    assert_eq!(woken(&crowd), 0);
+    let crowd = crowd(&heads, 5);
+    touch(&heads, Stream::DeviceLists, Touch::Room(ROOM), 1);
+    pass(&heads, Duration::ZERO).await;
+    assert_eq!(woken(&crowd), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_logins_wake_each_client_once() {
+    let heads = Heads::new(Positions::default());
+    let mut crowd = crowd(&heads, 1_000);
+    (1..100).for_each(|n| touch(&heads, Stream::DeviceLists, Touch::Room(ROOM), n));
     assert_eq!(heads.rooms([ROOM].into_iter())[0].device_lists, 99, "who asks is told");
-    heads.step_is_due().await;
-    assert_eq!(begun.elapsed(), Duration::from_secs(2), "500 a second");
-    heads.wake_step();
-    assert_eq!(woken(&crowd), 1_000);
-    assert!(heads.step_is_due().now_or_never().is_none(), "nothing waits");
+    pass(&heads, Duration::from_secs(1)).await;
+    let first = woken(&crowd);
+    assert!((95..=110).contains(&first), "{first}: 100 a second");
+    // Those who went are not waited for, and nobody is woken twice.
+    crowd.drain(200..700);
+    pass(&heads, Duration::from_secs(5)).await;
+    assert_eq!(first + woken(&crowd), 500);
+    assert!(heads.part_is_due().now_or_never().is_none(), "the queue is empty");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_queue_goes_faster() {
+    let heads = Heads::new(Positions::default());
+    let crowd = crowd(&heads, 20_000);
+    touch(&heads, Stream::DeviceLists, Touch::Room(ROOM), 1);
+    pass(&heads, Duration::from_secs(60)).await;
+    assert_eq!(woken(&crowd), 20_000);
 }
 
 #[test]

@@ -97,9 +97,8 @@ impl Slots {
         if self.is_ours(owner) {
             return Place::Here { since: owner.since };
         }
-        let mut members = map.members.iter();
-        let member = members.find(|member| member.incarnation == owner.incarnation);
-        member.map_or(Place::Nowhere, |member| Place::There { address: member.address.clone() })
+        map.member(owner.incarnation)
+            .map_or(Place::Nowhere, |member| Place::There { address: member.address.clone() })
     }
 
     /// Tells whether a slot with this owner is ours.
@@ -150,8 +149,7 @@ impl Slots {
         if !self.shared || self.is_ours(owner) || map.epoch <= known {
             return None;
         }
-        let mut members = map.members.iter();
-        let member = members.find(|member| member.incarnation == owner.incarnation)?;
+        let member = map.member(owner.incarnation)?;
         (!member.draining).then(|| (member.address.clone(), map.epoch))
     }
 

@@ -101,6 +101,14 @@ struct Memberships {
     at: i64,
 }
 
+impl Memberships {
+    /// Returns the rooms the user is joined to.
+    fn joined(&self) -> impl Iterator<Item = RoomNid> {
+        let rooms = self.rooms.iter();
+        rooms.filter(|member| member.membership == Membership::Join).map(|member| member.room)
+    }
+}
+
 /// Answers `/sync`.
 pub struct Sync {
     context: Arc<Context>,

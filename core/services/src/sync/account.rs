@@ -8,10 +8,7 @@ use colonnade_model::{
     ruma::{OwnedUserId, UserId},
     stream::{Position, Stream},
 };
-use colonnade_storage::{
-    account_data::{self, AccountData},
-    members::Membership,
-};
+use colonnade_storage::account_data::{self, AccountData};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -52,9 +49,7 @@ impl Sync {
         let presence = &self.from.presence;
         let mut changes = match since < now {
             true => {
-                let rooms = memberships.rooms.iter();
-                let joined = rooms.filter(|member| member.membership == Membership::Join);
-                let joined = joined.map(|member| member.room).collect();
+                let joined = memberships.joined().collect();
                 presence.changes(turn.viewer.user, &joined, since, now).await?
             }
             false => Vec::new(),

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use colonnade_model::stream::{Positions, Stream};
-use colonnade_storage::members::Membership;
 use tokio::time::Instant;
 
 use super::{Memberships, Sync, SyncRequest, SyncResponse, Turn, filter, heads::Watch};
@@ -70,9 +69,7 @@ impl Sync {
 
     /// Registers for everything that may concern the user.
     fn watch(&self, session: &Session, memberships: &Memberships) -> Watch {
-        let rooms = memberships.rooms.iter();
-        let joined = rooms.filter(|member| member.membership == Membership::Join);
-        self.heads.watch(joined.map(|member| member.room), session.user, session.device)
+        self.heads.watch(memberships.joined(), session.user, session.device)
     }
 
     /// Tells whether anything that may concern the user has moved: integers only, no database.
@@ -92,9 +89,7 @@ impl Sync {
             || later(Stream::ToDevice, self.heads.device(session.device));
         let wants_presence = filter::wants_plain(&request.filter.presence, "m.presence", None);
         own || {
-            let joined = memberships.rooms.iter();
-            let joined = joined.filter(|member| member.membership == Membership::Join);
-            let heads = self.heads.rooms(joined.map(|member| member.room));
+            let heads = self.heads.rooms(memberships.joined());
             heads.iter().any(|head| {
                 later(Stream::Events, head.events)
                     || later(Stream::Receipts, head.receipts)

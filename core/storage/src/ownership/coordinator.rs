@@ -134,6 +134,11 @@ impl SlotMap {
     pub fn owner(&self, pool: &str, slot: u16) -> Option<Owner> {
         self.owners.get(pool)?.get(usize::from(slot)).copied()
     }
+
+    /// Returns the process of an incarnation; `None` when it is gone.
+    pub fn member(&self, incarnation: i64) -> Option<&Member> {
+        self.members.iter().find(|member| member.incarnation == incarnation)
+    }
 }
 
 /// Makes a new incarnation of a process, which serves these pools, and makes every later write of

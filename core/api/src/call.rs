@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use bytes::Bytes;
 use colonnade_model::{
     MatrixError,
+    nid::UserNid,
     ruma::api::auth_scheme::{
         AccessToken, AccessTokenOptional, AppserviceToken, AppserviceTokenOptional, AuthScheme,
         NoAccessToken, NoAuthentication,
@@ -15,7 +16,10 @@ use http::Request;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use serde::de::DeserializeOwned;
 
-use crate::table::{JSON_BYTES_MAX, require_json};
+use crate::{
+    bounds,
+    table::{JSON_BYTES_MAX, require_json},
+};
 
 /// A request body as it comes from the listener.
 pub type ByteBody = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -49,12 +53,19 @@ pub trait Caller: AuthScheme<Output: Send> {
         token: Self::Output,
         from: Option<IpAddr>,
     ) -> impl Future<Output = Result<Self::Who>> + Send;
+
+    /// Names the user who calls, if somebody is logged in.
+    fn user(who: &Self::Who) -> Option<UserNid>;
 }
 
 impl Caller for NoAuthentication {
     type Who = ();
     async fn who(_: &Services, (): (), _: Option<IpAddr>) -> Result<()> {
         Ok(())
+    }
+
+    fn user((): &()) -> Option<UserNid> {
+        None
     }
 }
 
@@ -63,12 +74,20 @@ impl Caller for NoAccessToken {
     async fn who(_: &Services, (): (), _: Option<IpAddr>) -> Result<()> {
         Ok(())
     }
+
+    fn user((): &()) -> Option<UserNid> {
+        None
+    }
 }
 
 impl Caller for AccessToken {
     type Who = Session;
     async fn who(services: &Services, token: String, from: Option<IpAddr>) -> Result<Session> {
         services.accounts.authenticate_from(&token, from).await
+    }
+
+    fn user(who: &Session) -> Option<UserNid> {
+        Some(who.user)
     }
 }
 
@@ -84,12 +103,20 @@ impl Caller for AccessTokenOptional {
             None => Ok(None),
         }
     }
+
+    fn user(who: &Option<Session>) -> Option<UserNid> {
+        who.as_ref().map(|session| session.user)
+    }
 }
 
 impl Caller for AppserviceToken {
     type Who = ();
     async fn who(_: &Services, _: String, _: Option<IpAddr>) -> Result<()> {
         Err(MatrixError::forbidden("only application services may do this").into())
+    }
+
+    fn user((): &()) -> Option<UserNid> {
+        None
     }
 }
 
@@ -102,12 +129,16 @@ impl Caller for AppserviceTokenOptional {
     ) -> Result<Option<Session>> {
         AccessTokenOptional::who(services, token, from).await
     }
+
+    fn user(who: &Option<Session>) -> Option<UserNid> {
+        who.as_ref().map(|session| session.user)
+    }
 }
 
 /// Finds out who makes a request that a handler reads itself.
 ///
 /// # Errors
-/// `M_MISSING_TOKEN`, `M_UNKNOWN_TOKEN`.
+/// `M_MISSING_TOKEN`, `M_UNKNOWN_TOKEN`, `M_LIMIT_EXCEEDED`.
 pub async fn session(services: &Services, parts: &http::request::Parts) -> Result<Session> {
     let mut head = http::Request::new(());
     head.headers_mut().clone_from(&parts.headers);
@@ -115,7 +146,9 @@ pub async fn session(services: &Services, parts: &http::request::Parts) -> Resul
     let token = AccessToken::extract_authentication(&head)
         .map_err(|_| MatrixError::missing_token("this endpoint needs an access token"))?;
     let from = parts.extensions.get::<ClientAddress>().map(|address| address.0);
-    AccessToken::who(services, token, from).await
+    let session = AccessToken::who(services, token, from).await?;
+    bounds::admit(services, &parts.extensions, Some(session.user))?;
+    Ok(session)
 }
 
 /// Collects a body of at most `limit` bytes.

@@ -1,6 +1,7 @@
 //! Client-server HTTP, thin: extract → service → reply. `routes.rs` lists what is mounted; `table.rs`
 //! turns a typed endpoint into a route; nothing here decides anything a service should decide.
 
+pub mod bounds;
 pub mod call;
 pub mod reply;
 pub mod router;

@@ -17,6 +17,7 @@ use colonnade_services::{Error, Result, Services};
 use http::{Method, Request};
 
 use crate::{
+    bounds,
     call::{ByteBody, Call, Caller, ClientAddress, collect},
     reply::{self, Reply},
 };
@@ -140,10 +141,15 @@ impl Table {
         let paths: Vec<&'static str> = R::PATH_BUILDER.all_paths().collect();
         let name = paths.last().copied().unwrap_or("?");
         for path in paths {
-            let (path, run) = (path.to_owned(), Arc::clone(&run));
-            self.routes.push(Route { method: R::METHOD, path, name, run });
+            self.push(R::METHOD, path, name, Arc::clone(&run));
         }
         self
+    }
+
+    /// Every route comes in here, and with it the class its requests are counted in.
+    fn push(&mut self, method: Method, path: &'static str, name: &'static str, run: Erased) {
+        let run = bounds::counted(&method, path, run);
+        self.routes.push(Route { method, path: path.to_owned(), name, run });
     }
 
     /// Mounts a typed endpoint at one further path, for what its type does not list.
@@ -153,7 +159,7 @@ impl Table {
         H: Handler<R, R::OutgoingResponse>,
     {
         let run = typed::<R, H>(JSON_BYTES_MAX, handler);
-        self.routes.push(Route { method: R::METHOD, path: path.to_owned(), name: path, run });
+        self.push(R::METHOD, path, path, run);
         self
     }
 
@@ -165,7 +171,7 @@ impl Table {
         Fut: Future<Output = Result<Reply>> + Send + 'static,
     {
         let run = raw(handler);
-        self.routes.push(Route { method, path: path.to_owned(), name: path, run });
+        self.push(method, path, path, run);
         self
     }
 
@@ -226,6 +232,7 @@ pub(crate) async fn decode<R: Endpoint>(
         .map_err(|error| missing_token(&error.into().to_string()))?;
     let address = request.extensions().get::<ClientAddress>().map(|address| address.0);
     let who = R::Authentication::who(&services, token, address).await?;
+    bounds::admit(&services, request.extensions(), R::Authentication::user(&who))?;
     let (parts, body) = request.into_parts();
     let body = collect(body, limit).await?;
     let has_body = parts.method != Method::GET && parts.method != Method::HEAD;

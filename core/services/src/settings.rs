@@ -1,8 +1,12 @@
 //! What the operator decides about the services. Read from `colonnade.yaml` by the assembly; every
 //! value has a default, and a key that is not listed here is an error there.
 
+mod owner_limits;
+
 use colonnade_model::ruma::RoomVersionId;
 use serde::{Deserialize, Serialize};
+
+pub use owner_limits::OwnerLimits;
 
 /// The settings of all services.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -25,6 +29,8 @@ pub struct Settings {
     pub media: Media,
     /// Limits on how often something may be done.
     pub rate_limits: RateLimits,
+    /// What one owner may keep.
+    pub limits: OwnerLimits,
 }
 
 /// Who may register.

@@ -49,6 +49,7 @@ pub(super) struct File {
     rooms: services::Rooms,
     media: services::Media,
     rate_limits: services::RateLimits,
+    limits: services::OwnerLimits,
 }
 
 impl Default for File {
@@ -72,6 +73,7 @@ impl Default for File {
             rooms: Default::default(),
             media: Default::default(),
             rate_limits: Default::default(),
+            limits: Default::default(),
         }
     }
 }
@@ -381,6 +383,7 @@ impl File {
             rooms: self.rooms,
             media: self.media,
             rate_limits: self.rate_limits,
+            limits: self.limits,
         };
         let mut config = Config {
             server_name: self.server_name,

@@ -1,8 +1,10 @@
 //! The endpoints we mount against those of the specification: which are served, that each takes its
-//! own example, that nothing else answers. Two files in docs/ are generated from what is mounted;
+//! own example, that nothing else answers. Three files in docs/ are generated from what is mounted;
 //! these tests fail when they are stale, and write them when COLONNADE_WRITE_DOCS is set.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
+mod limits;
 
 use std::{collections::BTreeMap, collections::BTreeSet, fmt::Write as _, fs, path::Path};
 

@@ -18,7 +18,6 @@ use colonnade_services::{
     Error, Result, Services,
     accounts::Session,
     directory::{PublishedPage, PublishedWish},
-    limits::Class,
 };
 use http::{Method, Request};
 use serde::Deserialize;
@@ -50,7 +49,6 @@ pub(crate) fn mount(table: &mut Table) {
 async fn create(
     call: Call<create_alias::v3::Request, Session>,
 ) -> Result<create_alias::v3::Response> {
-    call.services.limits.check(Class::Other, call.who.user)?;
     let create_alias::v3::Request { room_alias, room_id } = call.request;
     call.services.directory.create_alias(&call.who, &room_alias, &room_id).await?;
     Ok(create_alias::v3::Response {})

@@ -16,7 +16,7 @@ use colonnade_model::{
         },
     },
 };
-use colonnade_services::{Result, Services, accounts::Session, limits::Class, media::Described};
+use colonnade_services::{Result, Services, accounts::Session, media::Described};
 use futures_util::StreamExt as _;
 use http::{Method, Request, header, request::Parts};
 use http_body::Body as _;
@@ -56,7 +56,6 @@ pub(crate) fn mount(table: &mut Table) {
 async fn create(
     call: Call<create_mxc_uri::v1::Request, Session>,
 ) -> Result<create_mxc_uri::v1::Response> {
-    call.services.limits.check(Class::Media, call.who.user)?;
     let (media_id, expires_ts) = call.services.media.create(&call.who).await?;
     let expires = u64::try_from(expires_ts).ok().and_then(|ts| UInt::try_from(ts).ok());
     Ok(create_mxc_uri::v1::Response {
@@ -127,7 +126,6 @@ async fn admitted(
     bytes: Option<u64>,
 ) -> Result<(Session, Described)> {
     let session = session(services, parts).await?;
-    services.limits.check(Class::Media, session.user)?;
     Ok((session, described(parts, bytes)?))
 }
 

@@ -10,7 +10,7 @@ use colonnade_model::{
         },
     },
 };
-use colonnade_services::{Result, accounts::Session, limits::Class};
+use colonnade_services::{Result, accounts::Session};
 
 use crate::{
     call::{Call, from_json},
@@ -35,7 +35,6 @@ pub(crate) fn mount(table: &mut Table) {
 async fn join(
     call: Call<join_room_by_id::v3::Request, Session>,
 ) -> Result<join_room_by_id::v3::Response> {
-    call.services.limits.check(Class::Join, call.who.user)?;
     let request = call.request;
     let wish = from_json(&call.body)?;
     let room_id = call.services.join(&call.who, (&*request.room_id).into(), wish).await?;
@@ -45,7 +44,6 @@ async fn join(
 async fn join_by_name(
     call: Call<join_room_by_id_or_alias::v3::Request, Session>,
 ) -> Result<join_room_by_id_or_alias::v3::Response> {
-    call.services.limits.check(Class::Join, call.who.user)?;
     let request = call.request;
     let wish = from_json(&call.body)?;
     let room_id = call.services.join(&call.who, &request.room_id_or_alias, wish).await?;
@@ -53,7 +51,6 @@ async fn join_by_name(
 }
 
 async fn knock(call: Call<knock_room::v3::Request, Session>) -> Result<knock_room::v3::Response> {
-    call.services.limits.check(Class::Join, call.who.user)?;
     let request = call.request;
     let reason = request.reason.as_deref();
     let room_id = call.services.rooms.knock(&call.who, &request.room_id_or_alias, reason).await?;
@@ -64,7 +61,6 @@ async fn invite(
     call: Call<invite_user::v3::Request, Session>,
 ) -> Result<invite_user::v3::Response> {
     use invite_user::v3::InvitationRecipient;
-    call.services.limits.check(Class::Join, call.who.user)?;
     let request = call.request;
     match request.recipient {
         InvitationRecipient::UserId(invited) => {
@@ -80,7 +76,6 @@ async fn invite(
 }
 
 async fn leave(call: Call<leave_room::v3::Request, Session>) -> Result<leave_room::v3::Response> {
-    call.services.limits.check(Class::Message, call.who.user)?;
     let request = call.request;
     let reason = request.reason.as_deref();
     call.services.rooms.leave(&call.who, &request.room_id, reason).await?;
@@ -88,7 +83,6 @@ async fn leave(call: Call<leave_room::v3::Request, Session>) -> Result<leave_roo
 }
 
 async fn kick(call: Call<kick_user::v3::Request, Session>) -> Result<kick_user::v3::Response> {
-    call.services.limits.check(Class::Message, call.who.user)?;
     let request = call.request;
     let (target, reason) = (&request.user_id, request.reason.as_deref());
     call.services.rooms.kick(&call.who, &request.room_id, target, reason).await?;
@@ -96,7 +90,6 @@ async fn kick(call: Call<kick_user::v3::Request, Session>) -> Result<kick_user::
 }
 
 async fn ban(call: Call<ban_user::v3::Request, Session>) -> Result<ban_user::v3::Response> {
-    call.services.limits.check(Class::Message, call.who.user)?;
     let request = call.request;
     let (target, reason) = (&request.user_id, request.reason.as_deref());
     call.services.rooms.ban(&call.who, &request.room_id, target, reason).await?;
@@ -104,7 +97,6 @@ async fn ban(call: Call<ban_user::v3::Request, Session>) -> Result<ban_user::v3:
 }
 
 async fn unban(call: Call<unban_user::v3::Request, Session>) -> Result<unban_user::v3::Response> {
-    call.services.limits.check(Class::Message, call.who.user)?;
     let request = call.request;
     let (target, reason) = (&request.user_id, request.reason.as_deref());
     call.services.rooms.unban(&call.who, &request.room_id, target, reason).await?;
@@ -114,7 +106,6 @@ async fn unban(call: Call<unban_user::v3::Request, Session>) -> Result<unban_use
 async fn forget(
     call: Call<forget_room::v3::Request, Session>,
 ) -> Result<forget_room::v3::Response> {
-    call.services.limits.check(Class::Message, call.who.user)?;
     call.services.rooms.forget(&call.who, &call.request.room_id).await?;
     Ok(forget_room::v3::Response {})
 }

@@ -67,7 +67,6 @@ async fn set_field(
     let user_id = UserId::parse(user_id)
         .map_err(|error| MatrixError::invalid_param(format!("not a user id: {error}")))?;
     require_own(&who, &user_id)?;
-    services.limits.check(Class::Other, who.user)?;
     let mut body: Map<String, Value> = read_json(Request::from_parts(parts, body)).await?;
     let given = body.remove(name);
     let given = given.ok_or_else(|| MatrixError::missing_param(format!("{name} is missing")))?;
@@ -80,7 +79,6 @@ async fn delete_field(
 ) -> Result<delete_profile_field::v3::Response> {
     let delete_profile_field::v3::Request { user_id, field } = call.request;
     require_own(&call.who, &user_id)?;
-    call.services.limits.check(Class::Other, call.who.user)?;
     call.services.set_profile_field(&call.who, field.as_str(), None).await?;
     Ok(delete_profile_field::v3::Response {})
 }
@@ -94,7 +92,6 @@ pub(crate) fn require_own(session: &Session, user_id: &UserId) -> Result<(), Mat
 }
 
 async fn search(call: Call<search_users::v3::Request, Session>) -> Result<Value> {
-    call.services.limits.check(Class::Other, call.who.user)?;
     let search_users::v3::Request { search_term, limit, .. } = call.request;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let (found, limited) = call.services.profiles.search(&call.who, &search_term, limit).await?;

@@ -6,7 +6,7 @@ use colonnade_model::ruma::api::client::push::{
     set_pusher::{self, v3::PusherAction},
     set_pushrule, set_pushrule_actions, set_pushrule_enabled,
 };
-use colonnade_services::{Error, Result, accounts::Session, limits::Class, push};
+use colonnade_services::{Error, Result, accounts::Session, push};
 use serde_json::{Value, json};
 
 use crate::{call::Call, table::Table};
@@ -47,7 +47,6 @@ async fn rule(
 async fn insert(
     call: Call<set_pushrule::v3::Request, Session>,
 ) -> Result<set_pushrule::v3::Response> {
-    call.services.limits.check(Class::Other, call.who.user)?;
     let set_pushrule::v3::Request { rule, before, after } = call.request;
     let (after, before) = (after.as_deref(), before.as_deref());
     call.services.push.insert(call.who.user, rule, after, before).await?;
@@ -102,7 +101,6 @@ async fn pushers(call: Call<get_pushers::v3::Request, Session>) -> Result<Value>
 async fn set_pusher(
     call: Call<set_pusher::v3::Request, Session>,
 ) -> Result<set_pusher::v3::Response> {
-    call.services.limits.check(Class::Other, call.who.user)?;
     match call.request.action {
         PusherAction::Post(post) => {
             let pusher = serde_json::to_value(&post.pusher)

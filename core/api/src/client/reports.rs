@@ -4,7 +4,7 @@ use colonnade_model::ruma::api::client::{
     reporting::report_user,
     room::{report_content, report_room},
 };
-use colonnade_services::{Result, accounts::Session, limits::Class};
+use colonnade_services::{Result, accounts::Session};
 
 use crate::{call::Call, table::Table};
 
@@ -16,7 +16,6 @@ pub(crate) fn mount(table: &mut Table) {
 }
 
 async fn room(call: Call<report_room::v3::Request, Session>) -> Result<report_room::v3::Response> {
-    call.services.limits.check(Class::Other, call.who.user)?;
     let report_room::v3::Request { room_id, reason } = call.request;
     call.services.reports.room(&call.who, &room_id, &reason).await?;
     Ok(report_room::v3::Response {})
@@ -25,7 +24,6 @@ async fn room(call: Call<report_room::v3::Request, Session>) -> Result<report_ro
 async fn event(
     call: Call<report_content::v3::Request, Session>,
 ) -> Result<report_content::v3::Response> {
-    call.services.limits.check(Class::Other, call.who.user)?;
     let report_content::v3::Request { room_id, event_id, reason } = call.request;
     let reason = reason.unwrap_or_default();
     call.services.reports.event(&call.who, &room_id, &event_id, &reason).await?;
@@ -33,7 +31,6 @@ async fn event(
 }
 
 async fn user(call: Call<report_user::v3::Request, Session>) -> Result<report_user::v3::Response> {
-    call.services.limits.check(Class::Other, call.who.user)?;
     let report_user::v3::Request { user_id, reason } = call.request;
     call.services.reports.user(&call.who, &user_id, &reason).await?;
     Ok(report_user::v3::Response {})

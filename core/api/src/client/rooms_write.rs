@@ -15,7 +15,6 @@ use colonnade_model::{
 use colonnade_services::{
     Result,
     accounts::Session,
-    limits::Class,
     rooms::{NewRoomWish, Preset},
 };
 use serde_json::Value;
@@ -55,7 +54,6 @@ pub(crate) fn mount(table: &mut Table) {
 async fn create(
     call: Call<create_room::v3::Request, Session>,
 ) -> Result<create_room::v3::Response> {
-    call.services.limits.check(Class::Join, call.who.user)?;
     let request = call.request;
     if !request.invite_3pid.is_empty() {
         let why = "this server cannot invite by e-mail address or telephone number";
@@ -96,7 +94,6 @@ fn value<T>(raw: &Raw<T>) -> Result<Value> {
 async fn send(
     call: Call<send_message_event::v3::Request, Session>,
 ) -> Result<send_message_event::v3::Response> {
-    call.services.limits.check(Class::Message, call.who.user)?;
     let request = call.request;
     let txn_id = checked(request.txn_id.as_str())?;
     let kind = request.event_type.to_string();
@@ -109,7 +106,6 @@ async fn send(
 async fn set_state(
     call: Call<send_state_event::v3::Request, Session>,
 ) -> Result<send_state_event::v3::Response> {
-    call.services.limits.check(Class::Message, call.who.user)?;
     let request = call.request;
     let kind = request.event_type.to_string();
     let rooms = &call.services.rooms;
@@ -121,7 +117,6 @@ async fn set_state(
 async fn redact(
     call: Call<redact_event::v3::Request, Session>,
 ) -> Result<redact_event::v3::Response> {
-    call.services.limits.check(Class::Message, call.who.user)?;
     let request = call.request;
     let txn_id = checked(request.txn_id.as_str())?;
     let (room, target) = (&request.room_id, &request.event_id);
@@ -133,7 +128,6 @@ async fn redact(
 async fn upgrade(
     call: Call<upgrade_room::v3::Request, Session>,
 ) -> Result<upgrade_room::v3::Response> {
-    call.services.limits.check(Class::Join, call.who.user)?;
     let request = call.request;
     let creators = &request.additional_creators;
     let services = &call.services;

@@ -1,0 +1,156 @@
+//! How every endpoint that writes is bounded: the class of the rate limit, what one request may bring,
+//! and what its owner may keep. One list; `docs/limits.md` is written from it, and a test fails when an
+//! endpoint that writes is missing here.
+//!
+//! The class is counted here and nowhere else, after authentication and before the body is read.
+
+use std::{net::IpAddr, sync::Arc};
+
+use colonnade_model::{MatrixError, nid::UserNid};
+use colonnade_services::{
+    Services,
+    limits::{Class, Key},
+};
+use http::{Extensions, Method};
+
+use crate::{call::ClientAddress, table::Erased};
+
+mod list;
+
+pub use list::ALL;
+
+/// How often a request may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rate {
+    /// Counted per user, or per address where nobody is logged in.
+    Each(Class),
+    /// Counted per address, before anything else is looked at.
+    Address(Class),
+    /// The endpoint counts by itself; how.
+    Inside(Class, &'static str),
+    /// Not counted; why not.
+    Free(&'static str),
+}
+
+/// What the owner of what a request writes may keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// These settings say.
+    Settings(&'static [&'static str]),
+    /// Bounded by its nature; how.
+    Held(&'static str),
+    /// Nothing is kept.
+    Nothing,
+}
+
+/// The bounds of an endpoint.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// The method.
+    pub method: Method,
+    /// The newest path.
+    pub path: &'static str,
+    /// How often.
+    pub rate: Rate,
+    /// What one request may bring.
+    pub item: &'static str,
+    /// What its owner may keep.
+    pub owner: Owner,
+}
+
+/// Says whether a request with this method writes, or costs as much.
+pub fn is_bounded(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// Returns the bounds of what is mounted at a path, in whatever version of the API.
+pub fn of(method: &Method, path: &str) -> Option<&'static Bounds> {
+    let shape = shape_of(path);
+    ALL.iter().find(|bounds| bounds.method == *method && shape_of(bounds.path) == shape)
+}
+
+/// A path without its version, the prefix of a proposal and the names of its arguments.
+fn shape_of(path: &str) -> Vec<&str> {
+    let mut segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    if segments.first() == Some(&"_matrix") && segments.len() > 3 {
+        let is_unstable = segments[2] == "unstable" && segments[3].contains('.');
+        segments.drain(2..if is_unstable { 4 } else { 3 });
+    }
+    let named = |part: &&str| part.starts_with('{');
+    segments.iter().map(|part| if named(part) { "{}" } else { *part }).collect()
+}
+
+/// Put into a request's extensions, so that whoever authenticates it can count it.
+#[derive(Clone, Copy)]
+struct Counted(Class);
+
+/// Makes a route count its requests.
+pub(crate) fn counted(method: &Method, path: &str, run: Erased) -> Erased {
+    match of(method, path).map(|bounds| bounds.rate) {
+        Some(Rate::Each(class)) => Arc::new(move |services, mut request, args| {
+            request.extensions_mut().insert(Counted(class));
+            run(services, request, args)
+        }),
+        Some(Rate::Address(class)) => Arc::new(move |services, request, args| {
+            let address = request.extensions().get::<ClientAddress>().map(|address| address.0);
+            match count(&services, class, None, address) {
+                Ok(()) => run(services, request, args),
+                Err(error) => Box::pin(async move { crate::reply::matrix_error(&error) }),
+            }
+        }),
+        _ => run,
+    }
+}
+
+/// Counts a request once it is known who makes it.
+///
+/// # Errors
+/// `M_LIMIT_EXCEEDED`.
+pub(crate) fn admit(
+    services: &Services,
+    extensions: &Extensions,
+    user: Option<UserNid>,
+) -> Result<(), MatrixError> {
+    let Some(Counted(class)) = extensions.get() else { return Ok(()) };
+    let address = extensions.get::<ClientAddress>().map(|address| address.0);
+    count(services, *class, user, address)
+}
+
+fn count(
+    services: &Services,
+    class: Class,
+    user: Option<UserNid>,
+    address: Option<IpAddr>,
+) -> Result<(), MatrixError> {
+    let key = user.map(Key::from).or(address.map(Key::from));
+    key.map_or(Ok(()), |key| services.limits.check(class, key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_and_unstable_paths_have_the_bounds_of_the_newest() {
+        for (method, path) in [
+            (Method::POST, "/_matrix/client/r0/login"),
+            (Method::POST, "/_matrix/client/unstable/org.matrix.msc2918/refresh"),
+            (Method::PUT, "/_matrix/client/r0/rooms/{room_id}/state/{event_type}/"),
+            (Method::PUT, "/_matrix/client/unstable/room_keys/keys/{room_id}"),
+            (Method::POST, "/_matrix/client/unstable/xyz.amorgan.knock/knock/{room}"),
+        ] {
+            assert!(of(&method, path).is_some(), "{method} {path}");
+        }
+        assert!(of(&Method::POST, "/_matrix/client/v3/nonsense").is_none());
+    }
+
+    #[test]
+    fn nothing_is_bounded_twice() {
+        for (n, one) in ALL.iter().enumerate() {
+            let same = |other: &Bounds| {
+                other.method == one.method && shape_of(other.path) == shape_of(one.path)
+            };
+            assert!(!ALL[n + 1..].iter().any(same), "{} {}", one.method, one.path);
+        }
+    }
+}

@@ -4,7 +4,7 @@
 //! Other reasons not to serve an event (a client may not ask about the room at all, ignored
 //! senders, soft failure) are the caller's.
 
-use colonnade_model::ruma::events::room::member::MembershipState;
+use colonnade_model::{ruma::events::room::member::MembershipState, stream::Position};
 use serde::Deserialize;
 
 use crate::event::Event;
@@ -86,6 +86,70 @@ pub fn may_see(sight: &Sight) -> bool {
         }
     }
     any
+}
+
+/// Tells whether a user who may see an event may know the state it happened in, too: who else was
+/// there, what the room was called. Whoever was invited and never came may not, though the visibility
+/// shows him what was said.
+pub fn may_see_state(sight: &Sight) -> bool {
+    let Sight { visibility, membership, joined_later } = sight;
+    let came = *joined_later || [&membership.before, &membership.after].contains(&&JOINED);
+    let open = [visibility.before, visibility.after].contains(&Visibility::WorldReadable);
+    may_see(sight) && (came || open)
+}
+
+const JOINED: Option<MembershipState> = Some(MembershipState::Join);
+
+/// Something that held from a position of the events stream on, until something else did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Since<T> {
+    /// The position of the event that brought it.
+    pub pos: Position,
+    /// What held.
+    pub value: T,
+}
+
+/// Returns the stretches of positions in which a user sees every event, both ends included, ascending
+/// and apart from each other. What [`may_see`] says of an event by the states around it, this says of
+/// all events at once: by what the visibility and the user's membership were from which position on,
+/// oldest first. Before the first of them nothing is known, and nothing is seen. `joined_upto` is up
+/// to where the user joined later; none for whoever never did.
+pub fn stretches(
+    visibilities: &[Since<Visibility>],
+    memberships: &[Since<MembershipState>],
+    joined_upto: Option<Position>,
+) -> Vec<(Position, Position)> {
+    let mut seen = Vec::new();
+    for (visibility, first, last) in spans(visibilities) {
+        match (visibility, joined_upto) {
+            (Visibility::WorldReadable, _) => seen.push((first, last)),
+            (Visibility::Shared, Some(upto)) => seen.push((first, last.min(upto))),
+            _ => {}
+        }
+        for (membership, came, went) in spans(memberships) {
+            if allows(*visibility, Some(membership), false) {
+                seen.push((first.max(came), last.min(went)));
+            }
+        }
+    }
+    seen.retain(|(first, last)| first <= last);
+    seen.sort_unstable();
+    let mut apart: Vec<(Position, Position)> = Vec::with_capacity(seen.len());
+    for (first, last) in seen {
+        match apart.last_mut() {
+            Some((_, end)) if first <= end.saturating_add(1) => *end = (*end).max(last),
+            _ => apart.push((first, last)),
+        }
+    }
+    apart
+}
+
+/// Returns from where to where each of them held. The event that ends one is still judged by it, too.
+fn spans<T>(since: &[Since<T>]) -> impl Iterator<Item = (&T, Position, Position)> {
+    since.iter().enumerate().map(|(at, one)| {
+        let last = since.get(at + 1).map_or(Position::MAX, |next| next.pos);
+        (&one.value, one.pos, last)
+    })
 }
 
 /// Steps as the specification numbers them.

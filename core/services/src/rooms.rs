@@ -35,6 +35,7 @@ mod work;
 pub use create::NewRoomWish;
 pub use presets::Preset;
 pub use store::{Room, RoomEvent, Store};
+pub(crate) use work::RelatesTo;
 pub use work::Sent;
 
 use crate::{Context, Result};

@@ -12,6 +12,7 @@ mod render;
 mod search;
 mod sight;
 mod state;
+mod viewpoint;
 
 use std::sync::Arc;
 
@@ -21,10 +22,7 @@ use colonnade_model::{
     ruma::{OwnedUserId, RoomId, UserId},
 };
 use colonnade_rules::visibility::Visibility;
-use colonnade_storage::{
-    events::StoredEvent,
-    members::{self, Membership},
-};
+use colonnade_storage::{events::StoredEvent, members::Membership};
 
 pub use colonnade_storage::aggregations::Direction;
 pub use context::Surroundings;
@@ -34,6 +32,7 @@ pub use render::Bundles;
 pub use search::SearchWish;
 pub(crate) use search::WordIndex;
 pub use state::MemberProfile;
+pub(crate) use viewpoint::Standing;
 
 use crate::{
     Context, Result,
@@ -74,11 +73,14 @@ pub struct Shown {
     pub row: Arc<RoomEvent>,
     /// The viewer's membership after the event; known once visibility was checked.
     pub membership: Option<Membership>,
+    /// The viewer may know the state the event happened in; known once visibility was checked. What
+    /// became of himself somebody is told wherever he was: that is no look into the room.
+    pub shows_state: bool,
 }
 
 impl From<Arc<RoomEvent>> for Shown {
     fn from(row: Arc<RoomEvent>) -> Self {
-        Self { row, membership: None }
+        Self { row, membership: None, shows_state: false }
     }
 }
 
@@ -100,11 +102,11 @@ impl Timeline {
     pub async fn open(&self, viewer: &Viewer, room_id: &RoomId) -> Result<Arc<Room>> {
         let forbidden = || MatrixError::forbidden("you are not in this room and never were");
         let room = self.rooms.find(room_id).await?.ok_or_else(forbidden)?;
-        let member = members::get(&self.context.db, room.nid, viewer.user).await?;
-        let was_in = member.is_some_and(|member| {
-            !member.forgotten && !matches!(member.membership, Membership::Knock)
-        });
-        if was_in {
+        let point = self.viewpoint(viewer.user, room.nid).await?;
+        let knocks = point.member.as_ref().is_some_and(|m| m.membership == Membership::Knock);
+        let was_in = point.standing != Standing::Never;
+        // Who was only invited looks at what the visibility shows to the invited.
+        if point.remembers() && (was_in || !knocks) {
             return Ok(room);
         }
         if self.is_world_readable(&room).await? {

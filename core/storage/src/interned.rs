@@ -12,13 +12,16 @@ use quick_cache::sync::Cache;
 
 use crate::{
     Database,
-    database::int_list,
+    database::{int_list, text_list},
     error::{Result, StorageError},
     figures::CacheFigures,
 };
 
 /// Names kept in memory, per table and direction; about 150 bytes each.
 const CACHED_MAX: usize = 50_000;
+
+/// Names bound to one statement at most; longer lists are read in parts.
+const LIST_MAX: usize = 5_000;
 
 /// An event type with a state key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -80,6 +83,34 @@ impl Interned {
             self.users.insert(text.into(), UserNid(nid));
             UserNid(nid)
         }))
+    }
+
+    /// Returns the ids of those of the users that were ever seen, in no particular order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn find_users<'u>(
+        &self,
+        user_ids: impl IntoIterator<Item = &'u UserId>,
+    ) -> Result<Vec<UserNid>> {
+        const FIND: &str = "SELECT user_nid, user_id FROM users WHERE user_id IN {TEXTS 1}";
+        let (mut found, mut unknown) = (Vec::new(), Vec::new());
+        for user_id in user_ids {
+            match self.users.get(user_id.as_str()) {
+                Some(nid) => found.push(nid),
+                None => unknown.push(user_id.as_str()),
+            }
+        }
+        for some in unknown.chunks(LIST_MAX) {
+            let list = text_list(some);
+            let rows: Vec<(i64, String)> =
+                read_list!(self.db, FIND, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
+            for (nid, text) in rows {
+                self.users.insert(text.as_str().into(), UserNid(nid));
+                found.push(UserNid(nid));
+            }
+        }
+        Ok(found)
     }
 
     /// Returns the id of a user, interning the name if it is new.

@@ -202,6 +202,18 @@ pub async fn many(db: &Database, room: RoomNid, users: &[UserNid]) -> Result<Vec
     rows.into_iter().map(Row::member).collect()
 }
 
+/// Returns a user's memberships of some rooms, in no particular order.
+///
+/// # Errors
+/// When the database fails.
+pub async fn of_user_in(db: &Database, user: UserNid, rooms: &[RoomNid]) -> Result<Vec<Member>> {
+    const OF_USER: &str = members!("user_nid = $1 AND room_nid IN {INTS 2}");
+    let list = int_list(rooms.iter().map(|room| room.0));
+    let rows: Vec<Row> =
+        read_list!(db, OF_USER, |sql, c| sqlx::query_as(sql).bind(user.0).bind(list).fetch_all(c))?;
+    rows.into_iter().map(Row::member).collect()
+}
+
 /// Returns a user's rooms with one of these memberships, forgotten ones too.
 ///
 /// # Errors
@@ -283,22 +295,6 @@ pub async fn shared_rooms(db: &Database, one: UserNid, other: UserNid) -> Result
     Ok(rows.into_iter().map(RoomNid).collect())
 }
 
-/// Returns how a user's memberships changed above `after` and up to `upto`, oldest first.
-///
-/// # Errors
-/// When the database fails.
-pub async fn changes_of_user(
-    db: &Database,
-    user: UserNid,
-    after: Position,
-    upto: Position,
-) -> Result<Vec<MemberChange>> {
-    const CHANGES: &str = changes!("user_nid = $1 AND pos > $2 AND pos <= $3 ORDER BY pos");
-    let rows: Vec<LogRow> =
-        read!(db, |c| sqlx::query_as(CHANGES).bind(user.0).bind(after).bind(upto).fetch_all(c))?;
-    rows.into_iter().map(LogRow::change).collect()
-}
-
 /// Returns how memberships of a room changed above `after` and up to `upto`, oldest first.
 ///
 /// # Errors
@@ -332,24 +328,63 @@ pub async fn at(
     row.map(LogRow::change).transpose()
 }
 
-/// Tells whether a user joined the room at any position above `after`.
+/// The last stay of a user in a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stay {
+    /// The room.
+    pub room: RoomNid,
+    /// When the user last was said to be in: at a join, or at a new name since then.
+    pub joined: Position,
+    /// When the stay ended, by whatever took the user out; `None` while it lasts. What became of the
+    /// user afterwards, an invite turned down or a ban, is no part of it.
+    pub ended: Option<Position>,
+}
+
+/// Returns the last stay of a user in each of these rooms, as of a position; none for a room the user
+/// never was in.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn joined_after(
+pub async fn stays(
+    db: &Database,
+    user: UserNid,
+    rooms: &[RoomNid],
+    upto: Position,
+) -> Result<Vec<Stay>> {
+    const STAYS: &str = "SELECT j.room_nid, j.joined, (SELECT MIN(l.pos) FROM member_log l \
+            WHERE l.user_nid = $1 AND l.room_nid = j.room_nid AND l.pos > j.joined AND l.pos <= $3) \
+         FROM (SELECT room_nid, MAX(pos) AS joined FROM member_log \
+            WHERE user_nid = $1 AND room_nid IN {INTS 2} AND membership = 1 AND pos <= $3 \
+            GROUP BY room_nid) AS j";
+    let list = int_list(rooms.iter().map(|room| room.0));
+    let rows: Vec<(i64, i64, Option<i64>)> = read_list!(db, STAYS, |sql, c| sqlx::query_as(sql)
+        .bind(user.0)
+        .bind(list)
+        .bind(upto)
+        .fetch_all(c))?;
+    let stay = |(room, joined, ended)| Stay { room: RoomNid(room), joined, ended };
+    Ok(rows.into_iter().map(stay).collect())
+}
+
+/// Returns when a user's membership of a room became another one, and which: the newest `limit`
+/// times, oldest first. A new name is none.
+///
+/// # Errors
+/// When the database fails.
+pub async fn turns(
     db: &Database,
     room: RoomNid,
     user: UserNid,
-    after: Position,
-) -> Result<bool> {
-    const JOINED: &str = "SELECT count(*) FROM member_log \
-         WHERE user_nid = $1 AND room_nid = $2 AND pos > $3 AND membership = 1";
-    let count: i64 = read!(db, |c| sqlx::query_scalar(JOINED)
-        .bind(user.0)
-        .bind(room.0)
-        .bind(after)
-        .fetch_one(c))?;
-    Ok(count > 0)
+    limit: i64,
+) -> Result<Vec<(Position, Membership)>> {
+    const TURNS: &str = "SELECT pos, membership FROM (\
+            SELECT pos, membership, LAG(membership) OVER (ORDER BY pos) AS former \
+            FROM member_log WHERE user_nid = $1 AND room_nid = $2) AS turns \
+         WHERE former IS NULL OR former <> membership ORDER BY pos DESC LIMIT $3";
+    let rows: Vec<(i64, i64)> =
+        read!(db, |c| sqlx::query_as(TURNS).bind(user.0).bind(room.0).bind(limit).fetch_all(c))?;
+    let turn = |(pos, number): (i64, i64)| Ok((pos, membership("member_log", pos, number)?));
+    rows.into_iter().rev().map(turn).collect()
 }
 
 /// Notes that a user who is not in the room does not want to hear of it again; false if the user

@@ -112,24 +112,6 @@ pub async fn find(
     Ok(rows.into_iter().map(|(event, pos)| (EventNid(event), pos)).collect())
 }
 
-/// Counts events with all the words, up to `limit`.
-///
-/// # Errors
-/// When the database fails.
-pub async fn count(db: &Database, wanted: &Wanted, limit: i64) -> Result<i64> {
-    const COUNT: &str = "SELECT count(*) FROM (SELECT event_nid FROM event_words \
-         WHERE word IN {TEXTS 1} AND room_nid IN {INTS 2} AND field IN {INTS 3} \
-         GROUP BY event_nid HAVING count(DISTINCT word) = $4 LIMIT $5) found";
-    let (words, rooms, fields, count) = lists(wanted);
-    read_list!(db, COUNT, |sql, c| sqlx::query_scalar(sql)
-        .bind(words)
-        .bind(rooms)
-        .bind(fields)
-        .bind(count)
-        .bind(limit)
-        .fetch_one(c))
-}
-
 fn lists(wanted: &Wanted) -> (String, String, String, i64) {
     let count = i64::try_from(wanted.words.len()).unwrap_or(i64::MAX);
     let rooms = int_list(wanted.rooms.iter().map(|room| room.0));

@@ -2,24 +2,29 @@
 //! nodes in memory, and finds a state by its digest. States never change; one that was made and not
 //! committed lives in a [`Pending`] that its maker passes along.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use colonnade_model::{
     nid::{EventNid, RoomNid, SkeyNid, StateNid},
     stream::Position,
 };
 use colonnade_rules::trie::{
-    self, Delta, Diff, Digest, DigestKey, Entry, LoadedRows, NewState, Node, NodeRef, Nodes,
-    Progress, Row, State, StateChange, TrieError, Walk,
+    self, Delta, Diff, DigestKey, Entry, LoadedRows, NewState, Node, NodeRef, Nodes, Progress, Row,
+    State, StateChange, TrieError, Walk,
 };
 use quick_cache::{Weighter, sync::Cache};
 
+mod roots;
+
+use self::roots::{encode_roots, read_state};
 use crate::{
     Database, Tx,
     database::int_list,
     error::{Result, StorageError},
     figures::CacheFigures,
-    varints,
 };
 
 /// Memory for decoded nodes: the hot part of thousands of rooms, since versions share nodes.
@@ -143,10 +148,9 @@ impl States {
         }
         let row: Option<(Vec<u8>, Vec<u8>)> =
             read!(self.db, |c| sqlx::query_as(GET).bind(nid.0).fetch_optional(c))?;
-        let corrupt = |why: &str| StorageError::corrupt("room_states", "roots", nid, why);
-        let (digest, roots) = row.ok_or_else(|| corrupt("no such row"))?;
-        let digest = digest.try_into().map_err(|_| corrupt("the digest has not 16 bytes"))?;
-        let state = decode_roots(&roots, Digest(digest)).ok_or_else(|| corrupt("not two roots"))?;
+        let missing = || StorageError::corrupt("room_states", "roots", nid, "no such row");
+        let (digest, roots) = row.ok_or_else(missing)?;
+        let state = read_state(nid, digest, &roots)?;
         self.states.insert(nid, state);
         Ok(state)
     }
@@ -197,6 +201,73 @@ impl States {
                 found => return found.map_err(|error| damaged(nid, &error)),
             }
         }
+    }
+
+    /// Returns the event that holds a key in each of many states. What they lack in memory is read for
+    /// all of them together, level by level.
+    ///
+    /// # Errors
+    /// When the database fails or a row is damaged.
+    pub async fn lookup_across(
+        &self,
+        nids: &[StateNid],
+        part: Part,
+        key: SkeyNid,
+    ) -> Result<HashMap<StateNid, EventNid>> {
+        let pending = Pending::default();
+        let mut rows = LoadedRows::over(View { states: self, pending: &pending });
+        let mut open = self.roots(nids, part).await?;
+        let mut found = HashMap::with_capacity(nids.len());
+        loop {
+            let (mut need, mut waiting) = (BTreeSet::new(), Vec::new());
+            for (nid, root) in open {
+                match trie::lookup_many(&rows, root, &[key]) {
+                    Ok(events) => found.extend(events.into_iter().flatten().map(|e| (nid, e))),
+                    Err(TrieError::Missing(more)) => {
+                        need.extend(more);
+                        waiting.push((nid, root));
+                    }
+                    Err(error) => return Err(damaged(nid, &error)),
+                }
+            }
+            if waiting.is_empty() {
+                return Ok(found);
+            }
+            let need: Vec<StateNid> = need.into_iter().collect();
+            self.load(&mut rows, &need).await?;
+            open = waiting;
+        }
+    }
+
+    /// Returns the roots of a part of many states.
+    async fn roots(
+        &self,
+        nids: &[StateNid],
+        part: Part,
+    ) -> Result<Vec<(StateNid, Option<NodeRef>)>> {
+        const ROOTS: &str =
+            "SELECT state_nid, digest, roots FROM room_states WHERE state_nid IN {INTS 1}";
+        let mut roots = Vec::with_capacity(nids.len());
+        let mut unknown = BTreeSet::new();
+        for nid in nids {
+            match self.states.get(nid) {
+                Some(state) => roots.push((*nid, part.root(&state))),
+                None => drop(unknown.insert(*nid)),
+            }
+        }
+        let unknown: Vec<StateNid> = unknown.into_iter().collect();
+        for some in unknown.chunks(ROWS_MAX) {
+            let list = int_list(some.iter().map(|nid| nid.0));
+            let rows: Vec<(i64, Vec<u8>, Vec<u8>)> =
+                read_list!(self.db, ROOTS, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
+            for (nid, digest, bytes) in rows {
+                let nid = StateNid(nid);
+                let state = read_state(nid, digest, &bytes)?;
+                self.states.insert(nid, state);
+                roots.push((nid, part.root(&state)));
+            }
+        }
+        Ok(roots)
     }
 
     /// Returns all entries of a part of a state, in no particular order.
@@ -389,37 +460,6 @@ pub(crate) async fn insert(tx: &mut Tx, room: RoomNid, new: &NewState) -> Result
         )?;
     }
     Ok(())
-}
-
-/// Renders the roots: for each part 0, or 1 with state and index; then the numbers of entries.
-fn encode_roots(state: &State) -> Vec<u8> {
-    let mut numbers = Vec::with_capacity(8);
-    for root in [state.core, state.member] {
-        match root {
-            None => numbers.push(0),
-            Some(at) => numbers.extend([1, at.state.0, i64::from(at.index)]),
-        }
-    }
-    numbers.extend([state.core_len as i64, state.member_len as i64]);
-    varints::encode(numbers)
-}
-
-fn decode_roots(bytes: &[u8], digest: Digest) -> Option<State> {
-    let mut numbers = varints::decode(bytes)?.into_iter();
-    let mut root = || -> Option<Option<NodeRef>> {
-        match numbers.next()? {
-            0 => Some(None),
-            1 => {
-                let state = StateNid(numbers.next()?);
-                Some(Some(NodeRef { state, index: u32::try_from(numbers.next()?).ok()? }))
-            }
-            _ => None,
-        }
-    };
-    let (core, member) = (root()?, root()?);
-    let core_len = numbers.next()? as u64;
-    let member_len = numbers.next()? as u64;
-    numbers.next().is_none().then_some(State { core, member, core_len, member_len, digest })
 }
 
 fn damaged(nid: StateNid, error: &dyn std::fmt::Display) -> StorageError {

@@ -1,7 +1,10 @@
 //! Reading rooms: rooms, events and states by id, from memory or from the database. Everything here
 //! is committed; what a room is about to become lives in [`super::work`].
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use colonnade_model::{
     MatrixError,
@@ -371,6 +374,28 @@ impl Store {
             Some(nid) => Ok(Some(self.events(&[nid]).await?.remove(0))),
             None => Ok(None),
         }
+    }
+
+    /// Returns the events that hold a key in each of many states; nothing for a state that has none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn state_events_across(
+        &self,
+        states: &[StateNid],
+        event_type: &str,
+        state_key: &str,
+    ) -> Result<HashMap<StateNid, Arc<RoomEvent>>> {
+        let Some(skey) = self.context.interned.find_skey(event_type, state_key).await? else {
+            return Ok(HashMap::new());
+        };
+        let found = self.states.lookup_across(states, Part::of(event_type), skey).await?;
+        let nids: BTreeSet<EventNid> = found.values().copied().collect();
+        let nids: Vec<EventNid> = nids.into_iter().collect();
+        let events = nids.iter().copied().zip(self.events(&nids).await?);
+        let events: HashMap<EventNid, Arc<RoomEvent>> = events.collect();
+        let held = |(state, nid)| events.get(&nid).map(|event| (state, Arc::clone(event)));
+        Ok(found.into_iter().filter_map(held).collect())
     }
 
     /// Returns the event that holds a key in the current state of a room.

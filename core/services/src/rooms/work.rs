@@ -43,7 +43,7 @@ use crate::{Error, Result};
 
 mod add;
 
-pub(super) use add::RelatesTo;
+pub(crate) use add::RelatesTo;
 
 /// Extremities a new event follows at most; what is left is followed by the next one. The
 /// specification allows 20; fewer keep state resolution small.

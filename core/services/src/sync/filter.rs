@@ -9,8 +9,11 @@ use colonnade_model::ruma::{
 };
 use colonnade_rules::event::Event;
 
-/// Tells whether a room event passes a filter. Rooms are the caller's to check.
+/// Tells whether a room event passes a filter, by its room, too.
 pub fn wants(filter: &RoomEventFilter, event: &Event) -> bool {
+    if !wants_room(filter, event.room_id()) {
+        return false;
+    }
     let event_type = event.event_type().to_string();
     let passes = passes_type(&filter.not_types, filter.types.as_deref(), &event_type);
     let sender = event.sender();

@@ -2,7 +2,9 @@
 //! receipts, who types.
 
 use colonnade_model::{
-    ruma::api::client::filter::EventFormat, stream::Stream, token::TimelineToken,
+    ruma::api::client::filter::EventFormat,
+    stream::{Position, Stream},
+    token::TimelineToken,
 };
 use colonnade_rules::event::ClientFormat;
 use colonnade_storage::{
@@ -60,7 +62,8 @@ impl Sync {
             });
         let after = if was_in { since } else { 0 };
         let upto = turn.now(Stream::Events);
-        let gap = Gap { after, upto, whole: !was_in || turn.request.full_state };
+        let whole = !was_in || turn.request.full_state;
+        let gap = Gap { after, upto, whole, known_upto: Position::MAX };
         let (timeline, state, summary) = match gap.whole || head.events > since {
             true => self.said(turn, room, gap, was_in).await?,
             false => (TimelinePart::default(), StatePart::none(turn), Summary::default()),
@@ -135,7 +138,7 @@ impl Sync {
             top = lowest - 1;
             let page = self.from.timeline.shown(rows).await?;
             let page = page.into_iter().filter(|shown| self.is_wanted(turn, shown));
-            let page = self.from.timeline.visible(&turn.viewer, room, page.collect()).await?;
+            let page = self.from.timeline.visible(&turn.viewer, page.collect()).await?;
             found.extend(page);
         }
         let limited = found.len() > limit || (more && scanned >= SCANNED_MAX);
@@ -155,7 +158,6 @@ impl Sync {
     fn is_wanted(&self, turn: &Turn<'_>, shown: &Shown) -> bool {
         let wanted = &turn.request.filter.room.timeline;
         !shown.row.flags.has(EventFlags::SOFT_FAILED)
-            && filter::wants_room(wanted, shown.row.event.room_id())
             && filter::wants(wanted, &shown.row.event)
             && (shown.row.skey.is_some() || !self.from.timeline.is_from(shown, &turn.ignored))
     }

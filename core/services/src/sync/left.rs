@@ -1,4 +1,5 @@
-//! A room the user is no longer in: what was said until then, and nothing after.
+//! A room the user is no longer in: what was said until the last stay ended, and nothing after but what
+//! became of the user.
 
 use colonnade_model::stream::Stream;
 use colonnade_storage::members::{self, Member, Membership};
@@ -26,10 +27,8 @@ impl Sync {
         let then = members::at(db, room.nid, member.user, since).await?;
         let was_in = then.is_some_and(|then| then.membership == Membership::Join);
         let known = turn.since.is_some() && was_in;
-        let joined_between = members::changes_of_user(db, member.user, since, member.pos).await?;
-        let joined_between = joined_between
-            .iter()
-            .any(|change| change.room == room.nid && change.membership == Membership::Join);
+        let point = self.from.timeline.viewpoint_at(member, member.pos).await?;
+        let joined_between = point.joined_upto.is_some_and(|joined| joined > since);
         // Whoever never was in sees only how the invite or the knock ended.
         let after = match (known, joined_between) {
             (true, _) => since,
@@ -42,6 +41,7 @@ impl Sync {
             after,
             upto: member.pos,
             whole: turn.request.full_state || (!known && (joined_between || turn.since.is_none())),
+            known_upto: point.state_upto(),
         };
         let lacking = self.lacking(turn, room, &stretch, gap).await?;
         let state = self.state(turn, room, &stretch, lacking, &[]).await?;

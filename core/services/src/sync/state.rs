@@ -34,6 +34,8 @@ pub(super) struct Gap {
     pub(super) upto: i64,
     /// It knows nothing, or wants everything.
     pub(super) whole: bool,
+    /// Its user may know the state up to this position; of none if it is 0.
+    pub(super) known_upto: Position,
 }
 
 /// The state events a client lacks.
@@ -76,17 +78,19 @@ impl Sync {
         gap: Gap,
     ) -> Result<Lacking> {
         let states = self.from.rooms.states();
-        let current = states.at(room.nid, gap.upto).await?;
+        let current = states.at(room.nid, gap.upto.min(gap.known_upto)).await?;
         let known = match gap.whole {
             true => None,
-            false => states.at(room.nid, gap.after).await?,
+            false => states.at(room.nid, gap.after.min(gap.known_upto)).await?,
         };
-        let first = stretch.events.first().map(|first| first.row.state_before);
+        let first = stretch.events.iter().find(|shown| shown.shows_state);
+        let first = first.map(|first| first.row.state_before);
         let target = match (turn.request.use_state_after, first) {
             (true, _) | (false, None) => current,
             // Before the create event there is no state.
             (false, Some(before)) => before,
         };
+        let target = target.filter(|_| gap.known_upto > 0);
         let core = self.moved(known, target, Part::Core).await?;
         let members = self.moved(known, target, Part::Member).await?;
         let said = stretch.events.iter().any(|shown| shown.row.event.membership().is_some());
@@ -113,9 +117,7 @@ impl Sync {
         };
         let nids: Vec<EventNid> = lacking.core.into_iter().chain(members).collect();
         let events = self.from.rooms.events(&nids).await?;
-        let events = events.into_iter().filter(|event| {
-            filter::wants_room(wanted, &room.room_id) && filter::wants(wanted, &event.event)
-        });
+        let events = events.into_iter().filter(|event| filter::wants(wanted, &event.event));
         let page: Vec<Shown> = events.map(Shown::from).collect();
         let format = ClientFormat::WithoutRoom;
         let (timeline, viewer) = (&self.from.timeline, &turn.viewer);

@@ -11,8 +11,8 @@ use colonnade_rules::event::ClientFormat;
 use colonnade_storage::aggregations::Direction;
 use serde_json::value::RawValue;
 
-use super::{Bundles, Timeline, Viewer, pages::Span};
-use crate::{Result, sync::filter};
+use super::{Bundles, Shown, Timeline, Viewer, pages::Span};
+use crate::{Error, Result, rooms::Room, sync::filter};
 
 /// Events around an event at most.
 const AROUND_MAX: i64 = 100;
@@ -30,7 +30,7 @@ pub struct Surroundings {
     pub event: Box<RawValue>,
     /// What came after, oldest first.
     pub after: Vec<Box<RawValue>>,
-    /// The room's state at the last of these events.
+    /// The room's state at the last of these events, as far as the filter wants it.
     pub state: Vec<Box<RawValue>>,
 }
 
@@ -67,16 +67,14 @@ impl Timeline {
         let newest = after.last().and_then(|shown| shown.row.tl).unwrap_or(tl);
         let format = ClientFormat::WithRoom;
         let lazy = filter::lazy_loads(&filter);
-        let last = after.last().unwrap_or(&centre).clone();
         let state = if lazy {
             let mut all = before.clone();
             all.extend(after.iter().cloned());
             all.push(centre.clone());
-            // The senders are looked up in the state after the last of the events.
-            all.push(last);
             self.senders(viewer, &room, &all).await?
         } else {
-            self.whole_state(viewer, &room, last.row.state_after).await?
+            let last = after.iter().rev().chain([&centre]).chain(&before);
+            self.state_around(viewer, &room, last, &filter).await?
         };
         let centre = [centre];
         let event = self.render(viewer, &room, &centre, format, Bundles::All).await?.pop();
@@ -88,5 +86,26 @@ impl Timeline {
             after: self.render(viewer, &room, &after, format, Bundles::All).await?,
             state,
         })
+    }
+
+    /// Reads what is wanted of the state after the first of these events, the last of some, that shows
+    /// it; if none does, for they are only about the viewer, of the state he may read anyway.
+    async fn state_around(
+        &self,
+        viewer: &Viewer,
+        room: &Room,
+        mut newest_first: impl Iterator<Item = &Shown>,
+        filter: &RoomEventFilter,
+    ) -> Result<Vec<Box<RawValue>>> {
+        let shown = newest_first.find(|shown| shown.shows_state);
+        let state = match shown.and_then(|shown| shown.row.state_after) {
+            Some(state) => state,
+            None => match self.readable_state(viewer, &room.room_id).await {
+                Ok(readable) => readable.state,
+                Err(Error::Client(_)) => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            },
+        };
+        self.whole_state(viewer, room, state, |event| filter::wants(filter, event)).await
     }
 }

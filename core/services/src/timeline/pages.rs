@@ -30,6 +30,10 @@ const BLOCK_MIN: i64 = 50;
 /// Rows read for one page at most; a stricter filter gets a shorter page and a token to go on.
 const SCANNED_MAX: i64 = 5_000;
 
+/// Events nearest to a time that are looked at: the database leaves out what the viewer may not see as
+/// far as the room's order tells it, so that the first is nearly always the one.
+const NEAREST_MAX: i64 = 20;
+
 /// What a client asks for.
 #[derive(Debug, Clone)]
 pub struct PageRequest {
@@ -114,13 +118,18 @@ impl Timeline {
         Ok(Page { start: from.to_string(), end, chunk, state })
     }
 
-    /// Reads rows until the page is full or the range is at its end.
+    /// Reads rows until the page is full or the range is at its end, and returns where to go on: nowhere
+    /// if there was nothing. A page that reaches the end says so only by an empty one after it, since
+    /// clients take a page without `end` for the beginning of the timeline and start over.
     pub(super) async fn scan(
         &self,
         viewer: &Viewer,
         room: &Room,
         span: Span<'_>,
     ) -> Result<(Vec<Shown>, Option<TimelineToken>)> {
+        if !filter::wants_room(span.filter, &room.room_id) {
+            return Ok((Vec::new(), None));
+        }
         let ignored = self.ignored(viewer).await?;
         let backward = span.direction == Direction::Backward;
         let limit = span.limit.clamp(0, PAGE_MAX);
@@ -130,41 +139,34 @@ impl Timeline {
             false => (span.from.0, span.to.map_or(i64::MAX, |to| to.0)),
         };
         let mut page: Vec<Shown> = Vec::new();
-        let mut scanned = 0;
-        while page.len() < wanted && scanned < SCANNED_MAX {
+        let (mut scanned, mut at_end) = (0, false);
+        while page.len() < wanted && scanned < SCANNED_MAX && !at_end {
             let block = (limit - page.len() as i64).max(BLOCK_MIN);
             let range = Range { after, upto, newest_first: backward, limit: block };
             let rows = events::timeline(&self.context.db, room.nid, range).await?;
-            let last_block = (rows.len() as i64) < block;
+            at_end = (rows.len() as i64) < block;
             scanned += rows.len() as i64;
-            let Some(last_tl) = rows.last().and_then(|row| row.tl) else { return Ok((page, None)) };
+            let Some(last_tl) = rows.last().and_then(|row| row.tl) else { break };
             let shown = self.shown(rows).await?;
             let shown = shown.into_iter().filter(|shown| {
                 !shown.row.flags.has(EventFlags::SOFT_FAILED)
                     && filter::wants(span.filter, &shown.row.event)
                     && (shown.row.skey.is_some() || !self.is_from(shown, &ignored))
             });
-            for shown in self.visible(viewer, room, shown.collect()).await? {
-                if page.len() == wanted {
-                    break;
-                }
-                page.push(shown);
-            }
-            let told_all = page.last().is_some_and(|last| last.row.tl == Some(last_tl));
-            if last_block && (page.len() < wanted || told_all) {
-                return Ok((page, None));
-            }
-            if page.len() == wanted {
-                break;
-            }
+            page.extend(self.visible(viewer, shown.collect()).await?);
             if backward { upto = last_tl - 1 } else { after = last_tl }
         }
-        let end = page.last().and_then(|shown| shown.row.tl).unwrap_or(if backward {
-            upto
-        } else {
-            after
-        });
-        Ok((page, Some(TimelineToken(if backward { end - 1 } else { end }))))
+        if page.is_empty() && at_end {
+            return Ok((page, None));
+        }
+        if page.len() >= wanted {
+            page.truncate(wanted);
+            if let Some(last) = page.last().and_then(|shown| shown.row.tl) {
+                (after, upto) = (last, last - 1);
+            }
+        }
+        let end = TimelineToken(if backward { upto } else { after });
+        Ok((page, Some(end)))
     }
 
     /// Renders the member events of the senders of a page.
@@ -175,7 +177,7 @@ impl Timeline {
         page: &[Shown],
     ) -> Result<Vec<Box<RawValue>>> {
         // As of the newest event: the oldest may be from before some of the senders came.
-        let newest = page.iter().max_by_key(|shown| shown.row.tl);
+        let newest = page.iter().filter(|shown| shown.shows_state).max_by_key(|s| s.row.tl);
         let Some(state) = newest.and_then(|shown| shown.row.state_after) else {
             return Ok(Vec::new());
         };
@@ -224,7 +226,7 @@ impl Timeline {
         let hidden = EventFlags::REJECTED.0 | EventFlags::SOFT_FAILED.0 | EventFlags::OUTLIER.0;
         let row = row.filter(|row| row.room == room.nid && row.flags.0 & hidden == 0);
         let page = row.into_iter().map(Shown::from).collect();
-        Ok(self.visible(viewer, room, page).await?.pop())
+        Ok(self.visible(viewer, page).await?.pop())
     }
 
     /// Finds the event nearest to a time.
@@ -240,10 +242,11 @@ impl Timeline {
     ) -> Result<(OwnedEventId, MilliSecondsSinceUnixEpoch)> {
         let room = self.open(viewer, room_id).await?;
         let not_found = || MatrixError::not_found("no event that way");
-        let nid = aggregations::at_time(&self.context.db, room.nid, ts_ms, direction).await?;
-        let rows = events::many(&self.context.db, nid.as_slice()).await?;
-        let page = self.shown(rows).await?;
-        let shown = self.visible(viewer, &room, page).await?.pop().ok_or_else(not_found)?;
+        let lens = self.lens(viewer, &room).await?;
+        let (db, when) = (&self.context.db, (ts_ms, direction));
+        let nids = aggregations::at_time(db, room.nid, when, &lens, NEAREST_MAX).await?;
+        let page = self.visible(viewer, self.read(&nids).await?).await?;
+        let shown = page.into_iter().next().ok_or_else(not_found)?;
         Ok((shown.row.event.event_id().to_owned(), shown.row.event.origin_server_ts()))
     }
 

@@ -6,11 +6,15 @@ use colonnade_model::{
     token::{BadToken, TimelineToken},
 };
 use colonnade_rules::event::ClientFormat;
-use colonnade_storage::aggregations::{self, Direction, Related};
+use colonnade_storage::{
+    aggregations::{self, Direction, Related, Roots},
+    events::EventFlags,
+};
 use serde_json::value::RawValue;
 
-use super::{Bundles, Shown, Timeline, Viewer};
+use super::{Bundles, Timeline, Viewer};
 use crate::{Result, rooms::Room};
+use std::sync::Arc;
 
 /// Related events or threads on a page at most.
 const RELATED_MAX: i64 = 100;
@@ -74,11 +78,12 @@ impl Timeline {
             direction: if request.forward { Direction::Forward } else { Direction::Backward },
             limit: limit + 1,
         };
-        let mut found = aggregations::related(&self.context.db, wanted).await?;
+        let lens = self.lens(viewer, &room).await?;
+        let mut found = aggregations::related(&self.context.db, wanted, &lens).await?;
         let more = found.len() as i64 > limit;
         found.truncate(usize::try_from(limit).unwrap_or(0));
         let nids: Vec<_> = found.iter().map(|(nid, _)| *nid).collect();
-        let page = self.in_order(viewer, &room, &nids).await?;
+        let page = self.visible(viewer, self.read(&nids).await?).await?;
         let format = ClientFormat::WithRoom;
         let chunk = self.render(viewer, &room, &page, format, Bundles::All).await?;
         let last = found.last().filter(|_| more);
@@ -89,7 +94,10 @@ impl Timeline {
         })
     }
 
-    /// Reads a page of a room's threads, the most recently answered first.
+    /// Reads a page of a room's threads, the most recently answered first. Of a root that somebody said
+    /// whom the viewer ignores it shows what a redaction would leave.
+    ///
+    /// Source: Matrix v1.19, client-server, `GET /rooms/{roomId}/threads`, `chunk`.
     ///
     /// # Errors
     /// `M_FORBIDDEN` outside the room; `M_INVALID_PARAM` for a bad token.
@@ -103,15 +111,27 @@ impl Timeline {
     ) -> Result<RelatedPage> {
         let room = self.open(viewer, room_id).await?;
         let limit = limit.unwrap_or(RELATED_DEFAULT).clamp(1, RELATED_MAX);
-        let participant = participated.then_some(viewer.user);
-        let db = &self.context.db;
-        let from = place_among_threads(from)?;
-        let mut roots =
-            aggregations::thread_roots(db, room.nid, participant, from, limit + 1).await?;
+        let wanted = Roots {
+            room: room.nid,
+            participant: participated.then_some(viewer.user),
+            before: place_among_threads(from)?,
+            limit: limit + 1,
+        };
+        let lens = self.lens(viewer, &room).await?;
+        let mut roots = aggregations::thread_roots(&self.context.db, wanted, &lens).await?;
         let more = roots.len() as i64 > limit;
         roots.truncate(usize::try_from(limit).unwrap_or(0));
         let nids: Vec<_> = roots.iter().map(|(nid, _)| *nid).collect();
-        let page = self.in_order(viewer, &room, &nids).await?;
+        let mut page = self.visible(viewer, self.read(&nids).await?).await?;
+        let ignored = self.ignored(viewer).await?;
+        for shown in page.iter_mut().filter(|shown| shown.row.skey.is_none()) {
+            if self.is_from(shown, &ignored) {
+                self.redact(shown).await?;
+                // So that no edit tells it after all.
+                let flags = shown.row.flags.with(EventFlags::REDACTED);
+                Arc::make_mut(&mut shown.row).flags = flags;
+            }
+        }
         let format = ClientFormat::WithRoom;
         let chunk = self.render(viewer, &room, &page, format, Bundles::All).await?;
         let last = roots.last().filter(|_| more);
@@ -126,19 +146,6 @@ impl Timeline {
     async fn place(&self, room: &Room, token: Option<&str>) -> Result<Option<i64>> {
         let Some(token) = token else { return Ok(None) };
         Ok(Some(self.place_of(room, token).await?.0))
-    }
-
-    /// Reads events in the order of their ids given, leaving out what the viewer may not see.
-    async fn in_order(
-        &self,
-        viewer: &Viewer,
-        room: &Room,
-        nids: &[colonnade_model::nid::EventNid],
-    ) -> Result<Vec<Shown>> {
-        let page = self.read(nids).await?;
-        let ignored = self.ignored(viewer).await?;
-        let page = page.into_iter().filter(|shown| !self.is_from(shown, &ignored)).collect();
-        self.visible(viewer, room, page).await
     }
 }
 

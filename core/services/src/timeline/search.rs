@@ -11,7 +11,7 @@ use std::{
 
 use colonnade_model::{
     MatrixError,
-    nid::RoomNid,
+    nid::{EventNid, RoomNid},
     ruma::{OwnedRoomId, api::client::filter::RoomEventFilter},
     stream::{Position, Stream},
     token::TimelineToken,
@@ -33,12 +33,11 @@ use crate::{Result, rooms::Room, sync::filter};
 const PAGE_MAX: usize = 100;
 /// Events around a find at most, on each side.
 const AROUND_MAX: i64 = 20;
-/// Matches looked at for one answer; many may be hidden from the user or filtered out.
-const SCANNED_MAX: usize = 1_000;
-/// Matches of which the best are told when they are ordered by rank: the newest of them.
-const RANKED_MAX: i64 = 500;
-/// How far matches are counted.
-const COUNTED_MAX: i64 = 10_000;
+/// Matches looked at for one answer, the newest: many may be hidden from the user or filtered out. As
+/// far are they counted, too, and the best found among them.
+const SCANNED_MAX: i64 = 1_000;
+/// Matches held in memory at once, of which an event of the largest kind takes 64 KB.
+const BLOCK: usize = 100;
 /// Words looked for at a time.
 const WORDS_MAX: usize = 50;
 
@@ -65,6 +64,21 @@ pub struct SearchWish {
     pub from: Option<String>,
 }
 
+/// A match that the user may see and wants.
+#[derive(Debug, Clone, Copy)]
+struct Match {
+    event: EventNid,
+    pos: Position,
+    rank: f64,
+}
+
+/// Matches, newest first.
+struct Matches {
+    all: Vec<Match>,
+    /// Where to look on, if there may be more.
+    below: Option<Position>,
+}
+
 /// An event that was found.
 struct Find {
     shown: Shown,
@@ -73,7 +87,8 @@ struct Find {
 }
 
 impl Timeline {
-    /// Searches, and renders the `room_events` of the answer.
+    /// Searches, and renders the `room_events` of the answer. Nothing in it, no count either, tells of
+    /// events the user may not see or of people he ignores.
     ///
     /// # Errors
     /// `M_INVALID_PARAM` for a token that is none of ours.
@@ -91,18 +106,17 @@ impl Timeline {
         }
         self.words.reached(self.context.streams.position(Stream::Events)).await;
         let limit = wish.limit.clamp(1, PAGE_MAX);
-        let (finds, next) = match wish.recent {
-            true => self.newest(viewer, &wish, &wanted, limit).await?,
-            false => self.best(viewer, &wish, &wanted, limit).await?,
+        let newest = self.matches(viewer, &wish, &wanted, Position::MAX).await?;
+        let count = newest.all.len();
+        let (page, next) = match wish.recent {
+            true => self.newest(viewer, &wish, &wanted, newest, limit).await?,
+            false => best(&wish, newest, limit)?,
         };
-        let mut results = Vec::with_capacity(finds.len());
-        for find in &finds {
-            results.push(self.result(viewer, &wish, find).await?);
-        }
+        let finds = self.finds(viewer, &page).await?;
         let mut body = json!({
-            "count": table::count(&self.context.db, &wanted, COUNTED_MAX).await?,
-            "highlights": wanted.words,
-            "results": results,
+            "count": count,
+            "highlights": if count > 0 { wanted.words.as_slice() } else { &[] },
+            "results": self.results(viewer, &wish, &finds).await?,
         });
         if let Some(next) = next {
             body["next_batch"] = next.into();
@@ -116,10 +130,10 @@ impl Timeline {
         Ok(body)
     }
 
-    /// Returns the rooms that are searched: those the user is in, and those he left and remembers.
+    /// Returns the rooms that are searched: those the user ever had to do with and remembers. What of
+    /// them he may see is decided event by event.
     async fn searched(&self, viewer: &Viewer, wanted: &RoomEventFilter) -> Result<Vec<RoomNid>> {
-        const KINDS: [Membership; 3] = [Membership::Join, Membership::Leave, Membership::Ban];
-        let known = members::rooms_of(&self.context.db, viewer.user, &KINDS).await?;
+        let known = members::rooms_of(&self.context.db, viewer.user, &Membership::ALL).await?;
         let known = known.into_iter().filter(|member| !member.forgotten).map(|member| member.room);
         let known: Vec<RoomNid> = known.collect();
         if wanted.rooms.is_none() && wanted.not_rooms.is_empty() {
@@ -130,95 +144,119 @@ impl Timeline {
         Ok(rooms.map(|room| room.nid).collect())
     }
 
-    /// Finds the newest events; the token is the position of the last.
+    /// Finds the matches below a position that the user may see and wants.
+    async fn matches(
+        &self,
+        viewer: &Viewer,
+        wish: &SearchWish,
+        wanted: &Wanted,
+        below: Position,
+    ) -> Result<Matches> {
+        let rows = table::find(&self.context.db, wanted, below, SCANNED_MAX).await?;
+        let more = rows.len() as i64 == SCANNED_MAX;
+        let below = rows.last().map(|(_, pos)| *pos).filter(|_| more);
+        let ignored = self.ignored(viewer).await?;
+        let mut all = Vec::new();
+        for block in rows.chunks(BLOCK) {
+            let nids: Vec<EventNid> = block.iter().map(|(event, _)| *event).collect();
+            let page = self.shown(events::many(&self.context.db, &nids).await?).await?;
+            let page = page.into_iter().filter(|shown| {
+                filter::wants(&wish.filter, &shown.row.event)
+                    && (shown.row.skey.is_some() || !self.is_from(shown, &ignored))
+            });
+            let page = self.visible(viewer, page.collect()).await?;
+            let ranks: HashMap<EventNid, f64> = page
+                .iter()
+                .filter_map(|shown| Some((shown.row.nid, rank(shown, wanted)?)))
+                .collect();
+            all.extend(block.iter().filter_map(|(event, pos)| {
+                Some(Match { event: *event, pos: *pos, rank: *ranks.get(event)? })
+            }));
+        }
+        Ok(Matches { all, below })
+    }
+
+    /// Takes the newest below the place where the last answer ended; the token is the position of the
+    /// last.
     async fn newest(
         &self,
         viewer: &Viewer,
         wish: &SearchWish,
         wanted: &Wanted,
+        newest: Matches,
         limit: usize,
-    ) -> Result<(Vec<Find>, Option<String>)> {
-        let mut below = match &wish.from {
+    ) -> Result<(Vec<Match>, Option<String>)> {
+        let from = match &wish.from {
             Some(token) => number(token, 'p')?,
             None => Position::MAX,
         };
-        let (mut finds, mut scanned) = (Vec::new(), 0);
-        while finds.len() < limit && scanned < SCANNED_MAX {
-            let block = (limit - finds.len()).max(20);
-            let rows = table::find(&self.context.db, wanted, below, block as i64).await?;
-            let (count, last) = (rows.len(), rows.last().map(|(_, pos)| *pos));
-            scanned += count;
-            for (event, pos) in rows {
-                let found = self.found(viewer, wish, wanted, event).await?;
-                finds.extend(found);
-                below = pos;
-                if finds.len() == limit {
-                    return Ok((finds, Some(format!("p{below}"))));
-                }
-            }
-            if count < block || last.is_none() {
-                return Ok((finds, None));
-            }
-        }
-        Ok((finds, Some(format!("p{below}"))))
-    }
-
-    /// Finds the events of which the words are the largest part; the token says how many were told.
-    async fn best(
-        &self,
-        viewer: &Viewer,
-        wish: &SearchWish,
-        wanted: &Wanted,
-        limit: usize,
-    ) -> Result<(Vec<Find>, Option<String>)> {
-        let told = match &wish.from {
-            Some(token) => usize::try_from(number(token, 'n')?).unwrap_or(0),
-            None => 0,
+        let mut found = match newest.below {
+            Some(below) if from <= below => self.matches(viewer, wish, wanted, from).await?,
+            _ => newest,
         };
-        let rows = table::find(&self.context.db, wanted, Position::MAX, RANKED_MAX).await?;
-        let mut finds = Vec::new();
-        for (event, _) in rows {
-            finds.extend(self.found(viewer, wish, wanted, event).await?);
-        }
-        // Among equals the newest stays first.
-        finds.sort_by(|one, other| other.rank.total_cmp(&one.rank));
-        let finds: Vec<Find> = finds.into_iter().skip(told).take(limit).collect();
-        let next = (finds.len() == limit).then(|| format!("n{}", told + limit));
-        Ok((finds, next))
+        found.all.retain(|one| one.pos < from);
+        found.all.truncate(limit);
+        let full = found.all.last().filter(|_| found.all.len() == limit);
+        let next = full.map(|last| last.pos).or(found.below);
+        Ok((found.all, next.map(|pos| format!("p{pos}"))))
     }
 
-    /// Reads a match; `None` if the user may not see it, does not want it, or it is gone.
-    async fn found(
+    /// Reads the events of a page.
+    async fn finds(&self, viewer: &Viewer, page: &[Match]) -> Result<Vec<Find>> {
+        let nids: Vec<EventNid> = page.iter().map(|one| one.event).collect();
+        let ranks: HashMap<EventNid, f64> = page.iter().map(|one| (one.event, one.rank)).collect();
+        let seen = self.visible(viewer, self.read(&nids).await?).await?;
+        let rooms: BTreeSet<RoomNid> = seen.iter().map(|shown| shown.row.room).collect();
+        let rooms = self.rooms.rooms(&rooms.into_iter().collect::<Vec<_>>()).await?;
+        let rooms: HashMap<RoomNid, Arc<Room>> =
+            rooms.into_iter().map(|room| (room.nid, room)).collect();
+        let finds = seen.into_iter().filter_map(|shown| {
+            let room = Arc::clone(rooms.get(&shown.row.room)?);
+            Some(Find { rank: *ranks.get(&shown.row.nid)?, shown, room })
+        });
+        Ok(finds.collect())
+    }
+
+    /// Renders finds, those of a room together.
+    async fn results(
         &self,
         viewer: &Viewer,
         wish: &SearchWish,
-        wanted: &Wanted,
-        event: colonnade_model::nid::EventNid,
-    ) -> Result<Option<Find>> {
-        let rows = events::many(&self.context.db, &[event]).await?;
-        let page = self.shown(rows).await?;
-        let page: Vec<Shown> = page
-            .into_iter()
-            .filter(|shown| filter::wants(&wish.filter, &shown.row.event))
-            .collect();
-        let Some(first) = page.first() else { return Ok(None) };
-        let room = self.rooms.room(first.row.room).await?;
-        let Some(shown) = self.visible(viewer, &room, page).await?.pop() else { return Ok(None) };
-        // An erased user's words may not be found by those they are hidden from.
-        let Some((_, text)) = index::text_of(&shown.row.event) else { return Ok(None) };
-        let has = index::split(&text);
-        let rank = wanted.words.len() as f64 / has.len().max(1) as f64;
-        Ok(Some(Find { shown, room, rank }))
+        finds: &[Find],
+    ) -> Result<Vec<Value>> {
+        let mut by_room: BTreeMap<RoomNid, (&Room, Vec<Shown>)> = BTreeMap::new();
+        for find in finds {
+            let (_, page) = by_room.entry(find.room.nid).or_insert((&find.room, Vec::new()));
+            page.push(find.shown.clone());
+        }
+        let format = ClientFormat::WithRoom;
+        let mut rendered = HashMap::with_capacity(finds.len());
+        for (room, page) in by_room.into_values() {
+            let jsons = self.render(viewer, room, &page, format, Bundles::All).await?;
+            rendered.extend(page.iter().map(|shown| shown.row.nid).zip(jsons));
+        }
+        let mut results = Vec::with_capacity(finds.len());
+        for find in finds {
+            let json = rendered.get(&find.shown.row.nid);
+            let mut result = json!({ "rank": find.rank, "result": json });
+            if let Some(context) = self.around(viewer, wish, find).await? {
+                result["context"] = context;
+            }
+            results.push(result);
+        }
+        Ok(results)
     }
 
-    /// Renders a find with what was said around it.
-    async fn result(&self, viewer: &Viewer, wish: &SearchWish, find: &Find) -> Result<Value> {
+    /// Renders what was said around a find, if that is wanted.
+    async fn around(
+        &self,
+        viewer: &Viewer,
+        wish: &SearchWish,
+        find: &Find,
+    ) -> Result<Option<Value>> {
         let (room, format) = (&find.room, ClientFormat::WithRoom);
-        let page = [find.shown.clone()];
-        let json = self.render(viewer, room, &page, format, Bundles::All).await?;
-        let mut result = json!({ "rank": find.rank, "result": json.first() });
         let (Some((before, after, profiles)), Some(tl)) = (wish.context, find.shown.row.tl) else {
-            return Ok(result);
+            return Ok(None);
         };
         let everything = RoomEventFilter::default();
         let span = |direction, limit: i64, from| Span {
@@ -233,17 +271,18 @@ impl Timeline {
         let (after, _) = self.scan(viewer, room, span(Direction::Forward, after, tl)).await?;
         let oldest = before.last().and_then(|shown| shown.row.tl).unwrap_or(tl);
         let newest = after.last().and_then(|shown| shown.row.tl).unwrap_or(tl);
-        result["context"] = json!({
+        let mut context = json!({
             "events_before": self.render(viewer, room, &before, format, Bundles::All).await?,
             "events_after": self.render(viewer, room, &after, format, Bundles::All).await?,
             "start": TimelineToken(oldest - 1).to_string(),
             "end": TimelineToken(newest).to_string(),
         });
         if profiles {
-            let all: Vec<Shown> = before.into_iter().chain(page).chain(after).collect();
-            result["context"]["profile_info"] = self.sender_profiles(viewer, room, &all).await?;
+            let all = before.into_iter().chain([find.shown.clone()]).chain(after);
+            let all: Vec<Shown> = all.collect();
+            context["profile_info"] = self.sender_profiles(viewer, room, &all).await?;
         }
-        Ok(result)
+        Ok(Some(context))
     }
 
     /// Returns the names and pictures the senders of a page had in the room.
@@ -274,6 +313,31 @@ impl Timeline {
         }
         Ok(json!(states))
     }
+}
+
+/// Returns how large a part of an event the words are; `None` if it has none: an erased user's words may
+/// not be found by those they are hidden from.
+fn rank(shown: &Shown, wanted: &Wanted) -> Option<f64> {
+    let (_, text) = index::text_of(&shown.row.event)?;
+    let has = index::split(&text);
+    Some(wanted.words.len() as f64 / has.len().max(1) as f64)
+}
+
+/// Takes those of which the words are the largest part; the token says how many were told.
+fn best(
+    wish: &SearchWish,
+    mut found: Matches,
+    limit: usize,
+) -> Result<(Vec<Match>, Option<String>)> {
+    let told = match &wish.from {
+        Some(token) => usize::try_from(number(token, 'n')?).unwrap_or(0),
+        None => 0,
+    };
+    // Among equals the newest stays first.
+    found.all.sort_by(|one, other| other.rank.total_cmp(&one.rank));
+    let page: Vec<Match> = found.all.into_iter().skip(told).take(limit).collect();
+    let next = (page.len() == limit).then(|| format!("n{}", told + limit));
+    Ok((page, next))
 }
 
 /// Reads a token: a letter and a number.

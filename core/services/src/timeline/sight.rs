@@ -1,68 +1,62 @@
 //! Narrows events to those a user may see, by the history visibility and the user's membership at
-//! each of them, and takes out the words of erased users. Events of a page mostly share their states,
-//! so a page costs few lookups.
+//! each of them, and takes out the words of erased users. The states of all of them are asked at once.
 
-use std::{collections::HashMap, sync::Arc};
-
-use colonnade_model::nid::{StateNid, UserNid};
-use colonnade_rules::visibility::{Around, Sight, Visibility, may_see};
-use colonnade_storage::{
-    accounts,
-    members::{self, Membership},
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
 };
 
+use colonnade_model::nid::{RoomNid, StateNid, UserNid};
+use colonnade_rules::visibility::{Around, Sight, Visibility, may_see, may_see_state};
+use colonnade_storage::{accounts, members::Membership};
+
 use super::{Shown, Timeline, Viewer};
-use crate::{Error, Result, rooms::Room};
+use crate::{Error, Result};
 
 /// What a state says about the viewer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Said {
     visibility: Visibility,
     membership: Option<Membership>,
 }
 
 impl Timeline {
-    /// Keeps of `page` what `viewer` may see, and notes the viewer's membership on each.
+    /// Keeps of `page`, whose events may be of several rooms, what `viewer` may see, and notes the
+    /// viewer's membership on each.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn visible(
-        &self,
-        viewer: &Viewer,
-        room: &Room,
-        page: Vec<Shown>,
-    ) -> Result<Vec<Shown>> {
+    pub async fn visible(&self, viewer: &Viewer, page: Vec<Shown>) -> Result<Vec<Shown>> {
         if page.is_empty() {
             return Ok(page);
         }
-        let db = &self.context.db;
-        let last_join = members::get(db, room.nid, viewer.user).await?;
-        let joined_now =
-            last_join.as_ref().is_some_and(|member| member.membership == Membership::Join);
-        let mut looked_up = HashMap::new();
+        let rooms: BTreeSet<RoomNid> = page.iter().map(|shown| shown.row.room).collect();
+        let rooms: Vec<RoomNid> = rooms.into_iter().collect();
+        let points = self.viewpoints(viewer.user, &rooms).await?;
+        let said = self.said(viewer, &page).await?;
+        let said_by = |state: Option<StateNid>| {
+            state.and_then(|state| said.get(&state)).copied().unwrap_or_default()
+        };
         let mut seen = Vec::with_capacity(page.len());
         for mut shown in page {
-            let before = self.said(viewer, shown.row.state_before, &mut looked_up).await?;
-            let after = self.said(viewer, shown.row.state_after, &mut looked_up).await?;
-            let joined_later = joined_now || {
-                let pos = shown.row.pos.unwrap_or(0);
-                last_join.is_some() && members::joined_after(db, room.nid, viewer.user, pos).await?
-            };
+            let (before, after) = (said_by(shown.row.state_before), said_by(shown.row.state_after));
+            let joined_upto = points.get(&shown.row.room).and_then(|point| point.joined_upto);
             let state = |said: Said| said.membership.map(Membership::state);
             let sight = Sight {
                 visibility: Around { before: before.visibility, after: after.visibility },
                 membership: Around { before: state(before), after: state(after) },
-                joined_later,
+                joined_later: joined_upto.is_some_and(|upto| shown.row.pos.unwrap_or(0) < upto),
             };
             // Everybody may know what became of himself: an invite that ended, a ban.
             let is_own = shown.row.event.membership().is_some()
                 && shown.row.event.state_key() == Some(viewer.user_id.as_str());
             if is_own || may_see(&sight) {
                 shown.membership = Some(after.membership.unwrap_or(Membership::Leave));
+                shown.shows_state = may_see_state(&sight);
                 seen.push(shown);
             }
         }
-        self.without_erased(viewer, room, &mut seen).await?;
+        self.without_erased(viewer, &mut seen).await?;
         Ok(seen)
     }
 
@@ -70,7 +64,7 @@ impl Timeline {
     /// the room to hear it.
     ///
     /// Source: Matrix v1.19, client-server, `POST /_matrix/client/v3/account/deactivate`, `erase`.
-    async fn without_erased(&self, viewer: &Viewer, room: &Room, page: &mut [Shown]) -> Result<()> {
+    async fn without_erased(&self, viewer: &Viewer, page: &mut [Shown]) -> Result<()> {
         let unheard = |shown: &Shown| {
             shown.membership != Some(Membership::Join) && shown.row.sender != viewer.user
         };
@@ -84,35 +78,36 @@ impl Timeline {
         let erased = accounts::erased_among(&self.context.db, &senders).await?;
         for shown in page.iter_mut().filter(|shown| unheard(shown)) {
             if erased.contains(&shown.row.sender) {
-                let left = shown.row.event.redacted(&room.rules);
-                let left = left.map_err(|error| Error::internal("redact an event", error))?;
-                Arc::make_mut(&mut shown.row).event = Arc::new(left);
+                self.redact(shown).await?;
             }
         }
         Ok(())
     }
 
-    /// Looks up, once per state, what it says about the viewer.
-    async fn said(
-        &self,
-        viewer: &Viewer,
-        state: Option<StateNid>,
-        looked_up: &mut HashMap<StateNid, Said>,
-    ) -> Result<Said> {
-        let nothing = Said { visibility: Visibility::default(), membership: None };
-        let Some(state) = state else { return Ok(nothing) };
-        if let Some(said) = looked_up.get(&state) {
-            return Ok(*said);
-        }
-        let rooms = &self.rooms;
-        let found = rooms.state_event_at(state, "m.room.history_visibility", "").await?;
-        let visibility = Visibility::of(found.as_ref().map(|found| &*found.event));
+    /// Leaves of an event what a redaction would leave.
+    pub(super) async fn redact(&self, shown: &mut Shown) -> Result<()> {
+        let room = self.rooms.room(shown.row.room).await?;
+        let left = shown.row.event.redacted(&room.rules);
+        let left = left.map_err(|error| Error::internal("redact an event", error))?;
+        Arc::make_mut(&mut shown.row).event = Arc::new(left);
+        Ok(())
+    }
+
+    /// Looks up what the states around the events of a page say about the viewer.
+    async fn said(&self, viewer: &Viewer, page: &[Shown]) -> Result<HashMap<StateNid, Said>> {
+        let around = |shown: &Shown| [shown.row.state_before, shown.row.state_after];
+        let states: BTreeSet<StateNid> = page.iter().flat_map(around).flatten().collect();
+        let states: Vec<StateNid> = states.into_iter().collect();
         let user = viewer.user_id.as_str();
-        let member = rooms.state_event_at(state, "m.room.member", user).await?;
-        let membership = member.and_then(|found| found.event.membership());
-        let membership = membership.as_ref().and_then(Membership::of);
-        let said = Said { visibility, membership };
-        looked_up.insert(state, said);
-        Ok(said)
+        let visibilities =
+            self.rooms.state_events_across(&states, "m.room.history_visibility", "").await?;
+        let members = self.rooms.state_events_across(&states, "m.room.member", user).await?;
+        let said = states.into_iter().map(|state| {
+            let visibility = Visibility::of(visibilities.get(&state).map(|found| &*found.event));
+            let membership = members.get(&state).and_then(|found| found.event.membership());
+            let membership = membership.as_ref().and_then(Membership::of);
+            (state, Said { visibility, membership })
+        });
+        Ok(said.collect())
     }
 }

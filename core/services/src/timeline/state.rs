@@ -1,5 +1,5 @@
-//! The state of a room as a user may read it: now for members, as it was when they left for those
-//! who left.
+//! The state of a room as a user may read it: now for members, as it was when their last stay ended for
+//! those who left.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use colonnade_model::{
     ruma::{OwnedUserId, RoomId, events::room::member::MembershipState},
     token::{SyncToken, TimelineToken},
 };
-use colonnade_rules::event::ClientFormat;
+use colonnade_rules::event::{ClientFormat, Event};
 use colonnade_storage::{
     events::{self, Range, StoredEvent},
     members::{self, Membership},
@@ -19,8 +19,11 @@ use colonnade_storage::{
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
-use super::{Bundles, Shown, Timeline, Viewer};
+use super::{Bundles, Shown, Standing, Timeline, Viewer};
 use crate::{Result, rooms::Room};
+
+/// The place before everything in a timeline.
+const BEFORE_ALL: i64 = i64::MIN;
 
 /// A member's name and picture in a room.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,27 +54,16 @@ impl Timeline {
         let room = self.rooms.find(room_id).await?.ok_or_else(forbidden)?;
         let db = &self.context.db;
         let head = room_rows::head(db, room.nid).await?.ok_or_else(forbidden)?;
-        let member = members::get(db, room.nid, viewer.user).await?;
-        if let Some(member) = member.filter(|member| !member.forgotten) {
-            match member.membership {
-                Membership::Join => return Ok(Readable { room, state: head.state, upto: None }),
-                Membership::Leave | Membership::Ban => {
-                    let was_in = members::joined_after(db, room.nid, viewer.user, 0).await?;
-                    let left = events::get(db, member.event).await?.filter(|_| was_in);
-                    if let Some(left) = left
-                        && let Some(state) = left.state_after
-                        && !self.is_world_readable(&room).await?
-                    {
-                        return Ok(Readable { room, state, upto: left.tl });
-                    }
-                }
-                Membership::Invite | Membership::Knock => {}
-            }
-        }
-        if self.is_world_readable(&room).await? {
+        let point = self.viewpoint(viewer.user, room.nid).await?;
+        if point.standing == Standing::Joined || self.is_world_readable(&room).await? {
             return Ok(Readable { room, state: head.state, upto: None });
         }
-        Err(forbidden().into())
+        let Standing::Left(ended) = point.standing else { return Err(forbidden().into()) };
+        let state = self.rooms.states().at(room.nid, ended).await?;
+        let state = state.filter(|_| point.remembers()).ok_or_else(forbidden)?;
+        let range = Range { after: ended - 1, upto: ended, newest_first: true, limit: 1 };
+        let upto = events::live(db, room.nid, range).await?.pop().and_then(|row| row.tl);
+        Ok(Readable { room, state, upto })
     }
 
     /// Reads the whole state of a room.
@@ -80,7 +72,7 @@ impl Timeline {
     /// `M_FORBIDDEN` outside the room.
     pub async fn state(&self, viewer: &Viewer, room_id: &RoomId) -> Result<Vec<Box<RawValue>>> {
         let Readable { room, state, .. } = self.readable_state(viewer, room_id).await?;
-        self.whole_state(viewer, &room, Some(state)).await
+        self.whole_state(viewer, &room, state, |_| true).await
     }
 
     /// Reads one state event: its content, or all of it.
@@ -121,21 +113,44 @@ impl Timeline {
     ) -> Result<Vec<Box<RawValue>>> {
         let Readable { room, mut state, upto } = self.readable_state(viewer, room_id).await?;
         if let Some(token) = at {
-            // Who left sees nobody who came later.
-            let tl = self.place_of(&room, token).await?.0.min(upto.unwrap_or(i64::MAX));
-            let range = Range { after: i64::MIN, upto: tl, newest_first: true, limit: 1 };
-            let row = events::timeline(&self.context.db, room.nid, range).await?.pop();
-            let row = match row {
-                None if token.parse::<TimelineToken>().is_ok() => self.beginning(&room).await?,
-                row => row,
-            };
-            let Some(then) = row.and_then(|row| row.state_after) else { return Ok(Vec::new()) };
+            let mut tl = self.place_of(&room, token).await?.0;
+            if token.parse::<TimelineToken>().is_err() {
+                if tl == BEFORE_ALL {
+                    return Ok(Vec::new());
+                }
+                // No sync told those who left of anything later.
+                tl = tl.min(upto.unwrap_or(i64::MAX));
+            }
+            let Some(then) = self.state_at(viewer, &room, tl).await? else { return Ok(Vec::new()) };
             state = then;
         }
         let members = self.rooms.state_events(state, Part::Member).await?;
         let mut page: Vec<Shown> = members.into_iter().map(Shown::from).collect();
         page.retain(|shown| shown.row.event.membership().is_some_and(|state| keep(&state)));
         self.render(viewer, &room, &page, ClientFormat::WithRoom, Bundles::None).await
+    }
+
+    /// Returns the state at a place in the timeline, which lies between two events: whoever sees one of
+    /// them, and not only since it is about himself, may know it.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` for others.
+    async fn state_at(&self, viewer: &Viewer, room: &Room, tl: i64) -> Result<Option<StateNid>> {
+        let db = &self.context.db;
+        let before = Range { after: i64::MIN, upto: tl, newest_first: true, limit: 1 };
+        let after = Range { after: tl, upto: i64::MAX, newest_first: false, limit: 1 };
+        let before = events::timeline(db, room.nid, before).await?.pop();
+        let after = events::timeline(db, room.nid, after).await?.pop();
+        let around = before.clone().into_iter().chain(after).collect();
+        let seen = self.visible(viewer, self.shown(around).await?).await?;
+        if !seen.iter().any(|shown| shown.shows_state) {
+            return Err(MatrixError::forbidden("you may not see the room as it was then").into());
+        }
+        let then = match before {
+            None => self.beginning(room).await?,
+            before => before,
+        };
+        Ok(then.and_then(|row| row.state_after))
     }
 
     /// Reads the event by which a room had its first member. A place before everything comes from
@@ -173,18 +188,19 @@ impl Timeline {
         Ok(users.into_iter().zip(profiles).collect())
     }
 
-    /// Renders every event of a room state.
+    /// Renders the events of a room state that are wanted.
     pub(super) async fn whole_state(
         &self,
         viewer: &Viewer,
         room: &Room,
-        state: Option<StateNid>,
+        state: StateNid,
+        keep: impl Fn(&Event) -> bool,
     ) -> Result<Vec<Box<RawValue>>> {
-        let Some(state) = state else { return Ok(Vec::new()) };
         let mut events: Vec<Shown> = Vec::new();
         for part in [Part::Core, Part::Member] {
             let found = self.rooms.state_events(state, part).await?;
-            events.extend(found.into_iter().map(Shown::from));
+            let found = found.into_iter().filter(|found| keep(&found.event));
+            events.extend(found.map(Shown::from));
         }
         self.render(viewer, room, &events, ClientFormat::WithRoom, Bundles::None).await
     }
@@ -203,6 +219,6 @@ impl Timeline {
         let pos = sync.positions.get(colonnade_model::stream::Stream::Events);
         let range = Range { after: 0, upto: pos, newest_first: true, limit: 1 };
         let row = events::live(&self.context.db, room.nid, range).await?.pop();
-        Ok(TimelineToken(row.and_then(|row| row.tl).unwrap_or(i64::MIN)))
+        Ok(TimelineToken(row.and_then(|row| row.tl).unwrap_or(BEFORE_ALL)))
     }
 }

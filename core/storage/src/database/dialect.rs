@@ -122,7 +122,7 @@ pub(crate) fn list_sql(sql: &'static str, postgres: bool) -> String {
             }
             (false, _) => text.push_str(&format!("(SELECT value FROM json_each(${n}))")),
             (true, "INTS") => text.push_str(&format!(
-                "(SELECT CAST(value AS BIGINT) FROM jsonb_array_elements_text(CAST(${n} AS jsonb)))"
+                "(SELECT CAST(value AS BIGINT) AS value FROM jsonb_array_elements_text(CAST(${n} AS jsonb)))"
             )),
             (true, _) => text.push_str(&format!(
                 "(SELECT value FROM jsonb_array_elements_text(CAST(${n} AS jsonb)))"

@@ -112,7 +112,7 @@ async fn damaged_rows_are_named(world: World) {
         Box::pin(async move {
             const BAD: &str = "INSERT INTO room_states (state_nid, room_nid, digest, roots, nodes) \
                  VALUES ($1, 1, $2, $3, $4)";
-            let roots = varints::encode([0, 1, 7, 0, 0, 1]);
+            let roots = crate::varints::encode([0, 1, 7, 0, 0, 1]);
             for (nid, nodes) in [(7i64, vec![9u8]), (8, vec![])] {
                 execute!(
                     tx,

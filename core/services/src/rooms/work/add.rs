@@ -393,15 +393,15 @@ async fn member_row(
 }
 
 /// The relation an event claims.
-pub(in crate::rooms) struct RelatesTo {
-    pub(in crate::rooms) rel_type: String,
-    pub(in crate::rooms) event_id: OwnedEventId,
-    pub(in crate::rooms) key: Option<String>,
+pub(crate) struct RelatesTo {
+    pub(crate) rel_type: String,
+    pub(crate) event_id: OwnedEventId,
+    pub(crate) key: Option<String>,
 }
 
 impl RelatesTo {
     /// Reads it from the content; anything malformed is no relation.
-    pub(in crate::rooms) fn of(event: &colonnade_rules::event::Event) -> Option<Self> {
+    pub(crate) fn of(event: &colonnade_rules::event::Event) -> Option<Self> {
         #[derive(Deserialize)]
         struct Content {
             #[serde(rename = "m.relates_to")]
@@ -412,7 +412,7 @@ impl RelatesTo {
     }
 
     /// Reads the value of `m.relates_to`.
-    pub(in crate::rooms) fn read(relates_to: &Value) -> Option<Self> {
+    pub(crate) fn read(relates_to: &Value) -> Option<Self> {
         let rel_type = relates_to.get("rel_type")?.as_str()?.to_owned();
         let event_id = EventId::parse(relates_to.get("event_id")?.as_str()?).ok()?;
         if rel_type.contains('\0') {

@@ -5,9 +5,14 @@ use colonnade_model::{
     nid::UserNid,
     ruma::{OwnedRoomId, OwnedUserId, RoomId, RoomOrAliasId, RoomVersionId},
 };
-use serde_json::{Map, Value};
+use colonnade_storage::members::Membership;
+use serde_json::{Map, Value, value::RawValue};
 
-use crate::{Result, Services, accounts::Session, rooms::Room};
+use crate::{
+    Result, Services,
+    accounts::Session,
+    rooms::{NewRoomWish, Room, Sent},
+};
 
 impl Services {
     /// Joins a room; if it replaces another one the user was in, what he keeps about that follows.
@@ -27,6 +32,52 @@ impl Services {
             self.follow(session, &room).await;
         }
         Ok(room.room_id.clone())
+    }
+
+    /// Makes a room; if the wish says that it replaces another one the user had to do with, what he
+    /// keeps about that follows.
+    ///
+    /// # Errors
+    /// As [`Rooms::create`](crate::rooms::Rooms::create).
+    pub async fn create_room(&self, session: &Session, wish: NewRoomWish) -> Result<OwnedRoomId> {
+        let replaces = |content: &Value| content["predecessor"].is_object();
+        let is_successor = wish.creation_content.as_ref().is_some_and(replaces);
+        let room_id = self.rooms.create(session, wish).await?;
+        if is_successor && let Some(room) = self.rooms.find(&room_id).await? {
+            self.follow(session, &room).await;
+        }
+        Ok(room_id)
+    }
+
+    /// Sends a state event; if it is a join by hand, what the user keeps about a room this one replaces
+    /// follows as at any other join.
+    ///
+    /// # Errors
+    /// As [`Rooms::set_state`](crate::rooms::Rooms::set_state).
+    pub async fn set_state(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        event_type: &str,
+        state_key: &str,
+        body: &RawValue,
+    ) -> Result<Sent> {
+        let is_own = event_type == "m.room.member" && state_key == session.user_id.as_str();
+        let outside = match self.rooms.find(room_id).await?.filter(|_| is_own) {
+            Some(room) => {
+                let was = self.rooms.membership(room.nid, session.user).await?;
+                (was != Some(Membership::Join)).then_some(room)
+            }
+            None => None,
+        };
+        let sent = self.rooms.set_state(session, room_id, event_type, state_key, body).await?;
+        if let Some(room) = outside {
+            let is = self.rooms.membership(room.nid, session.user).await?;
+            if is == Some(Membership::Join) {
+                self.follow(session, &room).await;
+            }
+        }
+        Ok(sent)
     }
 
     /// Replaces a room; what the user keeps about it follows.

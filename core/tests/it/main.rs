@@ -13,6 +13,7 @@ mod reading;
 mod regression;
 mod rooms;
 mod search;
+mod successors;
 mod sync;
 mod tidy;
 mod timeline;

@@ -82,7 +82,7 @@ async fn create(
         version: request.room_version,
         published: request.visibility == Visibility::Public,
     };
-    let room_id = call.services.rooms.create(&call.who, wish).await?;
+    let room_id = call.services.create_room(&call.who, wish).await?;
     Ok(create_room::v3::Response { room_id })
 }
 
@@ -108,9 +108,9 @@ async fn set_state(
 ) -> Result<send_state_event::v3::Response> {
     let request = call.request;
     let kind = request.event_type.to_string();
-    let rooms = &call.services.rooms;
     let (key, body) = (&request.state_key, request.body.json());
-    let sent = rooms.set_state(&call.who, &request.room_id, &kind, key, body).await?;
+    let services = &call.services;
+    let sent = services.set_state(&call.who, &request.room_id, &kind, key, body).await?;
     Ok(send_state_event::v3::Response { event_id: sent.event_id })
 }
 

@@ -1,7 +1,11 @@
 //! What is asked of an event of our users beyond the authorization rules, where the answer depends
-//! on what is in the room: duplicate reactions, threads in threads, redactions of nothing.
+//! on what is in the room: duplicate reactions, threads in threads, redactions of nothing, tombstones
+//! that point at their own room.
 
-use colonnade_model::{MatrixError, ruma::events::TimelineEventType};
+use colonnade_model::{
+    MatrixError,
+    ruma::{CanonicalJsonValue, events::TimelineEventType},
+};
 use colonnade_storage::relations;
 use serde_json::Value;
 
@@ -15,10 +19,14 @@ use crate::Result;
 /// Checks a proposal.
 ///
 /// # Errors
-/// `M_DUPLICATE_ANNOTATION`, `M_UNKNOWN`, `M_NOT_FOUND`, `M_FORBIDDEN` with what is wrong.
+/// `M_DUPLICATE_ANNOTATION`, `M_UNKNOWN`, `M_NOT_FOUND`, `M_FORBIDDEN`, `M_INVALID_PARAM` with what is
+/// wrong.
 pub(super) async fn proposal(work: &mut Work, store: &Store, proposal: &Proposal) -> Result<()> {
     if proposal.event_type == TimelineEventType::RoomRedaction {
         redaction(work, store, proposal).await?;
+    }
+    if proposal.event_type == TimelineEventType::from("m.room.tombstone") {
+        tombstone(work, proposal)?;
     }
     if let Some(relates_to) = proposal.content.get("m.relates_to") {
         let relates_to = Value::from(relates_to.clone());
@@ -59,6 +67,15 @@ async fn relation(
     if stored || work.annotates(parent.nid, sender, kind, &key) {
         let why = "you have annotated this event so already";
         return Err(MatrixError::new(400, "M_DUPLICATE_ANNOTATION", why).into());
+    }
+    Ok(())
+}
+
+/// A room that replaces itself would lead clients around for ever.
+fn tombstone(work: &Work, proposal: &Proposal) -> Result<()> {
+    let successor = proposal.content.get("replacement_room").and_then(CanonicalJsonValue::as_str);
+    if successor == Some(work.room.room_id.as_str()) {
+        return Err(MatrixError::invalid_param("a room cannot be replaced by itself").into());
     }
     Ok(())
 }

@@ -1,5 +1,7 @@
-# make test   runs everything; installs what it needs into target/tools and says so.
-# make help   lists the parts.
+# make test       what proves that it works, in an hour on two cores that never built it
+# make test-all   the long shapes of the same, too
+# make help       lists the parts
+# Each installs what it needs, into target/tools or by apt-get, and says so.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -7,96 +9,106 @@ TOOLS := $(CURDIR)/target/tools
 BIN := $(CURDIR)/target/debug/colonnade
 K6_VERSION := v1.8.1
 DENY_VERSION := 0.20.2
+# The Rust whose lints the code is clean of: what a newer one adds is shown, and fails nobody's test.
+LINTS_OF := 1.95
 export PATH := $(TOOLS)/bin:$(PATH)
+# Everything is built by this one command: any other choice of crates has other features, and compiles half of
+# the dependencies again.
+BUILD := cargo test --workspace --locked --no-run
 
-.PHONY: help test lint deny needs-postgres needs-redis needs-pgbouncer needs-chromium test-rust test-workers test-gateway simulate test-client test-load bench bench-gateway bench-cluster
+.NOTPARALLEL:
+.PHONY: help test test-all needs build lint deny advisories needs-deny needs-k6 test-rust test-postgres test-postgres-all test-workers test-workers-all test-gateway test-gateway-all simulate test-client test-load bench bench-gateway bench-cluster
 
 help: ## list the parts
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-test: lint test-rust test-client test-load deny ## everything, in the order of how soon it fails
+test: needs lint deny test-rust test-postgres test-workers test-gateway test-client test-load ## what proves that it works, in the order of how soon it fails
+
+test-all: needs lint deny test-rust test-postgres-all test-workers-all test-gateway-all simulate test-client test-load ## the same, with all API tests in every shape and thousands of seeds
+
+needs: # programs of the system, all of them before the first long step
+	@.ci/needs build postgres redis openssl curl pgbouncer chromium
+
+build: ## the program and all tests
+	$(BUILD)
 
 lint: ## formatting and clippy, warnings denied
+	@.ci/needs build
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- --deny warnings
+	@newest=$$(printf '%s\n' $(LINTS_OF) "$$(rustc --version | sed -E 's/^rustc ([0-9]+\.[0-9]+).*/\1/')" | sort -V | tail -1); \
+	if [ "$$newest" = $(LINTS_OF) ]; then denied="-- --deny warnings"; \
+	else denied=; echo "Rust $$newest is newer than $(LINTS_OF), of whose lints the code is clean: warnings are shown, and are no errors"; fi; \
+	set -x; .ci/part clippy cargo clippy --workspace --all-targets --locked $$denied
 
-needs-postgres: # the tests start a PostgreSQL of their own; its programs must be there
-	@if ! ls $${COLONNADE_TEST_POSTGRES_BIN:-/usr/lib/postgresql/*/bin}/initdb >/dev/null 2>&1 && ! command -v initdb >/dev/null; then \
-	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	    echo "installing PostgreSQL (apt-get install postgresql), without a server of the system"; \
-	    mkdir -p /etc/postgresql-common; \
-	    test -e /etc/postgresql-common/createcluster.conf || echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf; \
-	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends postgresql; \
-	  else echo "PostgreSQL 15 or newer is missing, and half of the tests run on it: apt-get install postgresql"; exit 1; fi; \
-	fi
+test-rust: ## unit, property, API (on SQLite), gateway and process tests
+	@.ci/needs build postgres redis openssl pgbouncer chromium
+	@# A hundred seeds of the simulation here; `make simulate` runs as many as you like.
+	@COLONNADE_SIMULATE_SEEDS=$${COLONNADE_SIMULATE_SEEDS:-100} .ci/part test-rust cargo test --workspace --locked
 
-needs-redis: # the tests of the bus start a Redis of their own
-	@if ! command -v redis-server >/dev/null; then \
-	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	    echo "installing Redis (apt-get install redis-server), for the program alone"; \
-	    apt-get update -q && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends redis-server; \
-	  else echo "redis-server 6 or newer is missing, and the tests of the bus run on it: apt-get install redis-server"; exit 1; fi; \
-	fi
+# The same API in other shapes. `make test` runs in each what differs most there; `make test-all` runs everything.
+test-postgres: ## a part of the API tests, one process on PostgreSQL
+	@.ci/needs build postgres
+	@COLONNADE_TEST_DATABASE=postgres .ci/part test-postgres .ci/api-tests accounts:: containers:: directory:: encryption:: ephemeral:: regression:: rooms:: search:: timeline::
 
-needs-chromium: # one test shows the status page in a browser, and says so when it has to be left out
-	@if ! command -v chromium >/dev/null && ! command -v google-chrome >/dev/null; then \
-	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	    echo "installing Chromium (apt-get install chromium)"; \
-	    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium || true; \
-	  else echo "SKIPPED: the status page in a browser: apt-get install chromium"; fi; \
-	fi
+test-postgres-all: ## all API tests, one process on PostgreSQL (minutes)
+	@.ci/needs build postgres
+	@COLONNADE_TEST_DATABASE=postgres .ci/part test-postgres-all .ci/api-tests --skip tidy::
 
-needs-pgbouncer: # one test runs workers behind a pooler, and says so when it has to be left out
-	@if ! test -x /usr/sbin/pgbouncer && ! command -v pgbouncer >/dev/null; then \
-	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	    echo "installing PgBouncer (apt-get install pgbouncer), for the program alone"; \
-	    apt-get update -q && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends pgbouncer || true; \
-	  else echo "SKIPPED: workers behind a pooler: apt-get install pgbouncer"; fi; \
-	fi
+test-workers: ## a part of the API tests on four workers, PostgreSQL and Redis
+	@.ci/needs build postgres redis
+	@COLONNADE_TEST_SHAPE=workers .ci/part test-workers .ci/api-tests rooms:: timeline::
 
-test-rust: needs-postgres needs-redis needs-pgbouncer needs-chromium ## unit, property, API, gateway and process tests
-	cargo test --workspace --locked
-	# The same API, one process on PostgreSQL.
-	COLONNADE_TEST_DATABASE=postgres cargo test --locked -p colonnade-core --test it
-	# A part of it, many workers on PostgreSQL and Redis; `make test-workers` runs the rest, too.
-	COLONNADE_TEST_SHAPE=workers cargo test --locked -p colonnade-core --test it -- rooms:: timeline::
-	# A part of it, through a gateway process before six worker processes; `make test-gateway` runs the rest, too.
-	cargo build --locked -p colonnade-workers
-	COLONNADE_BIN=$(BIN) COLONNADE_TEST_SHAPE=gateway cargo test --locked -p colonnade-core --test it -- profiles:: rooms:: versions:: encryption::through_sync
+test-workers-all: ## all but two of them (minutes)
+	@.ci/needs build postgres redis
+	@COLONNADE_TEST_SHAPE=workers .ci/part test-workers-all .ci/api-tests --skip tidy:: --skip published_rooms
 
-test-workers: needs-postgres needs-redis ## the API tests on four workers, PostgreSQL and Redis (minutes)
-	COLONNADE_TEST_SHAPE=workers cargo test --locked -p colonnade-core --test it -- --skip tidy:: --skip published_rooms
+test-gateway: ## a part of the API tests through a gateway and six workers, each a process
+	@.ci/needs build postgres redis
+	@COLONNADE_BIN=$(BIN) COLONNADE_TEST_SHAPE=gateway .ci/part test-gateway .ci/api-tests profiles:: rooms:: versions:: encryption::through_sync
 
-test-gateway: needs-postgres needs-redis ## the API tests through a gateway and six workers, each a process (five minutes)
-	cargo build --locked -p colonnade-workers
-	COLONNADE_BIN=$(BIN) COLONNADE_TEST_SHAPE=gateway cargo test --locked -p colonnade-core --test it -- --skip tidy::
+test-gateway-all: ## all of them (five minutes)
+	@.ci/needs build postgres redis
+	@COLONNADE_BIN=$(BIN) COLONNADE_TEST_SHAPE=gateway .ci/part test-gateway-all .ci/api-tests --skip tidy::
 
 SEEDS ?= 1000
 FIRST ?= 0
 simulate: ## the cluster in one thread, by SEEDS seeds from FIRST on: make simulate SEEDS=10000
-	COLONNADE_SIMULATE_SEEDS=$(SEEDS) COLONNADE_SIMULATE_FIRST=$(FIRST) \
+	@.ci/needs build
+	@COLONNADE_SIMULATE_SEEDS=$(SEEDS) COLONNADE_SIMULATE_FIRST=$(FIRST) .ci/part simulate \
 	  cargo test --release --locked -p colonnade-testkit-simulation --test seeds -- --nocapture whatever
 
-test-client: ## encrypted conversations of real clients through the gateway
-	cargo build --locked -p colonnade-workers
-	# From outside: .cargo/config.toml makes our ruma exhaustive, which the client's older one is not ready for.
-	cd / && COLONNADE_BIN=$(BIN) cargo test --locked --manifest-path $(CURDIR)/workers/sdk-tests/Cargo.toml -- --test-threads=2
+test-client: build ## encrypted conversations of real clients through the gateway
+	@# From outside: .cargo/config.toml makes our ruma exhaustive, which the client's older one is not ready for.
+	@# There nothing names our toolchain. The target folder is ours: half of the client's dependencies are built.
+	@if command -v rustup >/dev/null; then export RUSTUP_TOOLCHAIN=$$(rustup show active-toolchain | cut -d' ' -f1); fi; \
+	cd / && COLONNADE_BIN=$(BIN) $(CURDIR)/.ci/part test-client cargo test --locked --manifest-path $(CURDIR)/workers/sdk-tests/Cargo.toml \
+	  --target-dir $(CURDIR)/target -- --test-threads=2
 
-test-load: ## the k6 scripts, every scenario at its smallest
-	@if ! command -v k6 >/dev/null; then \
-	  if command -v go >/dev/null; then \
-	    echo "installing k6 $(K6_VERSION) into target/tools (a Go tool)"; \
-	    GOBIN=$(TOOLS)/bin GOFLAGS=-mod=mod go install go.k6.io/k6@$(K6_VERSION); \
-	  else echo "SKIPPED: load test: neither k6 nor Go is here; install one of them to run it"; exit 0; fi; \
-	fi; \
-	if command -v k6 >/dev/null; then cargo build --locked -p colonnade-workers; loadtest/run.sh small; fi
+needs-k6: # k6 is no package of Debian: Go installs it, a Go that knows how to get a newer one
+	@if command -v k6 >/dev/null; then exit 0; fi; \
+	if ! command -v go >/dev/null; then echo "SKIPPED: load test: neither k6 nor Go is here; install one of them to run it"; exit 0; fi; \
+	version=$$(go env GOVERSION); oldest=$$(printf '%s\n' go1.21 "$$version" | sort -V | head -1); \
+	if [ "$$oldest" != go1.21 ]; then echo "SKIPPED: load test: k6 wants Go 1.21 or newer, not $$version"; exit 0; fi; \
+	echo "installing k6 $(K6_VERSION) into target/tools (a Go tool)"; \
+	GOBIN=$(TOOLS)/bin GOFLAGS=-mod=mod .ci/part k6 go install go.k6.io/k6@$(K6_VERSION)
 
-deny: ## licences, sources, banned crates
+test-load: build needs-k6 ## the k6 scripts, every scenario at its smallest
+	@.ci/needs curl
+	@if command -v k6 >/dev/null; then .ci/part test-load loadtest/run.sh small; fi
+
+needs-deny: # built without optimisation: its own profile takes ten times as long to build, and saves it four seconds
 	@if ! command -v cargo-deny >/dev/null; then \
-	  echo "installing cargo-deny $(DENY_VERSION) into target/tools"; \
-	  cargo install --quiet --locked --root $(TOOLS) --target-dir $(TOOLS)/build cargo-deny@$(DENY_VERSION); \
+	  .ci/needs build; echo "installing cargo-deny $(DENY_VERSION) into target/tools"; \
+	  CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 .ci/part cargo-deny \
+	    cargo install --quiet --locked --root $(TOOLS) --target-dir $(TOOLS)/build cargo-deny@$(DENY_VERSION); \
 	fi
-	cargo deny --offline check --hide-inclusion-graph licenses bans sources
+
+deny: needs-deny ## licences, sources, banned crates
+	@# It looks at the crates of every platform, which no build has fetched: not --offline.
+	cargo deny --locked check --hide-inclusion-graph licenses bans sources
+
+advisories: needs-deny ## known vulnerabilities: make advisories [DB=/a/clone/of/the/RustSec/database]
+	@.ci/advisories $(DB)
 
 bench: ## criterion benchmarks; figures and how to read them are in docs/benchmarks.md
 	cargo bench --profile dist -p colonnade-rules -p colonnade-services -p colonnade-core -p colonnade-gateway
@@ -104,5 +116,6 @@ bench: ## criterion benchmarks; figures and how to read them are in docs/benchma
 bench-gateway: ## the gateway and nginx side by side: CPU per request, memory per connection
 	cargo bench --profile dist -p colonnade-gateway --bench beside_nginx
 
-bench-cluster: needs-postgres needs-redis ## many processes: events per second, CPU per event, following, failover
+bench-cluster: ## many processes: events per second, CPU per event, following, failover
+	@.ci/needs build postgres redis
 	cargo bench --profile dist -p colonnade-workers --bench cluster

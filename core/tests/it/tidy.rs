@@ -198,6 +198,33 @@ fn both_migration_sets_match_and_are_registered() {
 }
 
 #[test]
+fn every_test_that_docs_security_md_names_exists() {
+    let text = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let mut problems = Vec::new();
+    let mut named = 0;
+    for line in text.lines().filter(|line| line.starts_with("| ")) {
+        let test = line.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        if ["test", "a command"].contains(&test) {
+            continue;
+        }
+        for test in test.split(", ") {
+            let bare = test.trim_matches('`');
+            let Some((file, function)) = bare.split_once("::").filter(|_| bare != test) else {
+                problems.push(format!("{line}: no test, written `path.rs::function`"));
+                continue;
+            };
+            named += 1;
+            let source = fs::read_to_string(root().join(file)).unwrap_or_default();
+            if !source.contains(&format!("fn {function}(")) {
+                problems.push(format!("{test} is not there"));
+            }
+        }
+    }
+    assert!(named > 0, "no test is named");
+    check(problems);
+}
+
+#[test]
 fn every_path_the_documents_name_exists() {
     let mut problems = Vec::new();
     let mut documents = vec![root().join("README.md")];
@@ -216,6 +243,8 @@ fn every_path_the_documents_name_exists() {
         let Ok(text) = fs::read_to_string(&document) else { continue };
         for quoted in text.split('`').skip(1).step_by(2) {
             let ours = ["core/", "gateway/", "workers/", "migrations/", "loadtest/", "docs/"];
+            // A test is its file and a name: that it is there is another test's business.
+            let quoted = quoted.split("::").next().unwrap_or_default();
             let is_path = ours.iter().any(|top| quoted.starts_with(top))
                 && !quoted.contains([' ', '*', '{', '…', '<', '\n']);
             if is_path && !root().join(quoted).exists() {

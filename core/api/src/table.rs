@@ -103,19 +103,18 @@ impl Table {
         R: Endpoint,
         H: Handler<R, serde_json::Value>,
     {
-        let run: Erased = Arc::new(move |services, request, args| {
-            Box::pin(async move {
-                let answered = async {
-                    let call = decode::<R>(services, request, &args, JSON_BYTES_MAX);
-                    handler.call(Box::pin(call).await?).await
-                };
-                match answered.await {
-                    Ok(body) => reply::ok(&body),
-                    Err(error) => reply::error(&error),
-                }
-            })
-        });
-        self.mount_everywhere::<R>(run)
+        self.mount_everywhere::<R>(json::<R, H>(handler))
+    }
+
+    /// Mounts such an endpoint at one further path.
+    pub fn add_json_at<R, H>(&mut self, path: &'static str, handler: H) -> &mut Self
+    where
+        R: Endpoint,
+        H: Handler<R, serde_json::Value>,
+    {
+        let run = json::<R, H>(handler);
+        self.routes.push(Route { method: R::METHOD, path: path.to_owned(), name: path, run });
+        self
     }
 
     /// Mounts an endpoint with a typed request whose handler renders the whole answer, for answers
@@ -194,6 +193,25 @@ where
     Arc::new(move |services, request, args| {
         let answer = handler(services, request, args);
         Box::pin(async move { answer.await.unwrap_or_else(|error| reply::error(&error)) })
+    })
+}
+
+fn json<R, H>(handler: H) -> Erased
+where
+    R: Endpoint,
+    H: Handler<R, serde_json::Value>,
+{
+    Arc::new(move |services, request, args| {
+        Box::pin(async move {
+            let answered = async {
+                let call = decode::<R>(services, request, &args, JSON_BYTES_MAX);
+                handler.call(Box::pin(call).await?).await
+            };
+            match answered.await {
+                Ok(body) => reply::ok(&body),
+                Err(error) => reply::error(&error),
+            }
+        })
     })
 }
 

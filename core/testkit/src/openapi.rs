@@ -3,7 +3,9 @@
 //!
 //! [`Spec::check`] runs on every answer a test client gets. Schemas of the specification rarely
 //! forbid further members, so this finds what is missing or of the wrong type, not what is extra.
+//! Containers must be there whether or not the schema demands them: see [`containers`].
 
+mod containers;
 mod parse;
 
 use std::{
@@ -84,29 +86,32 @@ pub struct Spec {
     pub operations: Vec<Operation>,
     /// Operations by method, for matching.
     by_method: HashMap<String, Vec<(Segments, usize)>>,
+    schemas: containers::Schemas,
     registry: Registry<'static>,
     validators: Mutex<HashMap<String, Arc<Validator>>>,
 }
 
 impl Spec {
     fn read() -> Self {
-        let documents = parse::documents();
+        let mut documents = parse::documents();
         let operations = parse::operations(&documents);
         let mut by_method: HashMap<String, Vec<(Segments, usize)>> = HashMap::new();
         for (place, operation) in operations.iter().enumerate() {
             let entry = (segments(&operation.path), place);
             by_method.entry(operation.method.clone()).or_default().push(entry);
         }
-        let schemas = documents.into_iter().map(|(name, mut document)| {
-            parse::strip_examples(&mut document);
-            (format!("file:///spec/{name}"), document)
-        });
+        // What validators see: examples may hold references of another kind.
+        documents.values_mut().for_each(parse::strip_examples);
+        let schemas = containers::Schemas::new(documents.clone());
+        let documents = documents.into_iter();
+        let documents =
+            documents.map(|(name, document)| (format!("file:///spec/{name}"), document));
         let registry = Registry::new()
             .draft(jsonschema::Draft::Draft202012)
-            .extend(schemas)
+            .extend(documents)
             .and_then(|builder| builder.prepare())
             .expect("the specification's schemas");
-        Self { operations, by_method, registry, validators: Mutex::default() }
+        Self { operations, by_method, schemas, registry, validators: Mutex::default() }
     }
 
     /// Finds the operation a request is for; `None` for what the specification does not describe.
@@ -151,6 +156,9 @@ impl Spec {
         let general = body.and_then(|body| body["errcode"].as_str());
         let general = general.is_some_and(|code| GENERAL.contains(&code));
         let checked = match operation.answers.get(&status) {
+            Some(Some(schema)) if status < 300 => {
+                self.validate(schema, body).and_then(|()| self.is_whole(operation, schema, body))
+            }
             Some(Some(schema)) if status < 400 || !general => self.validate(schema, body),
             Some(None) if status < 400 => Ok(()),
             None if status == 401 && body.is_some_and(|body| body["flows"].is_array()) => {
@@ -164,6 +172,23 @@ impl Spec {
             let shown: String = shown.chars().take(2_000).collect();
             format!("{} ({method} {path}) answers {status}: {why}\n{shown}", operation.id)
         })
+    }
+
+    /// Checks that no container is missing.
+    fn is_whole(
+        &self,
+        operation: &Operation,
+        schema: &str,
+        body: Option<&Value>,
+    ) -> Result<(), String> {
+        let missing = body.map(|body| self.schemas.missing(operation, schema, body));
+        match missing.unwrap_or_default() {
+            missing if missing.is_empty() => Ok(()),
+            missing => Err(format!(
+                "the schema names {missing:?}, which clients read unasked: send them empty, or say \
+                 in core/testkit/src/openapi/containers.rs why they may be absent"
+            )),
+        }
     }
 
     /// Checks an error that has no schema of its own.

@@ -3,6 +3,7 @@
 
 mod accounts;
 mod conformance;
+mod containers;
 mod directory;
 mod encryption;
 mod ephemeral;

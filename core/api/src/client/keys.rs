@@ -1,20 +1,28 @@
 //! Keys: upload, query, claim, changes, cross-signing keys and signatures.
+//!
+//! The library's types leave out what is empty, and clients read `failures` and the maps of keys
+//! without asking whether they are there: the answers are rendered here.
 
 use colonnade_model::ruma::api::client::keys::{
     claim_keys, get_key_changes, get_keys, upload_keys, upload_signatures, upload_signing_keys,
 };
 use colonnade_services::{Result, accounts::Session};
+use serde::Serialize;
 
-use crate::{call::Call, table::Table};
+use crate::{
+    call::Call,
+    reply::{self, Reply},
+    table::Table,
+};
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
     table.add::<upload_keys::v3::Request, _>(upload);
-    table.add::<get_keys::v3::Request, _>(query);
-    table.add::<claim_keys::v3::Request, _>(claim);
+    table.add_rendered::<get_keys::v3::Request, _>(query);
+    table.add_rendered::<claim_keys::v3::Request, _>(claim);
     table.add::<get_key_changes::v3::Request, _>(changes);
     table.add::<upload_signing_keys::v3::Request, _>(upload_cross_signing);
-    table.add::<upload_signatures::v3::Request, _>(upload_signatures);
+    table.add_rendered::<upload_signatures::v3::Request, _>(upload_signatures);
 }
 
 async fn upload(
@@ -24,12 +32,45 @@ async fn upload(
     Ok(upload_keys::v3::Response { one_time_key_counts })
 }
 
-async fn query(call: Call<get_keys::v3::Request, Session>) -> Result<get_keys::v3::Response> {
-    call.services.encryption.query(&call.who, call.request).await
+/// The answer to a query of keys, with everything the specification lists.
+#[derive(Serialize)]
+struct Keys<Failures, Devices, Master, SelfSigning, UserSigning> {
+    failures: Failures,
+    device_keys: Devices,
+    master_keys: Master,
+    self_signing_keys: SelfSigning,
+    user_signing_keys: UserSigning,
 }
 
-async fn claim(call: Call<claim_keys::v3::Request, Session>) -> Result<claim_keys::v3::Response> {
-    call.services.encryption.claim(call.request).await
+async fn query(call: Call<get_keys::v3::Request, Session>) -> Result<Reply> {
+    let found = call.services.encryption.query(&call.who, call.request).await?;
+    let get_keys::v3::Response {
+        failures,
+        device_keys,
+        master_keys,
+        self_signing_keys,
+        user_signing_keys,
+    } = found;
+    Ok(reply::ok(&Keys {
+        failures,
+        device_keys,
+        master_keys,
+        self_signing_keys,
+        user_signing_keys,
+    }))
+}
+
+/// The answer to a claim, with everything the specification lists.
+#[derive(Serialize)]
+struct Claimed<Failures, Keys> {
+    failures: Failures,
+    one_time_keys: Keys,
+}
+
+async fn claim(call: Call<claim_keys::v3::Request, Session>) -> Result<Reply> {
+    let claimed = call.services.encryption.claim(call.request).await?;
+    let claim_keys::v3::Response { failures, one_time_keys } = claimed;
+    Ok(reply::ok(&Claimed { failures, one_time_keys }))
 }
 
 async fn changes(
@@ -47,8 +88,14 @@ async fn upload_cross_signing(
     Ok(upload_signing_keys::v3::Response {})
 }
 
-async fn upload_signatures(
-    call: Call<upload_signatures::v3::Request, Session>,
-) -> Result<upload_signatures::v3::Response> {
-    call.services.encryption.upload_signatures(&call.who, call.request).await
+/// The answer to an upload of signatures: what was not stored.
+#[derive(Serialize)]
+struct Signed<Failures> {
+    failures: Failures,
+}
+
+async fn upload_signatures(call: Call<upload_signatures::v3::Request, Session>) -> Result<Reply> {
+    let signed = call.services.encryption.upload_signatures(&call.who, call.request).await?;
+    let upload_signatures::v3::Response { failures } = signed;
+    Ok(reply::ok(&Signed { failures }))
 }

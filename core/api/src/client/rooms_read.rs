@@ -20,6 +20,7 @@ use colonnade_services::{
     timeline::{self, PageRequest, Viewer},
 };
 use http::Request;
+use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
@@ -32,7 +33,7 @@ use crate::{
 pub(crate) fn mount(table: &mut Table) {
     table
         .add_raw_for::<get_message_events::v3::Request, _, _>(messages)
-        .add::<get_context::v3::Request, _>(context)
+        .add_rendered::<get_context::v3::Request, _>(context)
         .add::<get_room_event::v3::Request, _>(event)
         .add::<get_event_by_timestamp::v1::Request, _>(event_at_time);
 }
@@ -82,9 +83,18 @@ async fn messages(
     Ok(reply::ok(&page))
 }
 
-async fn context(
-    call: Call<get_context::v3::Request, Session>,
-) -> Result<get_context::v3::Response> {
+/// What stands around an event; the library's type leaves out what is empty.
+#[derive(Serialize)]
+struct Context {
+    start: String,
+    end: String,
+    events_before: Vec<Box<RawValue>>,
+    event: Box<RawValue>,
+    events_after: Vec<Box<RawValue>>,
+    state: Vec<Box<RawValue>>,
+}
+
+async fn context(call: Call<get_context::v3::Request, Session>) -> Result<Reply> {
     let request = call.request;
     let viewer = Viewer::from(&call.who);
     let limit = bounded(request.limit);
@@ -93,14 +103,14 @@ async fn context(
         .timeline
         .surroundings(&viewer, &request.room_id, &request.event_id, limit, request.filter)
         .await?;
-    Ok(get_context::v3::Response {
-        start: Some(found.start),
-        end: Some(found.end),
-        events_before: raws(found.before),
-        event: Some(Raw::from_json(found.event)),
-        events_after: raws(found.after),
-        state: raws(found.state),
-    })
+    Ok(reply::ok(&Context {
+        start: found.start,
+        end: found.end,
+        events_before: found.before,
+        event: found.event,
+        events_after: found.after,
+        state: found.state,
+    }))
 }
 
 async fn event(

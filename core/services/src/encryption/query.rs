@@ -56,8 +56,11 @@ impl Encryption {
                 continue;
             }
             let extra = signatures.get(&(keys.user, keys.device_id));
-            let unsigned = named.display_name.map(|name| json!({ "device_display_name": name }));
-            let raw = render("device_keys", &keys.keys, extra, unsigned)?;
+            let mut unsigned = Map::new();
+            if let Some(name) = named.display_name {
+                unsigned.insert("device_display_name".to_owned(), name.into());
+            }
+            let raw = render("device_keys", &keys.keys, extra, Some(unsigned))?;
             let of_user = response.device_keys.entry(user_id.clone()).or_default();
             of_user.insert(device_id, raw);
         }
@@ -104,31 +107,28 @@ impl Encryption {
     }
 }
 
-/// Adds signatures and `unsigned` to a stored key.
+/// Adds signatures, and `unsigned` to the key of a device. Both are there even if they are empty:
+/// clients read them unasked.
 fn render<T>(
     table: &'static str,
     stored: &str,
     signatures: Option<&Vec<(OwnedUserId, Signature)>>,
-    unsigned: Option<Value>,
+    unsigned: Option<Map<String, Value>>,
 ) -> Result<Raw<T>> {
     let corrupt = |why: String| StorageError::corrupt(table, "key", stored, why);
-    let text = if signatures.is_none() && unsigned.is_none() {
-        stored.to_owned()
-    } else {
-        let mut object: Map<String, Value> =
-            serde_json::from_str(stored).map_err(|error| corrupt(error.to_string()))?;
-        for (signer, signature) in signatures.into_iter().flatten() {
-            let all = object.entry("signatures").or_insert_with(|| json!({}));
-            let all = all.as_object_mut().ok_or_else(|| corrupt("odd signatures".to_owned()))?;
-            let by_signer = all.entry(signer.as_str()).or_insert_with(|| json!({}));
-            if let Some(by_signer) = by_signer.as_object_mut() {
-                by_signer.insert(signature.signer_key.clone(), signature.signature.clone().into());
-            }
+    let mut object: Map<String, Value> =
+        serde_json::from_str(stored).map_err(|error| corrupt(error.to_string()))?;
+    let all = object.entry("signatures").or_insert_with(|| json!({}));
+    let all = all.as_object_mut().ok_or_else(|| corrupt("odd signatures".to_owned()))?;
+    for (signer, signature) in signatures.into_iter().flatten() {
+        let by_signer = all.entry(signer.as_str()).or_insert_with(|| json!({}));
+        if let Some(by_signer) = by_signer.as_object_mut() {
+            by_signer.insert(signature.signer_key.clone(), signature.signature.clone().into());
         }
-        if let Some(unsigned) = unsigned {
-            object.insert("unsigned".to_owned(), unsigned);
-        }
-        Value::Object(object).to_string()
-    };
+    }
+    if let Some(unsigned) = unsigned {
+        object.insert("unsigned".to_owned(), unsigned.into());
+    }
+    let text = Value::Object(object).to_string();
     Ok(Raw::from_json_string(text).map_err(|error| corrupt(error.to_string()))?)
 }

@@ -73,8 +73,7 @@ pub struct Page {
     pub end: Option<String>,
     /// The events in the order of the direction.
     pub chunk: Vec<Box<RawValue>>,
-    /// The member events of the senders, if members are loaded lazily.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// The member events of the senders, if members are loaded lazily; otherwise empty, and there.
     pub state: Vec<Box<RawValue>>,
 }
 

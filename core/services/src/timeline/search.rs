@@ -102,7 +102,10 @@ impl Timeline {
         let rooms = self.searched(viewer, &wish.filter).await?;
         let wanted = Wanted { words, rooms, fields };
         if wanted.words.is_empty() || wanted.rooms.is_empty() || wanted.fields.is_empty() {
-            return Ok(json!({ "count": 0, "results": [], "highlights": [] }));
+            let none = json!({});
+            return Ok(json!({
+                "count": 0, "results": [], "highlights": [], "groups": none, "state": none,
+            }));
         }
         self.words.reached(self.context.streams.position(Stream::Events)).await;
         let limit = wish.limit.clamp(1, PAGE_MAX);
@@ -117,15 +120,11 @@ impl Timeline {
             "count": count,
             "highlights": if count > 0 { wanted.words.as_slice() } else { &[] },
             "results": self.results(viewer, &wish, &finds).await?,
+            "groups": groups(&wish.group_by, &finds),
+            "state": if wish.state { self.states(viewer, &finds).await? } else { json!({}) },
         });
         if let Some(next) = next {
             body["next_batch"] = next.into();
-        }
-        if !wish.group_by.is_empty() {
-            body["groups"] = groups(&wish.group_by, &finds);
-        }
-        if wish.state {
-            body["state"] = self.states(viewer, &finds).await?;
         }
         Ok(body)
     }
@@ -276,6 +275,7 @@ impl Timeline {
             "events_after": self.render(viewer, room, &after, format, Bundles::All).await?,
             "start": TimelineToken(oldest - 1).to_string(),
             "end": TimelineToken(newest).to_string(),
+            "profile_info": {},
         });
         if profiles {
             let all = before.into_iter().chain([find.shown.clone()]).chain(after);

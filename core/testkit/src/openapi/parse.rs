@@ -166,7 +166,7 @@ impl Reader<'_> {
 }
 
 /// Resolves `..` in a path without asking the disk.
-fn normal(path: &Path) -> String {
+pub(super) fn normal(path: &Path) -> String {
     let mut parts: Vec<String> = Vec::new();
     for part in path.components() {
         match part {

@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod json;
 pub mod nid;
 pub mod random;
 pub mod slot;

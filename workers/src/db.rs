@@ -115,6 +115,16 @@ async fn copy(config: &Config, from: Option<String>, to: Option<String>) -> Resu
         rows += table.sum.rows;
         let digest = format!("{:032x}", table.sum.digest);
         terminal::say(&format!("{:<24}{:>12} rows  digest {digest}", table.table, table.sum.rows));
+        for mended in &table.mended {
+            terminal::say(&format!(
+                "  mended, since PostgreSQL keeps no U+0000: {} of the row {} is {:?} now",
+                mended.column, mended.key, mended.text
+            ));
+        }
+        let more = table.mended_count - table.mended.len() as u64;
+        if more > 0 {
+            terminal::say(&format!("  and {more} more"));
+        }
     }
     terminal::say(&format!(
         "{} tables with {rows} rows are the same in both, after {:.1} s. Now set database.url in the \

@@ -46,6 +46,11 @@ impl From<StorageError> for Error {
                 tracing::warn!(%why, "the database is not available");
                 MatrixError::unavailable("the database is not available; try again later").into()
             }
+            // Whatever is a name, an id or a key is text, and a client sent it.
+            StorageError::NotText => {
+                MatrixError::invalid_param("a name, an id or a key contains the character U+0000")
+                    .into()
+            }
             other => Self::internal("use the database", other),
         }
     }

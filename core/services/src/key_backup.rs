@@ -17,6 +17,7 @@ use colonnade_model::{
 use colonnade_storage::{
     StorageError,
     key_backup::{self, Contents, RoomKey, Version},
+    stored,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -132,7 +133,7 @@ impl KeyBackup {
     async fn info(&self, user: UserNid, version: Version) -> Result<BackupInfo> {
         let count = key_backup::count(&self.context.db, user, version.version).await?;
         let corrupt = |error| StorageError::corrupt("backup_versions", "auth_data", user, error);
-        let auth_data = RawValue::from_string(version.auth_data).map_err(corrupt)?;
+        let auth_data = stored::readable(version.auth_data, "backup_versions");
         let description = Description { algorithm: &version.algorithm, auth_data: &auth_data };
         let text = serde_json::to_string(&description).map_err(corrupt)?;
         Ok(BackupInfo {
@@ -229,8 +230,7 @@ impl KeyBackup {
                 StorageError::corrupt("backup_keys", "session_data", place, why)
             };
             let room_id = RoomId::parse(&key.room_id).map_err(|e| corrupt(e.to_string()))?;
-            let session_data = RawValue::from_string(key.session_data.clone())
-                .map_err(|error| corrupt(error.to_string()))?;
+            let session_data = stored::readable(key.session_data.clone(), "backup_keys");
             let data = KeyData {
                 first_message_index: key.first_message_index.unsigned_abs(),
                 forwarded_count: key.forwarded_count.unsigned_abs(),

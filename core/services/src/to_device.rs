@@ -4,13 +4,16 @@
 //!
 //! Source: Matrix v1.19, client-server, "Send-to-Device messaging".
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use colonnade_model::{
-    MatrixError,
+    MatrixError, json,
     nid::{DeviceNid, UserNid},
     ruma::{
-        OwnedDeviceId, OwnedUserId,
+        OwnedDeviceId, UserId,
         api::client::to_device::send_event_to_device::v3::{Messages, Request},
         events::AnyToDeviceEventContent,
         serde::Raw,
@@ -19,18 +22,18 @@ use colonnade_model::{
     stream::Position,
 };
 use colonnade_storage::{
-    StorageError,
+    stored,
     to_device::{self, Message, Txn},
 };
 use quick_cache::sync::Cache;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{Context, Error, Result, accounts::Session};
 
 /// Bytes of one message: the limit of an event, which is what gateways and peers are built for.
 const CONTENT_BYTES_MAX: usize = 65_536;
-/// Messages of one request: every device of a large room, in one transaction.
+/// Messages of one request, and devices named by it: every device of a large room, in one transaction.
 const MESSAGES_MAX: usize = 20_000;
 /// Characters of an event type or transaction id.
 const NAME_LEN_MAX: usize = 255;
@@ -73,7 +76,7 @@ impl ToDevice {
     /// that was used before sends nothing.
     ///
     /// # Errors
-    /// `M_TOO_LARGE` when a message is too large or there are too many.
+    /// `M_TOO_LARGE` when a message is too large, or there are or may be too many.
     pub async fn send(&self, session: &Session, request: Request) -> Result<()> {
         let Request { event_type, txn_id, messages } = request;
         let (event_type, txn_id) = (event_type.to_string(), txn_id.to_string());
@@ -103,19 +106,19 @@ impl ToDevice {
         event_type: &str,
         messages: Messages,
     ) -> Result<Vec<Message>> {
-        let mut users: HashMap<UserNid, OwnedUserId> = HashMap::new();
-        for user_id in messages.keys() {
-            if user_id.server_name() != self.context.server_name {
-                continue;
-            }
-            if let Some(user) = self.context.interned.find_user(user_id).await? {
-                users.insert(user, user_id.clone());
-            }
+        // Also who exists nowhere has to be looked for.
+        if messages.values().map(|to_user| to_user.len().max(1)).sum::<usize>() > MESSAGES_MAX {
+            return Err(MatrixError::too_large("too many devices are named at once").into());
         }
+        let here = messages.keys().map(|user_id| &**user_id);
+        let here = here.filter(|user_id| user_id.server_name() == self.context.server_name);
+        let users = self.context.interned.find_users(here).await?;
+        let users: HashMap<UserNid, &UserId> =
+            users.into_iter().map(|(user_id, nid)| (nid, user_id)).collect();
         let nids: Vec<UserNid> = users.keys().copied().collect();
         let mut addressed = Vec::new();
         for found in to_device::devices_of(&self.context.db, &nids).await? {
-            let to_user = users.get(&found.user).and_then(|user_id| messages.get(user_id));
+            let to_user = users.get(&found.user).and_then(|user_id| messages.get(*user_id));
             let Some(to_user) = to_user else { continue };
             let by_name = DeviceIdOrAllDevices::DeviceId(OwnedDeviceId::from(found.device_id));
             let content = to_user.get(&by_name);
@@ -149,12 +152,10 @@ impl ToDevice {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let waiting = to_device::messages(&self.context.db, device, after, upto, limit).await?;
         let messages = waiting.into_iter().map(|message| {
-            let event = RawValue::from_string(message.json).map_err(|error| {
-                StorageError::corrupt("to_device", "message", message.pos, error)
-            })?;
-            Ok(ToDeviceMessage { pos: message.pos, event })
+            // Its place is taken even if nobody can read it, so that the next ones follow.
+            ToDeviceMessage { pos: message.pos, event: event_of(message.json) }
         });
-        messages.collect()
+        Ok(messages.collect())
     }
 
     /// Deletes what `device` has received: it has presented a token at `upto`. Costs nothing when
@@ -177,6 +178,25 @@ impl ToDevice {
         self.acknowledged.insert(device, upto);
         Ok(())
     }
+}
+
+/// Returns a stored event. One whose content no client can read, which older versions took, has none.
+fn event_of(json: String) -> Box<RawValue> {
+    #[derive(Deserialize, Serialize)]
+    struct Head {
+        sender: String,
+        #[serde(rename = "type")]
+        event_type: String,
+        #[serde(default, skip_deserializing)]
+        content: BTreeMap<String, String>,
+    }
+    if !json::is_readable(&json)
+        && let Ok(head) = serde_json::from_str::<Head>(&json)
+        && let Ok(event) = serde_json::value::to_raw_value(&head)
+    {
+        return event;
+    }
+    stored::readable(json, "to_device")
 }
 
 fn render(

@@ -7,10 +7,7 @@ use colonnade_model::{
 };
 use serde_json::value::RawValue;
 
-use crate::{
-    Database, Tx,
-    error::{Result, StorageError},
-};
+use crate::{Database, Tx, database::sql, error::Result, stored::readable};
 
 /// A piece of account data.
 #[derive(Debug, Clone)]
@@ -35,7 +32,7 @@ pub async fn put(tx: &mut Tx, user: UserNid, data: AccountData) -> Result<Positi
     let pos = tx.seal(Stream::AccountData, 1).await?;
     execute!(
         tx,
-        sqlx::query(PUT)
+        sql::query(PUT)
             .bind(user.0)
             .bind(number_of(data.room))
             .bind(data.event_type)
@@ -49,7 +46,7 @@ pub async fn put(tx: &mut Tx, user: UserNid, data: AccountData) -> Result<Positi
 /// Returns the push rules that users stored above a position and up to another, oldest first.
 ///
 /// # Errors
-/// When the database fails or holds what is not JSON.
+/// When the database fails.
 pub async fn push_rules_between(
     db: &Database,
     after: Position,
@@ -58,14 +55,14 @@ pub async fn push_rules_between(
     const RULES: &str = "SELECT user_nid, body FROM account_data \
          WHERE type = 'm.push_rules' AND room_nid = 0 AND pos > $1 AND pos <= $2 ORDER BY pos";
     let rows: Vec<(i64, String)> =
-        read!(db, |c| sqlx::query_as(RULES).bind(after).bind(upto).fetch_all(c))?;
+        read!(db, |c| sql::query_as(RULES).bind(after).bind(upto).fetch_all(c))?;
     bodies(rows)
 }
 
 /// Returns the lists of ignored users that changed above `after` and up to `upto`, in that order.
 ///
 /// # Errors
-/// When the database fails or holds what is not JSON.
+/// When the database fails.
 pub async fn ignored_between(
     db: &Database,
     after: Position,
@@ -75,36 +72,31 @@ pub async fn ignored_between(
          WHERE type = 'm.ignored_user_list' AND room_nid = 0 AND pos > $1 AND pos <= $2 \
          ORDER BY pos";
     let rows: Vec<(i64, String)> =
-        read!(db, |c| sqlx::query_as(LISTS).bind(after).bind(upto).fetch_all(c))?;
+        read!(db, |c| sql::query_as(LISTS).bind(after).bind(upto).fetch_all(c))?;
     bodies(rows)
 }
 
 fn bodies(rows: Vec<(i64, String)>) -> Result<Vec<(UserNid, Box<RawValue>)>> {
-    let mut found = Vec::with_capacity(rows.len());
-    for (user, text) in rows {
-        let body = RawValue::from_string(text)
-            .map_err(|error| StorageError::corrupt("account_data", "body", user, error))?;
-        found.push((UserNid(user), body));
-    }
-    Ok(found)
+    let read = |(user, text)| (UserNid(user), readable(text, "account_data"));
+    Ok(rows.into_iter().map(read).collect())
 }
 
 /// Returns the content of a piece of account data.
 ///
 /// # Errors
-/// When the database fails or holds what is not JSON.
+/// When the database fails.
 pub async fn get(
     db: &Database,
     user: UserNid,
     room: Option<RoomNid>,
     event_type: &str,
 ) -> Result<Option<Box<RawValue>>> {
-    let text: Option<String> = read!(db, |c| sqlx::query_scalar(GET)
+    let text: Option<String> = read!(db, |c| sql::query_scalar(GET)
         .bind(user.0)
         .bind(number_of(room))
         .bind(event_type.to_owned())
         .fetch_optional(c))?;
-    text.map(|text| parse(user, text)).transpose()
+    Ok(text.map(|text| readable(text, "account_data")))
 }
 
 /// [`get`] inside a transaction, for what is changed in the same one.
@@ -117,12 +109,12 @@ pub async fn get_in(
     room: Option<RoomNid>,
     event_type: &str,
 ) -> Result<Option<Box<RawValue>>> {
-    let text: Option<String> = run!(tx, |c| sqlx::query_scalar(GET)
+    let text: Option<String> = run!(tx, |c| sql::query_scalar(GET)
         .bind(user.0)
         .bind(number_of(room))
         .bind(event_type.to_owned())
         .fetch_optional(c))?;
-    text.map(|text| parse(user, text)).transpose()
+    Ok(text.map(|text| readable(text, "account_data")))
 }
 
 const GET: &str =
@@ -132,7 +124,7 @@ const GET: &str =
 /// its last content.
 ///
 /// # Errors
-/// When the database fails or holds what is not JSON.
+/// When the database fails.
 pub async fn changes(
     db: &Database,
     user: UserNid,
@@ -142,11 +134,11 @@ pub async fn changes(
     const CHANGES: &str = "SELECT room_nid, type, body FROM account_data \
          WHERE user_nid = $1 AND pos > $2 AND pos <= $3 ORDER BY pos";
     let rows: Vec<(i64, String, String)> =
-        read!(db, |c| sqlx::query_as(CHANGES).bind(user.0).bind(after).bind(upto).fetch_all(c))?;
+        read!(db, |c| sql::query_as(CHANGES).bind(user.0).bind(after).bind(upto).fetch_all(c))?;
     let mut changes = Vec::with_capacity(rows.len());
     for (room, event_type, text) in rows {
         let room = (room != 0).then_some(RoomNid(room));
-        changes.push(AccountData { room, event_type, body: parse(user, text)? });
+        changes.push(AccountData { room, event_type, body: readable(text, "account_data") });
     }
     Ok(changes)
 }
@@ -154,24 +146,23 @@ pub async fn changes(
 /// Returns all account data of a user about one room.
 ///
 /// # Errors
-/// When the database fails or holds what is not JSON.
+/// When the database fails.
 pub async fn of_room(db: &Database, user: UserNid, room: RoomNid) -> Result<Vec<AccountData>> {
     const OF_ROOM: &str = "SELECT type, body FROM account_data \
          WHERE user_nid = $1 AND room_nid = $2 ORDER BY pos";
     let rows: Vec<(String, String)> =
-        read!(db, |c| sqlx::query_as(OF_ROOM).bind(user.0).bind(room.0).fetch_all(c))?;
+        read!(db, |c| sql::query_as(OF_ROOM).bind(user.0).bind(room.0).fetch_all(c))?;
     let mut all = Vec::with_capacity(rows.len());
     for (event_type, text) in rows {
-        all.push(AccountData { room: Some(room), event_type, body: parse(user, text)? });
+        all.push(AccountData {
+            room: Some(room),
+            event_type,
+            body: readable(text, "account_data"),
+        });
     }
     Ok(all)
 }
 
 fn number_of(room: Option<RoomNid>) -> i64 {
     room.map_or(0, |room| room.0)
-}
-
-fn parse(user: UserNid, text: String) -> Result<Box<RawValue>> {
-    RawValue::from_string(text)
-        .map_err(|error| StorageError::corrupt("account_data", "body", user, error))
 }

@@ -3,7 +3,11 @@
 
 use colonnade_model::nid::UserNid;
 
-use crate::{Database, Tx, database::int_list, error::Result};
+use crate::{
+    Database, Tx,
+    database::{int_list, sql},
+    error::Result,
+};
 
 /// An account.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +38,7 @@ pub async fn create(tx: &mut Tx, account: Account) -> Result<bool> {
          VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (user_nid) DO NOTHING";
     let inserted = execute!(
         tx,
-        sqlx::query(INSERT)
+        sql::query(INSERT)
             .bind(account.user.0)
             .bind(account.password)
             .bind(i64::from(account.admin))
@@ -54,7 +58,7 @@ pub async fn find(db: &Database, user: UserNid) -> Result<Option<Account>> {
     const FIND: &str = "SELECT password, admin, deactivated, erased, user_type, created_ts \
          FROM accounts WHERE user_nid = $1";
     type Row = (Option<String>, i64, i64, i64, Option<String>, i64);
-    let row: Option<Row> = read!(db, |c| sqlx::query_as(FIND).bind(user.0).fetch_optional(c))?;
+    let row: Option<Row> = read!(db, |c| sql::query_as(FIND).bind(user.0).fetch_optional(c))?;
     Ok(row.map(|(password, admin, deactivated, erased, user_type, created_ts)| Account {
         user,
         password,
@@ -74,7 +78,7 @@ pub async fn erased_among(db: &Database, users: &[UserNid]) -> Result<Vec<UserNi
     const ERASED: &str = "SELECT user_nid FROM accounts WHERE erased = 1 AND user_nid IN {INTS 1}";
     let list = int_list(users.iter().map(|user| user.0));
     let rows: Vec<i64> =
-        read_list!(db, ERASED, |sql, c| sqlx::query_scalar(sql).bind(list).fetch_all(c))?;
+        read_list!(db, ERASED, |sql, c| sql::query_scalar(sql).bind(list).fetch_all(c))?;
     Ok(rows.into_iter().map(UserNid).collect())
 }
 
@@ -84,7 +88,7 @@ pub async fn erased_among(db: &Database, users: &[UserNid]) -> Result<Vec<UserNi
 /// When the database fails.
 pub async fn set_password(tx: &mut Tx, user: UserNid, password: String) -> Result<bool> {
     const SET: &str = "UPDATE accounts SET password = $2 WHERE user_nid = $1 AND deactivated = 0";
-    Ok(execute!(tx, sqlx::query(SET).bind(user.0).bind(password))? == 1)
+    Ok(execute!(tx, sql::query(SET).bind(user.0).bind(password))? == 1)
 }
 
 /// Grants or takes the right to administrate; false when there is no such account.
@@ -93,7 +97,7 @@ pub async fn set_password(tx: &mut Tx, user: UserNid, password: String) -> Resul
 /// When the database fails.
 pub async fn set_admin(tx: &mut Tx, user: UserNid, admin: bool) -> Result<bool> {
     const SET: &str = "UPDATE accounts SET admin = $2 WHERE user_nid = $1";
-    Ok(execute!(tx, sqlx::query(SET).bind(user.0).bind(i64::from(admin)))? == 1)
+    Ok(execute!(tx, sql::query(SET).bind(user.0).bind(i64::from(admin)))? == 1)
 }
 
 /// Closes an account for good and forgets its password; false when there is no such account.
@@ -103,5 +107,5 @@ pub async fn set_admin(tx: &mut Tx, user: UserNid, admin: bool) -> Result<bool> 
 pub async fn deactivate(tx: &mut Tx, user: UserNid, erase: bool) -> Result<bool> {
     const CLOSE: &str = "UPDATE accounts SET deactivated = 1, password = NULL, admin = 0, \
          erased = CASE WHEN $2 = 1 THEN 1 ELSE erased END WHERE user_nid = $1";
-    Ok(execute!(tx, sqlx::query(CLOSE).bind(user.0).bind(i64::from(erase)))? == 1)
+    Ok(execute!(tx, sql::query(CLOSE).bind(user.0).bind(i64::from(erase)))? == 1)
 }

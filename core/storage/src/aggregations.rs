@@ -9,7 +9,11 @@ use colonnade_model::{
     stream::Position,
 };
 
-use crate::{Database, database::int_list, error::Result};
+use crate::{
+    Database,
+    database::{int_list, sql},
+    error::Result,
+};
 
 /// References listed with an event at most; the rest is reached through `/relations`.
 const REFERENCES_MAX: i64 = 50;
@@ -83,7 +87,7 @@ pub async fn parents_among(db: &Database, events: &[EventNid]) -> Result<Vec<Eve
              AND r.rel_type IN ('m.replace', 'm.reference', 'm.thread'))";
     let list = nid_list(events);
     let rows: Vec<i64> =
-        read_list!(db, PARENTS, |sql, c| sqlx::query_scalar(sql).bind(list).fetch_all(c))?;
+        read_list!(db, PARENTS, |sql, c| sql::query_scalar(sql).bind(list).fetch_all(c))?;
     Ok(rows.into_iter().map(EventNid).collect())
 }
 
@@ -117,7 +121,7 @@ pub async fn edits(
     );
     let (edges, ignored) = lens.lists();
     let list = nid_list(parents);
-    let rows: Vec<(i64, i64)> = read_list!(db, EDITS, |sql, c| sqlx::query_as(sql)
+    let rows: Vec<(i64, i64)> = read_list!(db, EDITS, |sql, c| sql::query_as(sql)
         .bind(edges)
         .bind(ignored)
         .bind(list)
@@ -147,7 +151,7 @@ pub async fn references(
     );
     let (edges, ignored) = lens.lists();
     let list = nid_list(parents);
-    let rows: Vec<(i64, String)> = read_list!(db, REFERENCES, |sql, c| sqlx::query_as(sql)
+    let rows: Vec<(i64, String)> = read_list!(db, REFERENCES, |sql, c| sql::query_as(sql)
         .bind(edges)
         .bind(ignored)
         .bind(list)
@@ -196,10 +200,10 @@ pub async fn threads(
     );
     let list = nid_list(roots);
     let rows: Vec<(i64, i64, i64, i64)> = if lens.is_clear() {
-        read_list!(db, WHOLE, |sql, c| sqlx::query_as(sql).bind(list).bind(user.0).fetch_all(c))?
+        read_list!(db, WHOLE, |sql, c| sql::query_as(sql).bind(list).bind(user.0).fetch_all(c))?
     } else {
         let (edges, ignored) = lens.lists();
-        read_list!(db, SEEN, |sql, c| sqlx::query_as(sql)
+        read_list!(db, SEEN, |sql, c| sql::query_as(sql)
             .bind(edges)
             .bind(ignored)
             .bind(list)
@@ -265,7 +269,7 @@ pub async fn thread_roots(
     let (room, before) = (wanted.room.0, wanted.before.unwrap_or(i64::MAX));
     let participant = wanted.participant.map_or(0, |user| user.0);
     let rows: Vec<(i64, i64)> = if lens.is_clear() {
-        read!(db, |c| sqlx::query_as(WHOLE)
+        read!(db, |c| sql::query_as(WHOLE)
             .bind(room)
             .bind(before)
             .bind(participant)
@@ -273,7 +277,7 @@ pub async fn thread_roots(
             .fetch_all(c))?
     } else {
         let (edges, ignored) = lens.lists();
-        read_list!(db, SEEN, |sql, c| sqlx::query_as(sql)
+        read_list!(db, SEEN, |sql, c| sql::query_as(sql)
             .bind(edges)
             .bind(ignored)
             .bind(room)
@@ -351,7 +355,7 @@ pub async fn related(
         Direction::Forward => (FORWARD, wanted.from, wanted.to),
     };
     let (edges, ignored) = lens.lists();
-    let rows: Vec<(i64, i64)> = read_list!(db, text, |sql, c| sqlx::query_as(sql)
+    let rows: Vec<(i64, i64)> = read_list!(db, text, |sql, c| sql::query_as(sql)
         .bind(edges)
         .bind(ignored)
         .bind(wanted.parent.0)
@@ -393,7 +397,7 @@ pub async fn at_time(
         Direction::Backward => BEFORE,
     };
     let (edges, _) = lens.lists();
-    let rows: Vec<i64> = read_list!(db, text, |sql, c| sqlx::query_scalar(sql)
+    let rows: Vec<i64> = read_list!(db, text, |sql, c| sql::query_scalar(sql)
         .bind(edges)
         .bind(room.0)
         .bind(ts_ms)
@@ -416,6 +420,6 @@ pub async fn redaction_of(db: &Database, event_id: &EventId) -> Result<Option<Ev
          WHERE r.target_event_id = $1 AND e.tl IS NOT NULL ORDER BY r.redaction_nid LIMIT 1";
     let target = event_id.to_string();
     let found: Option<i64> =
-        read!(db, |c| sqlx::query_scalar(REDACTION).bind(target).fetch_optional(c))?;
+        read!(db, |c| sql::query_scalar(REDACTION).bind(target).fetch_optional(c))?;
     Ok(found.map(EventNid))
 }

@@ -3,7 +3,11 @@
 
 use colonnade_model::nid::{DeviceNid, EventNid};
 
-use crate::{Database, Tx, database::int_list, error::Result};
+use crate::{
+    Database, Tx,
+    database::{int_list, sql},
+    error::Result,
+};
 
 /// A client's name for a request.
 ///
@@ -26,7 +30,7 @@ pub async fn find(db: &Database, txn: &ClientTxn) -> Result<Option<EventNid>> {
     const FIND: &str = "SELECT event_nid FROM client_txns \
          WHERE device_nid = $1 AND scope = $2 AND txn_id = $3";
     let (scope, txn_id) = (txn.scope.clone(), txn.txn_id.clone());
-    let found: Option<i64> = read!(db, |c| sqlx::query_scalar(FIND)
+    let found: Option<i64> = read!(db, |c| sql::query_scalar(FIND)
         .bind(txn.device.0)
         .bind(scope)
         .bind(txn_id)
@@ -47,7 +51,7 @@ pub async fn of_events(
          WHERE event_nid IN {INTS 1} AND device_nid = $2";
     let list = int_list(events.iter().map(|event| event.0));
     let rows: Vec<(i64, String)> =
-        read_list!(db, OF, |sql, c| sqlx::query_as(sql).bind(list).bind(device.0).fetch_all(c))?;
+        read_list!(db, OF, |sql, c| sql::query_as(sql).bind(list).bind(device.0).fetch_all(c))?;
     Ok(rows.into_iter().map(|(event, txn_id)| (EventNid(event), txn_id)).collect())
 }
 
@@ -57,5 +61,5 @@ pub async fn of_events(
 /// When the database fails.
 pub async fn prune(tx: &mut Tx, before_ts: i64) -> Result<u64> {
     const PRUNE: &str = "DELETE FROM client_txns WHERE ts < $1";
-    execute!(tx, sqlx::query(PRUNE).bind(before_ts))
+    execute!(tx, sql::query(PRUNE).bind(before_ts))
 }

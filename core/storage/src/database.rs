@@ -19,6 +19,7 @@ mod lane;
 mod locks;
 mod migrations;
 mod postgres;
+pub(crate) mod sql;
 mod sqlite;
 pub mod stats;
 pub(crate) mod tx;
@@ -30,11 +31,12 @@ use futures_util::future::BoxFuture;
 
 pub(crate) use bulk::{Bulk, Cell};
 pub use clock::DatabaseClock;
-pub(crate) use dialect::{int_list, list_sql, text_list};
+pub(crate) use dialect::{int_list, list_sql};
 pub use lane::Lane;
 pub use locks::Lock;
 pub use migrations::{Change, Pending};
 pub use postgres::Held;
+pub(crate) use sql::text_list;
 pub use sqlite::stepwise::{Fate, Stepwise};
 pub use tx::Tx;
 

@@ -6,7 +6,11 @@ use colonnade_model::{
     stream::{Position, Stream, Touch},
 };
 
-use crate::{Database, Tx, database::int_list, error::Result};
+use crate::{
+    Database, Tx,
+    database::{int_list, sql},
+    error::Result,
+};
 
 /// The membership number of a joined member, as stored.
 const JOIN: i64 = 1;
@@ -23,7 +27,7 @@ const LIST_MAX: usize = 5_000;
 pub async fn changed(tx: &mut Tx, user: UserNid) -> Result<Position> {
     const ROOMS: &str = "SELECT room_nid FROM room_members WHERE user_nid = $1 AND membership = $2";
     let rooms: Vec<i64> =
-        run!(tx, |c| sqlx::query_scalar(ROOMS).bind(user.0).bind(JOIN).fetch_all(c))?;
+        run!(tx, |c| sql::query_scalar(ROOMS).bind(user.0).bind(JOIN).fetch_all(c))?;
     let pos = insert(tx, user, None).await?;
     tx.touch(Stream::DeviceLists, Touch::User(user), pos);
     for room in rooms {
@@ -47,7 +51,7 @@ async fn insert(tx: &mut Tx, user: UserNid, viewer: Option<UserNid>) -> Result<P
         "INSERT INTO device_changes (pos, user_nid, viewer_nid) VALUES ($1, $2, $3)";
     let pos = tx.seal(Stream::DeviceLists, 1).await?;
     let viewer = viewer.map(|viewer| viewer.0);
-    execute!(tx, sqlx::query(INSERT).bind(pos).bind(user.0).bind(viewer))?;
+    execute!(tx, sql::query(INSERT).bind(pos).bind(user.0).bind(viewer))?;
     Ok(pos)
 }
 
@@ -67,7 +71,7 @@ pub async fn changes(
          (d.user_nid = $1 OR EXISTS (SELECT 1 FROM room_members t JOIN room_members m \
          ON m.room_nid = t.room_nid WHERE t.user_nid = d.user_nid AND t.membership = $4 \
          AND m.user_nid = $1 AND m.membership = $4))))";
-    let users: Vec<i64> = read!(db, |c| sqlx::query_scalar(CHANGES)
+    let users: Vec<i64> = read!(db, |c| sql::query_scalar(CHANGES)
         .bind(viewer.0)
         .bind(from)
         .bind(upto)
@@ -83,7 +87,7 @@ pub async fn changes(
 pub async fn any_membership(db: &Database, from: Position, upto: Position) -> Result<bool> {
     const ANY: &str = "SELECT CAST(count(*) AS BIGINT) FROM (SELECT 1 FROM member_log WHERE pos > $1 \
          AND pos <= $2 LIMIT 1) AS found";
-    let found: i64 = read!(db, |c| sqlx::query_scalar(ANY).bind(from).bind(upto).fetch_one(c))?;
+    let found: i64 = read!(db, |c| sql::query_scalar(ANY).bind(from).bind(upto).fetch_one(c))?;
     Ok(found > 0)
 }
 
@@ -117,7 +121,7 @@ pub async fn moves(
          FROM member_log l WHERE l.pos > $2 AND l.pos <= $3 AND (l.user_nid = $1 OR EXISTS \
          (SELECT 1 FROM room_members m WHERE m.room_nid = l.room_nid AND m.user_nid = $1 \
          AND m.membership = $4)) ORDER BY l.pos";
-    let rows: Vec<(i64, i64, i64, i64)> = read!(db, |c| sqlx::query_as(MOVES)
+    let rows: Vec<(i64, i64, i64, i64)> = read!(db, |c| sql::query_as(MOVES)
         .bind(viewer.0)
         .bind(from)
         .bind(upto)
@@ -148,7 +152,7 @@ pub async fn joined(db: &Database, rooms: &[RoomNid]) -> Result<Vec<UserNid>> {
     let mut users = Vec::new();
     for chunk in rooms.chunks(LIST_MAX) {
         let list = int_list(chunk.iter().map(|room| room.0));
-        let rows: Vec<i64> = read_list!(db, JOINED, |sql, c| sqlx::query_scalar(sql)
+        let rows: Vec<i64> = read_list!(db, JOINED, |sql, c| sql::query_scalar(sql)
             .bind(list)
             .bind(JOIN)
             .fetch_all(c))?;
@@ -169,7 +173,7 @@ pub async fn sharing(db: &Database, viewer: UserNid, users: &[UserNid]) -> Resul
     let mut found = Vec::new();
     for chunk in users.chunks(LIST_MAX) {
         let list = int_list(chunk.iter().map(|user| user.0));
-        let rows: Vec<i64> = read_list!(db, SHARING, |sql, c| sqlx::query_scalar(sql)
+        let rows: Vec<i64> = read_list!(db, SHARING, |sql, c| sql::query_scalar(sql)
             .bind(viewer.0)
             .bind(list)
             .bind(JOIN)

@@ -8,7 +8,11 @@ use colonnade_model::{
 
 use futures_util::TryFutureExt as _;
 
-use crate::{Database, Tx, database::int_list, error::Result};
+use crate::{
+    Database, Tx,
+    database::{int_list, sql},
+    error::Result,
+};
 
 /// A device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +56,7 @@ pub async fn create(
          VALUES ($1, $2, $3, $4, $5, $6, $7) \
          ON CONFLICT (user_nid, device_id) DO UPDATE SET device_id = excluded.device_id \
          RETURNING device_nid";
-    let stored: i64 = run!(tx, |c| sqlx::query_scalar(INSERT)
+    let stored: i64 = run!(tx, |c| sql::query_scalar(INSERT)
         .bind(fresh.device.0)
         .bind(user.0)
         .bind(fresh.device_id.to_string())
@@ -83,7 +87,7 @@ fn device_of((nid, id, display_name, last_seen_ts, last_seen_ip): Row) -> Device
 pub async fn find(db: &Database, user: UserNid, device_id: &DeviceId) -> Result<Option<Device>> {
     const FIND: &str = "SELECT device_nid, device_id, display_name, last_seen_ts, last_seen_ip \
          FROM devices WHERE user_nid = $1 AND device_id = $2";
-    let row: Option<Row> = read!(db, |c| sqlx::query_as(FIND)
+    let row: Option<Row> = read!(db, |c| sql::query_as(FIND)
         .bind(user.0)
         .bind(device_id.as_str().to_owned())
         .fetch_optional(c))?;
@@ -97,7 +101,7 @@ pub async fn find(db: &Database, user: UserNid, device_id: &DeviceId) -> Result<
 pub async fn list(db: &Database, user: UserNid) -> Result<Vec<Device>> {
     const LIST: &str = "SELECT device_nid, device_id, display_name, last_seen_ts, last_seen_ip \
          FROM devices WHERE user_nid = $1 ORDER BY device_nid";
-    let rows: Vec<Row> = read!(db, |c| sqlx::query_as(LIST).bind(user.0).fetch_all(c))?;
+    let rows: Vec<Row> = read!(db, |c| sql::query_as(LIST).bind(user.0).fetch_all(c))?;
     Ok(rows.into_iter().map(device_of).collect())
 }
 
@@ -107,7 +111,7 @@ pub async fn list(db: &Database, user: UserNid) -> Result<Vec<Device>> {
 /// When the database fails.
 pub async fn rename(tx: &mut Tx, device: DeviceNid, display_name: Option<String>) -> Result<bool> {
     const RENAME: &str = "UPDATE devices SET display_name = $2 WHERE device_nid = $1";
-    Ok(execute!(tx, sqlx::query(RENAME).bind(device.0).bind(display_name))? == 1)
+    Ok(execute!(tx, sql::query(RENAME).bind(device.0).bind(display_name))? == 1)
 }
 
 /// Deletes devices. Their tokens and keys have to be deleted beside it.
@@ -117,7 +121,7 @@ pub async fn rename(tx: &mut Tx, device: DeviceNid, display_name: Option<String>
 pub async fn delete(tx: &mut Tx, devices: &[DeviceNid]) -> Result<()> {
     const DELETE: &str = "DELETE FROM devices WHERE device_nid IN {INTS 1}";
     let list = int_list(devices.iter().map(|device| device.0));
-    run_list!(tx, DELETE, |sql, c| sqlx::query(sql).bind(list).execute(c).map_ok(drop))
+    run_list!(tx, DELETE, |sql, c| sql::query(sql).bind(list).execute(c).map_ok(drop))
 }
 
 /// Notes when and where devices were seen; one that is gone by now is passed over.
@@ -128,7 +132,7 @@ pub async fn seen(tx: &mut Tx, seen: Vec<Seen>) -> Result<()> {
     const SEEN: &str = "UPDATE devices SET last_seen_ts = $2, \
          last_seen_ip = COALESCE($3, last_seen_ip) WHERE device_nid = $1";
     for Seen { device, ts, ip } in seen {
-        execute!(tx, sqlx::query(SEEN).bind(device.0).bind(ts).bind(ip))?;
+        execute!(tx, sql::query(SEEN).bind(device.0).bind(ts).bind(ip))?;
     }
     Ok(())
 }

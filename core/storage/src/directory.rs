@@ -8,7 +8,7 @@ use colonnade_model::{
 
 use crate::{
     Database, Tx,
-    database::text_list,
+    database::{sql, text_list},
     error::{Result, StorageError},
 };
 
@@ -31,7 +31,7 @@ pub struct AliasTarget {
 pub async fn resolve(db: &Database, alias: &RoomAliasId) -> Result<Option<AliasTarget>> {
     const FIND: &str = "SELECT room_nid, creator_nid FROM room_aliases WHERE alias = $1";
     let found: Option<(i64, i64)> =
-        read!(db, |c| sqlx::query_as(FIND).bind(alias.to_string()).fetch_optional(c))?;
+        read!(db, |c| sql::query_as(FIND).bind(alias.to_string()).fetch_optional(c))?;
     Ok(found.map(|(room, creator)| AliasTarget { room: RoomNid(room), creator: UserNid(creator) }))
 }
 
@@ -48,7 +48,7 @@ pub async fn insert_alias(
     const INSERT: &str = "INSERT INTO room_aliases (alias, room_nid, creator_nid) \
          VALUES ($1, $2, $3) ON CONFLICT (alias) DO NOTHING";
     let alias = alias.to_string();
-    let rows = execute!(tx, sqlx::query(INSERT).bind(alias).bind(room.0).bind(creator.0))?;
+    let rows = execute!(tx, sql::query(INSERT).bind(alias).bind(room.0).bind(creator.0))?;
     Ok(rows > 0)
 }
 
@@ -58,7 +58,7 @@ pub async fn insert_alias(
 /// When the database fails.
 pub async fn delete_alias(tx: &mut Tx, alias: &RoomAliasId) -> Result<bool> {
     const DELETE: &str = "DELETE FROM room_aliases WHERE alias = $1";
-    Ok(execute!(tx, sqlx::query(DELETE).bind(alias.to_string()))? > 0)
+    Ok(execute!(tx, sql::query(DELETE).bind(alias.to_string()))? > 0)
 }
 
 /// Points every alias of one room to another, as a room upgrade does.
@@ -67,7 +67,7 @@ pub async fn delete_alias(tx: &mut Tx, alias: &RoomAliasId) -> Result<bool> {
 /// When the database fails.
 pub async fn move_aliases(tx: &mut Tx, source: RoomNid, target: RoomNid) -> Result<()> {
     const MOVE: &str = "UPDATE room_aliases SET room_nid = $2 WHERE room_nid = $1";
-    execute!(tx, sqlx::query(MOVE).bind(source.0).bind(target.0)).map(|_| ())
+    execute!(tx, sql::query(MOVE).bind(source.0).bind(target.0)).map(|_| ())
 }
 
 /// Returns the local aliases of a room, sorted, at most a thousand.
@@ -77,7 +77,7 @@ pub async fn move_aliases(tx: &mut Tx, source: RoomNid, target: RoomNid) -> Resu
 pub async fn aliases_of(db: &Database, room: RoomNid) -> Result<Vec<OwnedRoomAliasId>> {
     const LIST: &str = "SELECT alias FROM room_aliases WHERE room_nid = $1 ORDER BY alias LIMIT $2";
     let aliases: Vec<String> =
-        read!(db, |c| sqlx::query_scalar(LIST).bind(room.0).bind(ALIASES_LISTED_MAX).fetch_all(c))?;
+        read!(db, |c| sql::query_scalar(LIST).bind(room.0).bind(ALIASES_LISTED_MAX).fetch_all(c))?;
     let parsed = aliases.into_iter().map(|alias| {
         RoomAliasId::parse(alias.as_str())
             .map_err(|error| StorageError::corrupt("room_aliases", "alias", &alias, error))
@@ -91,8 +91,7 @@ pub async fn aliases_of(db: &Database, room: RoomNid) -> Result<Vec<OwnedRoomAli
 /// When the database fails.
 pub async fn published(db: &Database, room: RoomNid) -> Result<Option<bool>> {
     const FIND: &str = "SELECT published FROM room_summary WHERE room_nid = $1";
-    let found: Option<i64> =
-        read!(db, |c| sqlx::query_scalar(FIND).bind(room.0).fetch_optional(c))?;
+    let found: Option<i64> = read!(db, |c| sql::query_scalar(FIND).bind(room.0).fetch_optional(c))?;
     Ok(found.map(|published| published != 0))
 }
 
@@ -102,7 +101,7 @@ pub async fn published(db: &Database, room: RoomNid) -> Result<Option<bool>> {
 /// When the database fails.
 pub async fn set_published(tx: &mut Tx, room: RoomNid, published: bool) -> Result<()> {
     const SET: &str = "UPDATE room_summary SET published = $2 WHERE room_nid = $1";
-    execute!(tx, sqlx::query(SET).bind(room.0).bind(i64::from(published))).map(|_| ())
+    execute!(tx, sql::query(SET).bind(room.0).bind(i64::from(published))).map(|_| ())
 }
 
 /// A place in the list of published rooms, which is sorted by members, then by room.
@@ -211,7 +210,7 @@ pub async fn published_rooms(db: &Database, query: PublishedQuery) -> Result<Vec
     };
     let by_type = i64::from(query.types.is_some());
     let types = text_list(query.types.unwrap_or_default());
-    let rows: Vec<Row> = read_list!(db, sql, |text, c| sqlx::query_as(text)
+    let rows: Vec<Row> = read_list!(db, sql, |text, c| sql::query_as(text)
         .bind(from.joined)
         .bind(from.room.0)
         .bind(exact)
@@ -233,7 +232,7 @@ pub async fn published_rooms(db: &Database, query: PublishedQuery) -> Result<Vec
 /// When the database fails.
 pub async fn published_count(db: &Database) -> Result<i64> {
     const COUNT: &str = "SELECT count(*) FROM room_summary WHERE published = 1";
-    read!(db, |c| sqlx::query_scalar(COUNT).fetch_one(c))
+    read!(db, |c| sql::query_scalar(COUNT).fetch_one(c))
 }
 
 /// Renders a LIKE pattern for "contains this text".

@@ -7,7 +7,7 @@ pub mod one_time_keys;
 
 use colonnade_model::nid::{DeviceNid, UserNid};
 
-use crate::{Tx, error::Result};
+use crate::{Tx, database::sql, error::Result};
 
 /// Deletes everything a device has here: its keys, signatures on it, its inbox. Part of deleting the
 /// device; `device_lists::changed` follows.
@@ -25,9 +25,9 @@ pub async fn forget_device(tx: &mut Tx, device: DeviceNid) -> Result<()> {
         "DELETE FROM to_device WHERE device_nid = $1",
         "DELETE FROM to_device_txns WHERE device_nid = $1",
     ];
-    execute!(tx, sqlx::query(SIGNATURES).bind(device.0))?;
+    execute!(tx, sql::query(SIGNATURES).bind(device.0))?;
     for statement in EVERYTHING {
-        execute!(tx, sqlx::query(statement).bind(device.0))?;
+        execute!(tx, sql::query(statement).bind(device.0))?;
     }
     Ok(())
 }
@@ -46,7 +46,7 @@ pub async fn forget_user(tx: &mut Tx, user: UserNid) -> Result<()> {
         "UPDATE backup_versions SET deleted = 1, auth_data = '{}' WHERE user_nid = $1",
     ];
     for statement in EVERYTHING {
-        execute!(tx, sqlx::query(statement).bind(user.0))?;
+        execute!(tx, sql::query(statement).bind(user.0))?;
     }
     Ok(())
 }

@@ -30,6 +30,9 @@ pub enum StorageError {
         /// What is wrong with the value.
         why: String,
     },
+    /// A text with U+0000 was to be stored or looked for; nothing was done.
+    #[error("a text contains U+0000")]
+    NotText,
     /// A statement failed for a reason that is ours (a bug) or the file's (a damaged database).
     #[error("the database refused a statement: {0}")]
     Failed(String),

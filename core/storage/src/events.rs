@@ -15,7 +15,7 @@ use colonnade_model::{
 
 use crate::{
     Database,
-    database::{int_list, text_list},
+    database::{int_list, sql, text_list},
     error::{Result, StorageError},
     varints,
 };
@@ -199,7 +199,7 @@ fn parse_id(nid: i64, text: &str) -> Result<OwnedEventId> {
 /// When the database fails.
 pub async fn get(db: &Database, nid: EventNid) -> Result<Option<StoredEvent>> {
     const GET: &str = events!("WHERE e.event_nid = $1");
-    let row: Option<Row> = read!(db, |c| sqlx::query_as(GET).bind(nid.0).fetch_optional(c))?;
+    let row: Option<Row> = read!(db, |c| sql::query_as(GET).bind(nid.0).fetch_optional(c))?;
     row.map(Row::event).transpose()
 }
 
@@ -213,7 +213,7 @@ pub async fn many(db: &Database, nids: &[EventNid]) -> Result<Vec<StoredEvent>> 
     for part in nids.chunks(LIST_MAX) {
         let list = int_list(part.iter().map(|nid| nid.0));
         let rows: Vec<Row> =
-            read_list!(db, MANY, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
+            read_list!(db, MANY, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
         for row in rows {
             found.push(row.event()?);
         }
@@ -228,7 +228,7 @@ pub async fn many(db: &Database, nids: &[EventNid]) -> Result<Vec<StoredEvent>> 
 pub async fn find(db: &Database, event_id: &EventId) -> Result<Option<StoredEvent>> {
     const FIND: &str = events!("WHERE e.event_id = $1");
     let event_id = event_id.to_string();
-    let row: Option<Row> = read!(db, |c| sqlx::query_as(FIND).bind(event_id).fetch_optional(c))?;
+    let row: Option<Row> = read!(db, |c| sql::query_as(FIND).bind(event_id).fetch_optional(c))?;
     row.map(Row::event).transpose()
 }
 
@@ -245,7 +245,7 @@ pub async fn find_nids(
     for part in event_ids.chunks(LIST_MAX) {
         let list = text_list(part);
         let rows: Vec<(i64, String)> =
-            read_list!(db, FIND, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
+            read_list!(db, FIND, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
         for (nid, text) in rows {
             found.insert(parse_id(nid, &text)?, EventNid(nid));
         }
@@ -263,7 +263,7 @@ pub async fn ids(db: &Database, nids: &[EventNid]) -> Result<HashMap<EventNid, O
     for part in nids.chunks(LIST_MAX) {
         let list = int_list(part.iter().map(|nid| nid.0));
         let rows: Vec<(i64, String)> =
-            read_list!(db, IDS, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
+            read_list!(db, IDS, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
         for (nid, text) in rows {
             found.insert(EventNid(nid), parse_id(nid, &text)?);
         }
@@ -278,7 +278,7 @@ pub async fn ids(db: &Database, nids: &[EventNid]) -> Result<HashMap<EventNid, O
 pub async fn prevs(db: &Database, nid: EventNid) -> Result<Vec<EventNid>> {
     const PREVS: &str = "SELECT prevs FROM events WHERE event_nid = $1";
     let row: Option<Vec<u8>> =
-        read!(db, |c| sqlx::query_scalar(PREVS).bind(nid.0).fetch_optional(c))?;
+        read!(db, |c| sql::query_scalar(PREVS).bind(nid.0).fetch_optional(c))?;
     let Some(bytes) = row else { return Ok(Vec::new()) };
     let nids = varints::decode(&bytes)
         .ok_or_else(|| StorageError::corrupt("events", "prevs", nid, "not a list of ids"))?;
@@ -295,7 +295,7 @@ pub async fn timeline(db: &Database, room: RoomNid, range: Range) -> Result<Vec<
     const DOWN: &str =
         events!("WHERE e.room_nid = $1 AND e.tl > $2 AND e.tl <= $3 ORDER BY e.tl DESC LIMIT $4");
     let sql = if range.newest_first { DOWN } else { UP };
-    let rows: Vec<Row> = read!(db, |c| sqlx::query_as(sql)
+    let rows: Vec<Row> = read!(db, |c| sql::query_as(sql)
         .bind(room.0)
         .bind(range.after)
         .bind(range.upto)
@@ -315,7 +315,7 @@ pub async fn live(db: &Database, room: RoomNid, range: Range) -> Result<Vec<Stor
         "WHERE s.room_nid = $1 AND s.pos > $2 AND s.pos <= $3 ORDER BY s.pos DESC LIMIT $4"
     );
     let sql = if range.newest_first { DOWN } else { UP };
-    let rows: Vec<Row> = read!(db, |c| sqlx::query_as(sql)
+    let rows: Vec<Row> = read!(db, |c| sql::query_as(sql)
         .bind(room.0)
         .bind(range.after)
         .bind(range.upto)
@@ -346,7 +346,7 @@ pub async fn stream(
     limit: i64,
 ) -> Result<Vec<StreamRow>> {
     const STREAM: &str = stream_rows!("pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3");
-    read!(db, |c| sqlx::query_as(STREAM).bind(after).bind(upto).bind(limit).fetch_all(c))
+    read!(db, |c| sql::query_as(STREAM).bind(after).bind(upto).bind(limit).fetch_all(c))
 }
 
 /// Reads the stream row of a live event.
@@ -355,7 +355,7 @@ pub async fn stream(
 /// When the database fails.
 pub async fn stream_row(db: &Database, event: EventNid) -> Result<Option<StreamRow>> {
     const ROW: &str = stream_rows!("event_nid = $1");
-    read!(db, |c| sqlx::query_as(ROW).bind(event.0).fetch_optional(c))
+    read!(db, |c| sql::query_as(ROW).bind(event.0).fetch_optional(c))
 }
 
 /// Reads the latest stream row of a room up to a position.
@@ -368,5 +368,5 @@ pub async fn stream_row_at(
     upto: Position,
 ) -> Result<Option<StreamRow>> {
     const ROW: &str = stream_rows!("room_nid = $1 AND pos <= $2 ORDER BY pos DESC LIMIT 1");
-    read!(db, |c| sqlx::query_as(ROW).bind(room.0).bind(upto).fetch_optional(c))
+    read!(db, |c| sql::query_as(ROW).bind(room.0).bind(upto).fetch_optional(c))
 }

@@ -2,7 +2,7 @@
 
 use colonnade_model::nid::UserNid;
 
-use crate::{Database, Tx, error::Result};
+use crate::{Database, Tx, database::sql, error::Result};
 
 /// Stores a filter and returns its number; `None` when the user has `count_max` already.
 ///
@@ -19,14 +19,14 @@ pub async fn put(
     const INSERT: &str = "INSERT INTO filters (user_nid, filter_id, digest, body) \
          SELECT $1, COALESCE(max(filter_id), 0) + 1, $2, $3 FROM filters WHERE user_nid = $1 \
          HAVING count(*) < $4 RETURNING filter_id";
-    let known: Option<i64> = run!(tx, |c| sqlx::query_scalar(KNOWN)
+    let known: Option<i64> = run!(tx, |c| sql::query_scalar(KNOWN)
         .bind(user.0)
         .bind(digest.to_vec())
         .fetch_optional(c))?;
     if known.is_some() {
         return Ok(known);
     }
-    run!(tx, |c| sqlx::query_scalar(INSERT)
+    run!(tx, |c| sql::query_scalar(INSERT)
         .bind(user.0)
         .bind(digest.to_vec())
         .bind(body)
@@ -40,5 +40,5 @@ pub async fn put(
 /// When the database fails.
 pub async fn get(db: &Database, user: UserNid, filter_id: i64) -> Result<Option<String>> {
     const GET: &str = "SELECT body FROM filters WHERE user_nid = $1 AND filter_id = $2";
-    read!(db, |c| sqlx::query_scalar(GET).bind(user.0).bind(filter_id).fetch_optional(c))
+    read!(db, |c| sql::query_scalar(GET).bind(user.0).bind(filter_id).fetch_optional(c))
 }

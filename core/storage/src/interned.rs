@@ -2,7 +2,7 @@
 //! write of their own before the main one; an orphan is harmless and a name never changes its id,
 //! so the caches need no invalidation.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use colonnade_model::{
     nid::{SkeyNid, TypeNid, UserNid},
@@ -12,7 +12,7 @@ use quick_cache::sync::Cache;
 
 use crate::{
     Database,
-    database::{int_list, text_list},
+    database::{int_list, sql, text_list},
     error::{Result, StorageError},
     figures::CacheFigures,
 };
@@ -78,36 +78,40 @@ impl Interned {
         }
         let text = user_id.as_str();
         let found: Option<i64> =
-            read!(self.db, |c| sqlx::query_scalar(FIND).bind(text.to_owned()).fetch_optional(c))?;
+            read!(self.db, |c| sql::query_scalar(FIND).bind(text.to_owned()).fetch_optional(c))?;
         Ok(found.map(|nid| {
             self.users.insert(text.into(), UserNid(nid));
             UserNid(nid)
         }))
     }
 
-    /// Returns the ids of those of the users that were ever seen, in no particular order.
+    /// Returns the ids of those of many users that were ever seen.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn find_users<'u>(
         &self,
         user_ids: impl IntoIterator<Item = &'u UserId>,
-    ) -> Result<Vec<UserNid>> {
+    ) -> Result<HashMap<&'u UserId, UserNid>> {
         const FIND: &str = "SELECT user_nid, user_id FROM users WHERE user_id IN {TEXTS 1}";
-        let (mut found, mut unknown) = (Vec::new(), Vec::new());
+        let (mut found, mut unknown) = (HashMap::new(), Vec::new());
         for user_id in user_ids {
             match self.users.get(user_id.as_str()) {
-                Some(nid) => found.push(nid),
-                None => unknown.push(user_id.as_str()),
+                Some(nid) => drop(found.insert(user_id, nid)),
+                None => unknown.push(user_id),
             }
         }
-        for some in unknown.chunks(LIST_MAX) {
-            let list = text_list(some);
+        for part in unknown.chunks(LIST_MAX) {
+            let list = text_list(part);
             let rows: Vec<(i64, String)> =
-                read_list!(self.db, FIND, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
-            for (nid, text) in rows {
-                self.users.insert(text.as_str().into(), UserNid(nid));
-                found.push(UserNid(nid));
+                read_list!(self.db, FIND, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
+            let nids: HashMap<&str, i64> =
+                rows.iter().map(|(nid, user_id)| (user_id.as_str(), *nid)).collect();
+            for user_id in part {
+                if let Some(nid) = nids.get(user_id.as_str()).copied().map(UserNid) {
+                    self.users.insert(user_id.as_str().into(), nid);
+                    found.insert(*user_id, nid);
+                }
             }
         }
         Ok(found)
@@ -125,7 +129,7 @@ impl Interned {
         }
         let text = user_id.to_string();
         self.db
-            .write_twice(|tx| Box::pin(async move { execute!(tx, sqlx::query(INSERT).bind(text)) }))
+            .write_twice(|tx| Box::pin(async move { execute!(tx, sql::query(INSERT).bind(text)) }))
             .await?;
         let found = self.find_user(user_id).await?;
         found.ok_or_else(|| StorageError::corrupt("users", "user_id", user_id, "row vanished"))
@@ -141,7 +145,7 @@ impl Interned {
             return Ok(user_id);
         }
         let text: Option<String> =
-            read!(self.db, |c| sqlx::query_scalar(NAME).bind(nid.0).fetch_optional(c))?;
+            read!(self.db, |c| sql::query_scalar(NAME).bind(nid.0).fetch_optional(c))?;
         self.remember_user(nid, text.as_deref())
     }
 
@@ -153,11 +157,11 @@ impl Interned {
         const NAMES: &str = "SELECT user_nid, user_id FROM users WHERE user_nid IN {INTS 1}";
         let unknown = nids.iter().filter(|nid| self.user_ids.get(*nid).is_none()).map(|nid| nid.0);
         let unknown: Vec<i64> = unknown.collect();
-        let mut fresh = std::collections::HashMap::with_capacity(unknown.len());
-        for chunk in unknown.chunks(5_000) {
+        let mut fresh = HashMap::with_capacity(unknown.len());
+        for chunk in unknown.chunks(LIST_MAX) {
             let list = int_list(chunk.iter().copied());
             let rows: Vec<(i64, String)> = read_list!(self.db, NAMES, |sql, c| {
-                sqlx::query_as(sql).bind(list).fetch_all(c)
+                sql::query_as(sql).bind(list).fetch_all(c)
             })?;
             for (nid, text) in rows {
                 fresh.insert(UserNid(nid), self.remember_user(UserNid(nid), Some(&text))?);
@@ -194,7 +198,7 @@ impl Interned {
             return Ok(nid);
         }
         let find = || async {
-            read!(self.db, |c| sqlx::query_scalar::<_, i64>(FIND)
+            read!(self.db, |c| sql::query_scalar::<_, i64>(FIND)
                 .bind(name.to_owned())
                 .fetch_optional(c))
         };
@@ -203,7 +207,7 @@ impl Interned {
             let text = name.to_owned();
             self.db
                 .write_twice(|tx| {
-                    Box::pin(async move { execute!(tx, sqlx::query(INSERT).bind(text)) })
+                    Box::pin(async move { execute!(tx, sql::query(INSERT).bind(text)) })
                 })
                 .await?;
             found = find().await?;
@@ -226,7 +230,7 @@ impl Interned {
             return Ok(name);
         }
         let text: Option<String> =
-            read!(self.db, |c| sqlx::query_scalar(NAME).bind(nid.0).fetch_optional(c))?;
+            read!(self.db, |c| sql::query_scalar(NAME).bind(nid.0).fetch_optional(c))?;
         let name: Arc<str> = text
             .ok_or_else(|| StorageError::corrupt("event_types", "type", nid, "no such row"))?
             .into();
@@ -244,7 +248,7 @@ impl Interned {
         if let Some(nid) = self.skeys.get(&key) {
             return Ok(Some(nid));
         }
-        let found: Option<i64> = read!(self.db, |c| sqlx::query_scalar(FIND)
+        let found: Option<i64> = read!(self.db, |c| sql::query_scalar(FIND)
             .bind(event_type.to_owned())
             .bind(state_key.to_owned())
             .fetch_optional(c))?;
@@ -268,7 +272,7 @@ impl Interned {
         let (a, b) = (event_type.to_owned(), state_key.to_owned());
         self.db
             .write_twice(|tx| {
-                Box::pin(async move { execute!(tx, sqlx::query(INSERT).bind(a).bind(b)) })
+                Box::pin(async move { execute!(tx, sql::query(INSERT).bind(a).bind(b)) })
             })
             .await?;
         self.find_skey(event_type, state_key).await?.ok_or_else(|| {
@@ -286,11 +290,11 @@ impl Interned {
         let unknown =
             nids.iter().filter(|nid| self.skey_names.get(*nid).is_none()).map(|nid| nid.0);
         let unknown: Vec<i64> = unknown.collect();
-        let mut fresh = std::collections::HashMap::with_capacity(unknown.len());
-        for chunk in unknown.chunks(5_000) {
+        let mut fresh = HashMap::with_capacity(unknown.len());
+        for chunk in unknown.chunks(LIST_MAX) {
             let list = int_list(chunk.iter().copied());
             let rows: Vec<(i64, String, String)> = read_list!(self.db, NAMES, |sql, c| {
-                sqlx::query_as(sql).bind(list).fetch_all(c)
+                sql::query_as(sql).bind(list).fetch_all(c)
             })?;
             for (nid, event_type, state_key) in rows {
                 let key = StateKey { event_type: event_type.into(), state_key: state_key.into() };

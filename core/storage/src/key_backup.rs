@@ -3,7 +3,7 @@
 
 use colonnade_model::nid::UserNid;
 
-use crate::{Database, Tx, error::Result};
+use crate::{Database, Tx, database::sql, error::Result};
 
 /// Keys per INSERT: eight parameters each, below the 32,766 of the stricter engine.
 const INSERT_ROWS: usize = 200;
@@ -83,7 +83,7 @@ pub async fn create(
          (user_nid, version, algorithm, auth_data, etag, deleted) \
          SELECT $1, COALESCE(MAX(version), 0) + 1, $2, $3, 0, 0 FROM backup_versions \
          WHERE user_nid = $1 RETURNING version";
-    run!(tx, |c| sqlx::query_scalar(INSERT)
+    run!(tx, |c| sql::query_scalar(INSERT)
         .bind(user.0)
         .bind(algorithm)
         .bind(auth_data)
@@ -96,7 +96,7 @@ pub async fn create(
 /// When the database fails.
 pub async fn current(db: &Database, user: UserNid) -> Result<Option<Version>> {
     let row: Option<VersionRow> =
-        read!(db, |c| sqlx::query_as(CURRENT).bind(user.0).fetch_optional(c))?;
+        read!(db, |c| sql::query_as(CURRENT).bind(user.0).fetch_optional(c))?;
     Ok(row.map(version_of))
 }
 
@@ -106,7 +106,7 @@ pub async fn current(db: &Database, user: UserNid) -> Result<Option<Version>> {
 /// When the database fails.
 pub async fn current_in(tx: &mut Tx, user: UserNid) -> Result<Option<Version>> {
     let row: Option<VersionRow> =
-        run!(tx, |c| sqlx::query_as(CURRENT).bind(user.0).fetch_optional(c))?;
+        run!(tx, |c| sql::query_as(CURRENT).bind(user.0).fetch_optional(c))?;
     Ok(row.map(version_of))
 }
 
@@ -118,7 +118,7 @@ pub async fn find(db: &Database, user: UserNid, version: i64) -> Result<Option<V
     const FIND: &str = "SELECT version, algorithm, auth_data, etag FROM backup_versions \
          WHERE user_nid = $1 AND version = $2 AND deleted = 0";
     let row: Option<VersionRow> =
-        read!(db, |c| sqlx::query_as(FIND).bind(user.0).bind(version).fetch_optional(c))?;
+        read!(db, |c| sql::query_as(FIND).bind(user.0).bind(version).fetch_optional(c))?;
     Ok(row.map(version_of))
 }
 
@@ -137,7 +137,7 @@ pub async fn update(
          WHERE user_nid = $1 AND version = $2 AND algorithm = $3 AND deleted = 0";
     let rows = execute!(
         tx,
-        sqlx::query(UPDATE).bind(user.0).bind(version).bind(algorithm).bind(auth_data)
+        sql::query(UPDATE).bind(user.0).bind(version).bind(algorithm).bind(auth_data)
     )?;
     Ok(rows > 0)
 }
@@ -151,8 +151,8 @@ pub async fn delete(tx: &mut Tx, user: UserNid, version: i64) -> Result<bool> {
     const MARK: &str = "UPDATE backup_versions SET deleted = 1, auth_data = '{}' \
          WHERE user_nid = $1 AND version = $2";
     const KEYS: &str = "DELETE FROM backup_keys WHERE user_nid = $1 AND version = $2";
-    let rows = execute!(tx, sqlx::query(MARK).bind(user.0).bind(version))?;
-    execute!(tx, sqlx::query(KEYS).bind(user.0).bind(version))?;
+    let rows = execute!(tx, sql::query(MARK).bind(user.0).bind(version))?;
+    execute!(tx, sql::query(KEYS).bind(user.0).bind(version))?;
     Ok(rows > 0)
 }
 
@@ -161,7 +161,7 @@ pub async fn delete(tx: &mut Tx, user: UserNid, version: i64) -> Result<bool> {
 /// # Errors
 /// When the database fails.
 pub async fn count(db: &Database, user: UserNid, version: i64) -> Result<i64> {
-    read!(db, |c| sqlx::query_scalar(COUNT).bind(user.0).bind(version).fetch_one(c))
+    read!(db, |c| sql::query_scalar(COUNT).bind(user.0).bind(version).fetch_one(c))
 }
 
 /// Stores keys, each unless a better one is stored: one from a verified device is better, then one
@@ -208,7 +208,7 @@ async fn put_some(tx: &mut Tx, user: UserNid, version: i64, keys: Vec<RoomKey>) 
     }
     sql.push_str(BETTER);
     execute!(tx, {
-        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        let mut query = sql::query(sqlx::AssertSqlSafe(sql));
         for key in keys {
             query = query
                 .bind(user.0)
@@ -235,10 +235,10 @@ pub async fn remove(tx: &mut Tx, user: UserNid, version: i64, scope: Scope) -> R
     const SESSION: &str = "DELETE FROM backup_keys \
          WHERE user_nid = $1 AND version = $2 AND room_id = $3 AND session_id = $4";
     let rows = match scope {
-        Scope::All => execute!(tx, sqlx::query(ALL).bind(user.0).bind(version))?,
-        Scope::Room(room) => execute!(tx, sqlx::query(ROOM).bind(user.0).bind(version).bind(room))?,
+        Scope::All => execute!(tx, sql::query(ALL).bind(user.0).bind(version))?,
+        Scope::Room(room) => execute!(tx, sql::query(ROOM).bind(user.0).bind(version).bind(room))?,
         Scope::Session(room, session) => {
-            execute!(tx, sqlx::query(SESSION).bind(user.0).bind(version).bind(room).bind(session))?
+            execute!(tx, sql::query(SESSION).bind(user.0).bind(version).bind(room).bind(session))?
         }
     };
     contents(tx, user, version, rows > 0).await
@@ -263,11 +263,11 @@ pub async fn keys(
          is_verified, session_data FROM backup_keys \
          WHERE user_nid = $1 AND version = $2 AND room_id = $3 AND session_id = $4";
     let rows: Vec<(String, String, i64, i64, i64, String)> = match scope {
-        Scope::All => read!(db, |c| sqlx::query_as(ALL).bind(user.0).bind(version).fetch_all(c))?,
+        Scope::All => read!(db, |c| sql::query_as(ALL).bind(user.0).bind(version).fetch_all(c))?,
         Scope::Room(room) => {
-            read!(db, |c| sqlx::query_as(ROOM).bind(user.0).bind(version).bind(room).fetch_all(c))?
+            read!(db, |c| sql::query_as(ROOM).bind(user.0).bind(version).bind(room).fetch_all(c))?
         }
-        Scope::Session(room, session) => read!(db, |c| sqlx::query_as(SESSION)
+        Scope::Session(room, session) => read!(db, |c| sql::query_as(SESSION)
             .bind(user.0)
             .bind(version)
             .bind(room)
@@ -290,12 +290,12 @@ pub async fn keys(
 async fn contents(tx: &mut Tx, user: UserNid, version: i64, changed: bool) -> Result<Contents> {
     const ETAG: &str = "UPDATE backup_versions SET etag = etag + $3 \
          WHERE user_nid = $1 AND version = $2 RETURNING etag";
-    let etag: i64 = run!(tx, |c| sqlx::query_scalar(ETAG)
+    let etag: i64 = run!(tx, |c| sql::query_scalar(ETAG)
         .bind(user.0)
         .bind(version)
         .bind(i64::from(changed))
         .fetch_one(c))?;
     let count: i64 =
-        run!(tx, |c| sqlx::query_scalar(COUNT).bind(user.0).bind(version).fetch_one(c))?;
+        run!(tx, |c| sql::query_scalar(COUNT).bind(user.0).bind(version).fetch_one(c))?;
     Ok(Contents { etag, count })
 }

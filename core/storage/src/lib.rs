@@ -39,6 +39,7 @@ pub mod search;
 pub mod sessions;
 pub mod settings;
 pub mod state;
+pub mod stored;
 pub mod streams;
 pub mod summaries;
 pub mod to_device;

@@ -4,6 +4,7 @@ use colonnade_model::nid::UserNid;
 
 use crate::{
     Database, Tx,
+    database::sql,
     error::{Result, StorageError},
 };
 
@@ -55,7 +56,7 @@ struct Row {
 pub async fn has_content(db: &Database, hash: ContentHash) -> Result<bool> {
     const HAS: &str = "SELECT bytes FROM media WHERE hash = $1 LIMIT 1";
     let found: Option<i64> =
-        read!(db, |c| sqlx::query_scalar(HAS).bind(hash.to_vec()).fetch_optional(c))?;
+        read!(db, |c| sql::query_scalar(HAS).bind(hash.to_vec()).fetch_optional(c))?;
     Ok(found.is_some())
 }
 
@@ -67,7 +68,7 @@ pub async fn find(db: &Database, media_id: &str) -> Result<Option<Upload>> {
     const FIND: &str = "SELECT uploader_nid, hash, bytes, content_type, file_name, created_ts, \
          expires_ts FROM media WHERE media_id = $1";
     let row: Option<Row> =
-        read!(db, |c| sqlx::query_as(FIND).bind(media_id.to_owned()).fetch_optional(c))?;
+        read!(db, |c| sql::query_as(FIND).bind(media_id.to_owned()).fetch_optional(c))?;
     let Some(row) = row else { return Ok(None) };
     let corrupt = |column, why: String| StorageError::corrupt("media", column, media_id, why);
     let content = match row.hash {
@@ -104,7 +105,7 @@ pub async fn insert(
          file_name, created_ts) VALUES ($1, $2, $3, $4, $5, $6, $7)";
     let inserted = execute!(
         tx,
-        sqlx::query(INSERT)
+        sql::query(INSERT)
             .bind(media_id.to_owned())
             .bind(uploader.0)
             .bind(content.hash.to_vec())
@@ -146,17 +147,14 @@ pub async fn reserve(
          WHERE uploader_nid = $1 AND hash IS NULL";
     const INSERT: &str = "INSERT INTO media (media_id, uploader_nid, bytes, created_ts, \
          expires_ts) VALUES ($1, $2, 0, $3, $4)";
-    execute!(tx, sqlx::query(FORGET).bind(uploader.0).bind(now_ms))?;
+    execute!(tx, sql::query(FORGET).bind(uploader.0).bind(now_ms))?;
     let (pending, until_ms): (i64, i64) =
-        run!(tx, |c| sqlx::query_as(PENDING).bind(uploader.0).fetch_one(c))?;
+        run!(tx, |c| sql::query_as(PENDING).bind(uploader.0).fetch_one(c))?;
     if pending >= pending_max {
         return Ok(Reserved::TooMany { until_ms });
     }
     let media_id = media_id.to_owned();
-    execute!(
-        tx,
-        sqlx::query(INSERT).bind(media_id).bind(uploader.0).bind(now_ms).bind(expires_ts)
-    )?;
+    execute!(tx, sql::query(INSERT).bind(media_id).bind(uploader.0).bind(now_ms).bind(expires_ts))?;
     Ok(Reserved::Made)
 }
 
@@ -169,7 +167,7 @@ pub async fn fill(tx: &mut Tx, media_id: &str, content: &Content) -> Result<bool
          file_name = $5, expires_ts = NULL WHERE media_id = $1 AND hash IS NULL";
     let filled = execute!(
         tx,
-        sqlx::query(FILL)
+        sql::query(FILL)
             .bind(media_id.to_owned())
             .bind(content.hash.to_vec())
             .bind(signed(content.bytes))

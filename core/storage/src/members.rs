@@ -9,7 +9,7 @@ use colonnade_model::{
 
 use crate::{
     Database, Tx,
-    database::int_list,
+    database::{int_list, sql},
     error::{Result, StorageError},
 };
 
@@ -186,7 +186,7 @@ fn numbers(kinds: &[Membership]) -> String {
 pub async fn get(db: &Database, room: RoomNid, user: UserNid) -> Result<Option<Member>> {
     const GET: &str = members!("room_nid = $1 AND user_nid = $2");
     let row: Option<Row> =
-        read!(db, |c| sqlx::query_as(GET).bind(room.0).bind(user.0).fetch_optional(c))?;
+        read!(db, |c| sql::query_as(GET).bind(room.0).bind(user.0).fetch_optional(c))?;
     row.map(Row::member).transpose()
 }
 
@@ -198,7 +198,7 @@ pub async fn many(db: &Database, room: RoomNid, users: &[UserNid]) -> Result<Vec
     const MANY: &str = members!("room_nid = $1 AND user_nid IN {INTS 2}");
     let list = int_list(users.iter().map(|user| user.0));
     let rows: Vec<Row> =
-        read_list!(db, MANY, |sql, c| sqlx::query_as(sql).bind(room.0).bind(list).fetch_all(c))?;
+        read_list!(db, MANY, |sql, c| sql::query_as(sql).bind(room.0).bind(list).fetch_all(c))?;
     rows.into_iter().map(Row::member).collect()
 }
 
@@ -210,7 +210,7 @@ pub async fn of_user_in(db: &Database, user: UserNid, rooms: &[RoomNid]) -> Resu
     const OF_USER: &str = members!("user_nid = $1 AND room_nid IN {INTS 2}");
     let list = int_list(rooms.iter().map(|room| room.0));
     let rows: Vec<Row> =
-        read_list!(db, OF_USER, |sql, c| sqlx::query_as(sql).bind(user.0).bind(list).fetch_all(c))?;
+        read_list!(db, OF_USER, |sql, c| sql::query_as(sql).bind(user.0).bind(list).fetch_all(c))?;
     rows.into_iter().map(Row::member).collect()
 }
 
@@ -222,7 +222,7 @@ pub async fn rooms_of(db: &Database, user: UserNid, kinds: &[Membership]) -> Res
     const ROOMS: &str = members!("user_nid = $1 AND membership IN {INTS 2}");
     let list = numbers(kinds);
     let rows: Vec<Row> =
-        read_list!(db, ROOMS, |sql, c| sqlx::query_as(sql).bind(user.0).bind(list).fetch_all(c))?;
+        read_list!(db, ROOMS, |sql, c| sql::query_as(sql).bind(user.0).bind(list).fetch_all(c))?;
     rows.into_iter().map(Row::member).collect()
 }
 
@@ -235,7 +235,7 @@ pub async fn members_of(db: &Database, room: RoomNid, kinds: &[Membership]) -> R
         members!("room_nid = $1 AND membership IN {INTS 2} ORDER BY pos, user_nid");
     let list = numbers(kinds);
     let rows: Vec<Row> =
-        read_list!(db, MEMBERS, |sql, c| sqlx::query_as(sql).bind(room.0).bind(list).fetch_all(c))?;
+        read_list!(db, MEMBERS, |sql, c| sql::query_as(sql).bind(room.0).bind(list).fetch_all(c))?;
     rows.into_iter().map(Row::member).collect()
 }
 
@@ -253,7 +253,7 @@ pub async fn first_members(
     const FIRST: &str =
         members!("room_nid = $1 AND membership IN {INTS 2} ORDER BY pos, user_nid LIMIT $3");
     let list = numbers(kinds);
-    let rows: Vec<Row> = read_list!(db, FIRST, |sql, c| sqlx::query_as(sql)
+    let rows: Vec<Row> = read_list!(db, FIRST, |sql, c| sql::query_as(sql)
         .bind(room.0)
         .bind(list)
         .bind(limit)
@@ -267,7 +267,7 @@ pub async fn first_members(
 /// When the database fails.
 pub async fn count(db: &Database, room: RoomNid, kind: Membership) -> Result<i64> {
     const COUNT: &str = "SELECT count(*) FROM room_members WHERE room_nid = $1 AND membership = $2";
-    read!(db, |c| sqlx::query_scalar(COUNT).bind(room.0).bind(kind as i64).fetch_one(c))
+    read!(db, |c| sql::query_scalar(COUNT).bind(room.0).bind(kind as i64).fetch_one(c))
 }
 
 /// Returns every user who is joined to a room in which this user is joined, the user too if so.
@@ -278,7 +278,7 @@ pub async fn sharing(db: &Database, user: UserNid) -> Result<Vec<UserNid>> {
     const SHARING: &str = "SELECT DISTINCT b.user_nid FROM room_members a \
          JOIN room_members b ON b.room_nid = a.room_nid AND b.membership = 1 \
          WHERE a.user_nid = $1 AND a.membership = 1";
-    let rows: Vec<i64> = read!(db, |c| sqlx::query_scalar(SHARING).bind(user.0).fetch_all(c))?;
+    let rows: Vec<i64> = read!(db, |c| sql::query_scalar(SHARING).bind(user.0).fetch_all(c))?;
     Ok(rows.into_iter().map(UserNid).collect())
 }
 
@@ -291,7 +291,7 @@ pub async fn shared_rooms(db: &Database, one: UserNid, other: UserNid) -> Result
          JOIN room_members b ON b.room_nid = a.room_nid \
          WHERE a.user_nid = $1 AND a.membership = 1 AND b.user_nid = $2 AND b.membership = 1";
     let rows: Vec<i64> =
-        read!(db, |c| sqlx::query_scalar(SHARED).bind(one.0).bind(other.0).fetch_all(c))?;
+        read!(db, |c| sql::query_scalar(SHARED).bind(one.0).bind(other.0).fetch_all(c))?;
     Ok(rows.into_iter().map(RoomNid).collect())
 }
 
@@ -307,7 +307,7 @@ pub async fn changes_of_room(
 ) -> Result<Vec<MemberChange>> {
     const CHANGES: &str = changes!("room_nid = $1 AND pos > $2 AND pos <= $3 ORDER BY pos");
     let rows: Vec<LogRow> =
-        read!(db, |c| sqlx::query_as(CHANGES).bind(room.0).bind(after).bind(upto).fetch_all(c))?;
+        read!(db, |c| sql::query_as(CHANGES).bind(room.0).bind(after).bind(upto).fetch_all(c))?;
     rows.into_iter().map(LogRow::change).collect()
 }
 
@@ -324,7 +324,7 @@ pub async fn at(
     const AT: &str =
         changes!("user_nid = $1 AND room_nid = $2 AND pos <= $3 ORDER BY pos DESC LIMIT 1");
     let row: Option<LogRow> =
-        read!(db, |c| sqlx::query_as(AT).bind(user.0).bind(room.0).bind(upto).fetch_optional(c))?;
+        read!(db, |c| sql::query_as(AT).bind(user.0).bind(room.0).bind(upto).fetch_optional(c))?;
     row.map(LogRow::change).transpose()
 }
 
@@ -357,7 +357,7 @@ pub async fn stays(
             WHERE user_nid = $1 AND room_nid IN {INTS 2} AND membership = 1 AND pos <= $3 \
             GROUP BY room_nid) AS j";
     let list = int_list(rooms.iter().map(|room| room.0));
-    let rows: Vec<(i64, i64, Option<i64>)> = read_list!(db, STAYS, |sql, c| sqlx::query_as(sql)
+    let rows: Vec<(i64, i64, Option<i64>)> = read_list!(db, STAYS, |sql, c| sql::query_as(sql)
         .bind(user.0)
         .bind(list)
         .bind(upto)
@@ -382,7 +382,7 @@ pub async fn turns(
             FROM member_log WHERE user_nid = $1 AND room_nid = $2) AS turns \
          WHERE former IS NULL OR former <> membership ORDER BY pos DESC LIMIT $3";
     let rows: Vec<(i64, i64)> =
-        read!(db, |c| sqlx::query_as(TURNS).bind(user.0).bind(room.0).bind(limit).fetch_all(c))?;
+        read!(db, |c| sql::query_as(TURNS).bind(user.0).bind(room.0).bind(limit).fetch_all(c))?;
     let turn = |(pos, number): (i64, i64)| Ok((pos, membership("member_log", pos, number)?));
     rows.into_iter().rev().map(turn).collect()
 }
@@ -395,5 +395,5 @@ pub async fn turns(
 pub async fn forget(tx: &mut Tx, room: RoomNid, user: UserNid) -> Result<bool> {
     const FORGET: &str = "UPDATE room_members SET forgotten = 1 \
          WHERE room_nid = $1 AND user_nid = $2 AND membership IN (4, 5)";
-    Ok(execute!(tx, sqlx::query(FORGET).bind(room.0).bind(user.0))? > 0)
+    Ok(execute!(tx, sql::query(FORGET).bind(room.0).bind(user.0))? > 0)
 }

@@ -3,7 +3,7 @@
 
 use colonnade_model::nid::{DeviceNid, EventNid, RoomNid, StateNid};
 
-use crate::{Database, error::Result};
+use crate::{Database, database::sql, error::Result};
 
 /// Ids taken from the database at a time: one write per thousand rows.
 const BLOCK: i64 = 1_000;
@@ -33,7 +33,7 @@ impl Nids {
                         const TAKE: &str = "INSERT INTO nid_blocks (name, next) VALUES ($1, $2 + 1) \
                              ON CONFLICT (name) DO UPDATE SET next = nid_blocks.next + $2 \
                              RETURNING next";
-                        let end: i64 = run!(tx, |c| sqlx::query_scalar(TAKE)
+                        let end: i64 = run!(tx, |c| sql::query_scalar(TAKE)
                             .bind(name)
                             .bind(size)
                             .fetch_one(c))?;

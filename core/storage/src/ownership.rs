@@ -15,7 +15,7 @@ pub mod pools;
 
 use crate::{
     Database, Tx,
-    database::{Lock, int_list},
+    database::{Lock, int_list, sql},
     error::{Result, StorageError},
 };
 
@@ -49,12 +49,12 @@ pub async fn register_alone(db: &Database, name: String, now_ms: i64) -> Result<
             const OTHERS: &str = "SELECT inc_id FROM incarnations WHERE state < $1 ORDER BY inc_id";
             const FORGET: &str = "DELETE FROM incarnations WHERE state = $1 AND inc_id < $2";
             let others: Vec<i64> =
-                run!(tx, |c| sqlx::query_scalar(OTHERS).bind(FENCED).fetch_all(c))?;
+                run!(tx, |c| sql::query_scalar(OTHERS).bind(FENCED).fetch_all(c))?;
             for other in others {
                 take_over(tx, other).await?;
             }
             let new = insert(tx, (&name, "", ""), known, now_ms).await?;
-            execute!(tx, sqlx::query(FORGET).bind(FENCED).bind(new - FENCED_KEPT))?;
+            execute!(tx, sql::query(FORGET).bind(FENCED).bind(new - FENCED_KEPT))?;
             Ok(new)
         })
     });
@@ -70,7 +70,7 @@ pub async fn register_alone(db: &Database, name: String, now_ms: i64) -> Result<
 pub async fn lives(db: &Database, incarnation: i64) -> Result<bool> {
     const STATE: &str = "SELECT state FROM incarnations WHERE inc_id = $1";
     let state: Option<i64> =
-        read!(db, |c| sqlx::query_scalar(STATE).bind(incarnation).fetch_optional(c))?;
+        read!(db, |c| sql::query_scalar(STATE).bind(incarnation).fetch_optional(c))?;
     Ok(state.is_some_and(|state| state < FENCED))
 }
 
@@ -88,7 +88,7 @@ async fn insert(
          VALUES ($1, $2, $3, $4, $5, $5, $6) RETURNING inc_id";
     // Whoever takes something away holds the same lock alone while he looks who lives.
     tx.share(Lock::Schema).await?;
-    let needed: Option<i64> = run!(tx, |c| sqlx::query_scalar(NEEDED).fetch_optional(c))?;
+    let needed: Option<i64> = run!(tx, |c| sql::query_scalar(NEEDED).fetch_optional(c))?;
     if needed.is_some_and(|needed| known < needed) {
         return Err(StorageError::Unusable(
             "a newer version of colonnade took away what this one uses while it started: start the \
@@ -96,7 +96,7 @@ async fn insert(
                 .to_owned(),
         ));
     }
-    run!(tx, |c| sqlx::query_scalar(NEW)
+    run!(tx, |c| sql::query_scalar(NEW)
         .bind(name.to_owned())
         .bind(pool.to_owned())
         .bind(address.to_owned())
@@ -128,7 +128,7 @@ pub async fn fence(tx: &mut Tx, ownership: Ownership, slots: &[Tenure]) -> Resul
     tx.share(Lock::Incarnation(incarnation)).await?;
     // A statement of its own, so that it sees what was committed while we waited for the lock.
     let living: i64 =
-        run!(tx, |c| sqlx::query_scalar(LIVING).bind(incarnation).bind(FENCED).fetch_one(c))?;
+        run!(tx, |c| sql::query_scalar(LIVING).bind(incarnation).bind(FENCED).fetch_one(c))?;
     if living == 0 {
         return Err(StorageError::Fenced(format!("incarnation {incarnation} was taken over")));
     }
@@ -136,7 +136,7 @@ pub async fn fence(tx: &mut Tx, ownership: Ownership, slots: &[Tenure]) -> Resul
     slots.sort_unstable();
     slots.dedup();
     let list = int_list(slots.iter().map(|(slot, _)| i64::from(*slot)));
-    let owned: Vec<(i64, i64)> = run_list!(tx, OWNED, |sql, c| sqlx::query_as(sql)
+    let owned: Vec<(i64, i64)> = run_list!(tx, OWNED, |sql, c| sql::query_as(sql)
         .bind(pool)
         .bind(incarnation)
         .bind(list)
@@ -158,7 +158,7 @@ pub async fn fence(tx: &mut Tx, ownership: Ownership, slots: &[Tenure]) -> Resul
 pub async fn take_over(tx: &mut Tx, incarnation: i64) -> Result<()> {
     const FENCE: &str = "UPDATE incarnations SET state = $2 WHERE inc_id = $1";
     tx.lock(Lock::Incarnation(incarnation)).await?;
-    execute!(tx, sqlx::query(FENCE).bind(incarnation).bind(FENCED))?;
+    execute!(tx, sql::query(FENCE).bind(incarnation).bind(FENCED))?;
     Ok(())
 }
 
@@ -179,10 +179,10 @@ pub async fn hand_over(
     tx.lock(Lock::Incarnation(from.incarnation)).await?;
     let list = int_list(slots.iter().map(|slot| i64::from(*slot)));
     run_list!(tx, MOVE, |sql, c| async {
-        let moved = sqlx::query(sql).bind(from.pool).bind(from.incarnation);
+        let moved = sql::query(sql).bind(from.pool).bind(from.incarnation);
         moved.bind(to_incarnation).bind(list).execute(c).await.map(|_| ())
     })?;
-    execute!(tx, sqlx::query(EPOCH))?;
+    execute!(tx, sql::query(EPOCH))?;
     Ok(())
 }
 

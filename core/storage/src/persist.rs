@@ -21,7 +21,7 @@ use self::live::{LiveRows, write_live};
 use crate::{
     Tx,
     client_txns::ClientTxn,
-    database::{Bulk, Cell},
+    database::{Bulk, Cell, sql},
     error::Result,
     events::EventFlags,
     members::Membership,
@@ -247,7 +247,7 @@ async fn write_consequences(tx: &mut Tx, batch: &Batch) -> Result<()> {
         if let Some(redacts) = &event.redacts {
             const REDACTS: &str =
                 "INSERT INTO redactions (target_event_id, redaction_nid) VALUES ($1, $2)";
-            execute!(tx, sqlx::query(REDACTS).bind(redacts.clone()).bind(event.nid.0))?;
+            execute!(tx, sql::query(REDACTS).bind(redacts.clone()).bind(event.nid.0))?;
         }
         if let Some(redaction) = &event.redaction {
             write_redaction(tx, redaction).await?;
@@ -263,7 +263,7 @@ async fn write_room(tx: &mut Tx, room: RoomNid, slot: u16, create: &NewRoom) -> 
         "INSERT INTO room_aliases (alias, room_nid, creator_nid) VALUES ($1, $2, $3)";
     execute!(
         tx,
-        sqlx::query(ROOM)
+        sql::query(ROOM)
             .bind(room.0)
             .bind(create.room_id.clone())
             .bind(create.version.clone())
@@ -271,7 +271,7 @@ async fn write_room(tx: &mut Tx, room: RoomNid, slot: u16, create: &NewRoom) -> 
             .bind(create.created_ts)
     )?;
     if let Some((alias, creator)) = &create.alias {
-        execute!(tx, sqlx::query(ALIAS).bind(alias.clone()).bind(room.0).bind(creator.0))?;
+        execute!(tx, sql::query(ALIAS).bind(alias.clone()).bind(room.0).bind(creator.0))?;
     }
     Ok(())
 }
@@ -335,7 +335,7 @@ async fn write_relation(tx: &mut Tx, event: &NewEvent, relation: &Relation) -> R
          VALUES ($1, $2, $3, $4, $5, $6, $7)";
     execute!(
         tx,
-        sqlx::query(RELATION)
+        sql::query(RELATION)
             .bind(relation.parent.0)
             .bind(relation.rel_type.clone())
             .bind(event.nid.0)
@@ -361,14 +361,14 @@ async fn write_redaction(tx: &mut Tx, redaction: &Redaction) -> Result<()> {
              WHERE parent_nid = $1 AND rel_type = 'm.thread'), latest_nid) \
          WHERE root_nid = $1";
     let target = redaction.target.0;
-    execute!(tx, sqlx::query(BODY).bind(target).bind(redaction.json.clone()))?;
-    execute!(tx, sqlx::query(FLAG).bind(target).bind(EventFlags::REDACTED.0))?;
+    execute!(tx, sql::query(BODY).bind(target).bind(redaction.json.clone()))?;
+    execute!(tx, sql::query(FLAG).bind(target).bind(EventFlags::REDACTED.0))?;
     let thread: Option<i64> =
-        run!(tx, |c| sqlx::query_scalar(THREAD).bind(target).fetch_optional(c))?;
-    execute!(tx, sqlx::query(RELATIONS).bind(target))?;
+        run!(tx, |c| sql::query_scalar(THREAD).bind(target).fetch_optional(c))?;
+    execute!(tx, sql::query(RELATIONS).bind(target))?;
     search::forget(tx, redaction.target).await?;
     if let Some(root) = thread {
-        execute!(tx, sqlx::query(RECOUNT).bind(root))?;
+        execute!(tx, sql::query(RECOUNT).bind(root))?;
     }
     Ok(())
 }

@@ -2,7 +2,11 @@
 
 use colonnade_model::nid::{RoomNid, UserNid};
 
-use crate::{Database, database::int_list, error::Result};
+use crate::{
+    Database,
+    database::{int_list, sql},
+    error::Result,
+};
 
 /// Returns the rooms each of `users` is joined to, in order of the users.
 ///
@@ -16,7 +20,7 @@ pub async fn rooms_joined(db: &Database, users: &[UserNid]) -> Result<Vec<(UserN
     }
     let list = int_list(users.iter().map(|user| user.0));
     let rows: Vec<(i64, i64)> =
-        read_list!(db, JOINED, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
+        read_list!(db, JOINED, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
     Ok(rows.into_iter().map(|(user, room)| (UserNid(user), RoomNid(room))).collect())
 }
 
@@ -32,7 +36,7 @@ pub async fn sharing_of(db: &Database, user: UserNid, users: &[UserNid]) -> Resu
         return Ok(Vec::new());
     }
     let list = int_list(users.iter().map(|user| user.0));
-    let rows: Vec<i64> = read_list!(db, SHARING, |sql, c| sqlx::query_scalar(sql)
+    let rows: Vec<i64> = read_list!(db, SHARING, |sql, c| sql::query_scalar(sql)
         .bind(user.0)
         .bind(list)
         .fetch_all(c))?;

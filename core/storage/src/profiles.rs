@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::{
     Database, Tx,
-    database::int_list,
+    database::{int_list, sql},
     error::{Result, StorageError},
 };
 
@@ -24,7 +24,7 @@ const LIST_MAX: usize = 5_000;
 pub async fn fields(db: &Database, user: UserNid) -> Result<Vec<(String, Value)>> {
     const FIELDS: &str = "SELECT field, value FROM profiles WHERE user_nid = $1 ORDER BY field";
     let rows: Vec<(String, String)> =
-        read!(db, |c| sqlx::query_as(FIELDS).bind(user.0).fetch_all(c))?;
+        read!(db, |c| sql::query_as(FIELDS).bind(user.0).fetch_all(c))?;
     let mut fields = Vec::with_capacity(rows.len());
     for (field, text) in rows {
         let value = parse(user, &text)?;
@@ -39,7 +39,7 @@ pub async fn fields(db: &Database, user: UserNid) -> Result<Vec<(String, Value)>
 /// When the database fails or holds what is not JSON.
 pub async fn field(db: &Database, user: UserNid, name: &str) -> Result<Option<Value>> {
     const FIELD: &str = "SELECT value FROM profiles WHERE user_nid = $1 AND field = $2";
-    let text: Option<String> = read!(db, |c| sqlx::query_scalar(FIELD)
+    let text: Option<String> = read!(db, |c| sql::query_scalar(FIELD)
         .bind(user.0)
         .bind(name.to_owned())
         .fetch_optional(c))?;
@@ -75,7 +75,7 @@ pub async fn shown_many(db: &Database, users: &[UserNid]) -> Result<Vec<(UserNid
     for part in users.chunks(LIST_MAX) {
         let list = int_list(part.iter().map(|user| user.0));
         let rows: Vec<(i64, String, String)> = read_list!(db, SHOWN, |sql, c| {
-            sqlx::query_as(sql).bind(list).bind(DISPLAYNAME).bind(AVATAR_URL).fetch_all(c)
+            sql::query_as(sql).bind(list).bind(DISPLAYNAME).bind(AVATAR_URL).fetch_all(c)
         })?;
         for (user, field, text) in rows {
             let user = UserNid(user);
@@ -103,9 +103,9 @@ pub async fn set(tx: &mut Tx, user: UserNid, field: String, value: Option<Value>
     const DELETE: &str = "DELETE FROM profiles WHERE user_nid = $1 AND field = $2";
     match value {
         Some(value) => {
-            execute!(tx, sqlx::query(PUT).bind(user.0).bind(field).bind(value.to_string()))?
+            execute!(tx, sql::query(PUT).bind(user.0).bind(field).bind(value.to_string()))?
         }
-        None => execute!(tx, sqlx::query(DELETE).bind(user.0).bind(field))?,
+        None => execute!(tx, sql::query(DELETE).bind(user.0).bind(field))?,
     };
     Ok(())
 }
@@ -116,7 +116,7 @@ pub async fn set(tx: &mut Tx, user: UserNid, field: String, value: Option<Value>
 /// When the database fails.
 pub async fn delete(tx: &mut Tx, user: UserNid) -> Result<()> {
     const DELETE: &str = "DELETE FROM profiles WHERE user_nid = $1";
-    execute!(tx, sqlx::query(DELETE).bind(user.0)).map(drop)
+    execute!(tx, sql::query(DELETE).bind(user.0)).map(drop)
 }
 
 fn parse(user: UserNid, text: &str) -> Result<Value> {

@@ -5,7 +5,7 @@ use futures_util::TryFutureExt as _;
 
 use crate::{
     Database, Tx,
-    database::int_list,
+    database::{int_list, sql},
     error::{Result, StorageError},
 };
 
@@ -46,7 +46,7 @@ pub async fn put(
          ON CONFLICT (user_nid, app_id, pushkey) \
          DO UPDATE SET device_nid = excluded.device_nid, body = excluded.body";
     let (app_id, pushkey) = (pusher.app_id, pusher.pushkey);
-    let others: i64 = run!(tx, |c| sqlx::query_scalar(COUNT)
+    let others: i64 = run!(tx, |c| sql::query_scalar(COUNT)
         .bind(pusher.user.0)
         .bind(app_id.clone())
         .bind(pushkey.clone())
@@ -57,12 +57,12 @@ pub async fn put(
     if !shared {
         execute!(
             tx,
-            sqlx::query(TAKE_OVER).bind(app_id.clone()).bind(pushkey.clone()).bind(pusher.user.0)
+            sql::query(TAKE_OVER).bind(app_id.clone()).bind(pushkey.clone()).bind(pusher.user.0)
         )?;
     }
     execute!(
         tx,
-        sqlx::query(PUT)
+        sql::query(PUT)
             .bind(pusher.user.0)
             .bind(app_id)
             .bind(pushkey)
@@ -79,7 +79,7 @@ pub async fn put(
 /// When the database fails.
 pub async fn delete(tx: &mut Tx, user: UserNid, app_id: String, pushkey: String) -> Result<()> {
     const DELETE: &str = "DELETE FROM pushers WHERE user_nid = $1 AND app_id = $2 AND pushkey = $3";
-    execute!(tx, sqlx::query(DELETE).bind(user.0).bind(app_id).bind(pushkey)).map(drop)
+    execute!(tx, sql::query(DELETE).bind(user.0).bind(app_id).bind(pushkey)).map(drop)
 }
 
 /// Deletes the pushers that these devices set. Part of deleting the devices.
@@ -89,7 +89,7 @@ pub async fn delete(tx: &mut Tx, user: UserNid, app_id: String, pushkey: String)
 pub async fn forget_devices(tx: &mut Tx, devices: &[DeviceNid]) -> Result<()> {
     const DELETE: &str = "DELETE FROM pushers WHERE device_nid IN {INTS 1}";
     let list = int_list(devices.iter().map(|device| device.0));
-    run_list!(tx, DELETE, |sql, c| sqlx::query(sql).bind(list).execute(c).map_ok(drop))
+    run_list!(tx, DELETE, |sql, c| sql::query(sql).bind(list).execute(c).map_ok(drop))
 }
 
 /// Returns the pushers of a user as JSON, oldest first.
@@ -99,7 +99,7 @@ pub async fn forget_devices(tx: &mut Tx, devices: &[DeviceNid]) -> Result<()> {
 pub async fn list(db: &Database, user: UserNid) -> Result<Vec<serde_json::Value>> {
     const LIST: &str =
         "SELECT body FROM pushers WHERE user_nid = $1 ORDER BY created_ts, app_id, pushkey";
-    let rows: Vec<String> = read!(db, |c| sqlx::query_scalar(LIST).bind(user.0).fetch_all(c))?;
+    let rows: Vec<String> = read!(db, |c| sql::query_scalar(LIST).bind(user.0).fetch_all(c))?;
     let parse = |text: &String| {
         serde_json::from_str(text)
             .map_err(|error| StorageError::corrupt("pushers", "body", user, error))

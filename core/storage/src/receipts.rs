@@ -5,7 +5,7 @@ use colonnade_model::{
     stream::{Position, Stream, Touch},
 };
 
-use crate::{Database, Lane, Tx, error::Result};
+use crate::{Database, Lane, Tx, database::sql, error::Result};
 
 /// Who is told of a receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,7 +85,7 @@ async fn write(tx: &mut Tx, receipt: Receipt) -> Result<bool> {
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8) \
          ON CONFLICT (room_nid, user_nid, kind, thread) DO UPDATE SET \
          event_id = $5, event_pos = $6, ts = $7, pos = $8";
-    let stands: Option<i64> = run!(tx, |c| sqlx::query_scalar(STANDS)
+    let stands: Option<i64> = run!(tx, |c| sql::query_scalar(STANDS)
         .bind(receipt.room.0)
         .bind(receipt.user.0)
         .bind(receipt.kind.number())
@@ -97,7 +97,7 @@ async fn write(tx: &mut Tx, receipt: Receipt) -> Result<bool> {
     let pos = tx.seal(Stream::Receipts, 1).await?;
     execute!(
         tx,
-        sqlx::query(PUT)
+        sql::query(PUT)
             .bind(receipt.room.0)
             .bind(receipt.user.0)
             .bind(receipt.kind.number())
@@ -127,7 +127,7 @@ pub async fn changes(
     const CHANGES: &str = "SELECT room_nid, user_nid, kind, thread, event_id, event_pos, ts \
          FROM receipts WHERE room_nid = $1 AND pos > $2 AND pos <= $3 \
          AND (kind = 1 OR user_nid = $4) ORDER BY pos";
-    let rows: Vec<Row> = read!(db, |c| sqlx::query_as(CHANGES)
+    let rows: Vec<Row> = read!(db, |c| sql::query_as(CHANGES)
         .bind(room.0)
         .bind(after)
         .bind(upto)
@@ -147,7 +147,7 @@ pub async fn read_upto(
 ) -> Result<Vec<(String, Position)>> {
     const READ: &str = "SELECT thread, MAX(event_pos) FROM receipts \
          WHERE room_nid = $1 AND user_nid = $2 GROUP BY thread";
-    read!(db, |c| sqlx::query_as(READ).bind(room.0).bind(user.0).fetch_all(c))
+    read!(db, |c| sql::query_as(READ).bind(room.0).bind(user.0).fetch_all(c))
 }
 
 /// Returns the position of the latest receipt of every room that has one.
@@ -156,5 +156,5 @@ pub async fn read_upto(
 /// When the database fails.
 pub async fn heads(db: &Database) -> Result<Vec<(i64, Position)>> {
     const HEADS: &str = "SELECT room_nid, MAX(pos) FROM receipts GROUP BY room_nid";
-    read!(db, |c| sqlx::query_as(HEADS).fetch_all(c))
+    read!(db, |c| sql::query_as(HEADS).fetch_all(c))
 }

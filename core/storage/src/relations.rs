@@ -3,7 +3,7 @@
 
 use colonnade_model::nid::{EventNid, TypeNid, UserNid};
 
-use crate::{Database, error::Result};
+use crate::{Database, database::sql, error::Result};
 
 /// Tells whether a user has annotated an event with this key and type already.
 ///
@@ -19,7 +19,7 @@ pub async fn has_annotation(
     const HAS: &str = "SELECT count(*) FROM relations WHERE parent_nid = $1 \
          AND rel_type = 'm.annotation' AND sender_nid = $2 AND type_nid = $3 AND key = $4";
     let key = key.to_owned();
-    let count: i64 = read!(db, |c| sqlx::query_scalar(HAS)
+    let count: i64 = read!(db, |c| sql::query_scalar(HAS)
         .bind(parent.0)
         .bind(sender.0)
         .bind(event_type.0)

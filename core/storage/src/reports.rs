@@ -2,7 +2,7 @@
 
 use colonnade_model::nid::UserNid;
 
-use crate::{Database, Tx, error::Result};
+use crate::{Database, Tx, database::sql, error::Result};
 
 /// A report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub async fn insert(tx: &mut Tx, report: Report) -> Result<()> {
          (reporter_nid, ts, room_id, event_id, user_id, reason) VALUES ($1, $2, $3, $4, $5, $6)";
     execute!(
         tx,
-        sqlx::query(INSERT)
+        sql::query(INSERT)
             .bind(report.reporter.0)
             .bind(report.ts)
             .bind(report.room_id)
@@ -49,7 +49,7 @@ pub async fn newest(db: &Database, limit: i64) -> Result<Vec<Report>> {
     const NEWEST: &str = "SELECT reporter_nid, ts, room_id, event_id, user_id, reason \
          FROM reports ORDER BY report_nid DESC LIMIT $1";
     type Row = (i64, i64, Option<String>, Option<String>, Option<String>, String);
-    let rows: Vec<Row> = read!(db, |c| sqlx::query_as(NEWEST).bind(limit).fetch_all(c))?;
+    let rows: Vec<Row> = read!(db, |c| sql::query_as(NEWEST).bind(limit).fetch_all(c))?;
     let report = |(reporter, ts, room_id, event_id, user_id, reason): Row| Report {
         reporter: UserNid(reporter),
         ts,

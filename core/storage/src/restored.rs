@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use colonnade_model::stream::StreamAdvance;
 
-use crate::{CommitListener, Database, Location, Lock, Result, StorageError};
+use crate::{CommitListener, Database, Location, Lock, Result, StorageError, database::sql};
 
 /// How far every stream jumps: beyond any position the lost part can have handed out, and so little
 /// that a database may be restored two thousand times before positions run out.
@@ -29,8 +29,8 @@ pub async fn restored(location: &Location) -> Result<u64> {
         Box::pin(async move {
             const STREAMS: &str = "UPDATE stream_positions SET pos = pos + $1";
             const KEYS: &str = "DELETE FROM one_time_keys";
-            execute!(tx, sqlx::query(STREAMS).bind(LEAP))?;
-            execute!(tx, sqlx::query(KEYS))
+            execute!(tx, sql::query(STREAMS).bind(LEAP))?;
+            execute!(tx, sql::query(KEYS))
         })
     });
     let done = write.await;

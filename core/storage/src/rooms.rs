@@ -9,7 +9,7 @@ use colonnade_model::{
 
 use crate::{
     Database,
-    database::int_list,
+    database::{int_list, sql},
     error::{Result, StorageError},
     varints,
 };
@@ -85,7 +85,7 @@ pub async fn find(db: &Database, room_id: &RoomId) -> Result<Option<RoomRow>> {
     const FIND: &str =
         "SELECT room_nid, room_id, version, created_ts FROM rooms WHERE room_id = $1";
     let room_id = room_id.to_string();
-    let row: Option<Row> = read!(db, |c| sqlx::query_as(FIND).bind(room_id).fetch_optional(c))?;
+    let row: Option<Row> = read!(db, |c| sql::query_as(FIND).bind(room_id).fetch_optional(c))?;
     row.map(Row::room).transpose()
 }
 
@@ -96,7 +96,7 @@ pub async fn find(db: &Database, room_id: &RoomId) -> Result<Option<RoomRow>> {
 pub async fn get(db: &Database, room: RoomNid) -> Result<Option<RoomRow>> {
     const GET: &str =
         "SELECT room_nid, room_id, version, created_ts FROM rooms WHERE room_nid = $1";
-    let row: Option<Row> = read!(db, |c| sqlx::query_as(GET).bind(room.0).fetch_optional(c))?;
+    let row: Option<Row> = read!(db, |c| sql::query_as(GET).bind(room.0).fetch_optional(c))?;
     row.map(Row::room).transpose()
 }
 
@@ -108,8 +108,7 @@ pub async fn many(db: &Database, rooms: &[RoomNid]) -> Result<Vec<RoomRow>> {
     const MANY: &str =
         "SELECT room_nid, room_id, version, created_ts FROM rooms WHERE room_nid IN {INTS 1}";
     let list = int_list(rooms.iter().map(|room| room.0));
-    let rows: Vec<Row> =
-        read_list!(db, MANY, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
+    let rows: Vec<Row> = read_list!(db, MANY, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
     rows.into_iter().map(Row::room).collect()
 }
 
@@ -166,7 +165,7 @@ macro_rules! heads {
 /// When the database fails.
 pub async fn head(db: &Database, room: RoomNid) -> Result<Option<Head>> {
     const HEAD: &str = heads!("room_nid = $1");
-    let row: Option<HeadRow> = read!(db, |c| sqlx::query_as(HEAD).bind(room.0).fetch_optional(c))?;
+    let row: Option<HeadRow> = read!(db, |c| sql::query_as(HEAD).bind(room.0).fetch_optional(c))?;
     row.map(HeadRow::head).transpose()
 }
 
@@ -178,7 +177,7 @@ pub async fn heads(db: &Database, rooms: &[RoomNid]) -> Result<Vec<Head>> {
     const HEADS: &str = heads!("room_nid IN {INTS 1}");
     let list = int_list(rooms.iter().map(|room| room.0));
     let rows: Vec<HeadRow> =
-        read_list!(db, HEADS, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
+        read_list!(db, HEADS, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
     rows.into_iter().map(HeadRow::head).collect()
 }
 
@@ -190,6 +189,6 @@ pub async fn heads(db: &Database, rooms: &[RoomNid]) -> Result<Vec<Head>> {
 pub async fn heads_page(db: &Database, after: RoomNid, limit: i64) -> Result<Vec<Head>> {
     const PAGE: &str = heads!("room_nid > $1 ORDER BY room_nid LIMIT $2");
     let rows: Vec<HeadRow> =
-        read!(db, |c| sqlx::query_as(PAGE).bind(after.0).bind(limit).fetch_all(c))?;
+        read!(db, |c| sql::query_as(PAGE).bind(after.0).bind(limit).fetch_all(c))?;
     rows.into_iter().map(HeadRow::head).collect()
 }

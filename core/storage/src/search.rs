@@ -9,7 +9,7 @@ use colonnade_model::{
 
 use crate::{
     Database, Tx,
-    database::{int_list, text_list},
+    database::{int_list, sql, sql::TextList, text_list},
     error::Result,
     events::EventFlags,
 };
@@ -46,7 +46,7 @@ pub struct Wanted {
 /// When the database fails.
 pub async fn filled_upto(db: &Database) -> Result<Position> {
     const UPTO: &str = "SELECT COALESCE(MAX(pos), 0) FROM followers WHERE follower = 'search'";
-    read!(db, |c| sqlx::query_scalar(UPTO).fetch_one(c))
+    read!(db, |c| sql::query_scalar(UPTO).fetch_one(c))
 }
 
 /// Adds words, and notes that everything up to a position is in the index. May be repeated.
@@ -64,7 +64,7 @@ pub async fn fill(tx: &mut Tx, words: Vec<Word>, upto: Position) -> Result<()> {
     for word in words {
         execute!(
             tx,
-            sqlx::query(ADD)
+            sql::query(ADD)
                 .bind(word.word)
                 .bind(word.room.0)
                 .bind(word.pos)
@@ -73,7 +73,7 @@ pub async fn fill(tx: &mut Tx, words: Vec<Word>, upto: Position) -> Result<()> {
                 .bind(EventFlags::REDACTED.0)
         )?;
     }
-    execute!(tx, sqlx::query(UPTO).bind(upto))?;
+    execute!(tx, sql::query(UPTO).bind(upto))?;
     Ok(())
 }
 
@@ -83,7 +83,7 @@ pub async fn fill(tx: &mut Tx, words: Vec<Word>, upto: Position) -> Result<()> {
 /// When the database fails.
 pub(crate) async fn forget(tx: &mut Tx, event: EventNid) -> Result<()> {
     const FORGET: &str = "DELETE FROM event_words WHERE event_nid = $1";
-    execute!(tx, sqlx::query(FORGET).bind(event.0))?;
+    execute!(tx, sql::query(FORGET).bind(event.0))?;
     Ok(())
 }
 
@@ -101,7 +101,7 @@ pub async fn find(
          WHERE word IN {TEXTS 1} AND room_nid IN {INTS 2} AND field IN {INTS 3} AND pos < $4 \
          GROUP BY event_nid, pos HAVING count(DISTINCT word) = $5 ORDER BY pos DESC LIMIT $6";
     let (words, rooms, fields, count) = lists(wanted);
-    let rows: Vec<(i64, i64)> = read_list!(db, FIND, |sql, c| sqlx::query_as(sql)
+    let rows: Vec<(i64, i64)> = read_list!(db, FIND, |sql, c| sql::query_as(sql)
         .bind(words)
         .bind(rooms)
         .bind(fields)
@@ -112,7 +112,7 @@ pub async fn find(
     Ok(rows.into_iter().map(|(event, pos)| (EventNid(event), pos)).collect())
 }
 
-fn lists(wanted: &Wanted) -> (String, String, String, i64) {
+fn lists(wanted: &Wanted) -> (TextList, String, String, i64) {
     let count = i64::try_from(wanted.words.len()).unwrap_or(i64::MAX);
     let rooms = int_list(wanted.rooms.iter().map(|room| room.0));
     let fields = int_list(wanted.fields.iter().copied());

@@ -10,7 +10,7 @@ use futures_util::TryFutureExt as _;
 
 use crate::{
     Database, Tx,
-    database::int_list,
+    database::{int_list, sql},
     error::{Result, StorageError},
     to_device,
 };
@@ -62,7 +62,7 @@ pub async fn insert(tx: &mut Tx, tokens: NewTokens) -> Result<()> {
     let replaces = tokens.replaces.map(|hash| hash.to_vec());
     execute!(
         tx,
-        sqlx::query(ACCESS)
+        sql::query(ACCESS)
             .bind(tokens.access.to_vec())
             .bind(tokens.device.0)
             .bind(tokens.expires_ts)
@@ -71,7 +71,7 @@ pub async fn insert(tx: &mut Tx, tokens: NewTokens) -> Result<()> {
     if let Some(refresh) = tokens.refresh {
         execute!(
             tx,
-            sqlx::query(REFRESH).bind(refresh.to_vec()).bind(tokens.device.0).bind(replaces)
+            sql::query(REFRESH).bind(refresh.to_vec()).bind(tokens.device.0).bind(replaces)
         )?;
     }
     Ok(())
@@ -90,7 +90,7 @@ pub async fn find(db: &Database, access: TokenHash) -> Result<Option<SessionRow>
          JOIN users u ON u.user_nid = d.user_nid WHERE t.hash = $1";
     type Row = (i64, String, i64, String, Option<i64>, Option<Vec<u8>>);
     let row: Option<Row> =
-        read!(db, |c| sqlx::query_as(FIND).bind(access.to_vec()).fetch_optional(c))?;
+        read!(db, |c| sql::query_as(FIND).bind(access.to_vec()).fetch_optional(c))?;
     let Some((user, user_id, device, device_id, expires_ts, replaces)) = row else {
         return Ok(None);
     };
@@ -119,7 +119,7 @@ pub async fn find_refresh(
          JOIN devices d ON d.device_nid = t.device_nid \
          JOIN accounts a ON a.user_nid = d.user_nid AND a.deactivated = 0 WHERE t.hash = $1";
     let row: Option<(i64, i64, Option<Vec<u8>>)> =
-        read!(db, |c| sqlx::query_as(FIND).bind(refresh.to_vec()).fetch_optional(c))?;
+        read!(db, |c| sql::query_as(FIND).bind(refresh.to_vec()).fetch_optional(c))?;
     let Some((device, user, replaces)) = row else { return Ok(None) };
     let replaces = replaces.map(|bytes| hash_of("refresh_tokens", device, bytes)).transpose()?;
     Ok(Some((DeviceNid(device), UserNid(user), replaces)))
@@ -137,11 +137,11 @@ pub async fn claim_refresh(tx: &mut Tx, refresh: TokenHash) -> Result<Option<Vec
         "DELETE FROM access_tokens WHERE device_nid = $1 AND replaces = $2 RETURNING hash";
     const REFRESH: &str = "DELETE FROM refresh_tokens WHERE device_nid = $1 AND replaces = $2";
     let claimed: Option<i64> =
-        run!(tx, |c| sqlx::query_scalar(CLAIM).bind(refresh.to_vec()).fetch_optional(c))?;
+        run!(tx, |c| sql::query_scalar(CLAIM).bind(refresh.to_vec()).fetch_optional(c))?;
     let Some(device) = claimed else { return Ok(None) };
     let dead: Vec<Vec<u8>> =
-        run!(tx, |c| sqlx::query_scalar(ACCESS).bind(device).bind(refresh.to_vec()).fetch_all(c))?;
-    execute!(tx, sqlx::query(REFRESH).bind(device).bind(refresh.to_vec()))?;
+        run!(tx, |c| sql::query_scalar(ACCESS).bind(device).bind(refresh.to_vec()).fetch_all(c))?;
+    execute!(tx, sql::query(REFRESH).bind(device).bind(refresh.to_vec()))?;
     if !dead.is_empty() {
         to_device::forget(tx, DeviceNid(device)).await?;
     }
@@ -162,15 +162,15 @@ pub async fn retire(tx: &mut Tx, device: DeviceNid, replaced: TokenHash) -> Resu
     const SETTLE_REFRESH: &str = "UPDATE refresh_tokens SET replaces = NULL WHERE device_nid = $1";
     // Requests that come together with a new token all see that it replaces another: the first one
     // here does the work, and would otherwise be undone by the second.
-    if execute!(tx, sqlx::query(REFRESH).bind(replaced.to_vec()))? == 0 {
+    if execute!(tx, sql::query(REFRESH).bind(replaced.to_vec()))? == 0 {
         return Ok(Vec::new());
     }
-    let dead: Vec<Vec<u8>> = run!(tx, |c| sqlx::query_scalar(ACCESS)
+    let dead: Vec<Vec<u8>> = run!(tx, |c| sql::query_scalar(ACCESS)
         .bind(device.0)
         .bind(replaced.to_vec())
         .fetch_all(c))?;
-    execute!(tx, sqlx::query(SETTLE_ACCESS).bind(device.0))?;
-    execute!(tx, sqlx::query(SETTLE_REFRESH).bind(device.0))?;
+    execute!(tx, sql::query(SETTLE_ACCESS).bind(device.0))?;
+    execute!(tx, sql::query(SETTLE_REFRESH).bind(device.0))?;
     if !dead.is_empty() {
         to_device::forget(tx, device).await?;
     }
@@ -186,8 +186,8 @@ pub async fn revoke(tx: &mut Tx, devices: &[DeviceNid]) -> Result<Vec<TokenHash>
     const REFRESH: &str = "DELETE FROM refresh_tokens WHERE device_nid IN {INTS 1}";
     let list = int_list(devices.iter().map(|device| device.0));
     let dead: Vec<Vec<u8>> =
-        run_list!(tx, ACCESS, |sql, c| sqlx::query_scalar(sql).bind(list.clone()).fetch_all(c))?;
-    run_list!(tx, REFRESH, |sql, c| sqlx::query(sql).bind(list).execute(c).map_ok(drop))?;
+        run_list!(tx, ACCESS, |sql, c| sql::query_scalar(sql).bind(list.clone()).fetch_all(c))?;
+    run_list!(tx, REFRESH, |sql, c| sql::query(sql).bind(list).execute(c).map_ok(drop))?;
     if !dead.is_empty() {
         for device in devices {
             to_device::forget(tx, *device).await?;
@@ -210,8 +210,8 @@ pub async fn insert_login_token(
     const FORGET: &str = "DELETE FROM login_tokens WHERE expires_ts < $1";
     const INSERT: &str =
         "INSERT INTO login_tokens (hash, user_nid, expires_ts) VALUES ($1, $2, $3)";
-    execute!(tx, sqlx::query(FORGET).bind(now_ms))?;
-    execute!(tx, sqlx::query(INSERT).bind(token.to_vec()).bind(user.0).bind(expires_ts))?;
+    execute!(tx, sql::query(FORGET).bind(now_ms))?;
+    execute!(tx, sql::query(INSERT).bind(token.to_vec()).bind(user.0).bind(expires_ts))?;
     Ok(())
 }
 
@@ -226,7 +226,7 @@ pub async fn take_login_token(
 ) -> Result<Option<UserNid>> {
     const TAKE: &str = "DELETE FROM login_tokens WHERE hash = $1 RETURNING user_nid, expires_ts";
     let row: Option<(i64, i64)> =
-        run!(tx, |c| sqlx::query_as(TAKE).bind(token.to_vec()).fetch_optional(c))?;
+        run!(tx, |c| sql::query_as(TAKE).bind(token.to_vec()).fetch_optional(c))?;
     Ok(row.filter(|(_, expires_ts)| *expires_ts > now_ms).map(|(user, _)| UserNid(user)))
 }
 
@@ -236,7 +236,7 @@ pub async fn take_login_token(
 /// When the database fails.
 pub async fn revoke_login_tokens(tx: &mut Tx, user: UserNid) -> Result<()> {
     const FORGET: &str = "DELETE FROM login_tokens WHERE user_nid = $1";
-    execute!(tx, sqlx::query(FORGET).bind(user.0)).map(drop)
+    execute!(tx, sql::query(FORGET).bind(user.0)).map(drop)
 }
 
 /// Stores a token by which a third party can ask who a user is, and forgets those that expired.
@@ -253,8 +253,8 @@ pub async fn insert_openid_token(
     const FORGET: &str = "DELETE FROM openid_tokens WHERE expires_ts < $1";
     const INSERT: &str =
         "INSERT INTO openid_tokens (hash, user_nid, expires_ts) VALUES ($1, $2, $3)";
-    execute!(tx, sqlx::query(FORGET).bind(now_ms))?;
-    execute!(tx, sqlx::query(INSERT).bind(token.to_vec()).bind(user.0).bind(expires_ts))?;
+    execute!(tx, sql::query(FORGET).bind(now_ms))?;
+    execute!(tx, sql::query(INSERT).bind(token.to_vec()).bind(user.0).bind(expires_ts))?;
     Ok(())
 }
 
@@ -268,10 +268,8 @@ pub async fn find_openid_token(
     now_ms: i64,
 ) -> Result<Option<UserNid>> {
     const FIND: &str = "SELECT user_nid FROM openid_tokens WHERE hash = $1 AND expires_ts > $2";
-    let user: Option<i64> = read!(db, |c| sqlx::query_scalar(FIND)
-        .bind(token.to_vec())
-        .bind(now_ms)
-        .fetch_optional(c))?;
+    let user: Option<i64> =
+        read!(db, |c| sql::query_scalar(FIND).bind(token.to_vec()).bind(now_ms).fetch_optional(c))?;
     Ok(user.map(UserNid))
 }
 

@@ -1,7 +1,7 @@
 //! Small values of the deployment that belong to the database rather than to a file: its server
 //! name, the token secret, the digest secret, the epoch.
 
-use crate::{Database, error::Result};
+use crate::{Database, database::sql, error::Result};
 
 /// Returns the value stored under `key`.
 ///
@@ -9,7 +9,7 @@ use crate::{Database, error::Result};
 /// When the database fails.
 pub async fn get(db: &Database, key: &'static str) -> Result<Option<Vec<u8>>> {
     const GET: &str = "SELECT value FROM settings WHERE key = $1";
-    read!(db, |c| sqlx::query_scalar(GET).bind(key).fetch_optional(c))
+    read!(db, |c| sql::query_scalar(GET).bind(key).fetch_optional(c))
 }
 
 /// Stores `value` under `key` unless something is stored there, and returns what is stored.
@@ -22,8 +22,8 @@ pub async fn get_or_insert(db: &Database, key: &'static str, value: Vec<u8>) -> 
             const PUT: &str =
                 "INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING";
             const GET: &str = "SELECT value FROM settings WHERE key = $1";
-            execute!(tx, sqlx::query(PUT).bind(key).bind(value))?;
-            run!(tx, |c| sqlx::query_scalar(GET).bind(key).fetch_one(c))
+            execute!(tx, sql::query(PUT).bind(key).bind(value))?;
+            run!(tx, |c| sql::query_scalar(GET).bind(key).fetch_one(c))
         })
     })
     .await

@@ -22,7 +22,7 @@ mod roots;
 use self::roots::{encode_roots, read_state};
 use crate::{
     Database, Tx,
-    database::int_list,
+    database::{int_list, sql},
     error::{Result, StorageError},
     figures::CacheFigures,
 };
@@ -147,7 +147,7 @@ impl States {
             return Ok(state);
         }
         let row: Option<(Vec<u8>, Vec<u8>)> =
-            read!(self.db, |c| sqlx::query_as(GET).bind(nid.0).fetch_optional(c))?;
+            read!(self.db, |c| sql::query_as(GET).bind(nid.0).fetch_optional(c))?;
         let missing = || StorageError::corrupt("room_states", "roots", nid, "no such row");
         let (digest, roots) = row.ok_or_else(missing)?;
         let state = read_state(nid, digest, &roots)?;
@@ -259,7 +259,7 @@ impl States {
         for some in unknown.chunks(ROWS_MAX) {
             let list = int_list(some.iter().map(|nid| nid.0));
             let rows: Vec<(i64, Vec<u8>, Vec<u8>)> =
-                read_list!(self.db, ROOTS, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
+                read_list!(self.db, ROOTS, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
             for (nid, digest, bytes) in rows {
                 let nid = StateNid(nid);
                 let state = read_state(nid, digest, &bytes)?;
@@ -380,7 +380,7 @@ impl States {
         const FIND: &str = "SELECT state_nid FROM room_states \
              WHERE room_nid = $1 AND digest = $2 ORDER BY state_nid LIMIT 1";
         let digest = state.digest.0.to_vec();
-        let found: Option<i64> = read!(self.db, |c| sqlx::query_scalar(FIND)
+        let found: Option<i64> = read!(self.db, |c| sql::query_scalar(FIND)
             .bind(room.0)
             .bind(digest)
             .fetch_optional(c))?;
@@ -395,7 +395,7 @@ impl States {
         const AT: &str = "SELECT state_nid FROM room_state_log \
              WHERE room_nid = $1 AND pos <= $2 ORDER BY pos DESC LIMIT 1";
         let found: Option<i64> =
-            read!(self.db, |c| sqlx::query_scalar(AT).bind(room.0).bind(pos).fetch_optional(c))?;
+            read!(self.db, |c| sql::query_scalar(AT).bind(room.0).bind(pos).fetch_optional(c))?;
         Ok(found.map(StateNid))
     }
 
@@ -421,7 +421,7 @@ impl States {
         for part in need.chunks(ROWS_MAX) {
             let list = int_list(part.iter().map(|nid| nid.0));
             let found: Vec<(i64, Vec<u8>)> =
-                read_list!(self.db, LOAD, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
+                read_list!(self.db, LOAD, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
             for (nid, bytes) in found {
                 let nid = StateNid(nid);
                 let row = Row::decode(nid, &bytes).map_err(|error| damaged(nid, &error))?;
@@ -451,7 +451,7 @@ pub(crate) async fn insert(tx: &mut Tx, room: RoomNid, new: &NewState) -> Result
         };
         execute!(
             tx,
-            sqlx::query(INSERT)
+            sql::query(INSERT)
                 .bind(row.row.state.0)
                 .bind(room.0)
                 .bind(digest)

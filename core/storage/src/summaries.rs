@@ -3,7 +3,11 @@
 
 use colonnade_model::nid::RoomNid;
 
-use crate::{Database, Tx, database::int_list, error::Result};
+use crate::{
+    Database, Tx,
+    database::{int_list, sql},
+    error::Result,
+};
 
 /// What a room shows of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -89,7 +93,7 @@ macro_rules! summaries {
 /// When the database fails.
 pub async fn get(db: &Database, room: RoomNid) -> Result<Option<Summary>> {
     const GET: &str = summaries!("room_nid = $1");
-    let row: Option<Row> = read!(db, |c| sqlx::query_as(GET).bind(room.0).fetch_optional(c))?;
+    let row: Option<Row> = read!(db, |c| sql::query_as(GET).bind(room.0).fetch_optional(c))?;
     Ok(row.map(|row| row.summary().1))
 }
 
@@ -100,8 +104,7 @@ pub async fn get(db: &Database, room: RoomNid) -> Result<Option<Summary>> {
 pub async fn many(db: &Database, rooms: &[RoomNid]) -> Result<Vec<(RoomNid, Summary)>> {
     const MANY: &str = summaries!("room_nid IN {INTS 1}");
     let list = int_list(rooms.iter().map(|room| room.0));
-    let rows: Vec<Row> =
-        read_list!(db, MANY, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
+    let rows: Vec<Row> = read_list!(db, MANY, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
     Ok(rows.into_iter().map(Row::summary).collect())
 }
 
@@ -116,7 +119,7 @@ pub(crate) async fn put(tx: &mut Tx, room: RoomNid, summary: &Summary) -> Result
          guest_access = $9, encryption = $10, successor = $11, joined = $12";
     execute!(
         tx,
-        sqlx::query(PUT)
+        sql::query(PUT)
             .bind(room.0)
             .bind(summary.name.clone())
             .bind(summary.topic.clone())

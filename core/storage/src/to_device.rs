@@ -6,7 +6,11 @@ use colonnade_model::{
     stream::{Position, Stream, Touch},
 };
 
-use crate::{Database, Tx, database::int_list, error::Result};
+use crate::{
+    Database, Tx,
+    database::{int_list, sql},
+    error::Result,
+};
 
 /// Rows per INSERT: three parameters each, far below what an engine takes.
 const INSERT_ROWS: usize = 100;
@@ -70,7 +74,7 @@ pub async fn devices_of(db: &Database, users: &[UserNid]) -> Result<Vec<Recipien
     for chunk in users.chunks(LIST_MAX) {
         let list = int_list(chunk.iter().map(|user| user.0));
         let rows: Vec<(i64, String, i64)> =
-            read_list!(db, FIND, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
+            read_list!(db, FIND, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
         found.extend(rows.into_iter().map(|(user, device_id, device)| Recipient {
             user: UserNid(user),
             device_id,
@@ -89,10 +93,10 @@ pub async fn send(tx: &mut Tx, txn: Txn, messages: Vec<Message>) -> Result<bool>
     const FORGET: &str = "DELETE FROM to_device_txns WHERE device_nid = $1 AND ts < $2";
     const REMEMBER: &str = "INSERT INTO to_device_txns (device_nid, event_type, txn_id, ts) \
          VALUES ($1, $2, $3, $4) ON CONFLICT (device_nid, event_type, txn_id) DO NOTHING";
-    execute!(tx, sqlx::query(FORGET).bind(txn.device.0).bind(txn.forget_before_ts))?;
+    execute!(tx, sql::query(FORGET).bind(txn.device.0).bind(txn.forget_before_ts))?;
     let new = execute!(
         tx,
-        sqlx::query(REMEMBER).bind(txn.device.0).bind(txn.event_type).bind(txn.txn_id).bind(txn.ts)
+        sql::query(REMEMBER).bind(txn.device.0).bind(txn.event_type).bind(txn.txn_id).bind(txn.ts)
     )?;
     if new == 0 {
         return Ok(false);
@@ -130,7 +134,7 @@ async fn insert(tx: &mut Tx, first: Position, messages: Vec<Message>) -> Result<
     }
     let rows = (first..).zip(messages);
     execute!(tx, {
-        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        let mut query = sql::query(sqlx::AssertSqlSafe(sql));
         for (pos, message) in rows {
             query = query.bind(pos).bind(message.device.0).bind(message.json);
         }
@@ -179,7 +183,7 @@ pub async fn messages(
 ) -> Result<Vec<Waiting>> {
     const FIND: &str = "SELECT pos, message FROM to_device \
          WHERE device_nid = $1 AND pos > $2 AND pos <= $3 ORDER BY pos LIMIT $4";
-    let rows: Vec<(i64, String)> = read!(db, |c| sqlx::query_as(FIND)
+    let rows: Vec<(i64, String)> = read!(db, |c| sql::query_as(FIND)
         .bind(device.0)
         .bind(after)
         .bind(upto)
@@ -195,7 +199,7 @@ pub async fn messages(
 pub async fn holds_any(db: &Database, device: DeviceNid, upto: Position) -> Result<bool> {
     const ANY: &str = "SELECT CAST(count(*) AS BIGINT) FROM (SELECT 1 FROM to_device \
          WHERE device_nid = $1 AND pos <= $2 LIMIT 1) AS found";
-    let found: i64 = read!(db, |c| sqlx::query_scalar(ANY).bind(device.0).bind(upto).fetch_one(c))?;
+    let found: i64 = read!(db, |c| sql::query_scalar(ANY).bind(device.0).bind(upto).fetch_one(c))?;
     Ok(found > 0)
 }
 
@@ -206,6 +210,6 @@ pub async fn holds_any(db: &Database, device: DeviceNid, upto: Position) -> Resu
 pub async fn delete_some(tx: &mut Tx, device: DeviceNid, upto: Position) -> Result<bool> {
     const DELETE: &str = "DELETE FROM to_device WHERE pos IN (SELECT pos FROM to_device \
          WHERE device_nid = $1 AND pos <= $2 ORDER BY pos LIMIT $3)";
-    let rows = execute!(tx, sqlx::query(DELETE).bind(device.0).bind(upto).bind(DELETE_ROWS))?;
+    let rows = execute!(tx, sql::query(DELETE).bind(device.0).bind(upto).bind(DELETE_ROWS))?;
     Ok(rows == DELETE_ROWS.unsigned_abs())
 }

@@ -6,7 +6,7 @@ use colonnade_model::{
     stream::{Position, Stream, Touch},
 };
 
-use crate::{Database, error::Result};
+use crate::{Database, database::sql, error::Result};
 
 /// `room_members.membership` of a member.
 const JOIN: i64 = crate::members::Membership::Join as i64;
@@ -97,7 +97,7 @@ async fn device_lists(db: &Database, range: Range) -> Result<Touched> {
          WHERE d.pos > $1 AND d.pos <= $2 AND d.viewer_nid IS NULL ORDER BY d.pos LIMIT $3";
     let mut touched = pairs(db, USERS, range, |id| Touch::User(UserNid(id))).await?;
     let Range { after, upto, limit } = range;
-    let rooms: Vec<(i64, i64)> = read!(db, |c| sqlx::query_as(ROOMS)
+    let rooms: Vec<(i64, i64)> = read!(db, |c| sql::query_as(ROOMS)
         .bind(after)
         .bind(upto)
         .bind(limit)
@@ -115,7 +115,7 @@ async fn pairs(
 ) -> Result<Touched> {
     let Range { after, upto, limit } = range;
     let rows: Vec<(i64, i64)> =
-        read!(db, |c| sqlx::query_as(sql).bind(after).bind(upto).bind(limit).fetch_all(c))?;
+        read!(db, |c| sql::query_as(sql).bind(after).bind(upto).bind(limit).fetch_all(c))?;
     Ok(rows.into_iter().map(|(id, pos)| (touch(id), pos)).collect())
 }
 

@@ -2,7 +2,7 @@
 
 use colonnade_model::nid::UserNid;
 
-use crate::{Database, Tx, error::Result};
+use crate::{Database, Tx, database::sql, error::Result};
 
 /// A session under way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,11 +31,11 @@ pub async fn put(tx: &mut Tx, session: UiaSession, oldest_ts: i64, count_max: i6
     const PUT: &str = "INSERT INTO uia_sessions (session, action, user_nid, completed, created_ts) \
          VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (session) DO UPDATE SET completed = excluded.completed";
-    execute!(tx, sqlx::query(EXPIRE).bind(oldest_ts))?;
-    execute!(tx, sqlx::query(EVICT).bind(count_max))?;
+    execute!(tx, sql::query(EXPIRE).bind(oldest_ts))?;
+    execute!(tx, sql::query(EVICT).bind(count_max))?;
     execute!(
         tx,
-        sqlx::query(PUT)
+        sql::query(PUT)
             .bind(session.session)
             .bind(session.action)
             .bind(session.user.map_or(0, |user| user.0))
@@ -52,7 +52,7 @@ pub async fn put(tx: &mut Tx, session: UiaSession, oldest_ts: i64, count_max: i6
 pub async fn find(db: &Database, session: &str, oldest_ts: i64) -> Result<Option<UiaSession>> {
     const FIND: &str = "SELECT action, user_nid, completed, created_ts FROM uia_sessions \
          WHERE session = $1 AND created_ts >= $2";
-    let row: Option<(String, i64, String, i64)> = read!(db, |c| sqlx::query_as(FIND)
+    let row: Option<(String, i64, String, i64)> = read!(db, |c| sql::query_as(FIND)
         .bind(session.to_owned())
         .bind(oldest_ts)
         .fetch_optional(c))?;
@@ -71,5 +71,5 @@ pub async fn find(db: &Database, session: &str, oldest_ts: i64) -> Result<Option
 /// When the database fails.
 pub async fn end(tx: &mut Tx, session: String) -> Result<bool> {
     const END: &str = "DELETE FROM uia_sessions WHERE session = $1";
-    Ok(execute!(tx, sqlx::query(END).bind(session))? == 1)
+    Ok(execute!(tx, sql::query(END).bind(session))? == 1)
 }

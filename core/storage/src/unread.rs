@@ -9,7 +9,7 @@ use colonnade_model::{
     stream::Position,
 };
 
-use crate::{Database, error::Result};
+use crate::{Database, database::sql, error::Result};
 
 /// What is unread for a user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,8 +61,8 @@ async fn counters(db: &Database, span: Span, at: Position) -> Result<(i64, i64)>
     const THREAD: &str = "SELECT thread_seq, hl_seq FROM event_stream \
          WHERE room_nid = $1 AND thread_nid = $3 AND pos <= $2 ORDER BY pos DESC LIMIT 1";
     let row: Option<(i64, i64)> = match span.thread {
-        None => read!(db, |c| sqlx::query_as(MAIN).bind(span.room.0).bind(at).fetch_optional(c))?,
-        Some(thread) => read!(db, |c| sqlx::query_as(THREAD)
+        None => read!(db, |c| sql::query_as(MAIN).bind(span.room.0).bind(at).fetch_optional(c))?,
+        Some(thread) => read!(db, |c| sql::query_as(THREAD)
             .bind(span.room.0)
             .bind(at)
             .bind(thread.0)
@@ -78,7 +78,7 @@ async fn after_own(db: &Database, span: Span) -> Result<Span> {
     const OWN: &str = "SELECT pos FROM event_stream WHERE room_nid = $1 AND sender_nid = $2 \
          AND action > 0 AND pos > $3 AND pos <= $4 AND COALESCE(thread_nid, 0) = $5 \
          ORDER BY pos DESC LIMIT 1";
-    let own: Option<i64> = read!(db, |c| sqlx::query_scalar(OWN)
+    let own: Option<i64> = read!(db, |c| sql::query_scalar(OWN)
         .bind(span.room.0)
         .bind(span.user.0)
         .bind(span.after)
@@ -93,7 +93,7 @@ async fn highlights(db: &Database, span: Span) -> Result<i64> {
     const HIGHLIGHTS: &str = "SELECT count(*) FROM event_stream WHERE room_nid = $1 \
          AND sender_nid <> $2 AND action = 2 AND pos > $3 AND pos <= $4 \
          AND COALESCE(thread_nid, 0) = $5";
-    read!(db, |c| sqlx::query_scalar(HIGHLIGHTS)
+    read!(db, |c| sql::query_scalar(HIGHLIGHTS)
         .bind(span.room.0)
         .bind(span.user.0)
         .bind(span.after)
@@ -111,7 +111,7 @@ async fn exceptions(db: &Database, span: Span) -> Result<Counts> {
                 - CASE WHEN base = 2 THEN 1 ELSE 0 END), 0) AS BIGINT) \
          FROM push_exceptions WHERE room_nid = $1 AND user_nid = $2 AND pos > $3 AND pos <= $4 \
            AND COALESCE(thread_nid, 0) = $5";
-    let (notify, highlight): (i64, i64) = read!(db, |c| sqlx::query_as(EXCEPTIONS)
+    let (notify, highlight): (i64, i64) = read!(db, |c| sql::query_as(EXCEPTIONS)
         .bind(span.room.0)
         .bind(span.user.0)
         .bind(span.after)
@@ -133,7 +133,7 @@ pub async fn threads_after(
 ) -> Result<Vec<EventNid>> {
     const THREADS: &str = "SELECT root_nid FROM threads WHERE room_nid = $1 AND latest_pos > $2 \
          ORDER BY latest_pos DESC LIMIT $3";
-    let rows: Vec<i64> = read!(db, |c| sqlx::query_scalar(THREADS)
+    let rows: Vec<i64> = read!(db, |c| sql::query_scalar(THREADS)
         .bind(room.0)
         .bind(after)
         .bind(limit)
@@ -150,7 +150,7 @@ pub async fn member_since(db: &Database, room: RoomNid, user: UserNid) -> Result
          WHERE user_nid = $1 AND room_nid = $2 AND membership = 1 AND pos > COALESCE(\
             (SELECT MAX(pos) FROM member_log \
              WHERE user_nid = $1 AND room_nid = $2 AND membership <> 1), 0)";
-    read!(db, |c| sqlx::query_scalar(SINCE).bind(user.0).bind(room.0).fetch_one(c))
+    read!(db, |c| sql::query_scalar(SINCE).bind(user.0).bind(room.0).fetch_one(c))
 }
 
 fn thread_number(span: Span) -> i64 {

@@ -3,7 +3,7 @@
 
 use colonnade_model::nid::UserNid;
 
-use crate::{Database, Tx, error::Result};
+use crate::{Database, Tx, database::sql, error::Result};
 
 /// Whom a search may find.
 #[derive(Debug, Clone, Copy)]
@@ -22,9 +22,9 @@ pub async fn replace(tx: &mut Tx, user: UserNid, words: Vec<Vec<u8>>) -> Result<
     const FORGET: &str = "DELETE FROM user_words WHERE user_nid = $1";
     const INSERT: &str = "INSERT INTO user_words (word, user_nid) VALUES ($1, $2) \
          ON CONFLICT (word, user_nid) DO NOTHING";
-    execute!(tx, sqlx::query(FORGET).bind(user.0))?;
+    execute!(tx, sql::query(FORGET).bind(user.0))?;
     for word in words {
-        execute!(tx, sqlx::query(INSERT).bind(word).bind(user.0))?;
+        execute!(tx, sql::query(INSERT).bind(word).bind(user.0))?;
     }
     Ok(())
 }
@@ -55,13 +55,13 @@ pub async fn search(
              AND (s.join_rule = 'public' OR s.history_visibility = 'world_readable')) \
          ORDER BY f.user_nid LIMIT $4";
     let rows: Vec<i64> = match reach {
-        Reach::Everybody => read!(db, |c| sqlx::query_scalar(EVERYBODY)
+        Reach::Everybody => read!(db, |c| sql::query_scalar(EVERYBODY)
             .bind(from)
             .bind(upto)
             .bind(searcher.0)
             .bind(limit)
             .fetch_all(c))?,
-        Reach::SharedOrPublic(user) => read!(db, |c| sqlx::query_scalar(SHARED_OR_PUBLIC)
+        Reach::SharedOrPublic(user) => read!(db, |c| sql::query_scalar(SHARED_OR_PUBLIC)
             .bind(from)
             .bind(upto)
             .bind(searcher.0)

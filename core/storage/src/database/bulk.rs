@@ -4,6 +4,7 @@
 use sqlx::AssertSqlSafe;
 
 use super::{Tx, tx::Connection};
+use crate::database::sql;
 use crate::error::Result;
 
 /// A value of a row.
@@ -66,7 +67,7 @@ impl<const N: usize> Bulk<N> {
         match &mut tx.connection {
             Connection::Sqlite(connection) => {
                 for row in self.rows {
-                    let mut query = sqlx::query(self.sql);
+                    let mut query = sql::query(self.sql);
                     for cell in row {
                         query = match cell {
                             Cell::Int(value) => query.bind(value),
@@ -80,7 +81,7 @@ impl<const N: usize> Bulk<N> {
             Connection::Postgres(connection) => {
                 let columns = columns(self.rows);
                 let sql = AssertSqlSafe(unnested(self.sql, &columns));
-                let mut query = sqlx::query(sql);
+                let mut query = sql::query(sql);
                 for column in columns {
                     query = match column {
                         Column::Int(values) => query.bind(values),

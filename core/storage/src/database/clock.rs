@@ -10,6 +10,7 @@ use colonnade_model::Clock;
 use tokio::time::Instant;
 
 use super::Database;
+use crate::database::sql;
 use crate::error::Result;
 
 /// An answer that took longer says too little.
@@ -67,7 +68,7 @@ impl Database {
         if !self.can_be_shared() {
             return Ok(None);
         }
-        read_list!(self, NOW, |sql, c| sqlx::query_scalar(sql).fetch_one(c)).map(Some)
+        read_list!(self, NOW, |sql, c| sql::query_scalar(sql).fetch_one(c)).map(Some)
     }
 }
 

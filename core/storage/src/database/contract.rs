@@ -23,6 +23,7 @@ use super::{
     testing::{self, World},
     *,
 };
+use crate::database::sql;
 
 /// Databases opened at once on PostgreSQL, each as a process of its own would.
 const PROCESSES: usize = 5;
@@ -60,7 +61,7 @@ async fn put(db: &Database, lane: Lane, id: i64, random: &SeededRandom) -> bool 
             const ROW: &str = "INSERT INTO contract (pos, id) VALUES ($1, $2)";
             dawdle(before).await;
             let pos = tx.seal(lane.streams()[0], 1).await?;
-            execute!(tx, sqlx::query(ROW).bind(pos).bind(id))?;
+            execute!(tx, sql::query(ROW).bind(pos).bind(id))?;
             dawdle(after).await;
             if fails { Err(StorageError::Failed("on purpose".to_owned())) } else { Ok(()) }
         })
@@ -83,7 +84,7 @@ async fn read(db: Database, stream: Stream, stop: Arc<AtomicBool>) -> Vec<(i64, 
         let Ok(horizons) = crate::streams::horizons(&db).await else { continue };
         let upto = horizons.get(stream);
         let fresh: Result<Vec<(i64, i64)>> =
-            read!(db, |c| sqlx::query_as(ROWS).bind(seen).bind(upto).fetch_all(c));
+            read!(db, |c| sql::query_as(ROWS).bind(seen).bind(upto).fetch_all(c));
         let Ok(fresh) = fresh else { continue };
         rows.extend(fresh);
         seen = upto;
@@ -100,7 +101,7 @@ async fn sabotage(db: Database, stop: Arc<AtomicBool>) -> u64 {
          ORDER BY (state = 'active') DESC, random() LIMIT 1) AS one";
     let mut killed = 0;
     while !stop.load(Ordering::Acquire) {
-        let count: Result<i64> = read!(db, |c| sqlx::query_scalar(KILL).fetch_one(c));
+        let count: Result<i64> = read!(db, |c| sql::query_scalar(KILL).fetch_one(c));
         killed += count.unwrap_or(0).unsigned_abs();
         dawdle(15).await;
     }
@@ -126,7 +127,7 @@ async fn keeps_the_contract(world: World, lane: Lane, seed: u64) {
     let made = processes[0].write(|tx| {
         Box::pin(async move {
             const TABLE: &str = "CREATE TABLE contract (pos BIGINT PRIMARY KEY, id BIGINT UNIQUE)";
-            execute!(tx, sqlx::query(TABLE))
+            execute!(tx, sql::query(TABLE))
         })
     });
     made.await.unwrap();
@@ -204,7 +205,7 @@ async fn positions_from_a_sequence_are_skipped() {
     };
     let connect = async || sqlx::PgConnection::connect(&url).await.unwrap();
     let mut reader = connect().await;
-    sqlx::query("CREATE TABLE naive (pos BIGSERIAL PRIMARY KEY)")
+    sql::query("CREATE TABLE naive (pos BIGSERIAL PRIMARY KEY)")
         .execute(&mut reader)
         .await
         .unwrap();
@@ -215,7 +216,7 @@ async fn positions_from_a_sequence_are_skipped() {
             let random = SeededRandom::new(task);
             for _ in 0..WRITES {
                 let mut tx = connection.begin().await.unwrap();
-                sqlx::query("INSERT INTO naive DEFAULT VALUES").execute(&mut *tx).await.unwrap();
+                sql::query("INSERT INTO naive DEFAULT VALUES").execute(&mut *tx).await.unwrap();
                 dawdle(below(&random, 4)).await;
                 tx.commit().await.unwrap();
             }
@@ -226,7 +227,7 @@ async fn positions_from_a_sequence_are_skipped() {
     loop {
         let last = writers.is_empty();
         let fresh: Vec<i64> =
-            sqlx::query_scalar(FRESH).bind(at).fetch_all(&mut reader).await.unwrap();
+            sql::query_scalar(FRESH).bind(at).fetch_all(&mut reader).await.unwrap();
         seen += fresh.len();
         at = fresh.last().copied().unwrap_or(at);
         if last {
@@ -235,7 +236,7 @@ async fn positions_from_a_sequence_are_skipped() {
         while writers.try_join_next().is_some() {}
     }
     let all: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM naive").fetch_one(&mut reader).await.unwrap();
+        sql::query_scalar("SELECT count(*) FROM naive").fetch_one(&mut reader).await.unwrap();
     println!("naive polling saw {seen} of {all}");
     assert!((seen as i64) < all, "naive polling saw all {all} rows: the control controls nothing");
 }

@@ -6,7 +6,10 @@
 //! 2. Until all tables were compared (number of rows, and a digest of them), the target is marked as
 //!    unfinished, and no server starts on it.
 //! 3. The source is locked and not changed, beyond being brought up to date.
+//! 4. A text with U+0000, which older versions stored on SQLite and PostgreSQL has no place for, arrives
+//!    mended: the same text becomes the same text in every table, and no two become one.
 
+mod mend;
 mod source;
 mod target;
 
@@ -19,6 +22,8 @@ use crate::error::{Result, StorageError};
 /// Rows read and written at a time: enough that a round trip does not count, few enough that a page
 /// of the largest events fits into memory.
 const PAGE_ROWS: usize = 1_000;
+/// Texts of a table that were mended and are named: whoever looks wants examples.
+pub const MENDED_SHOWN_MAX: usize = 20;
 /// Tables that are about the processes of a deployment and not about its data.
 const LEFT_OUT: [&str; 5] =
     ["_sqlx_migrations", "cluster", "incarnations", "pool_slots", "writers"];
@@ -58,6 +63,17 @@ impl Table {
     fn key_of(&self, row: &[Value]) -> Vec<Value> {
         self.key.iter().map(|place| row[*place].clone()).collect()
     }
+}
+
+/// A text that PostgreSQL has no place for, and so was mended on the way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mended {
+    /// The column.
+    pub column: String,
+    /// The key of the row, as JSON.
+    pub key: String,
+    /// What it is now.
+    pub text: String,
 }
 
 /// How many rows a table has, and what they come to, in whatever order.
@@ -108,6 +124,10 @@ pub struct Copied {
     pub table: String,
     /// What it comes to on both sides.
     pub sum: Sum,
+    /// The first texts that were mended, at most [`MENDED_SHOWN_MAX`].
+    pub mended: Vec<Mended>,
+    /// How many texts were.
+    pub mended_count: u64,
 }
 
 /// Copies the SQLite file `from` into the PostgreSQL database `to`, or goes on with that.
@@ -128,7 +148,7 @@ pub async fn copy(
     }
     let mut copied = Vec::new();
     for table in &tables {
-        let sum = source.sum(table).await?;
+        let (sum, (mended, mended_count)) = source.sum(table).await?;
         let step =
             Progress { table: &table.name, comparing: true, rows: sum.rows, rows_total: sum.rows };
         progress(step);
@@ -136,7 +156,7 @@ pub async fn copy(
         if sum != there {
             return Err(differs(table, sum, there));
         }
-        copied.push(Copied { table: table.name.clone(), sum });
+        copied.push(Copied { table: table.name.clone(), sum, mended, mended_count });
     }
     target.finish().await?;
     source.close().await;
@@ -153,10 +173,11 @@ async fn copy_table(
     let Some((mut after, mut rows)) = target.stands(table).await? else { return Ok(()) };
     loop {
         progress(Progress { table: &table.name, comparing: false, rows, rows_total });
-        let page = source.page(table, after.as_deref()).await?;
+        let mut page = source.page(table, after.as_deref()).await?;
         let Some(last) = page.last() else { break };
         let key = table.key_of(last);
         rows += page.len() as u64;
+        page.iter_mut().for_each(|row| mend::row(table, row, |_| ()));
         target.put(table, page, &key, rows).await?;
         after = Some(key);
     }

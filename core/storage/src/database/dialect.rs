@@ -3,6 +3,7 @@
 
 use sqlx::error::{DatabaseError, ErrorKind};
 
+use super::sql::NotText;
 use crate::error::StorageError;
 
 /// Runs one read on the engine that is open: `read!(db, |c| query.bind(x).fetch_one(c))`.
@@ -42,7 +43,7 @@ macro_rules! run {
 }
 
 /// Runs a statement that returns no rows and gives the number of rows it changed:
-/// `execute!(tx, sqlx::query(SQL).bind(x))`.
+/// `execute!(tx, sql::query(SQL).bind(x))`.
 macro_rules! execute {
     ($tx:expr, $query:expr) => {
         match &mut $tx.connection {
@@ -147,12 +148,6 @@ pub(crate) fn int_list(values: impl IntoIterator<Item = i64>) -> String {
     text
 }
 
-/// Renders strings as the JSON array that `{TEXTS n}` binds.
-pub(crate) fn text_list<T: AsRef<str>>(values: impl IntoIterator<Item = T>) -> String {
-    let values = values.into_iter().map(|value| value.as_ref().into());
-    serde_json::Value::Array(values.collect()).to_string()
-}
-
 impl From<sqlx::Error> for StorageError {
     fn from(error: sqlx::Error) -> Self {
         match error {
@@ -167,6 +162,7 @@ impl From<sqlx::Error> for StorageError {
             sqlx::Error::ColumnDecode { index, source } => {
                 Self::Corrupt { table: "?", column: "?", key: index, why: source.to_string() }
             }
+            sqlx::Error::Encode(cause) if cause.is::<NotText>() => Self::NotText,
             sqlx::Error::Io(cause) => Self::Unavailable(cause.to_string()),
             sqlx::Error::PoolTimedOut => {
                 Self::Unavailable("no connection became free in time".to_owned())

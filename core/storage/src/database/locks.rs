@@ -7,6 +7,7 @@
 use sqlx::AssertSqlSafe;
 
 use super::{Tx, tx::Connection};
+use crate::database::sql;
 use crate::error::Result;
 
 /// The first byte of all our numbers, so that we do not meet the locks of somebody else's program.
@@ -85,7 +86,7 @@ impl Tx {
     pub(crate) async fn is_abandoned(&mut self, lock: Lock) -> Result<bool> {
         const TRY: &str = "SELECT pg_try_advisory_xact_lock_shared($1)";
         let Connection::Postgres(connection) = &mut self.connection else { return Ok(false) };
-        let free = sqlx::query_scalar(TRY).bind(lock.key()).fetch_one(&mut ***connection).await?;
+        let free = sql::query_scalar(TRY).bind(lock.key()).fetch_one(&mut ***connection).await?;
         Ok(free)
     }
 
@@ -98,7 +99,7 @@ impl Tx {
         if let Some(clock) = &self.clock {
             return Ok(clock.now_ms());
         }
-        run_list!(self, "SELECT {NOW_MS}", |sql, c| sqlx::query_scalar(sql).fetch_one(c))
+        run_list!(self, "SELECT {NOW_MS}", |sql, c| sql::query_scalar(sql).fetch_one(c))
     }
 
     async fn on_postgres(&mut self, sql: String) -> Result<()> {

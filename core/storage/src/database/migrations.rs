@@ -16,6 +16,7 @@ use sqlx::{
 };
 
 use super::{Lock, postgres::message};
+use crate::database::sql;
 use crate::error::{Result, StorageError};
 
 pub(super) use contract::Found;
@@ -114,7 +115,7 @@ pub(super) async fn sqlite(connection: &mut SqliteConnection, path: &Path) -> Re
     for change in &pending.missing {
         if let Some(needs) = change.needs {
             // Before and not after: a crash between the two leaves nobody with less than he needs.
-            sqlx::query(contract::RAISE).bind(needs).execute(&mut *connection).await?;
+            sql::query(contract::RAISE).bind(needs).execute(&mut *connection).await?;
         }
         migrator.run_direct(Some(change.number), connection, false).await.map_err(unusable)?;
     }
@@ -224,7 +225,7 @@ async fn apply(
     }
     migrator.run_direct(until, connection, false).await.map_err(trouble)?;
     if let Some(needs) = needs {
-        sqlx::query(contract::RAISE).bind(needs).execute(&mut *connection).await?;
+        sql::query(contract::RAISE).bind(needs).execute(&mut *connection).await?;
     }
     if until.is_some() && pending.missing.len() > 1 {
         return Ok(More::Something);

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use colonnade_model::{nid::EventNid, ruma::UserId};
 
 use super::{testing, *};
-use crate::{interned::Interned, nids::AllNids};
+use crate::{database::sql, interned::Interned, nids::AllNids};
 
 const PROCESSES: usize = 4;
 
@@ -94,9 +94,9 @@ async fn transactions_that_lock_each_other_out_both_happen() {
         db.write_in(Lane::Events, move |tx| {
             Box::pin(async move {
                 const ADD: &str = "UPDATE settings SET value = value || $2 WHERE key = $1";
-                execute!(tx, sqlx::query(ADD).bind(first).bind(vec![1u8]))?;
+                execute!(tx, sql::query(ADD).bind(first).bind(vec![1u8]))?;
                 tokio::time::sleep(Duration::from_millis(100)).await;
-                execute!(tx, sqlx::query(ADD).bind(second).bind(vec![1u8]))
+                execute!(tx, sql::query(ADD).bind(second).bind(vec![1u8]))
             })
         })
         .await

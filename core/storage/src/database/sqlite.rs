@@ -30,6 +30,7 @@ use super::{
     stats::Stats,
     tx::Connection,
 };
+use crate::database::sql;
 use crate::error::{Result, StorageError};
 
 /// Writes that share a commit at most: bounds how long the first of them waits for the last.
@@ -210,7 +211,7 @@ impl Sqlite {
 
     pub(crate) async fn backup_to(&self, path: &Path) -> Result<()> {
         let target = path.to_string_lossy().into_owned();
-        sqlx::query("VACUUM INTO $1").bind(target).execute(self.reader()).await?;
+        sql::query("VACUUM INTO $1").bind(target).execute(self.reader()).await?;
         Ok(())
     }
 }

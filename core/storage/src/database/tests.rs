@@ -9,6 +9,7 @@ use colonnade_model::{
 };
 
 use super::{testing::World, *};
+use crate::database::sql;
 
 #[derive(Default)]
 struct Heard(Mutex<Vec<StreamAdvance>>);
@@ -23,7 +24,7 @@ async fn put(db: &Database, key: String, fail: bool) -> Result<i64> {
     db.write_in(Lane::Receipts, move |tx| {
         Box::pin(async move {
             const PUT: &str = "INSERT INTO settings (key, value) VALUES ($1, $2)";
-            execute!(tx, sqlx::query(PUT).bind(key).bind(vec![1u8]))?;
+            execute!(tx, sql::query(PUT).bind(key).bind(vec![1u8]))?;
             let pos = tx.seal(Stream::Receipts, 1).await?;
             tx.touch(Stream::Receipts, Touch::User(UserNid(1)), pos);
             if fail { Err(StorageError::Failed("on purpose".to_owned())) } else { Ok(pos) }
@@ -58,7 +59,7 @@ async fn failures_spoil_nobody_and_positions_stay_dense(world: World) {
     let db = world.open_with(heard.clone()).await;
     assert_eq!(put(&db, "again".into(), false).await.unwrap(), 67);
     let count: i64 =
-        read!(db, |c| sqlx::query_scalar("SELECT count(*) FROM settings").fetch_one(c)).unwrap();
+        read!(db, |c| sql::query_scalar("SELECT count(*) FROM settings").fetch_one(c)).unwrap();
     assert_eq!(count, 67);
     db.close().await;
 }

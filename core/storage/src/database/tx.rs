@@ -9,6 +9,7 @@ use colonnade_model::{
 use sqlx::{PgConnection, SqliteConnection};
 
 use super::{Lane, postgres};
+use crate::database::sql;
 use crate::error::{Result, StorageError};
 
 /// A transaction. Statements run through `run!`.
@@ -106,7 +107,7 @@ impl Tx {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         let upto = match &mut self.connection {
             Connection::Sqlite(connection) => {
-                let seal = sqlx::query_scalar(SEAL).bind(stream.number()).bind(count);
+                let seal = sql::query_scalar(SEAL).bind(stream.number()).bind(count);
                 seal.fetch_one(&mut **connection).await?
             }
             Connection::Postgres(_) => self.place(stream, count).await?,

@@ -3,6 +3,7 @@
 use colonnade_model::ruma::room_alias_id;
 
 use super::*;
+use crate::database::sql;
 use crate::database::testing::World;
 
 async fn room(
@@ -19,8 +20,8 @@ async fn room(
             const SUMMARY: &str = "INSERT INTO room_summary (room_nid, name, room_type, join_rule, \
                  history_visibility, guest_access, joined) \
                  VALUES ($1, $2, $3, 'public', 'shared', 0, $4)";
-            execute!(tx, sqlx::query(ROOM).bind(nid).bind(format!("!{nid}:localhost")))?;
-            execute!(tx, sqlx::query(SUMMARY).bind(nid).bind(name).bind(kind).bind(joined))?;
+            execute!(tx, sql::query(ROOM).bind(nid).bind(format!("!{nid}:localhost")))?;
+            execute!(tx, sql::query(SUMMARY).bind(nid).bind(name).bind(kind).bind(joined))?;
             set_published(tx, RoomNid(nid), true).await
         })
     })

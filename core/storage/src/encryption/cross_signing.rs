@@ -4,7 +4,7 @@ use colonnade_model::nid::UserNid;
 
 use crate::{
     Database, Tx,
-    database::int_list,
+    database::{int_list, sql},
     error::{Result, StorageError},
 };
 
@@ -48,7 +48,7 @@ pub async fn of_users(db: &Database, users: &[UserNid]) -> Result<Vec<CrossSigni
     for chunk in users.chunks(LIST_MAX) {
         let list = int_list(chunk.iter().map(|user| user.0));
         let rows: Vec<Row> =
-            read_list!(db, FIND, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
+            read_list!(db, FIND, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
         for row in rows {
             found.push(decode(row)?);
         }
@@ -63,7 +63,7 @@ pub async fn of_users(db: &Database, users: &[UserNid]) -> Result<Vec<CrossSigni
 pub async fn of_user(tx: &mut Tx, user: UserNid) -> Result<Vec<CrossSigningKey>> {
     const FIND: &str = "SELECT user_nid, usage, public_key, key FROM cross_signing_keys \
          WHERE user_nid = $1 ORDER BY usage";
-    let rows: Vec<Row> = run!(tx, |c| sqlx::query_as(FIND).bind(user.0).fetch_all(c))?;
+    let rows: Vec<Row> = run!(tx, |c| sql::query_as(FIND).bind(user.0).fetch_all(c))?;
     rows.into_iter().map(decode).collect()
 }
 
@@ -79,7 +79,7 @@ pub async fn put(tx: &mut Tx, key: CrossSigningKey) -> Result<()> {
     forget_signatures(tx, key.user, key.usage, &key.public_key).await?;
     execute!(
         tx,
-        sqlx::query(PUT).bind(key.user.0).bind(key.usage as i64).bind(key.public_key).bind(key.key)
+        sql::query(PUT).bind(key.user.0).bind(key.usage as i64).bind(key.public_key).bind(key.key)
     )?;
     Ok(())
 }
@@ -91,7 +91,7 @@ pub async fn put(tx: &mut Tx, key: CrossSigningKey) -> Result<()> {
 pub async fn delete(tx: &mut Tx, user: UserNid, usage: Usage) -> Result<()> {
     const DELETE: &str = "DELETE FROM cross_signing_keys WHERE user_nid = $1 AND usage = $2";
     forget_signatures(tx, user, usage, "").await?;
-    execute!(tx, sqlx::query(DELETE).bind(user.0).bind(usage as i64))?;
+    execute!(tx, sql::query(DELETE).bind(user.0).bind(usage as i64))?;
     Ok(())
 }
 
@@ -101,14 +101,14 @@ async fn forget_signatures(tx: &mut Tx, user: UserNid, usage: Usage, keep: &str)
          WHERE user_nid = $1 AND usage = $2 AND public_key <> $3";
     const BY: &str = "DELETE FROM key_signatures WHERE signer_nid = $1 AND signer_key = $2";
     const ON: &str = "DELETE FROM key_signatures WHERE target_nid = $1 AND target_key = $2";
-    let old: Option<String> = run!(tx, |c| sqlx::query_scalar(OLD)
+    let old: Option<String> = run!(tx, |c| sql::query_scalar(OLD)
         .bind(user.0)
         .bind(usage as i64)
         .bind(keep.to_owned())
         .fetch_optional(c))?;
     if let Some(old) = old {
-        execute!(tx, sqlx::query(BY).bind(user.0).bind(format!("ed25519:{old}")))?;
-        execute!(tx, sqlx::query(ON).bind(user.0).bind(old))?;
+        execute!(tx, sql::query(BY).bind(user.0).bind(format!("ed25519:{old}")))?;
+        execute!(tx, sql::query(ON).bind(user.0).bind(old))?;
     }
     Ok(())
 }

@@ -2,7 +2,11 @@
 
 use colonnade_model::nid::{DeviceNid, UserNid};
 
-use crate::{Database, Tx, database::int_list, error::Result};
+use crate::{
+    Database, Tx,
+    database::{int_list, sql},
+    error::Result,
+};
 
 /// Users asked for in one statement.
 const LIST_MAX: usize = 1_000;
@@ -55,17 +59,17 @@ pub async fn put(tx: &mut Tx, keys: DeviceKeys) -> Result<bool> {
          VALUES ($1, $2, $3, $4) ON CONFLICT (device_nid) DO UPDATE SET keys = excluded.keys";
     const FORGET: &str = "DELETE FROM key_signatures WHERE target_nid = $1 AND target_key = $2";
     let old: Option<String> =
-        run!(tx, |c| sqlx::query_scalar(OLD).bind(keys.device.0).fetch_optional(c))?;
+        run!(tx, |c| sql::query_scalar(OLD).bind(keys.device.0).fetch_optional(c))?;
     if old.as_ref() == Some(&keys.keys) {
         return Ok(false);
     }
     if old.is_some() {
         let device_id = keys.device_id.clone();
-        execute!(tx, sqlx::query(FORGET).bind(keys.user.0).bind(device_id))?;
+        execute!(tx, sql::query(FORGET).bind(keys.user.0).bind(device_id))?;
     }
     execute!(
         tx,
-        sqlx::query(PUT).bind(keys.device.0).bind(keys.user.0).bind(keys.device_id).bind(keys.keys)
+        sql::query(PUT).bind(keys.device.0).bind(keys.user.0).bind(keys.device_id).bind(keys.keys)
     )?;
     Ok(true)
 }
@@ -82,7 +86,7 @@ pub async fn of_users(db: &Database, users: &[UserNid]) -> Result<Vec<NamedDevic
     for chunk in users.chunks(LIST_MAX) {
         let list = int_list(chunk.iter().map(|user| user.0));
         let rows: Vec<(i64, String, i64, String, Option<String>)> =
-            read_list!(db, FIND, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
+            read_list!(db, FIND, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
         for (user, device_id, device, keys, display_name) in rows {
             let (user, device) = (UserNid(user), DeviceNid(device));
             let keys = DeviceKeys { user, device_id, device, keys };
@@ -109,7 +113,7 @@ pub async fn signatures(
     for chunk in users.chunks(LIST_MAX) {
         let list = int_list(chunk.iter().map(|user| user.0));
         let rows: Vec<(i64, String, i64, String, String)> =
-            read_list!(db, FIND, |sql, c| sqlx::query_as(sql)
+            read_list!(db, FIND, |sql, c| sql::query_as(sql)
                 .bind(list)
                 .bind(viewer.0)
                 .fetch_all(c))?;
@@ -137,7 +141,7 @@ pub async fn sign(tx: &mut Tx, signature: Signature) -> Result<bool> {
          WHERE key_signatures.signature <> excluded.signature";
     let rows = execute!(
         tx,
-        sqlx::query(PUT)
+        sql::query(PUT)
             .bind(signature.target.0)
             .bind(signature.target_key)
             .bind(signature.signer.0)

@@ -5,6 +5,7 @@ use colonnade_model::nid::DeviceNid;
 
 use crate::{
     Database, Tx,
+    database::sql,
     error::{Result, StorageError},
 };
 
@@ -51,7 +52,7 @@ pub async fn put(tx: &mut Tx, device: DeviceNid, keys: Vec<OneTimeKey>) -> Resul
          VALUES ($1, $2, $3, $4, $5)";
     let mut fresh = Vec::with_capacity(keys.len());
     for key in keys {
-        let known: Vec<String> = run!(tx, |c| sqlx::query_scalar(KNOWN)
+        let known: Vec<String> = run!(tx, |c| sql::query_scalar(KNOWN)
             .bind(device.0)
             .bind(key.algorithm.clone())
             .bind(key.key_id.clone())
@@ -63,11 +64,11 @@ pub async fn put(tx: &mut Tx, device: DeviceNid, keys: Vec<OneTimeKey>) -> Resul
             fresh.push(key);
         }
     }
-    let upload: i64 = run!(tx, |c| sqlx::query_scalar(UPLOAD).bind(device.0).fetch_one(c))?;
+    let upload: i64 = run!(tx, |c| sql::query_scalar(UPLOAD).bind(device.0).fetch_one(c))?;
     for key in fresh {
         execute!(
             tx,
-            sqlx::query(PUT)
+            sql::query(PUT)
                 .bind(device.0)
                 .bind(key.algorithm)
                 .bind(key.key_id)
@@ -91,7 +92,7 @@ pub async fn put_fallback(tx: &mut Tx, device: DeviceNid, keys: Vec<OneTimeKey>)
     for key in keys {
         execute!(
             tx,
-            sqlx::query(PUT).bind(device.0).bind(key.algorithm).bind(key.key_id).bind(key.key)
+            sql::query(PUT).bind(device.0).bind(key.algorithm).bind(key.key_id).bind(key.key)
         )?;
     }
     Ok(())
@@ -108,7 +109,7 @@ pub async fn claim(tx: &mut Tx, device: DeviceNid, algorithm: &str) -> Result<Op
         remember(tx, device, algorithm, &key_id, &key).await?;
         return Ok(Some(OneTimeKey { algorithm: algorithm.to_owned(), key_id, key }));
     }
-    let fallback: Option<(String, String)> = run!(tx, |c| sqlx::query_as(FALLBACK)
+    let fallback: Option<(String, String)> = run!(tx, |c| sql::query_as(FALLBACK)
         .bind(device.0)
         .bind(algorithm.to_owned())
         .fetch_optional(c))?;
@@ -123,12 +124,12 @@ async fn take(tx: &mut Tx, device: DeviceNid, algorithm: &str) -> Result<Option<
     const TAKE: &str = "DELETE FROM one_time_keys \
          WHERE device_nid = $1 AND algorithm = $2 AND key_id = $3 RETURNING key";
     for _ in 0..RACES_MAX {
-        let oldest: Option<String> = run!(tx, |c| sqlx::query_scalar(OLDEST)
+        let oldest: Option<String> = run!(tx, |c| sql::query_scalar(OLDEST)
             .bind(device.0)
             .bind(algorithm.to_owned())
             .fetch_optional(c))?;
         let Some(key_id) = oldest else { return Ok(None) };
-        let taken: Option<String> = run!(tx, |c| sqlx::query_scalar(TAKE)
+        let taken: Option<String> = run!(tx, |c| sql::query_scalar(TAKE)
             .bind(device.0)
             .bind(algorithm.to_owned())
             .bind(key_id.clone())
@@ -155,13 +156,13 @@ async fn remember(
          (SELECT MAX(issue) FROM issued_keys WHERE device_nid = $1) - $2";
     execute!(
         tx,
-        sqlx::query(PUT)
+        sql::query(PUT)
             .bind(device.0)
             .bind(algorithm.to_owned())
             .bind(key_id.to_owned())
             .bind(key.to_owned())
     )?;
-    execute!(tx, sqlx::query(PRUNE).bind(device.0).bind(ISSUED_KEPT))?;
+    execute!(tx, sql::query(PRUNE).bind(device.0).bind(ISSUED_KEPT))?;
     Ok(())
 }
 
@@ -172,7 +173,7 @@ async fn remember(
 pub async fn counts(db: &Database, device: DeviceNid) -> Result<Vec<(String, i64)>> {
     const COUNT: &str = "SELECT algorithm, CAST(count(*) AS BIGINT) FROM one_time_keys \
          WHERE device_nid = $1 GROUP BY algorithm ORDER BY algorithm";
-    read!(db, |c| sqlx::query_as(COUNT).bind(device.0).fetch_all(c))
+    read!(db, |c| sql::query_as(COUNT).bind(device.0).fetch_all(c))
 }
 
 /// Returns the algorithms for which a device has a fallback key that was never handed out.
@@ -182,5 +183,5 @@ pub async fn counts(db: &Database, device: DeviceNid) -> Result<Vec<(String, i64
 pub async fn unused_fallback(db: &Database, device: DeviceNid) -> Result<Vec<String>> {
     const UNUSED: &str = "SELECT algorithm FROM fallback_keys \
          WHERE device_nid = $1 AND used = 0 ORDER BY algorithm";
-    read!(db, |c| sqlx::query_scalar(UNUSED).bind(device.0).fetch_all(c))
+    read!(db, |c| sql::query_scalar(UNUSED).bind(device.0).fetch_all(c))
 }

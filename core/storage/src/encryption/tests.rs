@@ -11,7 +11,7 @@ use colonnade_model::{
 use super::one_time_keys::{self, OneTimeKey, Uploaded};
 use crate::{
     CommitListener, Database,
-    database::testing::World,
+    database::{sql, testing::World},
     device_lists::{self, Moved},
     key_backup::{self, RoomKey, Scope},
     to_device::{self, Message, Txn},
@@ -206,9 +206,9 @@ async fn changes_reach_those_who_share_a_room(world: World) {
                      event_nid) VALUES ($1, $2, $3, $4, 0)";
                 execute!(
                     tx,
-                    sqlx::query(MEMBER).bind(room).bind(user.0).bind(membership).bind(pos)
+                    sql::query(MEMBER).bind(room).bind(user.0).bind(membership).bind(pos)
                 )?;
-                execute!(tx, sqlx::query(LOG).bind(user.0).bind(pos).bind(room).bind(membership))
+                execute!(tx, sql::query(LOG).bind(user.0).bind(pos).bind(room).bind(membership))
             })
         })
         .await

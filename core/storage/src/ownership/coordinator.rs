@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     Database, Held, Tx,
-    database::{Lock, int_list},
+    database::{Lock, int_list, sql},
     error::Result,
 };
 
@@ -153,7 +153,7 @@ pub async fn register(db: &Database, name: &str, pools: &[String], address: &str
         Box::pin(async move {
             let now_ms = tx.now_ms().await?;
             let new = insert(tx, (&name, &pools, &address), known, now_ms).await?;
-            execute!(tx, sqlx::query(EPOCH_UP))?;
+            execute!(tx, sql::query(EPOCH_UP))?;
             Ok(new)
         })
     });
@@ -179,7 +179,7 @@ pub async fn beat(db: &Database, held: Option<&Held>, incarnation: i64) -> Resul
         Box::pin(async move {
             let now_ms = tx.now_ms().await?;
             let beaten =
-                execute!(tx, sqlx::query(BEAT).bind(incarnation).bind(now_ms).bind(FENCED))?;
+                execute!(tx, sql::query(BEAT).bind(incarnation).bind(now_ms).bind(FENCED))?;
             Ok((beaten > 0).then_some(now_ms))
         })
     });
@@ -194,8 +194,8 @@ pub async fn drain(db: &Database, incarnation: i64) -> Result<()> {
     const DRAIN: &str = "UPDATE incarnations SET state = $2 WHERE inc_id = $1 AND state < $2";
     db.write_twice(move |tx| {
         Box::pin(async move {
-            if execute!(tx, sqlx::query(DRAIN).bind(incarnation).bind(DRAINING))? > 0 {
-                execute!(tx, sqlx::query(EPOCH_UP))?;
+            if execute!(tx, sql::query(DRAIN).bind(incarnation).bind(DRAINING))? > 0 {
+                execute!(tx, sql::query(EPOCH_UP))?;
             }
             Ok(())
         })
@@ -212,7 +212,7 @@ pub async fn leave(db: &Database, incarnation: i64) -> Result<()> {
     db.write_twice(move |tx| {
         Box::pin(async move {
             take_over(tx, incarnation).await?;
-            execute!(tx, sqlx::query(EPOCH_UP))?;
+            execute!(tx, sql::query(EPOCH_UP))?;
             Ok(())
         })
     })
@@ -236,13 +236,13 @@ pub async fn coordinate(
         Box::pin(async move {
             tx.lock(Lock::Coordinator).await?;
             let mut changed = end_the_dead(tx, own, patience).await?;
-            let rows: Vec<Row> = run!(tx, |c| sqlx::query_as(MEMBERS).bind(FENCED).fetch_all(c))?;
+            let rows: Vec<Row> = run!(tx, |c| sql::query_as(MEMBERS).bind(FENCED).fetch_all(c))?;
             let members: Vec<Member> = rows.into_iter().map(Member::from).collect();
             for pool in pools {
                 changed |= deal(tx, pool, &members).await?;
             }
             if changed {
-                execute!(tx, sqlx::query(EPOCH_UP))?;
+                execute!(tx, sql::query(EPOCH_UP))?;
             }
             Ok(changed)
         })
@@ -269,7 +269,7 @@ pub async fn is_unsettled(
         return Ok(true);
     }
     let silence_ms = patience.without_lock_ms.min(patience.silence_ms);
-    read_list!(db, UNSETTLED, |sql, c| sqlx::query_scalar(sql)
+    read_list!(db, UNSETTLED, |sql, c| sql::query_scalar(sql)
         .bind(settled)
         .bind(FENCED)
         .bind(own)
@@ -286,7 +286,7 @@ async fn end_the_dead(tx: &mut Tx, own: i64, patience: Patience) -> Result<bool>
     if patience.is_clock_set(now_ms) {
         return Ok(false);
     }
-    let silent: Vec<(i64, i64)> = run!(tx, |c| sqlx::query_as(SILENT)
+    let silent: Vec<(i64, i64)> = run!(tx, |c| sql::query_as(SILENT)
         .bind(FENCED)
         .bind(now_ms - patience.without_lock_ms.min(patience.silence_ms))
         .bind(own)
@@ -313,12 +313,12 @@ async fn deal(tx: &mut Tx, pool: &str, members: &[Member]) -> Result<bool> {
     const OWNERS: &str = "SELECT slot, owner_inc, since FROM pool_slots WHERE pool = $1";
     let serving = serving(members.iter(), pool);
     let counts: Vec<(i64, i64)> =
-        run!(tx, |c| sqlx::query_as(COUNTS).bind(pool.to_owned()).fetch_all(c))?;
+        run!(tx, |c| sql::query_as(COUNTS).bind(pool.to_owned()).fetch_all(c))?;
     if is_balanced(&counts, slots_of(pool), &serving) {
         return Ok(false);
     }
     let rows: Vec<(i64, i64, i64)> =
-        run!(tx, |c| sqlx::query_as(OWNERS).bind(pool.to_owned()).fetch_all(c))?;
+        run!(tx, |c| sql::query_as(OWNERS).bind(pool.to_owned()).fetch_all(c))?;
     let owners: Vec<i64> = by_slot(pool, rows).iter().map(|owner| owner.incarnation).collect();
     let wanted = balance(&owners, &serving);
     let mut moves: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
@@ -354,7 +354,7 @@ async fn give(tx: &mut Tx, pool: &str, slots: Vec<i64>, owner: i64) -> Result<()
          ON CONFLICT (pool, slot) DO UPDATE SET owner_inc = excluded.owner_inc, \
          since = excluded.since";
     let slots = int_list(slots);
-    run_list!(tx, GIVE, |sql, c| sqlx::query(sql)
+    run_list!(tx, GIVE, |sql, c| sql::query(sql)
         .bind(pool.to_owned())
         .bind(slots)
         .bind(owner)
@@ -378,7 +378,7 @@ fn by_slot(pool: &str, rows: Vec<(i64, i64, i64)>) -> Vec<Owner> {
 /// When the database fails.
 pub async fn epoch(db: &Database) -> Result<i64> {
     const EPOCH: &str = "SELECT value FROM cluster WHERE key = 'epoch'";
-    read!(db, |c| sqlx::query_scalar(EPOCH).fetch_one(c))
+    read!(db, |c| sql::query_scalar(EPOCH).fetch_one(c))
 }
 
 /// Returns the map as it stands.
@@ -401,11 +401,11 @@ pub async fn slot_map(db: &Database) -> Result<SlotMap> {
 async fn read_map(db: &Database, epoch: i64) -> Result<SlotMap> {
     const OWNERS: &str =
         "SELECT pool, slot, owner_inc, since FROM pool_slots WHERE owner_inc IN {INTS 1}";
-    let rows: Vec<Row> = read!(db, |c| sqlx::query_as(MEMBERS).bind(FENCED).fetch_all(c))?;
+    let rows: Vec<Row> = read!(db, |c| sql::query_as(MEMBERS).bind(FENCED).fetch_all(c))?;
     let members: Vec<Member> = rows.into_iter().map(Member::from).collect();
     let list = int_list(members.iter().map(|member| member.incarnation));
     let rows: Vec<(String, i64, i64, i64)> =
-        read_list!(db, OWNERS, |sql, c| sqlx::query_as(sql).bind(list).fetch_all(c))?;
+        read_list!(db, OWNERS, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
     let mut pools: BTreeMap<String, Vec<(i64, i64, i64)>> = BTreeMap::new();
     for (pool, slot, owner, since) in rows {
         pools.entry(pool).or_default().push((slot, owner, since));

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use super::*;
 use crate::{
     Lane,
-    database::testing::{self, World},
+    database::{
+        sql,
+        testing::{self, World},
+    },
 };
 
 const ROOMS: Ownership = Ownership { pool: "rooms", incarnation: 7 };
@@ -19,9 +22,9 @@ async fn own(db: &Database, slots: std::ops::Range<u16>) {
                  VALUES (7, 'r1', 'rooms', '', 1, 0, 0)";
             const SLOT: &str =
                 "INSERT INTO pool_slots (pool, slot, owner_inc) VALUES ('rooms', $1, 7)";
-            execute!(tx, sqlx::query(INCARNATION))?;
+            execute!(tx, sql::query(INCARNATION))?;
             for slot in slots {
-                execute!(tx, sqlx::query(SLOT).bind(i64::from(slot)))?;
+                execute!(tx, sql::query(SLOT).bind(i64::from(slot)))?;
             }
             Ok(())
         })
@@ -54,7 +57,7 @@ async fn who_does_not_own_a_slot_writes_nothing(world: World) {
     let fenced = try_to_write(&db, ROOMS, &[(2, 0)]).await;
     assert!(matches!(fenced, Err(StorageError::Fenced(_))), "{fenced:?}");
     let epoch: i64 =
-        read!(db, |c| sqlx::query_scalar("SELECT value FROM cluster WHERE key = 'epoch'")
+        read!(db, |c| sql::query_scalar("SELECT value FROM cluster WHERE key = 'epoch'")
             .fetch_one(c))
         .unwrap();
     assert_eq!(epoch, 1);
@@ -82,7 +85,7 @@ async fn a_take_over_waits_for_what_is_under_way() {
                     begun.send(()).unwrap();
                     paused.await.unwrap();
                     const PUT: &str = "INSERT INTO settings (key, value) VALUES ('late', $1)";
-                    execute!(tx, sqlx::query(PUT).bind(vec![1u8]))
+                    execute!(tx, sql::query(PUT).bind(vec![1u8]))
                 })
             })
             .await
@@ -96,7 +99,7 @@ async fn a_take_over_waits_for_what_is_under_way() {
                 Box::pin(async move {
                     take_over(tx, 7).await?;
                     const SEEN: &str = "SELECT count(*) FROM settings WHERE key = 'late'";
-                    run!(tx, |c| sqlx::query_scalar::<_, i64>(SEEN).fetch_one(c))
+                    run!(tx, |c| sql::query_scalar::<_, i64>(SEEN).fetch_one(c))
                 })
             })
             .await
@@ -104,7 +107,7 @@ async fn a_take_over_waits_for_what_is_under_way() {
     });
     // The take-over is queued behind the write: it shows as a lock that is not granted.
     const WAITS: &str = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
-    while read!(new, |c| sqlx::query_scalar::<_, i64>(WAITS).fetch_one(c)).unwrap() == 0 {}
+    while read!(new, |c| sql::query_scalar::<_, i64>(WAITS).fetch_one(c)).unwrap() == 0 {}
     go_on.send(()).unwrap();
     writing.await.unwrap().unwrap();
     assert_eq!(taking.await.unwrap().unwrap(), 1, "the new owner sees what the old one wrote");
@@ -122,7 +125,7 @@ async fn whoever_registers_alone_ends_all_others() {
         db.write(move |tx| {
             Box::pin(async move {
                 const PUT: &str = "INSERT INTO settings (key, value) VALUES ($1, $2)";
-                execute!(tx, sqlx::query(PUT).bind(key).bind(vec![1u8]))
+                execute!(tx, sql::query(PUT).bind(key).bind(vec![1u8]))
             })
         })
         .await

@@ -7,7 +7,11 @@ use colonnade_model::{
 };
 
 use super::{Live, NewEvent, NewMember};
-use crate::{Tx, database::Bulk, error::Result};
+use crate::{
+    Tx,
+    database::{Bulk, sql},
+    error::Result,
+};
 
 /// Rows that carry positions and need nothing read first; written together, once they are known.
 pub(super) struct LiveRows {
@@ -110,15 +114,15 @@ async fn write_thread(
     let notifies = i64::from(live.action > 0);
     let is_reply = event.relation.as_ref().is_some_and(|relation| relation.rel_type == "m.thread");
     if !is_reply {
-        let seq: Option<i64> = run!(tx, |c| sqlx::query_scalar(OTHER)
+        let seq: Option<i64> = run!(tx, |c| sql::query_scalar(OTHER)
             .bind(room.0)
             .bind(root.0)
             .bind(notifies)
             .fetch_optional(c))?;
         return Ok(seq.unwrap_or(0));
     }
-    execute!(tx, sqlx::query(PARTICIPANT).bind(root.0).bind(event.sender.0))?;
-    run!(tx, |c| sqlx::query_scalar(REPLY)
+    execute!(tx, sql::query(PARTICIPANT).bind(root.0).bind(event.sender.0))?;
+    run!(tx, |c| sql::query_scalar(REPLY)
         .bind(room.0)
         .bind(root.0)
         .bind(event.nid.0)
@@ -138,7 +142,7 @@ async fn write_member(tx: &mut Tx, room: RoomNid, member: &NewMember, pos: Posit
          VALUES ($1, $2, $3, $4, $5)";
     execute!(
         tx,
-        sqlx::query(MEMBER)
+        sql::query(MEMBER)
             .bind(room.0)
             .bind(member.user.0)
             .bind(member.membership as i64)
@@ -150,7 +154,7 @@ async fn write_member(tx: &mut Tx, room: RoomNid, member: &NewMember, pos: Posit
     )?;
     execute!(
         tx,
-        sqlx::query(LOG)
+        sql::query(LOG)
             .bind(member.user.0)
             .bind(pos)
             .bind(room.0)

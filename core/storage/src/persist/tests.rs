@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::{
     CommitListener, Database, Lane, StorageError,
-    database::{Engine, testing::World},
+    database::{Engine, sql, testing::World},
 };
 
 /// Every table that a batch writes.
@@ -138,11 +138,9 @@ async fn put(db: &Database, batch: Batch) -> Result<Vec<Persisted>> {
 }
 
 async fn statement(db: &Database, sql: String) {
-    db.write(move |tx| {
-        Box::pin(async move { execute!(tx, sqlx::query(sqlx::AssertSqlSafe(sql))) })
-    })
-    .await
-    .unwrap();
+    db.write(move |tx| Box::pin(async move { execute!(tx, sql::query(sqlx::AssertSqlSafe(sql))) }))
+        .await
+        .unwrap();
 }
 
 /// Counts all rows a batch can write, and the position.
@@ -150,11 +148,11 @@ async fn census(db: &Database) -> Vec<i64> {
     let mut counts = Vec::new();
     for table in TABLES {
         let sql = format!("SELECT count(*) FROM {table}");
-        let count = read!(db, |c| sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(c));
+        let count = read!(db, |c| sql::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(c));
         counts.push(count.unwrap());
     }
     const POS: &str = "SELECT pos FROM stream_positions WHERE stream = 1";
-    counts.push(read!(db, |c| sqlx::query_scalar(POS).fetch_one(c)).unwrap());
+    counts.push(read!(db, |c| sql::query_scalar(POS).fetch_one(c)).unwrap());
     counts
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use colonnade_model::{Random as _, SeededRandom};
 
 use super::*;
+use crate::database::sql;
 use crate::database::testing::World;
 
 type Map = BTreeMap<(bool, i64), i64>;
@@ -116,13 +117,10 @@ async fn damaged_rows_are_named(world: World) {
             for (nid, nodes) in [(7i64, vec![9u8]), (8, vec![])] {
                 execute!(
                     tx,
-                    sqlx::query(BAD).bind(nid).bind(vec![0u8; 16]).bind(roots.clone()).bind(nodes)
+                    sql::query(BAD).bind(nid).bind(vec![0u8; 16]).bind(roots.clone()).bind(nodes)
                 )?;
             }
-            execute!(
-                tx,
-                sqlx::query(BAD).bind(9i64).bind(vec![0u8]).bind(vec![2u8]).bind(vec![0u8])
-            )
+            execute!(tx, sql::query(BAD).bind(9i64).bind(vec![0u8]).bind(vec![2u8]).bind(vec![0u8]))
         })
     })
     .await
@@ -149,7 +147,7 @@ async fn a_change_in_a_large_room_is_small(world: World) {
     let count = async || -> (i64, i64) {
         const COUNT: &str = "SELECT count(*), CAST(sum(length(digest) * 2 + length(roots) \
              + length(nodes) + 30) AS BIGINT) FROM room_states";
-        read!(db, |c| sqlx::query_as(COUNT).fetch_one(c)).unwrap()
+        read!(db, |c| sql::query_as(COUNT).fetch_one(c)).unwrap()
     };
     let (rows, bytes) = count().await;
     let random = SeededRandom::new(7);

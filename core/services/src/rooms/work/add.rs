@@ -415,7 +415,7 @@ impl RelatesTo {
     pub(crate) fn read(relates_to: &Value) -> Option<Self> {
         let rel_type = relates_to.get("rel_type")?.as_str()?.to_owned();
         let event_id = EventId::parse(relates_to.get("event_id")?.as_str()?).ok()?;
-        if rel_type.contains('\0') {
+        if rel_type.contains('\0') || event_id.as_str().contains('\0') {
             return None;
         }
         let key = relates_to.get("key").and_then(Value::as_str).map(|key| key.replace('\0', ""));

@@ -5,10 +5,13 @@ use std::{path::Path, sync::Arc};
 use colonnade_model::stream::StreamAdvance;
 use sqlx::{AssertSqlSafe, Row as _, sqlite::SqliteRow};
 
-use super::{Column, Kind, LEFT_OUT, PAGE_ROWS, Sum, Table, Value};
+use super::{Column, Kind, LEFT_OUT, MENDED_SHOWN_MAX, Mended, PAGE_ROWS, Sum, Table, Value, mend};
 use crate::{
     CommitListener,
-    database::sqlite::{self, Sqlite},
+    database::{
+        sql,
+        sqlite::{self, Sqlite},
+    },
     error::{Result, StorageError},
 };
 
@@ -42,7 +45,7 @@ impl Source {
     pub(super) async fn identity(&self) -> Result<String> {
         const KEY: &str = "SELECT hex(value) FROM settings WHERE key = 'digest_key'";
         let key: Option<String> =
-            sqlx::query_scalar(KEY).fetch_optional(self.sqlite.reader()).await?;
+            sql::query_scalar(KEY).fetch_optional(self.sqlite.reader()).await?;
         key.ok_or_else(|| {
             StorageError::Unusable(
                 "no server ever ran on this SQLite database: there is nothing to copy".to_owned(),
@@ -55,11 +58,11 @@ impl Source {
         const NAMES: &str = "SELECT name FROM sqlite_master WHERE type = 'table' \
              AND name NOT LIKE 'sqlite!_%' ESCAPE '!' ORDER BY name";
         const COLUMNS: &str = "SELECT name, type, pk FROM pragma_table_info($1) ORDER BY cid";
-        let names: Vec<String> = sqlx::query_scalar(NAMES).fetch_all(self.sqlite.reader()).await?;
+        let names: Vec<String> = sql::query_scalar(NAMES).fetch_all(self.sqlite.reader()).await?;
         let mut tables = Vec::new();
         for name in names.into_iter().filter(|name| !LEFT_OUT.contains(&name.as_str())) {
             let rows: Vec<(String, String, i64)> =
-                sqlx::query_as(COLUMNS).bind(name.clone()).fetch_all(self.sqlite.reader()).await?;
+                sql::query_as(COLUMNS).bind(name.clone()).fetch_all(self.sqlite.reader()).await?;
             let mut key: Vec<(i64, usize)> = Vec::new();
             let mut columns = Vec::new();
             for (place, (column, declared, in_key)) in rows.into_iter().enumerate() {
@@ -89,7 +92,7 @@ impl Source {
 
     pub(super) async fn count(&self, table: &Table) -> Result<u64> {
         let sql = AssertSqlSafe(format!("SELECT count(*) FROM \"{}\"", table.name));
-        let count: i64 = sqlx::query_scalar(sql).fetch_one(self.sqlite.reader()).await?;
+        let count: i64 = sql::query_scalar(sql).fetch_one(self.sqlite.reader()).await?;
         Ok(count.unsigned_abs())
     }
 
@@ -108,6 +111,8 @@ impl Source {
             table.column_list(),
             table.name
         );
+        // The key of a row may be a text that is mended on the way.
+        #[expect(clippy::disallowed_methods, reason = "binds what the file itself holds")]
         let mut query = sqlx::query(AssertSqlSafe(sql));
         for value in after.into_iter().flatten() {
             query = match value.clone() {
@@ -120,16 +125,25 @@ impl Source {
         rows.iter().map(|row| values(table, row)).collect()
     }
 
-    /// Adds up all rows.
-    pub(super) async fn sum(&self, table: &Table) -> Result<Sum> {
-        let mut sum = Sum::default();
+    /// Adds up all rows as they arrive at the other side, and tells what of them is mended: the first
+    /// texts, and how many.
+    pub(super) async fn sum(&self, table: &Table) -> Result<(Sum, (Vec<Mended>, u64))> {
+        let (mut sum, mut mended, mut mended_count) = (Sum::default(), Vec::new(), 0);
         let mut after: Option<Vec<Value>> = None;
         loop {
-            let page = self.page(table, after.as_deref()).await?;
-            page.iter().for_each(|row| sum.add(row));
+            let mut page = self.page(table, after.as_deref()).await?;
             match page.last() {
                 Some(last) => after = Some(table.key_of(last)),
-                None => return Ok(sum),
+                None => return Ok((sum, (mended, mended_count))),
+            }
+            for row in &mut page {
+                mend::row(table, row, |text| {
+                    mended_count += 1;
+                    if mended.len() < MENDED_SHOWN_MAX {
+                        mended.push(text);
+                    }
+                });
+                sum.add(row);
             }
         }
     }

@@ -8,6 +8,7 @@ use crate::{
     database::{
         Lock,
         postgres::{self, message},
+        sql,
     },
     error::{Result, StorageError},
 };
@@ -30,20 +31,20 @@ impl Target {
         let mut connection = postgres::connect_to_copy(url).await?;
         const HOLD: &str = "SELECT pg_try_advisory_lock($1)";
         let held: bool =
-            sqlx::query_scalar(HOLD).bind(Lock::Database.key()).fetch_one(&mut connection).await?;
+            sql::query_scalar(HOLD).bind(Lock::Database.key()).fetch_one(&mut connection).await?;
         if !held {
             return unusable("a server or another copy uses the target database: stop it");
         }
         let mut target = Self { connection };
         const BEGUN: &str = "SELECT to_regclass('copying') IS NOT NULL";
-        let begun: bool = sqlx::query_scalar(BEGUN).fetch_one(&mut target.connection).await?;
+        let begun: bool = sql::query_scalar(BEGUN).fetch_one(&mut target.connection).await?;
         if !begun {
             target.begin(tables, source).await?;
             return Ok(target);
         }
         const SOURCE: &str = "SELECT DISTINCT source FROM copying";
         let sources: Vec<String> =
-            sqlx::query_scalar(SOURCE).fetch_all(&mut target.connection).await?;
+            sql::query_scalar(SOURCE).fetch_all(&mut target.connection).await?;
         if sources != [source] {
             return unusable(
                 "the target database holds part of a copy of another server: drop it and create \
@@ -55,22 +56,22 @@ impl Target {
 
     async fn begin(&mut self, tables: &[Table], source: &str) -> Result<()> {
         let mut tx = self.connection.begin().await?;
-        sqlx::query(NOTES).execute(&mut *tx).await?;
+        sql::query(NOTES).execute(&mut *tx).await?;
         for table in tables {
             let name = &table.name;
             if SEEDED.contains(&name.as_str()) {
                 let clear = AssertSqlSafe(format!("DELETE FROM {name}"));
-                sqlx::query(clear).execute(&mut *tx).await?;
+                sql::query(clear).execute(&mut *tx).await?;
             }
             let any = AssertSqlSafe(format!("SELECT EXISTS (SELECT 1 FROM {name})"));
-            if sqlx::query_scalar(any).fetch_one(&mut *tx).await? {
+            if sql::query_scalar(any).fetch_one(&mut *tx).await? {
                 return Err(StorageError::Unusable(format!(
                     "the target database is in use, table {name} has rows: name an empty one"
                 )));
             }
             const NOTE: &str = "INSERT INTO copying (name, source, rows, done) \
                  VALUES ($1, $2, 0, FALSE)";
-            sqlx::query(NOTE).bind(name).bind(source).execute(&mut *tx).await?;
+            sql::query(NOTE).bind(name).bind(source).execute(&mut *tx).await?;
         }
         tx.commit().await?;
         Ok(())
@@ -83,7 +84,7 @@ impl Target {
     ) -> Result<Option<(Option<Vec<Value>>, u64)>> {
         const STANDS: &str = "SELECT last_key, rows, done FROM copying WHERE name = $1";
         let (key, rows, done): (Option<String>, i64, bool) =
-            sqlx::query_as(STANDS).bind(&table.name).fetch_one(&mut self.connection).await?;
+            sql::query_as(STANDS).bind(&table.name).fetch_one(&mut self.connection).await?;
         if done {
             return Ok(None);
         }
@@ -103,7 +104,7 @@ impl Target {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         let mut tx = self.connection.begin().await?;
         let sql = insert_sql(table);
-        let mut query = sqlx::query(AssertSqlSafe(sql));
+        let mut query = sql::query(AssertSqlSafe(sql));
         for (place, column) in table.columns.iter().enumerate() {
             let values = rows.iter().map(|row| row[place].clone());
             query = match column.kind {
@@ -116,7 +117,7 @@ impl Target {
             let name = &table.name;
             StorageError::Unusable(format!("PostgreSQL refuses a row of table {name}: {error}"))
         })?;
-        let note = sqlx::query(NOTE).bind(&table.name).bind(key_text(last)).bind(count);
+        let note = sql::query(NOTE).bind(&table.name).bind(key_text(last)).bind(count);
         note.execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(())
@@ -124,13 +125,14 @@ impl Target {
 
     pub(super) async fn done(&mut self, table: &Table) -> Result<()> {
         const DONE: &str = "UPDATE copying SET done = TRUE WHERE name = $1";
-        sqlx::query(DONE).bind(&table.name).execute(&mut self.connection).await?;
+        sql::query(DONE).bind(&table.name).execute(&mut self.connection).await?;
         Ok(())
     }
 
     /// Adds up all rows.
     pub(super) async fn sum(&mut self, table: &Table) -> Result<Sum> {
         let sql = format!("SELECT {} FROM \"{}\"", table.column_list(), table.name);
+        #[expect(clippy::disallowed_methods, reason = "binds nothing, and reads row by row")]
         let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(&mut self.connection);
         let mut sum = Sum::default();
         while let Some(row) = rows.try_next().await? {
@@ -153,7 +155,7 @@ impl Target {
              FROM information_schema.columns \
              WHERE table_schema = current_schema() AND is_identity = 'YES'";
         let generated: Vec<(String, String)> =
-            sqlx::query_as(GENERATED).fetch_all(&mut self.connection).await?;
+            sql::query_as(GENERATED).fetch_all(&mut self.connection).await?;
         let mut sql = String::from("BEGIN; DROP TABLE copying; ");
         for (table, column) in generated {
             sql.push_str(&format!(
@@ -164,7 +166,7 @@ impl Target {
         sql.push_str("COMMIT");
         message(&mut self.connection, sql).await?;
         const ANALYZE: &str = "ANALYZE";
-        sqlx::query(ANALYZE).execute(&mut self.connection).await?;
+        sql::query(ANALYZE).execute(&mut self.connection).await?;
         self.connection.close().await?;
         Ok(())
     }
@@ -198,7 +200,7 @@ fn bytes(value: Value) -> Option<Vec<u8>> {
 }
 
 /// Writes a key down.
-fn key_text(key: &[Value]) -> String {
+pub(super) fn key_text(key: &[Value]) -> String {
     let values = key.iter().map(|value| match value {
         Value::Int(number) => serde_json::json!(number),
         Value::Text(text) => serde_json::json!(text),

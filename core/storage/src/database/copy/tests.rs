@@ -5,7 +5,10 @@ use colonnade_testkit_postgres::Cluster;
 use super::*;
 use crate::{
     Database, Location,
-    database::testing::{self, World},
+    database::{
+        sql,
+        testing::{self, World},
+    },
     settings,
 };
 
@@ -25,15 +28,12 @@ async fn filled() -> World {
             const DEVICE: &str = "INSERT INTO devices (device_nid, user_nid, device_id, \
                  display_name, created_ts) VALUES ($1, $2, $3, $4, $5)";
             for n in 0..ROWS {
-                execute!(tx, sqlx::query(USER).bind(format!("@ü{n}:localhost")))?;
-                execute!(tx, sqlx::query(BODY).bind(n - 50).bind(n.to_le_bytes().to_vec()))?;
-                execute!(tx, sqlx::query(WORD).bind(vec![n as u8, 255, 0]).bind(n))?;
+                execute!(tx, sql::query(USER).bind(format!("@ü{n}:localhost")))?;
+                execute!(tx, sql::query(BODY).bind(n - 50).bind(n.to_le_bytes().to_vec()))?;
+                execute!(tx, sql::query(WORD).bind(vec![n as u8, 255, 0]).bind(n))?;
                 let name = (n % 3 > 0).then(|| format!("'\"\\ {n}"));
                 let (id, created) = (format!("D{n}"), i64::MIN + n);
-                execute!(
-                    tx,
-                    sqlx::query(DEVICE).bind(n).bind(n).bind(id).bind(name).bind(created)
-                )?;
+                execute!(tx, sql::query(DEVICE).bind(n).bind(n).bind(id).bind(name).bind(created))?;
             }
             Ok(())
         })
@@ -88,7 +88,7 @@ async fn every_row_arrives_also_after_an_interruption() {
     let changed = other.open().await;
     let change = "UPDATE settings SET value = zeroblob(32) WHERE key = 'digest_key'";
     changed
-        .write(move |tx| Box::pin(async move { execute!(tx, sqlx::query(change)) }))
+        .write(move |tx| Box::pin(async move { execute!(tx, sql::query(change)) }))
         .await
         .unwrap();
     changed.close().await;
@@ -111,7 +111,7 @@ async fn every_row_arrives_also_after_an_interruption() {
     let new = colonnade_model::ruma::user_id!("@new:localhost");
     assert_eq!(interned.user(new).await.unwrap().0, ROWS + 1, "ids go on where they were");
     const NAMES: &str = "SELECT count(*) FROM devices WHERE display_name = '''\"\\ 4'";
-    let found: i64 = read!(db, |c| sqlx::query_scalar(NAMES).fetch_one(c)).unwrap();
+    let found: i64 = read!(db, |c| sql::query_scalar(NAMES).fetch_one(c)).unwrap();
     assert_eq!(found, 1);
     db.close().await;
     refused(copy(path(&from), &url, |_| ()).await, "has rows: name an empty one");
@@ -140,4 +140,41 @@ async fn what_changed_meanwhile_is_noticed() {
         }
     });
     refused(outcome.await, "table users differs after copying: 5300 rows");
+}
+
+#[tokio::test]
+async fn texts_with_u0000_of_older_versions_are_named_and_mended() {
+    let from = filled().await;
+    let db = from.open().await;
+    let put = db.write(|tx| {
+        Box::pin(async move {
+            // Bound as no statement of ours binds it any more: older versions did.
+            const USERS: &str = "INSERT INTO users (user_id) VALUES (CAST(x'4000' AS TEXT)), \
+                 (CAST(x'4000' AS TEXT) || 'x'), (CAST(x'40efbfbd' AS TEXT))";
+            const DEVICE: &str = "UPDATE devices SET device_id = CAST(x'4000' AS TEXT) \
+                 WHERE device_nid = 7";
+            execute!(tx, sql::query(USERS))?;
+            execute!(tx, sql::query(DEVICE))?;
+            // A key to page by, more than once: each its own page would begin after it.
+            const BACKUP: &str = "INSERT INTO backup_keys (user_nid, version, room_id, session_id, \
+                 first_message_index, forwarded_count, is_verified, session_data) \
+                 VALUES (1, 1, 'r', CAST(x'00' AS TEXT), 0, 0, 0, '{}')";
+            execute!(tx, sql::query(BACKUP))
+        })
+    });
+    put.await.unwrap();
+    db.close().await;
+    let url = Cluster::shared().database();
+    let copied = copy(path(&from), &url, |_| ()).await.unwrap();
+    let table = |name: &str| copied.iter().find(|table| table.table == name).unwrap();
+    let users = table("users");
+    assert_eq!(users.mended_count, 2);
+    let texts: Vec<&str> = users.mended.iter().map(|mended| mended.text.as_str()).collect();
+    assert!(texts.iter().all(|text| text.starts_with("@\u{fffd}") && text.contains('~')));
+    assert_ne!(texts[0], texts[1]);
+    assert_eq!(users.mended[0].column, "user_id");
+    let device = &table("devices").mended[0];
+    assert_eq!((device.column.as_str(), device.key.as_str()), ("device_id", "[7]"));
+    assert_eq!(device.text, texts[0], "one name stays one name in every table");
+    assert_eq!(table("backup_keys").mended_count, 1);
 }

@@ -5,7 +5,7 @@ use sqlx::{PgConnection, SqliteConnection};
 
 use super::{Change, Pending, Step, TOLD_SINCE, newest};
 use crate::{
-    database::Lock,
+    database::{Lock, sql},
     error::{Result, StorageError},
 };
 
@@ -30,10 +30,10 @@ pub(crate) struct Found {
 /// Reads it over a connection of either engine, once it is known that there are migrations.
 macro_rules! read_found {
     ($connection:expr) => {{
-        let applied = sqlx::query_scalar(APPLIED).fetch_all(&mut *$connection).await?;
+        let applied = sql::query_scalar(APPLIED).fetch_all(&mut *$connection).await?;
         let mut found = Found { applied, known_min: None };
         if found.knows_processes() {
-            found.known_min = sqlx::query_scalar(KNOWN_MIN).fetch_optional($connection).await?;
+            found.known_min = sql::query_scalar(KNOWN_MIN).fetch_optional($connection).await?;
         }
         Ok(found)
     }};
@@ -43,7 +43,7 @@ impl Found {
     /// Reads it from an SQLite file, empty or not.
     pub(crate) async fn in_sqlite(connection: &mut SqliteConnection) -> Result<Self> {
         const ANY: &str = "SELECT count(*) FROM sqlite_master WHERE name = '_sqlx_migrations'";
-        let any: i64 = sqlx::query_scalar(ANY).fetch_one(&mut *connection).await?;
+        let any: i64 = sql::query_scalar(ANY).fetch_one(&mut *connection).await?;
         if any == 0 {
             return Ok(Self::default());
         }
@@ -53,7 +53,7 @@ impl Found {
     /// Reads it from a PostgreSQL database, empty or not.
     pub(crate) async fn in_postgres(connection: &mut PgConnection) -> Result<Self> {
         const ANY: &str = "SELECT to_regclass('_sqlx_migrations') IS NOT NULL";
-        if !sqlx::query_scalar::<_, bool>(ANY).fetch_one(&mut *connection).await? {
+        if !sql::query_scalar::<_, bool>(ANY).fetch_one(&mut *connection).await? {
             return Ok(Self::default());
         }
         read_found!(connection)
@@ -129,7 +129,7 @@ pub(super) async fn refuse_older(
     const OLDER: &str = "SELECT inc_id, name FROM incarnations \
          WHERE state < $1 AND schema_known < $2 ORDER BY inc_id";
     const FREE: &str = "SELECT pg_try_advisory_xact_lock_shared($1)";
-    let older: Vec<(i64, String)> = sqlx::query_as(OLDER)
+    let older: Vec<(i64, String)> = sql::query_as(OLDER)
         .bind(crate::ownership::FENCED)
         .bind(needs)
         .fetch_all(&mut *connection)
@@ -139,7 +139,7 @@ pub(super) async fn refuse_older(
         // A process alone holds the database itself and not its own life.
         for lock in [Lock::Alive(incarnation), Lock::Database] {
             let free: bool =
-                sqlx::query_scalar(FREE).bind(lock.key()).fetch_one(&mut *connection).await?;
+                sql::query_scalar(FREE).bind(lock.key()).fetch_one(&mut *connection).await?;
             if !free {
                 living.push(name);
                 break;

@@ -6,7 +6,10 @@ use std::{path::PathBuf, sync::Arc};
 use super::*;
 use crate::{
     Database, Location,
-    database::testing::{self, Nobody, World},
+    database::{
+        sql,
+        testing::{self, Nobody, World},
+    },
     ownership::coordinator,
 };
 
@@ -222,7 +225,7 @@ async fn an_expansion_is_made_under_an_older_process_and_a_contraction_is_not() 
     }
     // It uses what is there still; then it ends without a word.
     let get = "SELECT count(value) FROM settings";
-    let _count: i64 = read!(old, |c| sqlx::query_scalar(get).fetch_one(c)).unwrap();
+    let _count: i64 = read!(old, |c| sql::query_scalar(get).fetch_one(c)).unwrap();
     held.release().await;
     let pending = crate::database::pending(&contracted).await.unwrap();
     assert_eq!(pending.missing[0].needs, Some(9001));
@@ -267,12 +270,12 @@ async fn a_migration_waits_for_its_tables_without_holding_up_others() {
     // A long transaction that read the table, as of a backup: nothing can be added to it meanwhile.
     let mut backup = PgConnection::connect(url).await.unwrap();
     let mut backing_up = backup.begin().await.unwrap();
-    let _count: i64 = sqlx::query_scalar(READ).fetch_one(&mut *backing_up).await.unwrap();
+    let _count: i64 = sql::query_scalar(READ).fetch_one(&mut *backing_up).await.unwrap();
     let opening = tokio::spawn(async move { Database::open(&expanded, Arc::new(Nobody)).await });
     // Readers come through while it waits, however often it tries.
     let reads = async {
         for _ in 0..10 {
-            let _count: i64 = read!(old, |c| sqlx::query_scalar(READ).fetch_one(c)).unwrap();
+            let _count: i64 = read!(old, |c| sql::query_scalar(READ).fetch_one(c)).unwrap();
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
@@ -288,7 +291,7 @@ async fn an_sqlite_file_of_a_newer_version() {
     world.open().await.close().await;
     let say = async |sql: &'static str| {
         let db = world.open().await;
-        let said = db.write(move |tx| Box::pin(async move { execute!(tx, sqlx::query(sql)) }));
+        let said = db.write(move |tx| Box::pin(async move { execute!(tx, sql::query(sql)) }));
         said.await.unwrap();
         db.close().await;
         // The lock file is let go of when the last clone is gone.

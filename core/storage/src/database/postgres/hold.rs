@@ -12,7 +12,7 @@ use super::{
     readers::Readers,
 };
 use crate::{
-    database::{Lock, list_sql},
+    database::{Lock, list_sql, sql},
     error::{Result, StorageError},
 };
 
@@ -51,7 +51,7 @@ impl Held {
              WHERE inc_id = $1 AND state < $2 RETURNING heartbeat_ts";
         let Some(connection) = &self.connection else { return Ok(None) };
         let mut connection = connection.lock().await;
-        let beat = sqlx::query_scalar(AssertSqlSafe(list_sql(BEAT, true)));
+        let beat = sql::query_scalar(AssertSqlSafe(list_sql(BEAT, true)));
         let beat = beat.bind(incarnation).bind(ended);
         let late = |_| StorageError::Unavailable("the server does not answer".to_owned());
         let beat = beat.fetch_optional(&mut *connection);
@@ -72,7 +72,7 @@ impl Held {
             let mut connection = connection.into_inner();
             // Said, not left to the server's noticing that we are gone: it is free when this returns.
             let let_go = async {
-                let _unless_it_is_gone = sqlx::query(LET_GO).execute(&mut connection).await;
+                let _unless_it_is_gone = sql::query(LET_GO).execute(&mut connection).await;
                 let _unless_it_is_gone = connection.close().await;
             };
             let _unless_it_is_gone = timeout(ANSWER_PATIENCE, let_go).await;
@@ -105,5 +105,5 @@ async fn take(connection: &mut PgConnection, lock: Lock, shared: bool) -> Result
     } else {
         "SELECT pg_try_advisory_lock($1)"
     };
-    Ok(sqlx::query_scalar(take).bind(lock.key()).fetch_one(connection).await?)
+    Ok(sql::query_scalar(take).bind(lock.key()).fetch_one(connection).await?)
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     CommitListener,
-    database::{Lane, Pending, migrations},
+    database::{Lane, Pending, migrations, sql},
     error::{Result, StorageError},
 };
 
@@ -52,7 +52,7 @@ pub(crate) async fn open(
     refuse_half_a_copy(&mut connection, &options).await?;
     let place = place(&options);
     let known = migrations::postgres(&mut connection, &place, next_migrations).await?;
-    sqlx::query(FORGET_OLD).execute(&mut connection).await?;
+    sql::query(FORGET_OLD).execute(&mut connection).await?;
     // Behind a pooler it is the pooler that bounds the connections.
     if direct_url.is_none() {
         let each = connections_max.max(READERS_MIN + OTHERS);
@@ -103,10 +103,10 @@ pub(crate) async fn peek(url: &str, key: &'static str) -> Result<Option<Vec<u8>>
     const GET: &str = "SELECT value FROM settings WHERE key = $1";
     let options = options("database.url", url)?;
     let mut connection = enter(&options).await?;
-    let exists: bool = sqlx::query_scalar(TABLE).fetch_one(&mut connection).await?;
+    let exists: bool = sql::query_scalar(TABLE).fetch_one(&mut connection).await?;
     let mut value = None;
     if exists {
-        value = sqlx::query_scalar(GET).bind(key).fetch_optional(&mut connection).await?;
+        value = sql::query_scalar(GET).bind(key).fetch_optional(&mut connection).await?;
     }
     let _ended = connection.close().await;
     Ok(value)
@@ -223,7 +223,7 @@ async fn refuse_half_a_copy(
     options: &PgConnectOptions,
 ) -> Result<()> {
     const COPYING: &str = "SELECT to_regclass('copying') IS NOT NULL";
-    if sqlx::query_scalar(COPYING).fetch_one(connection).await? {
+    if sql::query_scalar(COPYING).fetch_one(connection).await? {
         return Err(StorageError::Unusable(format!(
             "the database {} holds an unfinished copy: run `colonnade db copy` again with the same \
              arguments, it goes on where it stopped",
@@ -241,7 +241,7 @@ async fn check(connection: &mut PgConnection, options: &PgConnectOptions) -> Res
          to_regclass('_sqlx_migrations') IS NOT NULL, \
          (SELECT count(*) FROM pg_tables WHERE schemaname = current_schema())";
     let place = place(options);
-    let about: About = sqlx::query_as(ABOUT).fetch_one(connection).await?;
+    let about: About = sql::query_as(ABOUT).fetch_one(connection).await?;
     if let Some(why) = objection(&about) {
         return Err(StorageError::Unusable(format!("the database {place} {why}")));
     }

@@ -3,7 +3,10 @@
 
 use sqlx::PgConnection;
 
-use crate::{database::Lock, error::Result};
+use crate::{
+    database::{Lock, sql},
+    error::Result,
+};
 
 /// What the server has for users who are not superusers; the limits of this database and this user,
 /// below 0 for none; how many processes of ours hold the lock of the database already.
@@ -23,7 +26,7 @@ pub(super) async fn look(connection: &mut PgConnection, place: &str, each: u32) 
           AND CAST(classid AS BIGINT) = $1 AND CAST(objid AS BIGINT) = $2)";
     let key = Lock::Database.key();
     let room: Room =
-        sqlx::query_as(ROOM).bind(key >> 32).bind(key & 0xffff_ffff).fetch_one(connection).await?;
+        sql::query_as(ROOM).bind(key >> 32).bind(key & 0xffff_ffff).fetch_one(connection).await?;
     if let Some(warning) = warning(room, each) {
         tracing::warn!(database = %place, "{warning}");
     }

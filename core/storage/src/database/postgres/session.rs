@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     database::{
-        Lane, Lock, Tx,
+        Lane, Lock, Tx, sql,
         tx::{Connection, PgHandle},
     },
     error::{Result, StorageError},
@@ -276,7 +276,7 @@ impl Session {
     /// Makes sure that this writer has a number.
     async fn numbered(&mut self, mut connection: Box<PgConnection>) -> Result<Box<PgConnection>> {
         if self.writer == 0 {
-            self.writer = sqlx::query_scalar(NEW).fetch_one(&mut *connection).await?;
+            self.writer = sql::query_scalar(NEW).fetch_one(&mut *connection).await?;
         }
         Ok(connection)
     }
@@ -295,7 +295,7 @@ impl Session {
         const FORGET: &str = "DELETE FROM writers WHERE writer = $1";
         if let Some(mut connection) = self.connection.take() {
             let _unless_it_is_gone =
-                sqlx::query(FORGET).bind(self.writer).execute(&mut *connection).await;
+                sql::query(FORGET).bind(self.writer).execute(&mut *connection).await;
             let _unless_it_is_gone = connection.close().await;
         }
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    database::testing::World,
+    database::{sql, testing::World},
     error::StorageError,
     ownership::{Ownership, fence, hand_over, pools::ROLE_SLOTS},
 };
@@ -16,7 +16,7 @@ async fn silence(db: &Database, incarnation: i64, ms: i64) {
         Box::pin(async move {
             const BACK: &str = "UPDATE incarnations SET heartbeat_ts = heartbeat_ts - $2 \
                  WHERE inc_id = $1";
-            execute!(tx, sqlx::query(BACK).bind(incarnation).bind(ms))
+            execute!(tx, sql::query(BACK).bind(incarnation).bind(ms))
         })
     })
     .await

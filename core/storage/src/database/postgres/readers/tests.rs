@@ -10,6 +10,7 @@ use futures_util::FutureExt as _;
 use sqlx::ConnectOptions as _;
 
 use super::*;
+use crate::database::sql;
 
 /// How long something that must happen may take on a very busy machine.
 const LONG: Duration = Duration::from_secs(600);
@@ -29,7 +30,7 @@ fn user(connections: usize) -> PgConnectOptions {
 
 async fn one(readers: &Readers) -> i64 {
     let mut reader = readers.lend().await.unwrap();
-    let answer = sqlx::query_scalar("SELECT CAST(1 AS BIGINT)").fetch_one(&mut *reader).await;
+    let answer = sql::query_scalar("SELECT CAST(1 AS BIGINT)").fetch_one(&mut *reader).await;
     reader.done(answer).unwrap()
 }
 
@@ -158,7 +159,7 @@ async fn who_gives_up_spoils_nothing() {
         drop(reader);
         let mut reader = readers.lend().await.unwrap();
         let there = "SELECT to_regclass('half') IS NOT NULL";
-        let there = sqlx::query_scalar(there).fetch_one(&mut *reader).await;
+        let there = sql::query_scalar(there).fetch_one(&mut *reader).await;
         assert!(!reader.done::<bool>(there).unwrap());
     }
 }
@@ -169,14 +170,14 @@ async fn a_connection_that_broke_is_replaced() {
     let (mut first, mut second) = (readers.lend().await.unwrap(), readers.lend().await.unwrap());
     let mut pids: Vec<i32> = Vec::new();
     for reader in [&mut first, &mut second] {
-        let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut **reader);
+        let pid = sql::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut **reader);
         pids.push(pid.await.unwrap());
     }
     first.done(Ok(())).unwrap();
     for pid in pids {
         Cluster::shared().sql("postgres", &format!("SELECT pg_terminate_backend({pid}, 600000)"));
     }
-    let answer = sqlx::query("SELECT 1").execute(&mut *second).await;
+    let answer = sql::query("SELECT 1").execute(&mut *second).await;
     assert!(second.done(answer).is_err(), "it was broken");
     sleep(IDLE_TRUSTED).await;
     for _ in 0..3 {

@@ -12,9 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use colonnade_api::{
-    ByteBody, ClientAddress, Reply, Router, call::collect, reply, router::EndpointName,
-};
+use colonnade_api::{ByteBody, ClientAddress, Reply, Router, reply, router::EndpointName};
 use colonnade_model::{MatrixError, Random};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request};
@@ -82,11 +80,15 @@ impl Front {
             return self.internal.answer(request).instrument(span).await;
         }
         let abreast = self.internal.abreast(&request);
+        let refusal = self.router.turned_away(&request);
         let misdirected = self.internal.misdirected(&request, &self.router);
         let answer = async {
             if let Some(answer) = misdirected {
                 pass_over(request.into_body()).await;
                 return answer;
+            }
+            if let Some(refusal) = refusal {
+                return refusal;
             }
             abreast.await;
             self.router.answer(request).await
@@ -134,8 +136,17 @@ impl Front {
 
 /// Throws a small body away, so that the connection ends in order or carries the next request. A gateway
 /// sends such a body again: larger ones are not misdirected.
-async fn pass_over(body: ByteBody) {
-    let _whatever = tokio::time::timeout(PASS_OVER_MAX, collect(body, PASS_OVER_BYTES_MAX)).await;
+async fn pass_over(mut body: ByteBody) {
+    let read = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > PASS_OVER_BYTES_MAX {
+                return;
+            }
+        }
+    };
+    let _whatever = tokio::time::timeout(PASS_OVER_MAX, read).await;
 }
 
 /// Says whether a request id can be written into logs as it is.

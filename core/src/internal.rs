@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use colonnade_api::{ByteBody, Reply, Router, call::collect, reply};
 use colonnade_model::{MatrixError, slot};
-use colonnade_services::{Context, Services};
+use colonnade_services::{Context, Services, bodies::Payer};
 use colonnade_storage::ownership::{
     coordinator::{Owner, SlotMap},
     pools,
@@ -109,7 +109,8 @@ impl Internal {
         }
         let within = deadline(request.headers());
         self.look().await;
-        let body = collect(request.into_body(), ERRAND_BYTES_MAX).await?;
+        let body = request.into_body();
+        let body = collect(&self.services, Payer::Process, body, ERRAND_BYTES_MAX).await?;
         let done = tokio::time::timeout(within, self.services.rooms.run_errand(&body)).await;
         let late = |_| MatrixError::unavailable("this took longer than the caller waits");
         match done.map_err(late)? {

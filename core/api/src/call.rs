@@ -1,4 +1,6 @@
-//! One call of an endpoint: who calls, from where, with what. Bodies are collected here, bounded.
+//! One call of an endpoint: who calls, from where, with what. Whoever is unknown is counted here, by his
+//! address, before anything is done for him; bodies are collected here, bounded and paid for, and only
+//! once it is known who sends them.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -11,15 +13,21 @@ use colonnade_model::{
         NoAccessToken, NoAuthentication,
     },
 };
-use colonnade_services::{Result, Services, accounts::Session};
+use colonnade_services::{
+    Error, Result, Services, accounts::Session, bodies::Payer, limits::Class,
+};
 use http::Request;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited, combinators::UnsyncBoxBody};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 use serde::de::DeserializeOwned;
 
 use crate::{
     bounds,
     table::{JSON_BYTES_MAX, require_json},
 };
+
+/// The largest body of who has no valid token: a login with every field at its longest is a quarter.
+pub const STRANGER_BYTES_MAX: usize = 8 * 1024;
 
 /// A request body as it comes from the listener.
 pub type ByteBody = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -135,6 +143,70 @@ impl Caller for AppserviceTokenOptional {
     }
 }
 
+/// Turns away a request without a session that this process has in memory, from an address that asked too
+/// often without a valid token: nothing is looked up for it.
+///
+/// # Errors
+/// `M_LIMIT_EXCEEDED`.
+pub fn require_welcome<B>(services: &Services, request: &Request<B>) -> Result<(), MatrixError> {
+    let Some(from) = address_of(request.extensions()) else { return Ok(()) };
+    let token = AccessTokenOptional::extract_authentication(request).ok().flatten();
+    if token.is_some_and(|token| services.accounts.remembers(&token)) {
+        return Ok(());
+    }
+    services.limits.require_left(Class::Stranger, from)
+}
+
+/// Finds out who makes a request. Whoever turns out to be nobody we know counts against his address.
+///
+/// # Errors
+/// `M_MISSING_TOKEN`, `M_UNKNOWN_TOKEN`, `M_LIMIT_EXCEEDED`.
+pub(crate) fn caller<'s, A: Caller, B>(
+    services: &'s Services,
+    request: &Request<B>,
+) -> impl Future<Output = Result<(A::Who, Payer)>> + Send + use<'s, A, B> {
+    let from = address_of(request.extensions());
+    let token = A::extract_authentication(request);
+    let token = token.map_err(|error| missing_token(&error.into().to_string()));
+    async move {
+        let found = match token {
+            Ok(token) => A::who(services, token, from).await,
+            Err(error) => Err(error.into()),
+        };
+        match found {
+            Ok(who) => match A::user(&who) {
+                Some(user) => Ok((who, Payer::User(user))),
+                None => Ok((who, stranger(services, from)?)),
+            },
+            Err(Error::Client(refusal)) if refusal.status == 401 => {
+                stranger(services, from)?;
+                Err(refusal.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Counts a request of somebody without a valid token.
+///
+/// # Errors
+/// `M_LIMIT_EXCEEDED`.
+pub(crate) fn stranger(services: &Services, from: Option<IpAddr>) -> Result<Payer, MatrixError> {
+    if let Some(from) = from {
+        services.limits.check(Class::Stranger, from)?;
+    }
+    Ok(Payer::Stranger(from))
+}
+
+fn missing_token(why: &str) -> MatrixError {
+    MatrixError::missing_token(format!("this endpoint needs an access token: {why}"))
+}
+
+/// Returns where a request came from.
+pub(crate) fn address_of(extensions: &http::Extensions) -> Option<IpAddr> {
+    extensions.get::<ClientAddress>().map(|address| address.0)
+}
+
 /// Finds out who makes a request that a handler reads itself.
 ///
 /// # Errors
@@ -143,36 +215,55 @@ pub async fn session(services: &Services, parts: &http::request::Parts) -> Resul
     let mut head = http::Request::new(());
     head.headers_mut().clone_from(&parts.headers);
     head.uri_mut().clone_from(&parts.uri);
-    let token = AccessToken::extract_authentication(&head)
-        .map_err(|_| MatrixError::missing_token("this endpoint needs an access token"))?;
-    let from = parts.extensions.get::<ClientAddress>().map(|address| address.0);
-    let session = AccessToken::who(services, token, from).await?;
+    head.extensions_mut().clone_from(&parts.extensions);
+    let (session, _) = caller::<AccessToken, ()>(services, &head).await?;
     bounds::admit(services, &parts.extensions, Some(session.user))?;
     Ok(session)
 }
 
-/// Collects a body of at most `limit` bytes.
+/// Collects a body of at most `limit` bytes, and of [`STRANGER_BYTES_MAX`] if a stranger sends it.
 ///
 /// # Errors
-/// `M_TOO_LARGE` past the limit, `M_UNKNOWN` when the client went away or was too slow.
-pub async fn collect(body: ByteBody, limit: usize) -> Result<Bytes, MatrixError> {
-    match Limited::new(body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(MatrixError::too_large(format!("the request body is larger than {limit} bytes")))
-        }
-        Err(_) => Err(MatrixError::unknown("the request body did not arrive whole")),
+/// `M_TOO_LARGE` past the limit, `M_LIMIT_EXCEEDED` when the sender, or all together, have as many bytes
+/// in memory as they may, `M_UNKNOWN` when the client went away or was too slow.
+pub async fn collect(
+    services: &Services,
+    payer: Payer,
+    mut body: ByteBody,
+    limit: usize,
+) -> Result<Bytes, MatrixError> {
+    let limit = match payer {
+        Payer::Stranger(_) => limit.min(STRANGER_BYTES_MAX),
+        Payer::User(_) | Payer::Process => limit,
+    };
+    let too_large =
+        || MatrixError::too_large(format!("the request body is larger than {limit} bytes"));
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
     }
+    let mut collected = services.bodies.begin(payer);
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|_| MatrixError::unknown("the request body did not arrive whole"))?;
+        let Ok(piece) = frame.into_data() else { continue };
+        if collected.len() + piece.len() > limit {
+            return Err(too_large());
+        }
+        collected.push(&piece)?;
+    }
+    Ok(collected.finish())
 }
 
 /// Reads a JSON object, for endpoints that do without a typed request. An empty body is `{}`.
 ///
 /// # Errors
-/// `M_TOO_LARGE`, `M_NOT_JSON`, `M_BAD_JSON`.
+/// As [`collect`]; `M_NOT_JSON`, `M_BAD_JSON`.
 pub(crate) async fn read_json<T: DeserializeOwned>(
-    request: Request<ByteBody>,
+    services: &Services,
+    payer: Payer,
+    body: ByteBody,
 ) -> Result<T, MatrixError> {
-    from_json(&collect(request.into_body(), JSON_BYTES_MAX).await?)
+    from_json(&collect(services, payer, body, JSON_BYTES_MAX).await?)
 }
 
 /// Reads a body as a JSON object. An empty one is `{}`.

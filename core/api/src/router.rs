@@ -10,7 +10,7 @@ use http::{HeaderValue, Method, Request, header};
 use percent_encoding::percent_decode_str;
 
 use crate::{
-    call::ByteBody,
+    call::{ByteBody, require_welcome},
     reply::{self, Reply},
     routes,
     table::{Route, Table},
@@ -58,6 +58,13 @@ impl Router {
             return with_cors(reply::json(http::StatusCode::OK, "{}"));
         }
         with_cors(self.dispatch(request).await)
+    }
+
+    /// Returns the answer to a request for which nothing is done: its address asked too often without a
+    /// valid token.
+    pub fn turned_away(&self, request: &Request<ByteBody>) -> Option<Reply> {
+        let refusal = require_welcome(&self.services, request).err()?;
+        Some(with_cors(reply::matrix_error(&refusal)))
     }
 
     /// Returns the room that a request writes to, as its path names it, and the endpoint; `None` for what

@@ -5,10 +5,9 @@ use std::{pin::Pin, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use colonnade_model::{
-    MatrixError,
+    MatrixError, json,
     ruma::api::{
         IncomingRequest, IncomingRequestExt as _, Metadata, OutgoingResponseExt as _,
-        auth_scheme::AuthScheme,
         error::{DeserializationError, FromHttpRequestError},
         path_builder::PathBuilder as _,
     },
@@ -18,7 +17,7 @@ use http::{Method, Request};
 
 use crate::{
     bounds,
-    call::{ByteBody, Call, Caller, ClientAddress, collect},
+    call::{ByteBody, Call, Caller, address_of, caller, collect},
     reply::{self, Reply},
 };
 
@@ -246,13 +245,11 @@ pub(crate) async fn decode<R: Endpoint>(
     args: &[String],
     limit: usize,
 ) -> Result<Call<R, Who<R>>> {
-    let token = R::Authentication::extract_authentication(&request)
-        .map_err(|error| missing_token(&error.into().to_string()))?;
-    let address = request.extensions().get::<ClientAddress>().map(|address| address.0);
-    let who = R::Authentication::who(&services, token, address).await?;
+    let address = address_of(request.extensions());
+    let (who, payer) = caller::<R::Authentication, _>(&services, &request).await?;
     bounds::admit(&services, request.extensions(), R::Authentication::user(&who))?;
     let (parts, body) = request.into_parts();
-    let body = collect(body, limit).await?;
+    let body = collect(&services, payer, body, limit).await?;
     let has_body = parts.method != Method::GET && parts.method != Method::HEAD;
     let body = if has_body && body.is_empty() { Bytes::from_static(b"{}") } else { body };
     if has_body {
@@ -264,20 +261,15 @@ pub(crate) async fn decode<R: Endpoint>(
     Ok(Call { services, who, request, address, body })
 }
 
-fn missing_token(why: &str) -> MatrixError {
-    MatrixError::missing_token(format!("this endpoint needs an access token: {why}"))
-}
-
-/// Tells what is not JSON from what is JSON of the wrong shape.
+/// Makes sure that a body is a JSON object which can be stored and passed on: the one door for all JSON.
+///
+/// # Errors
+/// `M_NOT_JSON` when it is no JSON, `M_BAD_JSON` when it is no object or breaks the rule of [`json`].
 pub(crate) fn require_json(body: &[u8]) -> Result<(), MatrixError> {
-    let parsed: Result<serde::de::IgnoredAny, _> = serde_json::from_slice(body);
-    if let Err(error) = parsed {
-        return Err(MatrixError::not_json(format!("the body is not JSON: {error}")));
-    }
+    json::check(body)?;
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(MatrixError::bad_json("the body is not a JSON object"));
     }
-    std::str::from_utf8(body).map_err(|_| MatrixError::not_json("the body is not UTF-8"))?;
     Ok(())
 }
 

@@ -114,6 +114,12 @@ impl Accounts {
         Ok(known.session.clone())
     }
 
+    /// Tells whether this process has the session of an access token in memory.
+    pub fn remembers(&self, token: &str) -> bool {
+        let known = self.cache.get(&tokens::hash(token));
+        known.is_some_and(|known| known.expires_ts.is_none_or(|ts| ts > self.context.now_ms()))
+    }
+
     /// Reads a session from the database and remembers it.
     async fn load_session(&self, hash: sessions::TokenHash) -> Result<Arc<cache::Cached>> {
         let generation = self.cache.generation();

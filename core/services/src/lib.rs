@@ -12,6 +12,7 @@ pub mod settings;
 // In the order in which they are built.
 pub mod account_data;
 pub mod accounts;
+pub mod bodies;
 pub mod deactivation;
 pub mod devices;
 pub mod directory;
@@ -49,6 +50,8 @@ pub struct Services {
     pub context: Arc<Context>,
     /// How often something may be done.
     pub limits: Arc<limits::Limits>,
+    /// The bodies of requests that are in memory.
+    pub bodies: Arc<bodies::Bodies>,
     /// Accounts and sessions.
     pub accounts: Arc<accounts::Accounts>,
     /// Devices as their owners see them.
@@ -94,6 +97,7 @@ impl Services {
     /// When the database fails.
     pub async fn start(context: Arc<Context>) -> Result<Arc<Self>> {
         let limits = limits::Limits::start(Arc::clone(&context));
+        let bodies = bodies::Bodies::new(context.settings.requests.bodies_bytes_max);
         let accounts = accounts::Accounts::new(Arc::clone(&context), Arc::clone(&limits));
         let accounts = Arc::new(accounts);
         let devices = devices::Devices::new(Arc::clone(&context), Arc::clone(&accounts));
@@ -140,6 +144,7 @@ impl Services {
         let services = Arc::new(Self {
             context,
             limits,
+            bodies,
             accounts,
             devices,
             profiles,

@@ -43,6 +43,8 @@ pub enum Class {
     Media,
     /// Everything else that writes or searches.
     Other,
+    /// Whatever is asked without a valid access token.
+    Stranger,
 }
 
 /// Who is limited.
@@ -109,17 +111,18 @@ impl Bucket {
         self.tokens = (self.tokens - f64::from(count)).max(-f64::from(rate.burst));
     }
 
-    /// Takes a token.
+    /// Takes tokens, all or none.
     ///
     /// # Errors
-    /// How long it takes until there is one, in milliseconds.
-    fn take(&mut self, rate: Rate, now_ms: i64) -> Result<(), u64> {
+    /// How long it takes until there are enough, in milliseconds.
+    fn take(&mut self, rate: Rate, now_ms: i64, count: u32) -> Result<(), u64> {
         self.grow(rate, now_ms);
-        if self.tokens >= 1.0 {
-            self.tokens -= 1.0;
+        let count = f64::from(count);
+        if self.tokens >= count {
+            self.tokens -= count;
             return Ok(());
         }
-        let missing_ms = (1.0 - self.tokens) / rate.per_second.max(1e-6) * 1_000.0;
+        let missing_ms = (count - self.tokens) / rate.per_second.max(1e-6) * 1_000.0;
         // Not negative, and a float that is too large becomes the largest integer.
         Err(missing_ms.ceil() as u64)
     }
@@ -184,6 +187,7 @@ impl Limits {
             Class::Join => limits.join,
             Class::Media => limits.media,
             Class::Other => limits.other,
+            Class::Stranger => limits.stranger,
         }
     }
 
@@ -193,19 +197,48 @@ impl Limits {
         found.unwrap_or_else(|()| fresh())
     }
 
+    /// Makes sure that one more request of a class would pass, without counting one.
+    ///
+    /// # Errors
+    /// As [`Limits::check`].
+    pub fn require_left(&self, class: Class, key: impl Into<Key>) -> Result<(), MatrixError> {
+        if !self.context.settings.rate_limits.enabled {
+            return Ok(());
+        }
+        let (key, now_ms) = ((class, key.into()), self.context.now_ms());
+        let mut would = *self.bucket(key, now_ms).lock();
+        would.take(self.rate(class), now_ms, 1).map_err(MatrixError::limit_exceeded)
+    }
+
     /// Counts one request of a class.
     ///
     /// # Errors
     /// `M_LIMIT_EXCEEDED` with `retry_after_ms` when there were too many.
     pub fn check(&self, class: Class, key: impl Into<Key>) -> Result<(), MatrixError> {
+        self.check_cost(class, key, 1)
+    }
+
+    /// Counts one request that costs as much as `cost` ordinary ones, but never more than may be asked at
+    /// once.
+    ///
+    /// # Errors
+    /// As [`Limits::check`].
+    pub fn check_cost(
+        &self,
+        class: Class,
+        key: impl Into<Key>,
+        cost: u32,
+    ) -> Result<(), MatrixError> {
         if !self.context.settings.rate_limits.enabled {
             return Ok(());
         }
         let (key, now_ms) = ((class, key.into()), self.context.now_ms());
-        let taken = self.bucket(key, now_ms).lock().take(self.rate(class), now_ms);
+        let rate = self.rate(class);
+        let cost = cost.min(rate.burst).max(1);
+        let taken = self.bucket(key, now_ms).lock().take(rate, now_ms, cost);
         taken.map_err(MatrixError::limit_exceeded)?;
         if self.context.streams.is_shared() {
-            *self.untold.lock().entry(key).or_default() += 1;
+            *self.untold.lock().entry(key).or_default() += cost;
             if matches!(class, Class::Login | Class::Registration) {
                 self.tell();
             }
@@ -223,13 +256,13 @@ mod tests {
         let rate = Rate { per_second: 2.0, burst: 3 };
         let mut bucket = Bucket::full(rate, 1_000);
         for _ in 0..3 {
-            assert_eq!(bucket.take(rate, 1_000), Ok(()));
+            assert_eq!(bucket.take(rate, 1_000, 1), Ok(()));
         }
-        assert_eq!(bucket.take(rate, 1_000), Err(500));
-        assert_eq!(bucket.take(rate, 1_400), Err(100));
-        assert_eq!(bucket.take(rate, 1_500), Ok(()));
-        assert_eq!(bucket.take(rate, 900), Err(500), "a clock that goes back gives nothing");
-        assert_eq!(bucket.take(rate, 1_000_000), Ok(()));
+        assert_eq!(bucket.take(rate, 1_000, 1), Err(500));
+        assert_eq!(bucket.take(rate, 1_400, 1), Err(100));
+        assert_eq!(bucket.take(rate, 1_500, 1), Ok(()));
+        assert_eq!(bucket.take(rate, 900, 1), Err(500), "a clock that goes back gives nothing");
+        assert_eq!(bucket.take(rate, 1_000_000, 1), Ok(()));
         assert!((bucket.tokens - 2.0).abs() < 1e-9, "never more than the burst");
     }
 
@@ -238,17 +271,17 @@ mod tests {
         let rate = Rate { per_second: 1.0, burst: 3 };
         let mut bucket = Bucket::full(rate, 0);
         bucket.taken_by_others(rate, 0, 2);
-        assert_eq!(bucket.take(rate, 0), Ok(()));
-        assert_eq!(bucket.take(rate, 0), Err(1_000));
+        assert_eq!(bucket.take(rate, 0, 1), Ok(()));
+        assert_eq!(bucket.take(rate, 0, 1), Err(1_000));
         bucket.taken_by_others(rate, 0, 100);
-        assert_eq!(bucket.take(rate, 0), Err(4_000), "a debt of a burst at most");
-        assert_eq!(bucket.take(rate, 4_000), Ok(()));
+        assert_eq!(bucket.take(rate, 0, 1), Err(4_000), "a debt of a burst at most");
+        assert_eq!(bucket.take(rate, 4_000, 1), Ok(()));
     }
 
     #[test]
     fn a_rate_of_nothing_never_divides_by_it() {
         let rate = Rate { per_second: 0.0, burst: 0 };
-        assert!(Bucket::full(rate, 0).take(rate, 10).unwrap_err() > 1_000_000);
+        assert!(Bucket::full(rate, 0).take(rate, 10, 1).unwrap_err() > 1_000_000);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Settings {
     pub rate_limits: RateLimits,
     /// What one owner may keep.
     pub limits: OwnerLimits,
+    /// Requests on their way in.
+    pub requests: Requests,
 }
 
 /// Who may register.
@@ -147,6 +149,8 @@ pub struct RateLimits {
     pub media: Rate,
     /// Everything else that writes or searches, per user.
     pub other: Rate,
+    /// Whatever is asked without a valid access token, per address.
+    pub stranger: Rate,
 }
 
 impl Default for RateLimits {
@@ -162,7 +166,31 @@ impl Default for RateLimits {
             join: Rate { per_second: 2.0, burst: 30 },
             media: Rate { per_second: 2.0, burst: 30 },
             other: Rate { per_second: 20.0, burst: 200 },
+            // A thousand people behind one address may open their clients in the same minute; answering
+            // so many costs a tenth of a core.
+            stranger: Rate { per_second: 100.0, burst: 1_000 },
         }
+    }
+}
+
+/// Requests on their way in.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Requests {
+    /// How many bytes of request bodies a process holds in memory at once.
+    pub bodies_bytes_max: u64,
+}
+
+impl Requests {
+    /// The least that makes sense: an ordinary body of the largest kind is a quarter of it, which is what
+    /// one user may hold.
+    pub const BODIES_BYTES_MIN: u64 = 16 * 1024 * 1024;
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        // One user may hold a quarter: exactly the largest upload of keys.
+        Self { bodies_bytes_max: 128 * 1024 * 1024 }
     }
 }
 

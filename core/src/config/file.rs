@@ -50,6 +50,7 @@ pub(super) struct File {
     media: services::Media,
     rate_limits: services::RateLimits,
     limits: services::OwnerLimits,
+    requests: services::Requests,
 }
 
 impl Default for File {
@@ -74,6 +75,7 @@ impl Default for File {
             media: Default::default(),
             rate_limits: Default::default(),
             limits: Default::default(),
+            requests: Default::default(),
         }
     }
 }
@@ -374,6 +376,9 @@ impl File {
         if versions::rules(version).is_none() {
             return Err(unknown_version(version));
         }
+        if self.requests.bodies_bytes_max < services::Requests::BODIES_BYTES_MIN {
+            return Err(too_few_bytes(self.requests.bodies_bytes_max));
+        }
         let settings = Settings {
             public_base_url: self.public_base_url,
             registration: self.registration,
@@ -384,6 +389,7 @@ impl File {
             media: self.media,
             rate_limits: self.rate_limits,
             limits: self.limits,
+            requests: self.requests,
         };
         let mut config = Config {
             server_name: self.server_name,
@@ -419,6 +425,16 @@ fn unknown_version(version: &RoomVersionId) -> ConfigError {
         key: Some("rooms.default_version".to_owned()),
         problem: format!("this server does not make rooms of version {version}"),
         mend: Some(format!("it makes {}", known.join(", "))),
+    }])
+}
+
+fn too_few_bytes(bytes: u64) -> ConfigError {
+    let least = services::Requests::BODIES_BYTES_MIN;
+    ConfigError::Problems(vec![Problem {
+        place: "requests".to_owned(),
+        key: Some("requests.bodies_bytes_max".to_owned()),
+        problem: format!("{bytes} bytes are too few for one user's largest request"),
+        mend: Some(format!("name {least} or more")),
     }])
 }
 

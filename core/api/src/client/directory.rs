@@ -17,6 +17,7 @@ use colonnade_model::{
 use colonnade_services::{
     Error, Result, Services,
     accounts::Session,
+    bodies::Payer,
     directory::{PublishedPage, PublishedWish},
 };
 use http::{Method, Request};
@@ -24,9 +25,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    call::{ByteBody, Call, collect, session},
+    call::{ByteBody, Call, read_json, session},
     reply::{self, Reply},
-    table::{JSON_BYTES_MAX, Table},
+    table::Table,
 };
 
 /// Mounts the endpoints of this area.
@@ -102,15 +103,8 @@ async fn set_visibility(
 ) -> Result<Reply> {
     let (parts, body) = request.into_parts();
     let session = session(&services, &parts).await?;
-    let body = collect(body, JSON_BYTES_MAX).await?;
-    let body = if body.is_empty() { &b"{}"[..] } else { &body[..] };
-    let wish: NewVisibility = serde_json::from_slice(body).map_err(|error| {
-        if error.is_data() {
-            MatrixError::bad_json(error.to_string())
-        } else {
-            MatrixError::not_json(error.to_string())
-        }
-    })?;
+    let payer = Payer::User(session.user);
+    let wish: NewVisibility = read_json(&services, payer, body).await?;
     let room_id: Option<OwnedRoomId> = args.first().and_then(|id| RoomId::parse(id).ok());
     let room_id = room_id.ok_or_else(|| MatrixError::invalid_param("this is no room id"))?;
     let public = wish.visibility == Wanted::Public;

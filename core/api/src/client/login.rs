@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::registration::render;
 use crate::{
-    call::{ByteBody, Call, ClientAddress, read_json},
+    call::{ByteBody, Call, address_of, read_json, stranger},
     reply::{self, Reply},
     table::Table,
 };
@@ -59,10 +59,12 @@ async fn login(
     request: Request<ByteBody>,
     _args: Vec<String>,
 ) -> Result<Reply> {
-    if let Some(address) = request.extensions().get::<ClientAddress>() {
-        services.limits.check(Class::Login, address.0)?;
+    let from = address_of(request.extensions());
+    if let Some(address) = from {
+        services.limits.check(Class::Login, address)?;
     }
-    let body: LoginBody = read_json(request).await?;
+    let payer = stranger(&services, from)?;
+    let body: LoginBody = read_json(&services, payer, request.into_body()).await?;
     let proof = proof_of(&body)?;
     if let Proof::Password { user, .. } = &proof {
         // Many addresses may try one account: it has a bucket of its own.
@@ -148,7 +150,8 @@ async fn refresh(
     request: Request<ByteBody>,
     _args: Vec<String>,
 ) -> Result<Reply> {
-    let body: RefreshBody = read_json(request).await?;
+    let payer = stranger(&services, address_of(request.extensions()))?;
+    let body: RefreshBody = read_json(&services, payer, request.into_body()).await?;
     let logged_in = services.accounts.refresh(&body.refresh_token).await?;
     let mut answer = json!({ "access_token": logged_in.access_token });
     answer["refresh_token"] = json!(logged_in.refresh_token);

@@ -13,7 +13,7 @@ use colonnade_model::{
         },
     },
 };
-use colonnade_services::{Result, Services, accounts::Session, limits::Class};
+use colonnade_services::{Result, Services, accounts::Session, bodies::Payer, limits::Class};
 use http::{Method, Request};
 use serde_json::{Map, Value, json};
 
@@ -67,7 +67,8 @@ async fn set_field(
     let user_id = UserId::parse(user_id)
         .map_err(|error| MatrixError::invalid_param(format!("not a user id: {error}")))?;
     require_own(&who, &user_id)?;
-    let mut body: Map<String, Value> = read_json(Request::from_parts(parts, body)).await?;
+    let payer = Payer::User(who.user);
+    let mut body: Map<String, Value> = read_json(&services, payer, body).await?;
     let given = body.remove(name);
     let given = given.ok_or_else(|| MatrixError::missing_param(format!("{name} is missing")))?;
     services.set_profile_field(&who, name, Some(given)).await?;

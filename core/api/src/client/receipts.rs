@@ -12,15 +12,15 @@ use colonnade_model::{
         },
     },
 };
-use colonnade_services::{Result, Services, accounts::Session, receipts::Kind};
+use colonnade_services::{Result, Services, accounts::Session, bodies::Payer, receipts::Kind};
 use http::Request;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    call::{ByteBody, Call, collect, from_json, session},
+    call::{ByteBody, Call, read_json, session},
     reply::{self, Reply},
-    table::{JSON_BYTES_MAX, Table},
+    table::Table,
 };
 
 /// Mounts the endpoints of this area.
@@ -44,7 +44,8 @@ async fn receipt(
 ) -> Result<Reply> {
     let (parts, body) = request.into_parts();
     let session = session(&services, &parts).await?;
-    let body: Body = from_json(&collect(body, JSON_BYTES_MAX).await?)?;
+    let payer = Payer::User(session.user);
+    let body: Body = read_json(&services, payer, body).await?;
     let invalid = MatrixError::invalid_param;
     let thread = match body.thread_id {
         None => None,

@@ -23,7 +23,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    call::{ByteBody, Call, ClientAddress, read_json},
+    call::{ByteBody, Call, address_of, read_json, stranger},
     reply::{self, Reply},
     table::Table,
 };
@@ -59,9 +59,11 @@ async fn register(
     request: Request<ByteBody>,
     _args: Vec<String>,
 ) -> Result<Reply> {
-    limit(&services, Class::Registration, address_of(&request))?;
+    let from = address_of(request.extensions());
+    limit(&services, Class::Registration, from)?;
+    let payer = stranger(&services, from)?;
     require_user(request.uri().query().unwrap_or_default())?;
-    let body: RegisterBody = read_json(request).await?;
+    let body: RegisterBody = read_json(&services, payer, request.into_body()).await?;
     if body.login_type.as_deref() == Some("m.login.application_service") {
         let why = "application services cannot register users on this server";
         return Err(MatrixError::unknown(why).into());
@@ -115,10 +117,6 @@ pub(crate) fn render(logged_in: &LoggedIn) -> Value {
     body
 }
 
-fn address_of(request: &Request<ByteBody>) -> Option<IpAddr> {
-    request.extensions().get::<ClientAddress>().map(|address| address.0)
-}
-
 fn limit(services: &Services, class: Class, from: Option<IpAddr>) -> Result<(), MatrixError> {
     from.map_or(Ok(()), |address| services.limits.check(class, address))
 }
@@ -145,7 +143,7 @@ async fn nonce(
     request: Request<ByteBody>,
     _args: Vec<String>,
 ) -> Result<Reply> {
-    limit(&services, Class::Other, address_of(&request))?;
+    limit(&services, Class::Other, address_of(request.extensions()))?;
     Ok(reply::ok(&json!({ "nonce": services.accounts.shared_secret_nonce().await? })))
 }
 
@@ -160,14 +158,15 @@ struct SharedSecretBody {
     mac: String,
 }
 
-/// Not limited by address: whoever holds the secret may register many, and a wrong code costs one
-/// hash of a few hundred bytes.
+/// Limited as strangers are and not as who registers: whoever holds the secret may register many, and a
+/// wrong code costs one hash of a few hundred bytes.
 async fn register_by_shared_secret(
     services: Arc<Services>,
     request: Request<ByteBody>,
     _args: Vec<String>,
 ) -> Result<Reply> {
-    let body: SharedSecretBody = read_json(request).await?;
+    let payer = stranger(&services, address_of(request.extensions()))?;
+    let body: SharedSecretBody = read_json(&services, payer, request.into_body()).await?;
     let wish = SharedSecretRegistration {
         nonce: body.nonce,
         username: body.username,

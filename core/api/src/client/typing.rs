@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use colonnade_model::{MatrixError, ruma::RoomId};
-use colonnade_services::{Result, Services};
+use colonnade_services::{Result, Services, bodies::Payer};
 use http::{Method, Request};
 use serde::Deserialize;
 
@@ -48,7 +48,8 @@ async fn typing(
     if *user_id != session.user_id.as_str() {
         return Err(MatrixError::forbidden("you cannot type for somebody else").into());
     }
-    let body: Body = read_json(Request::from_parts(parts, body)).await?;
+    let payer = Payer::User(session.user);
+    let body: Body = read_json(&services, payer, body).await?;
     let timeout_ms = body.timeout.unwrap_or(TIMEOUT_MS_DEFAULT);
     let timeout_ms = body.typing.then(|| i64::try_from(timeout_ms).unwrap_or(i64::MAX));
     services.typing.set(&session, &room_id, timeout_ms).await?;

@@ -97,6 +97,7 @@ fn name(class: Class) -> &'static str {
         Class::Join => "`join`",
         Class::Media => "`media`",
         Class::Other => "`other`",
+        Class::Stranger => "`stranger`",
     }
 }
 

@@ -16,7 +16,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 
 use super::{headers, no_arguments};
 use crate::{
-    call::{ByteBody, query, session},
+    call::{ByteBody, address_of, query, session, stranger},
     reply::{self, Reply},
     table::Table,
 };
@@ -81,7 +81,10 @@ async fn admit(
 ) -> Result<()> {
     match access {
         Access::LoggedIn => session(services, parts).await.map(|_| ()),
-        Access::Anybody => services.media.may_be_public(server_name, media_id).await,
+        Access::Anybody => {
+            stranger(services, address_of(&parts.extensions))?;
+            services.media.may_be_public(server_name, media_id).await
+        }
     }
 }
 

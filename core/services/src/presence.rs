@@ -308,8 +308,10 @@ impl Presence {
     ) -> Result<Vec<Value>> {
         let now_ms = self.context.now_ms();
         let mut events = Vec::new();
-        for user_id in users.iter().take(CHANGES_MAX) {
-            let Some(user) = self.context.interned.find_user(user_id).await? else { continue };
+        let asked = || users.iter().take(CHANGES_MAX).copied();
+        let nids = self.context.interned.find_users(asked().map(|user_id| &**user_id)).await?;
+        for user_id in asked() {
+            let Some(user) = nids.get(&**user_id).copied() else { continue };
             let known = self.users.lock().known.get(&user).cloned();
             let is_shown = |known: &Known| {
                 known.is_told

@@ -4,6 +4,7 @@
 
 mod admin;
 mod authority;
+mod bodies;
 mod cluster;
 mod commands;
 mod configuration;

@@ -17,7 +17,7 @@ use nix::{
 /// this does not come.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 /// How long a server may take to start or stop on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the command said when it ended.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ pub(crate) fn mount(table: &mut Table) {
 }
 
 async fn search(call: Call<search_events::v3::Request, Session>) -> Result<Value> {
-    call.services.limits.check(Class::Other, call.who.user)?;
+    call.services.limits.require_left(Class::Other, call.who.user)?;
     let Some(criteria) = call.request.search_categories.room_events else {
         return Ok(json!({ "search_categories": {} }));
     };
@@ -51,6 +51,8 @@ async fn search(call: Call<search_events::v3::Request, Session>) -> Result<Value
             .collect(),
         from: call.request.next_batch,
     };
-    let found = call.services.timeline.search(&Viewer::from(&call.who), wish).await?;
+    let (limits, user) = (&call.services.limits, call.who.user);
+    let admit = |cost| limits.check_cost(Class::Other, user, cost);
+    let found = call.services.timeline.search(&Viewer::from(&call.who), wish, admit).await?;
     Ok(json!({ "search_categories": { "room_events": found } }))
 }

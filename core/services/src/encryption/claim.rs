@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use colonnade_model::{
     MatrixError,
-    nid::DeviceNid,
+    nid::{DeviceNid, UserNid},
     ruma::{
         OneTimeKeyAlgorithm, OneTimeKeyId, OwnedDeviceId, OwnedUserId,
         api::client::keys::claim_keys::v3::{OneTimeKeys, Request, Response},
@@ -43,7 +43,9 @@ impl Encryption {
     /// `M_TOO_LARGE` when too many are asked for at once.
     pub async fn claim(&self, request: Request) -> Result<Response> {
         let mut response = Response { failures: BTreeMap::new(), one_time_keys: BTreeMap::new() };
-        let count: usize = request.one_time_keys.values().map(BTreeMap::len).sum();
+        // Also who exists nowhere has to be looked for.
+        let named = request.one_time_keys.values().map(|devices| devices.len().max(1));
+        let count: usize = named.sum();
         if count > CLAIMS_MAX {
             return Err(MatrixError::too_large("too many keys are claimed at once").into());
         }
@@ -73,10 +75,15 @@ impl Encryption {
         &self,
         local: Vec<(OwnedUserId, BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>)>,
     ) -> Result<Vec<Wanted>> {
-        let mut users = HashMap::with_capacity(local.len());
+        let known: HashMap<OwnedUserId, UserNid> = {
+            let named = local.iter().map(|(user_id, _)| &**user_id);
+            let known = self.context.interned.find_users(named).await?;
+            known.into_iter().map(|(user_id, nid)| (user_id.to_owned(), nid)).collect()
+        };
+        let mut users = HashMap::with_capacity(known.len());
         for (user_id, devices) in local {
-            if let Some(user) = self.context.interned.find_user(&user_id).await? {
-                users.insert(user, (user_id, devices));
+            if let Some(user) = known.get(&user_id) {
+                users.insert(*user, (user_id, devices));
             }
         }
         let nids: Vec<_> = users.keys().copied().collect();

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use colonnade_model::{
+    MatrixError,
     nid::UserNid,
     ruma::{
         OwnedDeviceId, OwnedUserId,
@@ -24,6 +25,10 @@ use serde_json::{Map, Value, json};
 use super::{Encryption, unreachable_server};
 use crate::{Result, accounts::Session};
 
+/// Users and devices named by one request: some clients name all members of all their rooms at once, and
+/// the answer has some kilobytes for each.
+const NAMED_MAX: usize = 10_000;
+
 /// A user asked about: the name, and the devices asked for (none: all).
 type Asked = HashMap<UserNid, (OwnedUserId, Vec<OwnedDeviceId>)>;
 
@@ -34,14 +39,25 @@ impl Encryption {
     /// Returns the keys of users. Unknown users and devices are left out.
     ///
     /// # Errors
-    /// When the database fails.
+    /// `M_TOO_LARGE` when too many are named.
     pub async fn query(&self, session: &Session, request: Request) -> Result<Response> {
+        let named = request.device_keys.values().map(|devices| devices.len().max(1));
+        if named.sum::<usize>() > NAMED_MAX {
+            let why = format!("more than {NAMED_MAX} users or devices are named at once");
+            return Err(MatrixError::too_large(why).into());
+        }
         let mut response = Response::default();
+        let here = request.device_keys.keys().map(|user_id| &**user_id);
+        let here = here.filter(|user_id| self.elsewhere(user_id).is_none());
+        let known: HashMap<OwnedUserId, UserNid> = {
+            let known = self.context.interned.find_users(here).await?;
+            known.into_iter().map(|(user_id, nid)| (user_id.to_owned(), nid)).collect()
+        };
         let mut asked = Asked::with_capacity(request.device_keys.len());
         for (user_id, devices) in request.device_keys {
             if let Some(server) = self.elsewhere(&user_id) {
                 response.failures.insert(server.to_string(), unreachable_server());
-            } else if let Some(user) = self.context.interned.find_user(&user_id).await? {
+            } else if let Some(user) = known.get(&user_id).copied() {
                 response.device_keys.insert(user_id.clone(), BTreeMap::new());
                 asked.insert(user, (user_id, devices));
             }
@@ -98,8 +114,10 @@ impl Encryption {
     async fn visible_signatures(&self, viewer: &Session, users: &[UserNid]) -> Result<Signatures> {
         let db = &self.context.db;
         let mut by_key = Signatures::new();
-        for signature in device_keys::signatures(db, users, viewer.user).await? {
-            let signer = self.context.interned.user_id(signature.signer).await?;
+        let signatures = device_keys::signatures(db, users, viewer.user).await?;
+        let signers: Vec<UserNid> = signatures.iter().map(|signature| signature.signer).collect();
+        let signers = self.context.interned.user_ids(&signers).await?;
+        for (signature, signer) in signatures.into_iter().zip(signers) {
             let place = (signature.target, signature.target_key.clone());
             by_key.entry(place).or_default().push((signer, signature));
         }

@@ -10,7 +10,7 @@ use colonnade_model::{
     MatrixError,
     nid::UserNid,
     ruma::{
-        CanonicalJsonObject, OwnedUserId,
+        CanonicalJsonObject,
         api::client::keys::upload_signatures::v3::{Failure, Request, Response},
     },
 };
@@ -47,21 +47,18 @@ impl Encryption {
     /// # Errors
     /// `M_TOO_LARGE` for too many at once; what is wrong with a single one stands in the answer.
     pub async fn upload_signatures(&self, session: &Session, request: Request) -> Result<Response> {
-        let count: usize = request.signed_keys.values().map(|keys| keys.iter().count()).sum();
+        let named = request.signed_keys.values().map(|keys| keys.iter().count().max(1));
+        let count: usize = named.sum();
         if count > SIGNED_MAX {
             return Err(MatrixError::too_large("too many signatures at once").into());
         }
-        let mut targets: HashMap<OwnedUserId, UserNid> = HashMap::new();
-        for user_id in request.signed_keys.keys() {
-            if let Some(user) = self.context.interned.find_user(user_id).await? {
-                targets.insert(user_id.clone(), user);
-            }
-        }
+        let named = request.signed_keys.keys().map(|user_id| &**user_id);
+        let targets = self.context.interned.find_users(named).await?;
         let signables = self.signables(session, targets.values().copied().collect()).await?;
         let mut accepted = Vec::new();
         let mut response = Response::default();
         for (user_id, keys) in &request.signed_keys {
-            let target = targets.get(user_id).copied();
+            let target = targets.get(&**user_id).copied();
             for (name, raw) in keys.iter() {
                 let checked = target
                     .and_then(|target| Some((target, signables.get(&(target, name.to_owned()))?)))

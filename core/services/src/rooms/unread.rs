@@ -2,11 +2,14 @@
 //! as one number, and to the few others one by one: those it mentions, and those with rules of their
 //! own. Nothing here grows with the number of members.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use colonnade_model::{
     nid::{EventNid, StateNid, UserNid},
-    ruma::{OwnedUserId, events::StateEventType, push::Ruleset},
+    ruma::{OwnedUserId, UserId, events::StateEventType, push::Ruleset},
 };
 use colonnade_rules::{
     auth::StateKey,
@@ -137,15 +140,21 @@ fn number(outcome: Outcome<'_>) -> i64 {
 async fn candidates(work: &mut Work, store: &Store, admitted: &Admitted) -> Result<Vec<Candidate>> {
     let customs = customs(work, store).await?;
     let mut found: BTreeMap<UserNid, Candidate> = BTreeMap::new();
-    for user_id in named_users(&admitted.event) {
-        if !store.is_local(&user_id) {
-            continue;
-        }
-        let Some(user) = store.context.interned.find_user(&user_id).await? else { continue };
-        let member = store.member(work.room.nid, user).await?;
-        if let Some(member) = member.filter(|member| member.membership == Membership::Join) {
-            let name = member.display_name.unwrap_or_else(|| user_id.localpart().to_owned());
-            found.insert(user, Candidate::with_defaults(user, user_id, name));
+    let named = named_users(&admitted.event);
+    let here = named.iter().map(|user_id| &**user_id).filter(|user_id| store.is_local(user_id));
+    let named = store.context.interned.find_users(here).await?;
+    let named: HashMap<UserNid, &UserId> =
+        named.into_iter().map(|(user_id, nid)| (nid, user_id)).collect();
+    let nids: Vec<UserNid> = named.keys().copied().collect();
+    // An event has room for some thousand names.
+    for part in nids.chunks(MEMBERS_ASKED_MAX) {
+        for member in members::many(&store.context.db, work.room.nid, part).await? {
+            let Some(user_id) = named.get(&member.user) else { continue };
+            if member.membership == Membership::Join {
+                let name = member.display_name.unwrap_or_else(|| user_id.localpart().to_owned());
+                let with = Candidate::with_defaults(member.user, (*user_id).to_owned(), name);
+                found.insert(member.user, with);
+            }
         }
     }
     found.extend(customs.iter().map(|custom| (custom.user, custom.clone())));

@@ -40,6 +40,10 @@ const SCANNED_MAX: i64 = 1_000;
 const BLOCK: usize = 100;
 /// Words looked for at a time.
 const WORDS_MAX: usize = 50;
+/// Rooms whose index is looked through at the cost of one ordinary request.
+const ROOMS_PER_COST: usize = 50;
+/// Events read around finds at that cost.
+const AROUND_PER_COST: i64 = 20;
 
 /// What is searched for, and how it is shown.
 #[derive(Debug, Clone, Default)]
@@ -62,6 +66,21 @@ pub struct SearchWish {
     pub group_by: Vec<String>,
     /// Where the last answer ended.
     pub from: Option<String>,
+}
+
+impl SearchWish {
+    /// Returns how many ordinary requests this costs as much as: each word and each fifty rooms are one
+    /// more look into the index, each twenty events around finds one more page, each state one more state.
+    fn cost(&self, words: usize, rooms: usize) -> u32 {
+        let finds = self.limit.clamp(1, PAGE_MAX);
+        let around = self.context.map_or(0, |(before, after, _)| {
+            let each = before.clamp(0, AROUND_MAX) + after.clamp(0, AROUND_MAX);
+            each * i64::try_from(finds).unwrap_or(AROUND_MAX) / AROUND_PER_COST
+        });
+        let states = if self.state { finds.min(rooms) } else { 0 };
+        let cost = words.max(1) + rooms / ROOMS_PER_COST + states;
+        u32::try_from(cost).unwrap_or(u32::MAX).saturating_add(u32::try_from(around).unwrap_or(0))
+    }
 }
 
 /// A match that the user may see and wants.
@@ -88,11 +107,17 @@ struct Find {
 
 impl Timeline {
     /// Searches, and renders the `room_events` of the answer. Nothing in it, no count either, tells of
-    /// events the user may not see or of people he ignores.
+    /// events the user may not see or of people he ignores. `admit` is told what the
+    /// search costs, in ordinary requests, before it is made.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` for a token that is none of ours.
-    pub async fn search(&self, viewer: &Viewer, wish: SearchWish) -> Result<Value> {
+    /// What `admit` returned; `M_INVALID_PARAM` for a token that is none of ours.
+    pub async fn search(
+        &self,
+        viewer: &Viewer,
+        wish: SearchWish,
+        admit: impl FnOnce(u32) -> Result<(), MatrixError>,
+    ) -> Result<Value> {
         let mut words = index::split(&wish.term);
         words.truncate(WORDS_MAX);
         let fields = index::FIELDS.iter().filter(|(key, _, _)| {
@@ -100,6 +125,7 @@ impl Timeline {
         });
         let fields = fields.map(|(_, _, field)| *field).collect();
         let rooms = self.searched(viewer, &wish.filter).await?;
+        admit(wish.cost(words.len(), rooms.len()))?;
         let wanted = Wanted { words, rooms, fields };
         if wanted.words.is_empty() || wanted.rooms.is_empty() || wanted.fields.is_empty() {
             let none = json!({});

@@ -129,7 +129,7 @@ impl Timeline {
     pub(super) async fn lens(&self, viewer: &Viewer, room: &Room) -> Result<Lens> {
         let ignored = self.account_data.ignored(viewer.user).await?;
         let ignored = ignored.iter().map(AsRef::as_ref);
-        let ignored = self.context.interned.find_users(ignored).await?;
+        let ignored = self.context.interned.find_users(ignored).await?.into_values().collect();
         let point = self.viewpoint(viewer.user, room.nid).await?;
         let visibilities = self.visibilities(room).await?;
         let is_open = |since: &Since<Visibility>| {

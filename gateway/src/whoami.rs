@@ -4,6 +4,7 @@
 //! let in is the workers' business. Without an answer the token stands for itself.
 
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,24 +67,32 @@ impl Default for Users {
 }
 
 impl Users {
-    /// The user of a token, as remembered or as a worker of this pool says.
-    pub async fn of(&self, token: &str, pool: &Pool, now_ms: u64) -> Option<Arc<str>> {
+    /// The user of a token that came from `client`, as remembered or as a worker of this pool says. The
+    /// worker counts tokens that nobody knows by where they came from.
+    pub async fn of(
+        &self,
+        token: &str,
+        client: IpAddr,
+        pool: &Pool,
+        now_ms: u64,
+    ) -> Option<Arc<str>> {
         let hash = self.hasher.hash_one(token);
         if let Some(known) = self.known.get(&hash).filter(|known| known.until_ms > now_ms) {
             return known.user;
         }
         let _turn = self.asking.try_acquire().ok()?;
-        let user = ask(token, pool, now_ms).await;
+        let user = ask(token, client, pool, now_ms).await;
         let lasts = if user.is_some() { KNOWN_MS } else { UNKNOWN_MS };
         self.known.insert(hash, Known { user: user.clone(), until_ms: now_ms + lasts });
         user
     }
 }
 
-async fn ask(token: &str, pool: &Pool, now_ms: u64) -> Option<Arc<str>> {
+async fn ask(token: &str, client: IpAddr, pool: &Pool, now_ms: u64) -> Option<Arc<str>> {
     let (_, in_flight) = pool.take(None, &[], false, now_ms)?;
     let bearer = format!("Bearer {token}");
-    let headers = [("authorization", bearer.as_str())];
+    let client = client.to_string();
+    let headers = [("authorization", bearer.as_str()), ("x-forwarded-for", client.as_str())];
     let address = in_flight.member().address.clone();
     let asked = question::ask(&address, TARGET, &headers, PATIENCE, ANSWER_BYTES_MAX).await;
     // What it means for the worker's health, requests will tell.

@@ -97,9 +97,7 @@ impl Services {
     /// When the database fails.
     pub async fn start(context: Arc<Context>) -> Result<Arc<Self>> {
         let limits = limits::Limits::start(Arc::clone(&context));
-        let bodies = bodies::Bodies::new(context.settings.requests.bodies_bytes_max);
-        let accounts = accounts::Accounts::new(Arc::clone(&context), Arc::clone(&limits));
-        let accounts = Arc::new(accounts);
+        let accounts = Arc::new(accounts::Accounts::new(Arc::clone(&context), Arc::clone(&limits)));
         let devices = devices::Devices::new(Arc::clone(&context), Arc::clone(&accounts));
         let profiles = Arc::new(profiles::Profiles::new(Arc::clone(&context)));
         let account_data = Arc::new(account_data::AccountDataService::new(Arc::clone(&context)));
@@ -142,9 +140,9 @@ impl Services {
         };
         let sync = sync::Sync::start(Arc::clone(&context), sources, caches).await?;
         let services = Arc::new(Self {
+            bodies: bodies::Bodies::new(context.settings.requests.bodies_bytes_max),
             context,
             limits,
-            bodies,
             accounts,
             devices,
             profiles,

@@ -213,7 +213,6 @@ async fn names_ids_and_keys_with_u0000_are_refused() {
             format!("{V3}/room_keys/keys?version=1"),
             json!({ "rooms": { "!r:x": { "sessions": { NUL: session } } } }),
         ),
-        (Method::POST, format!("{in_room}/report"), json!({ "reason": NUL })),
         (Method::PUT, format!("{V3}/devices/{}", user.device_id), json!({ "display_name": NUL })),
         (Method::PUT, format!("{in_room}/send/m.x/%00"), json!({})),
         (Method::PUT, format!("{in_room}/state/m.x/%00"), json!({})),

@@ -31,7 +31,7 @@ impl Gateway {
             return Ok(());
         }
         let now_ms = self.clock.now_ms();
-        let user = self.users.of(token, pool, now_ms).await;
+        let user = self.users.of(token, client, pool, now_ms).await;
         if let Some(rate) = live.config.rate_per_user {
             let who = user.as_deref().unwrap_or(token);
             let refused = |ms| reply::LIMIT_EXCEEDED.after(ms);

@@ -67,8 +67,8 @@ impl AccountDataService {
     /// Stores a piece of account data.
     ///
     /// # Errors
-    /// 405 `M_BAD_JSON` for types that have endpoints of their own, `M_TOO_LARGE`, `M_NOT_FOUND` when
-    /// there is no such room.
+    /// 405 `M_BAD_JSON` for types that have endpoints of their own, `M_TOO_LARGE`, `M_FORBIDDEN` when
+    /// the user keeps as much as it may, `M_NOT_FOUND` when there is no such room.
     pub async fn set(
         &self,
         session: &Session,
@@ -91,7 +91,7 @@ impl AccountDataService {
     /// Stores a piece of account data of any type, without asking whether a client may set it so.
     ///
     /// # Errors
-    /// `M_TOO_LARGE`.
+    /// `M_TOO_LARGE`, `M_FORBIDDEN` when the user keeps as much as it may.
     pub async fn put(
         &self,
         user: UserNid,
@@ -101,7 +101,10 @@ impl AccountDataService {
     ) -> Result<Position> {
         require_small(&body)?;
         let data = AccountData { room, event_type: event_type.to_owned(), body };
-        let write = self.context.db.write(move |tx| Box::pin(account_data::put(tx, user, data)));
+        let quota = self.context.settings.limits.account_data();
+        let write = self.context.db.write(move |tx| {
+            Box::pin(async move { account_data::put(tx, user, data, &quota).await })
+        });
         let position = write.await?;
         if room.is_none() && event_type == IGNORED {
             self.ignored.remove([&user]);
@@ -124,6 +127,7 @@ impl AccountDataService {
     where
         F: FnOnce(Option<&RawValue>) -> Result<Option<Value>> + Clone + Send + 'static,
     {
+        let quota = self.context.settings.limits.account_data();
         let write = self.context.db.write(move |tx| {
             Box::pin(async move {
                 let stored = account_data::get_in(tx, user, room, event_type).await?;
@@ -132,7 +136,7 @@ impl AccountDataService {
                     other => return Ok(other.map(|_| ())),
                 };
                 let data = AccountData { room, event_type: event_type.to_owned(), body };
-                account_data::put(tx, user, data).await?;
+                account_data::put(tx, user, data, &quota).await?;
                 Ok(Ok(()))
             })
         });

@@ -4,6 +4,8 @@
 use colonnade_model::MatrixError;
 use colonnade_storage::StorageError;
 
+use crate::quotas;
+
 /// The result of every service call.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -51,6 +53,7 @@ impl From<StorageError> for Error {
                 MatrixError::invalid_param("a name, an id or a key contains the character U+0000")
                     .into()
             }
+            StorageError::Full(full) => quotas::over(&full).into(),
             other => Self::internal("use the database", other),
         }
     }

@@ -10,8 +10,6 @@ use crate::{Context, Error, Result};
 
 /// The largest filter, in bytes.
 const FILTER_BYTES_MAX: usize = 64 * 1024;
-/// Filters one user may have; clients have a handful, and the same filter counts once.
-const FILTERS_MAX: i64 = 1_000;
 
 /// Filters of local users.
 pub struct Filters {
@@ -26,7 +24,7 @@ impl Filters {
     /// Stores a filter, the JSON of a [`FilterDefinition`], and returns its name.
     ///
     /// # Errors
-    /// `M_TOO_LARGE`; `M_UNKNOWN` when the user has too many.
+    /// `M_TOO_LARGE`; `M_FORBIDDEN` when the user has too many.
     pub async fn create(&self, user: UserNid, body: &[u8]) -> Result<String> {
         if body.len() > FILTER_BYTES_MAX {
             let why = format!("a filter may have {FILTER_BYTES_MAX} bytes");
@@ -36,12 +34,10 @@ impl Filters {
         let value: serde_json::Value = serde_json::from_slice(body).map_err(malformed)?;
         let text = value.to_string();
         let digest = *blake3::hash(text.as_bytes()).as_bytes();
-        let write = self
-            .context
-            .db
-            .write(move |tx| Box::pin(filters::put(tx, user, digest, text, FILTERS_MAX)));
-        let full = || MatrixError::unknown(format!("a user may have {FILTERS_MAX} filters"));
-        Ok(write.await?.ok_or_else(full)?.to_string())
+        let quota = self.context.settings.limits.filters();
+        let write =
+            self.context.db.write(move |tx| Box::pin(filters::put(tx, user, digest, text, quota)));
+        Ok(write.await?.to_string())
     }
 
     /// Returns a filter as it was stored.

@@ -32,6 +32,8 @@ const AUTH_DATA_BYTES_MAX: usize = 64 * 1024;
 const SESSION_DATA_BYTES_MAX: usize = 16 * 1024;
 /// Characters of an algorithm, room or session id.
 const NAME_LEN_MAX: usize = 255;
+/// Keys read at a time: 3 MB at most, a quarter usually.
+const PAGE_KEYS: i64 = 200;
 /// The largest number JSON of the specification can carry.
 const INTEGER_MAX: u64 = (1 << 53) - 1;
 
@@ -86,6 +88,63 @@ struct KeyData {
     session_data: Box<RawValue>,
 }
 
+/// A key of a backup as a client gets it.
+#[derive(Debug, Clone)]
+pub struct Backed {
+    /// The room it is for.
+    pub room_id: String,
+    /// The session it is for.
+    pub session_id: String,
+    /// The key, as JSON.
+    pub json: String,
+}
+
+/// Reads the keys of a version in the order of rooms and sessions. One page is in memory at a time,
+/// however many there are.
+pub struct Reader {
+    context: Arc<Context>,
+    user: UserNid,
+    version: i64,
+    scope: Scope,
+    /// Where the next page begins; `None` after the last.
+    after: Option<(String, String)>,
+}
+
+impl Reader {
+    /// Returns the next page; an empty one is the end.
+    ///
+    /// # Errors
+    /// When the database fails or holds what is not JSON.
+    pub async fn page(&mut self) -> Result<Vec<Backed>> {
+        let Some(after) = self.after.take() else { return Ok(Vec::new()) };
+        let (db, scope) = (&self.context.db, self.scope.clone());
+        let keys = key_backup::keys(db, self.user, self.version, scope, after, PAGE_KEYS).await?;
+        let is_last = i64::try_from(keys.len()).is_ok_and(|count| count < PAGE_KEYS);
+        if !is_last {
+            let last = keys.last();
+            self.after = last.map(|last| (last.room_id.clone(), last.session_id.clone()));
+        }
+        keys.into_iter().map(|key| self.backed(key)).collect()
+    }
+
+    fn backed(&self, key: RoomKey) -> Result<Backed> {
+        let corrupt = |why: String| {
+            let place =
+                format!("{} {} {} {}", self.user, self.version, key.room_id, key.session_id);
+            StorageError::corrupt("backup_keys", "session_data", place, why)
+        };
+        let session_data = stored::readable(key.session_data.clone(), "backup_keys");
+        let data = KeyData {
+            first_message_index: key.first_message_index.unsigned_abs(),
+            forwarded_count: key.forwarded_count.unsigned_abs(),
+            is_verified: key.is_verified,
+            session_data,
+        };
+        let json = serde_json::to_string(&data).map_err(|error| corrupt(error.to_string()))?;
+        Ok(Backed { room_id: key.room_id, session_id: key.session_id, json })
+    }
+}
+
 /// What an attempt to change keys came to, decided inside the transaction.
 enum Attempt {
     Done(Contents),
@@ -101,12 +160,15 @@ impl KeyBackup {
     /// Starts a version and returns its number.
     ///
     /// # Errors
-    /// `M_BAD_JSON` when it is malformed.
+    /// `M_BAD_JSON` when it is malformed, `M_FORBIDDEN` when the user has as many as it may.
     pub async fn create(&self, user: UserNid, described: &Raw<BackupAlgorithm>) -> Result<String> {
         let Described { algorithm, auth_data, .. } = parse(described)?;
         let auth_data = String::from(Box::<str>::from(auth_data));
+        let quota = self.context.settings.limits.backup();
         let created = self.context.db.write(move |tx| {
-            Box::pin(async move { key_backup::create(tx, user, algorithm, auth_data).await })
+            Box::pin(
+                async move { key_backup::create(tx, user, algorithm, auth_data, &quota).await },
+            )
         });
         Ok(created.await?.to_string())
     }
@@ -190,7 +252,8 @@ impl KeyBackup {
     ///
     /// # Errors
     /// `M_NOT_FOUND` when there is no version, `M_WRONG_ROOM_KEYS_VERSION` with `current_version`
-    /// when it is not the newest, `M_BAD_JSON` when a key is malformed.
+    /// when it is not the newest, `M_BAD_JSON` when a key is malformed, `M_FORBIDDEN` or `M_TOO_LARGE`
+    /// when the user's backups would hold more than they may.
     pub async fn put(&self, user: UserNid, version: &str, rooms: Rooms) -> Result<Stored> {
         let mut keys = Vec::new();
         for (room_id, backup) in rooms {
@@ -199,8 +262,9 @@ impl KeyBackup {
             }
         }
         let number = number(version)?;
+        let quota = self.context.settings.limits.backup();
         self.change(user, number, move |tx| {
-            Box::pin(async move { key_backup::put(tx, user, number, keys).await })
+            Box::pin(async move { key_backup::put(tx, user, number, keys, &quota).await })
         })
         .await
     }
@@ -217,33 +281,14 @@ impl KeyBackup {
         Ok(stored(removed.await?))
     }
 
-    /// Returns keys of a version, by room.
+    /// Opens the keys of a version for reading, page by page.
     ///
     /// # Errors
     /// `M_NOT_FOUND` when there is no such version.
-    pub async fn keys(&self, user: UserNid, version: &str, scope: Scope) -> Result<Rooms> {
+    pub async fn reader(&self, user: UserNid, version: &str, scope: Scope) -> Result<Reader> {
         let version = self.find(user, version).await?.version;
-        let mut rooms = Rooms::new();
-        for key in key_backup::keys(&self.context.db, user, version, scope).await? {
-            let corrupt = |why: String| {
-                let place = format!("{user} {version} {} {}", key.room_id, key.session_id);
-                StorageError::corrupt("backup_keys", "session_data", place, why)
-            };
-            let room_id = RoomId::parse(&key.room_id).map_err(|e| corrupt(e.to_string()))?;
-            let session_data = stored::readable(key.session_data.clone(), "backup_keys");
-            let data = KeyData {
-                first_message_index: key.first_message_index.unsigned_abs(),
-                forwarded_count: key.forwarded_count.unsigned_abs(),
-                is_verified: key.is_verified,
-                session_data,
-            };
-            let text = serde_json::to_string(&data).map_err(|error| corrupt(error.to_string()))?;
-            let raw = Raw::from_json_string(text).map_err(|error| corrupt(error.to_string()))?;
-            let room =
-                rooms.entry(room_id).or_insert_with(|| RoomKeyBackup { sessions: BTreeMap::new() });
-            room.sessions.insert(key.session_id, raw);
-        }
-        Ok(rooms)
+        let context = Arc::clone(&self.context);
+        Ok(Reader { context, user, version, scope, after: Some(Default::default()) })
     }
 
     /// Runs a change if `version` is the newest.

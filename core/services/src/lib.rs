@@ -27,6 +27,7 @@ pub mod presence;
 pub mod profile_change;
 pub mod profiles;
 pub mod push;
+mod quotas;
 pub mod receipts;
 pub mod reports;
 pub mod rooms;

@@ -31,8 +31,8 @@ const CACHED_MAX: usize = 10_000;
 const RULES_MAX: usize = 2_000;
 /// The longest name of a rule, in bytes.
 const RULE_ID_BYTES_MAX: usize = 255;
-/// Pushers one user may have.
-const PUSHERS_MAX: i64 = 100;
+/// All of a pusher, in bytes: an address, a key, a name, a language.
+const PUSHER_BYTES_MAX: usize = 8 * 1024;
 /// The longest key of a pusher, in bytes. Source: Matrix v1.19, client-server, "Push notifications".
 const PUSHKEY_BYTES_MAX: usize = 512;
 /// The longest application name of a pusher, in characters. Source: as above.
@@ -205,7 +205,7 @@ impl Push {
     /// Stores a pusher. Unless `append`, others lose theirs with the same application and key.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` when it cannot be one, `M_UNKNOWN` when the user has too many.
+    /// `M_INVALID_PARAM` when it cannot be one, `M_TOO_LARGE`, `M_FORBIDDEN` when the user has too many.
     pub async fn set_pusher(&self, session: &Session, pusher: Value, append: bool) -> Result<()> {
         let text = |key: &str| pusher[key].as_str().unwrap_or_default().to_owned();
         let (app_id, pushkey) = (text("app_id"), text("pushkey"));
@@ -222,15 +222,14 @@ impl Push {
             device: session.device,
             body: pusher.to_string(),
         };
-        let now_ms = self.context.now_ms();
-        let write = self
-            .context
-            .db
-            .write(move |tx| Box::pin(pushers::put(tx, row, append, now_ms, PUSHERS_MAX)));
-        if !write.await? {
-            return Err(MatrixError::unknown(format!("more than {PUSHERS_MAX} pushers")).into());
+        if row.body.len() > PUSHER_BYTES_MAX {
+            let why = format!("a pusher may have {PUSHER_BYTES_MAX} bytes");
+            return Err(MatrixError::too_large(why).into());
         }
-        Ok(())
+        let (now_ms, quota) = (self.context.now_ms(), self.context.settings.limits.pushers());
+        let write =
+            self.context.db.write(move |tx| Box::pin(pushers::put(tx, row, append, now_ms, quota)));
+        Ok(write.await?)
     }
 
     /// Deletes a pusher; one that is not there is passed over.

@@ -19,7 +19,7 @@ use serde_json::{Map, Value, json, value::to_raw_value};
 
 pub use colonnade_storage::receipts::Kind;
 
-use crate::{Context, Error, Result, accounts::Session, rooms::Rooms};
+use crate::{Context, Error, Result, accounts::Session, quotas::signed, rooms::Rooms};
 
 /// Read receipts.
 pub struct Receipts {
@@ -78,7 +78,8 @@ impl Receipts {
             event_pos,
             ts: self.context.now_ms(),
         };
-        receipts::put(&self.context.db, receipt).await?;
+        let threads_max = signed(self.context.settings.limits.receipt_threads_max);
+        receipts::put(&self.context.db, receipt, threads_max).await?;
         Ok(())
     }
 
@@ -114,8 +115,11 @@ impl Receipts {
         let body = to_raw_value(&json!({ "event_id": event_id }))
             .map_err(|error| Error::internal("render a read marker", error))?;
         let data = AccountData { room: Some(room.nid), event_type: TYPE.to_owned(), body };
-        db.write(move |tx| Box::pin(async move { account_data::put(tx, user, data).await }))
-            .await?;
+        let quota = self.context.settings.limits.account_data();
+        db.write(move |tx| {
+            Box::pin(async move { account_data::put(tx, user, data, &quota).await })
+        })
+        .await?;
         Ok(())
     }
 

@@ -104,7 +104,8 @@ impl Reports {
     async fn store(&self, report: Report) -> Result<()> {
         tracing::info!(room = ?report.room_id, event = ?report.event_id, user = ?report.user_id,
             "a report came in");
-        let write = self.context.db.write(move |tx| Box::pin(reports::insert(tx, report)));
+        let quota = self.context.settings.limits.reports();
+        let write = self.context.db.write(move |tx| Box::pin(reports::insert(tx, report, quota)));
         Ok(write.await?)
     }
 }

@@ -27,6 +27,7 @@ mod own_rules;
 mod presets;
 mod send;
 mod store;
+mod stripped;
 mod summary;
 mod unread;
 mod upgrade;

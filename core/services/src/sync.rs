@@ -131,6 +131,8 @@ struct Turn<'a> {
     now: Positions,
     request: &'a SyncRequest,
     ignored: Arc<[OwnedUserId]>,
+    /// The user's account data that changed, read once.
+    data: tokio::sync::OnceCell<account::ChangedData>,
 }
 
 impl Turn<'_> {

@@ -2,6 +2,10 @@
 //! same transaction that fills the inboxes, and an inbox is emptied only by the device itself, when
 //! it presents a sync token past a message.
 //!
+//! An inbox that is full takes no more until its device fetches some: the message is not delivered, as
+//! to a device that does not exist, and the sender is not told. A device that lies in a drawer must not
+//! keep a room from being talked in. One sender fills a share of it at most.
+//!
 //! Source: Matrix v1.19, client-server, "Send-to-Device messaging".
 
 use std::{
@@ -23,7 +27,7 @@ use colonnade_model::{
 };
 use colonnade_storage::{
     stored,
-    to_device::{self, Message, Txn},
+    to_device::{self, Message, Sent, Txn},
 };
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
@@ -92,10 +96,15 @@ impl ToDevice {
             ts: now_ms,
             forget_before_ts: now_ms - TXN_LIFETIME_MS,
         };
-        self.context
-            .db
-            .write(move |tx| Box::pin(async move { to_device::send(tx, txn, messages).await }))
-            .await?;
+        let (sender, limits) = (session.user, self.context.settings.limits.inbox());
+        let send = self.context.db.write(move |tx| {
+            Box::pin(async move { to_device::send(tx, txn, sender, messages, limits).await })
+        });
+        if let Sent::Now { full } = send.await?
+            && full > 0
+        {
+            tracing::debug!(sender = %session.user_id, full, "inboxes are full: not delivered");
+        }
         Ok(())
     }
 
@@ -125,7 +134,8 @@ impl ToDevice {
             let content = content.or_else(|| to_user.get(&DeviceIdOrAllDevices::AllDevices));
             if let Some(content) = content {
                 let json = render(session, event_type, content)?;
-                addressed.push(Message { device: found.device, json });
+                let is_own = found.user == session.user;
+                addressed.push(Message { device: found.device, json, is_own });
             }
             if addressed.len() > MESSAGES_MAX {
                 return Err(MatrixError::too_large("too many messages at once").into());

@@ -7,7 +7,7 @@ use colonnade_model::{
 };
 use serde_json::value::RawValue;
 
-use crate::{Database, Tx, database::sql, error::Result, stored::readable};
+use crate::{Database, Tx, database::sql, error::Result, quota::Quota, stored::readable};
 
 /// A piece of account data.
 #[derive(Debug, Clone)]
@@ -24,11 +24,12 @@ pub struct AccountData {
 /// the transaction.
 ///
 /// # Errors
-/// When the database fails.
-pub async fn put(tx: &mut Tx, user: UserNid, data: AccountData) -> Result<Position> {
+/// [`StorageError::Full`] when the user would keep more than `quota`; when the database fails.
+pub async fn put(tx: &mut Tx, user: UserNid, data: AccountData, quota: &Quota) -> Result<Position> {
     const PUT: &str = "INSERT INTO account_data (user_nid, room_nid, type, pos, body) \
          VALUES ($1, $2, $3, $4, $5) ON CONFLICT (user_nid, room_nid, type) \
          DO UPDATE SET pos = excluded.pos, body = excluded.body";
+    require_room(tx, user, &data, quota).await?;
     let pos = tx.seal(Stream::AccountData, 1).await?;
     execute!(
         tx,
@@ -41,6 +42,26 @@ pub async fn put(tx: &mut Tx, user: UserNid, data: AccountData) -> Result<Positi
     )?;
     tx.touch(Stream::AccountData, Touch::User(user), pos);
     Ok(pos)
+}
+
+/// Refuses what makes a user's account data too much. What does not make it more is not counted.
+async fn require_room(tx: &mut Tx, user: UserNid, data: &AccountData, quota: &Quota) -> Result<()> {
+    const STANDS: &str = "SELECT CAST(octet_length(body) AS BIGINT) FROM account_data \
+         WHERE user_nid = $1 AND room_nid = $2 AND type = $3";
+    const ALL: &str = "SELECT count(*), CAST(COALESCE(SUM(octet_length(body)), 0) AS BIGINT) \
+         FROM account_data WHERE user_nid = $1";
+    let stands: Option<i64> = run!(tx, |c| sql::query_scalar(STANDS)
+        .bind(user.0)
+        .bind(number_of(data.room))
+        .bind(data.event_type.clone())
+        .fetch_optional(c))?;
+    let new = i64::try_from(data.body.get().len()).unwrap_or(i64::MAX);
+    if stands.is_some_and(|stands| stands >= new) {
+        return Ok(());
+    }
+    let (items, bytes): (i64, i64) = run!(tx, |c| sql::query_as(ALL).bind(user.0).fetch_one(c))?;
+    let added = i64::from(stands.is_none());
+    quota.require(items + added, bytes - stands.unwrap_or(0) + new)
 }
 
 /// Returns the push rules that users stored above a position and up to another, oldest first.

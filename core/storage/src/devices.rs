@@ -14,6 +14,9 @@ use crate::{
     error::Result,
 };
 
+/// Devices that make room for one that logs in, at a time: mostly one, more after the bound was lowered.
+const EVICTED_MAX: i64 = 20;
+
 /// A device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
@@ -66,6 +69,29 @@ pub async fn create(
         .bind(fresh.last_seen_ip.clone())
         .fetch_one(c))?;
     Ok((DeviceNid(stored), stored == fresh.device.0))
+}
+
+/// Returns the user's devices beyond `count_max`, without `kept` among them: those seen longest ago.
+///
+/// # Errors
+/// When the database fails.
+pub async fn beyond(
+    tx: &mut Tx,
+    user: UserNid,
+    kept: DeviceNid,
+    count_max: i64,
+) -> Result<Vec<DeviceNid>> {
+    const BEYOND: &str = "SELECT device_nid FROM devices \
+         WHERE user_nid = $1 AND device_nid <> $2 \
+         ORDER BY COALESCE(last_seen_ts, created_ts) DESC, device_nid DESC LIMIT $4 OFFSET $3";
+    let others_max = (count_max - 1).max(0);
+    let beyond: Vec<i64> = run!(tx, |c| sql::query_scalar(BEYOND)
+        .bind(user.0)
+        .bind(kept.0)
+        .bind(others_max)
+        .bind(EVICTED_MAX)
+        .fetch_all(c))?;
+    Ok(beyond.into_iter().map(DeviceNid).collect())
 }
 
 type Row = (i64, String, Option<String>, Option<i64>, Option<String>);

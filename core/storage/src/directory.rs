@@ -10,10 +10,13 @@ use crate::{
     Database, Tx,
     database::{sql, text_list},
     error::{Result, StorageError},
+    quota::Quota,
 };
 
 /// Aliases of one room that are listed: many more than a room needs, few enough for one answer.
 const ALIASES_LISTED_MAX: i64 = 1_000;
+
+const MADE: &str = "SELECT count(*) FROM room_aliases WHERE creator_nid = $1";
 
 /// What an alias points to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,18 +41,30 @@ pub async fn resolve(db: &Database, alias: &RoomAliasId) -> Result<Option<AliasT
 /// Points an alias to a room. Returns false, and changes nothing, when the alias is taken.
 ///
 /// # Errors
-/// When the database fails.
+/// [`StorageError::Full`] when its creator would have made more than `quota`; when the database fails.
 pub async fn insert_alias(
     tx: &mut Tx,
     alias: &RoomAliasId,
     room: RoomNid,
     creator: UserNid,
+    quota: Quota,
 ) -> Result<bool> {
     const INSERT: &str = "INSERT INTO room_aliases (alias, room_nid, creator_nid) \
          VALUES ($1, $2, $3) ON CONFLICT (alias) DO NOTHING";
     let alias = alias.to_string();
     let rows = execute!(tx, sql::query(INSERT).bind(alias).bind(room.0).bind(creator.0))?;
+    let made: i64 = run!(tx, |c| sql::query_scalar(MADE).bind(creator.0).fetch_one(c))?;
+    quota.require(made, 0)?;
     Ok(rows > 0)
+}
+
+/// Tells whether a user may make one more alias.
+///
+/// # Errors
+/// [`StorageError::Full`] when not; when the database fails.
+pub async fn require_room(db: &Database, creator: UserNid, quota: Quota) -> Result<()> {
+    let made: i64 = read!(db, |c| sql::query_scalar(MADE).bind(creator.0).fetch_one(c))?;
+    quota.require(made + 1, 0)
 }
 
 /// Removes an alias. Returns false when there was none.

@@ -17,12 +17,13 @@ use crate::{Tx, database::sql, error::Result};
 pub async fn forget_device(tx: &mut Tx, device: DeviceNid) -> Result<()> {
     const SIGNATURES: &str = "DELETE FROM key_signatures WHERE (target_nid, target_key) IN \
          (SELECT user_nid, device_id FROM device_keys WHERE device_nid = $1)";
-    const EVERYTHING: [&str; 6] = [
+    const EVERYTHING: [&str; 7] = [
         "DELETE FROM device_keys WHERE device_nid = $1",
         "DELETE FROM one_time_keys WHERE device_nid = $1",
         "DELETE FROM issued_keys WHERE device_nid = $1",
         "DELETE FROM fallback_keys WHERE device_nid = $1",
         "DELETE FROM to_device WHERE device_nid = $1",
+        "DELETE FROM to_device_inboxes WHERE device_nid = $1",
         "DELETE FROM to_device_txns WHERE device_nid = $1",
     ];
     execute!(tx, sql::query(SIGNATURES).bind(device.0))?;
@@ -38,11 +39,12 @@ pub async fn forget_device(tx: &mut Tx, device: DeviceNid) -> Result<()> {
 /// # Errors
 /// When the database fails.
 pub async fn forget_user(tx: &mut Tx, user: UserNid) -> Result<()> {
-    const EVERYTHING: [&str; 5] = [
+    const EVERYTHING: [&str; 6] = [
         "DELETE FROM cross_signing_keys WHERE user_nid = $1",
         "DELETE FROM key_signatures WHERE target_nid = $1",
         "DELETE FROM key_signatures WHERE signer_nid = $1",
         "DELETE FROM backup_keys WHERE user_nid = $1",
+        "DELETE FROM backup_sizes WHERE user_nid = $1",
         "UPDATE backup_versions SET deleted = 1, auth_data = '{}' WHERE user_nid = $1",
     ];
     for statement in EVERYTHING {

@@ -1,5 +1,7 @@
 //! What can go wrong with a table, by what the caller does about it: nothing else is told apart.
 
+use crate::quota::Full;
+
 /// The result of every storage call.
 pub type Result<T, E = StorageError> = std::result::Result<T, E>;
 
@@ -18,6 +20,9 @@ pub enum StorageError {
     /// This process does not own what it wanted to write any more; the owner has to do it.
     #[error("not the owner: {0}")]
     Fenced(String),
+    /// The owner may not keep that much; nothing was written.
+    #[error("{} would be more than {} = {}", .0.what, .0.bound.setting, .0.bound.max)]
+    Full(Full),
     /// A row holds what we never write: somebody must look at it.
     #[error("damaged row in table {table}, column {column}, key {key}: {why}")]
     Corrupt {

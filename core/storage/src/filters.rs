@@ -2,36 +2,40 @@
 
 use colonnade_model::nid::UserNid;
 
-use crate::{Database, Tx, database::sql, error::Result};
+use crate::{Database, Tx, database::sql, error::Result, quota::Quota};
 
-/// Stores a filter and returns its number; `None` when the user has `count_max` already.
+/// Stores a filter and returns its number.
 ///
 /// # Errors
-/// When the database fails.
+/// [`StorageError::Full`](crate::StorageError::Full) when the user would have more than `quota`; when
+/// the database fails.
 pub async fn put(
     tx: &mut Tx,
     user: UserNid,
     digest: [u8; 32],
     body: String,
-    count_max: i64,
-) -> Result<Option<i64>> {
+    quota: Quota,
+) -> Result<i64> {
     const KNOWN: &str = "SELECT filter_id FROM filters WHERE user_nid = $1 AND digest = $2";
     const INSERT: &str = "INSERT INTO filters (user_nid, filter_id, digest, body) \
          SELECT $1, COALESCE(max(filter_id), 0) + 1, $2, $3 FROM filters WHERE user_nid = $1 \
-         HAVING count(*) < $4 RETURNING filter_id";
+         RETURNING filter_id";
+    const ALL: &str = "SELECT count(*), CAST(COALESCE(SUM(octet_length(body)), 0) AS BIGINT) \
+         FROM filters WHERE user_nid = $1";
     let known: Option<i64> = run!(tx, |c| sql::query_scalar(KNOWN)
         .bind(user.0)
         .bind(digest.to_vec())
         .fetch_optional(c))?;
-    if known.is_some() {
+    if let Some(known) = known {
         return Ok(known);
     }
+    let (items, bytes): (i64, i64) = run!(tx, |c| sql::query_as(ALL).bind(user.0).fetch_one(c))?;
+    quota.require(items + 1, bytes + i64::try_from(body.len()).unwrap_or(i64::MAX))?;
     run!(tx, |c| sql::query_scalar(INSERT)
         .bind(user.0)
         .bind(digest.to_vec())
         .bind(body)
-        .bind(count_max)
-        .fetch_optional(c))
+        .fetch_one(c))
 }
 
 /// Returns a filter as it was uploaded.

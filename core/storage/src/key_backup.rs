@@ -1,9 +1,13 @@
 //! Key backup: versions of a user's backup, and in each the encrypted room keys. Version numbers are
-//! never used twice; an etag counts the changes of a version's keys.
+//! never used twice; an etag counts the changes of a version's keys. What all of a user's versions hold
+//! is bounded (`key_backup/sizes.rs`).
+
+mod sizes;
 
 use colonnade_model::nid::UserNid;
 
-use crate::{Database, Tx, database::sql, error::Result};
+use crate::{Database, Tx, database::sql, error::Result, quota::Quota};
+use sizes::Size;
 
 /// Keys per INSERT: eight parameters each, below the 32,766 of the stricter engine.
 const INSERT_ROWS: usize = 200;
@@ -69,20 +73,37 @@ fn version_of((version, algorithm, auth_data, etag): VersionRow) -> Version {
     Version { version, algorithm, auth_data, etag }
 }
 
-/// Starts a new version and returns its number.
+/// What a user may keep in backups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BackupQuota {
+    /// Versions that are not deleted.
+    pub versions: Quota,
+    /// Keys in all of them.
+    pub keys: Quota,
+}
+
+/// Starts a new version and returns its number. Of the deleted ones only the newest is remembered.
 ///
 /// # Errors
-/// When the database fails.
+/// [`StorageError::Full`](crate::StorageError::Full) when the user has as many as `quota` allows; when
+/// the database fails.
 pub async fn create(
     tx: &mut Tx,
     user: UserNid,
     algorithm: String,
     auth_data: String,
+    quota: &BackupQuota,
 ) -> Result<i64> {
+    const LIVE: &str = "SELECT count(*) FROM backup_versions WHERE user_nid = $1 AND deleted = 0";
+    const FORGET: &str = "DELETE FROM backup_versions WHERE user_nid = $1 AND deleted = 1 \
+         AND version < (SELECT MAX(version) FROM backup_versions WHERE user_nid = $1)";
     const INSERT: &str = "INSERT INTO backup_versions \
          (user_nid, version, algorithm, auth_data, etag, deleted) \
          SELECT $1, COALESCE(MAX(version), 0) + 1, $2, $3, 0, 0 FROM backup_versions \
          WHERE user_nid = $1 RETURNING version";
+    let live: i64 = run!(tx, |c| sql::query_scalar(LIVE).bind(user.0).fetch_one(c))?;
+    quota.versions.require(live + 1, 0)?;
+    execute!(tx, sql::query(FORGET).bind(user.0))?;
     run!(tx, |c| sql::query_scalar(INSERT)
         .bind(user.0)
         .bind(algorithm)
@@ -151,9 +172,14 @@ pub async fn delete(tx: &mut Tx, user: UserNid, version: i64) -> Result<bool> {
     const MARK: &str = "UPDATE backup_versions SET deleted = 1, auth_data = '{}' \
          WHERE user_nid = $1 AND version = $2";
     const KEYS: &str = "DELETE FROM backup_keys WHERE user_nid = $1 AND version = $2";
+    const SIZE: &str = "DELETE FROM backup_sizes WHERE user_nid = $1 AND version = $2";
+    const NEWEST: &str =
+        "SELECT COALESCE(MAX(version), 0) FROM backup_versions WHERE user_nid = $1";
     let rows = execute!(tx, sql::query(MARK).bind(user.0).bind(version))?;
     execute!(tx, sql::query(KEYS).bind(user.0).bind(version))?;
-    Ok(rows > 0)
+    execute!(tx, sql::query(SIZE).bind(user.0).bind(version))?;
+    let newest: i64 = run!(tx, |c| sql::query_scalar(NEWEST).bind(user.0).fetch_one(c))?;
+    Ok(rows > 0 || (1..newest).contains(&version))
 }
 
 /// Returns how many keys a version holds.
@@ -171,20 +197,33 @@ pub async fn count(db: &Database, user: UserNid, version: i64) -> Result<i64> {
 /// Source: Matrix v1.19, client-server, "Server-side key backups", "Storing keys".
 ///
 /// # Errors
-/// When the database fails.
+/// [`StorageError::Full`](crate::StorageError::Full) when all backups of the user would hold more than
+/// `quota`; when the database fails.
 pub async fn put(
     tx: &mut Tx,
     user: UserNid,
     version: i64,
     mut keys: Vec<RoomKey>,
+    quota: &BackupQuota,
 ) -> Result<Contents> {
+    let was = sizes::of(tx, user, version).await?;
+    let mut size = was;
     let mut changed = 0;
     while !keys.is_empty() {
         let rest = keys.split_off(keys.len().min(INSERT_ROWS));
+        let names: Vec<_> =
+            keys.iter().map(|key| (key.room_id.clone(), key.session_id.clone())).collect();
+        size = size - sizes::of_keys(tx, user, version, &names).await?;
         changed += put_some(tx, user, version, keys).await?;
+        size = size + sizes::of_keys(tx, user, version, &names).await?;
         keys = rest;
     }
-    contents(tx, user, version, changed > 0).await
+    if size.keys > was.keys || size.bytes > was.bytes {
+        let others = sizes::of_others(tx, user, version).await?;
+        let all = size + others;
+        quota.keys.require(all.keys, all.bytes)?;
+    }
+    contents(tx, user, version, changed > 0, size).await
 }
 
 async fn put_some(tx: &mut Tx, user: UserNid, version: i64, keys: Vec<RoomKey>) -> Result<u64> {
@@ -234,6 +273,14 @@ pub async fn remove(tx: &mut Tx, user: UserNid, version: i64, scope: Scope) -> R
          WHERE user_nid = $1 AND version = $2 AND room_id = $3";
     const SESSION: &str = "DELETE FROM backup_keys \
          WHERE user_nid = $1 AND version = $2 AND room_id = $3 AND session_id = $4";
+    let was = sizes::of(tx, user, version).await?;
+    let gone = match &scope {
+        Scope::All => was,
+        Scope::Room(room) => sizes::of_room(tx, user, version, room).await?,
+        Scope::Session(room, session) => {
+            sizes::of_keys(tx, user, version, &[(room.clone(), session.clone())]).await?
+        }
+    };
     let rows = match scope {
         Scope::All => execute!(tx, sql::query(ALL).bind(user.0).bind(version))?,
         Scope::Room(room) => execute!(tx, sql::query(ROOM).bind(user.0).bind(version).bind(room))?,
@@ -241,10 +288,11 @@ pub async fn remove(tx: &mut Tx, user: UserNid, version: i64, scope: Scope) -> R
             execute!(tx, sql::query(SESSION).bind(user.0).bind(version).bind(room).bind(session))?
         }
     };
-    contents(tx, user, version, rows > 0).await
+    contents(tx, user, version, rows > 0, was - gone).await
 }
 
-/// Returns keys of a version.
+/// Returns at most `limit` keys of a version after the one named by room and session, in that order;
+/// from the beginning with empty names.
 ///
 /// # Errors
 /// When the database fails.
@@ -253,20 +301,34 @@ pub async fn keys(
     user: UserNid,
     version: i64,
     scope: Scope,
+    after: (String, String),
+    limit: i64,
 ) -> Result<Vec<RoomKey>> {
     const ALL: &str = "SELECT room_id, session_id, first_message_index, forwarded_count, \
-         is_verified, session_data FROM backup_keys WHERE user_nid = $1 AND version = $2";
+         is_verified, session_data FROM backup_keys WHERE user_nid = $1 AND version = $2 \
+         AND (room_id, session_id) > ($3, $4) ORDER BY room_id, session_id LIMIT $5";
     const ROOM: &str = "SELECT room_id, session_id, first_message_index, forwarded_count, \
          is_verified, session_data FROM backup_keys \
-         WHERE user_nid = $1 AND version = $2 AND room_id = $3";
+         WHERE user_nid = $1 AND version = $2 AND room_id = $3 \
+         AND session_id > $4 ORDER BY session_id LIMIT $5";
     const SESSION: &str = "SELECT room_id, session_id, first_message_index, forwarded_count, \
          is_verified, session_data FROM backup_keys \
          WHERE user_nid = $1 AND version = $2 AND room_id = $3 AND session_id = $4";
     let rows: Vec<(String, String, i64, i64, i64, String)> = match scope {
-        Scope::All => read!(db, |c| sql::query_as(ALL).bind(user.0).bind(version).fetch_all(c))?,
-        Scope::Room(room) => {
-            read!(db, |c| sql::query_as(ROOM).bind(user.0).bind(version).bind(room).fetch_all(c))?
-        }
+        Scope::All => read!(db, |c| sql::query_as(ALL)
+            .bind(user.0)
+            .bind(version)
+            .bind(after.0)
+            .bind(after.1)
+            .bind(limit)
+            .fetch_all(c))?,
+        Scope::Room(room) => read!(db, |c| sql::query_as(ROOM)
+            .bind(user.0)
+            .bind(version)
+            .bind(room)
+            .bind(after.1)
+            .bind(limit)
+            .fetch_all(c))?,
         Scope::Session(room, session) => read!(db, |c| sql::query_as(SESSION)
             .bind(user.0)
             .bind(version)
@@ -287,7 +349,13 @@ pub async fn keys(
 }
 
 /// Counts a change, if there was one, and returns what the version holds now.
-async fn contents(tx: &mut Tx, user: UserNid, version: i64, changed: bool) -> Result<Contents> {
+async fn contents(
+    tx: &mut Tx,
+    user: UserNid,
+    version: i64,
+    changed: bool,
+    size: Size,
+) -> Result<Contents> {
     const ETAG: &str = "UPDATE backup_versions SET etag = etag + $3 \
          WHERE user_nid = $1 AND version = $2 RETURNING etag";
     let etag: i64 = run!(tx, |c| sql::query_scalar(ETAG)
@@ -295,7 +363,6 @@ async fn contents(tx: &mut Tx, user: UserNid, version: i64, changed: bool) -> Re
         .bind(version)
         .bind(i64::from(changed))
         .fetch_one(c))?;
-    let count: i64 =
-        run!(tx, |c| sql::query_scalar(COUNT).bind(user.0).bind(version).fetch_one(c))?;
-    Ok(Contents { etag, count })
+    sizes::note(tx, user, version, etag, size).await?;
+    Ok(Contents { etag, count: size.keys })
 }

@@ -30,6 +30,7 @@ pub mod persist;
 pub mod presence;
 pub mod profiles;
 pub mod pushers;
+pub mod quota;
 pub mod receipts;
 pub mod relations;
 pub mod reports;

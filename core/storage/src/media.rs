@@ -6,6 +6,7 @@ use crate::{
     Database, Tx,
     database::sql,
     error::{Result, StorageError},
+    quota::Quota,
 };
 
 /// The BLAKE3 hash of a file: its name on disk.
@@ -90,20 +91,47 @@ pub async fn find(db: &Database, media_id: &str) -> Result<Option<Upload>> {
     }))
 }
 
+/// What a user keeps here: files and their bytes. Ids without content have none.
+const KEPT: &str = "SELECT count(*), CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM media \
+     WHERE uploader_nid = $1";
+
+/// Tells whether a user may upload `bytes` more.
+///
+/// # Errors
+/// [`StorageError::Full`] when the user would keep more than `quota`; when the database fails.
+pub async fn require_room(
+    db: &Database,
+    uploader: UserNid,
+    bytes: i64,
+    quota: &Quota,
+) -> Result<()> {
+    let (items, kept): (i64, i64) =
+        read!(db, |c| sql::query_as(KEPT).bind(uploader.0).fetch_one(c))?;
+    quota.require(items + 1, kept.saturating_add(bytes))
+}
+
+async fn require_within(tx: &mut Tx, uploader: UserNid, quota: &Quota) -> Result<()> {
+    let (items, kept): (i64, i64) =
+        run!(tx, |c| sql::query_as(KEPT).bind(uploader.0).fetch_one(c))?;
+    quota.require(items, kept)
+}
+
 /// Stores an upload that came with its content.
 ///
 /// # Errors
-/// [`StorageError::Conflict`] when the id exists.
+/// [`StorageError::Conflict`] when the id exists, [`StorageError::Full`] when the user would keep more
+/// than `quota`.
 pub async fn insert(
     tx: &mut Tx,
     media_id: &str,
     uploader: UserNid,
     content: &Content,
     now_ms: i64,
+    quota: &Quota,
 ) -> Result<()> {
     const INSERT: &str = "INSERT INTO media (media_id, uploader_nid, hash, bytes, content_type, \
          file_name, created_ts) VALUES ($1, $2, $3, $4, $5, $6, $7)";
-    let inserted = execute!(
+    execute!(
         tx,
         sql::query(INSERT)
             .bind(media_id.to_owned())
@@ -113,8 +141,8 @@ pub async fn insert(
             .bind(content.content_type.clone())
             .bind(content.file_name.clone())
             .bind(now_ms)
-    );
-    inserted.map(|_| ())
+    )?;
+    require_within(tx, uploader, quota).await
 }
 
 /// What became of a wish for an id without content.
@@ -158,11 +186,17 @@ pub async fn reserve(
     Ok(Reserved::Made)
 }
 
-/// Gives an id its content. Returns false when it has some already or is gone.
+/// Gives an id of `uploader`'s its content. Returns false when it has some already or is gone.
 ///
 /// # Errors
-/// When the database fails.
-pub async fn fill(tx: &mut Tx, media_id: &str, content: &Content) -> Result<bool> {
+/// [`StorageError::Full`] when the user would keep more than `quota`; when the database fails.
+pub async fn fill(
+    tx: &mut Tx,
+    media_id: &str,
+    uploader: UserNid,
+    content: &Content,
+    quota: &Quota,
+) -> Result<bool> {
     const FILL: &str = "UPDATE media SET hash = $2, bytes = $3, content_type = $4, \
          file_name = $5, expires_ts = NULL WHERE media_id = $1 AND hash IS NULL";
     let filled = execute!(
@@ -174,6 +208,7 @@ pub async fn fill(tx: &mut Tx, media_id: &str, content: &Content) -> Result<bool
             .bind(content.content_type.clone())
             .bind(content.file_name.clone())
     )?;
+    require_within(tx, uploader, quota).await?;
     Ok(filled > 0)
 }
 

@@ -190,6 +190,27 @@ pub async fn get(db: &Database, room: RoomNid, user: UserNid) -> Result<Option<M
     row.map(Row::member).transpose()
 }
 
+/// Counts the rooms that a user is in or knocks at.
+///
+/// # Errors
+/// When the database fails.
+pub async fn present(db: &Database, user: UserNid) -> Result<i64> {
+    const PRESENT: &str =
+        "SELECT count(*) FROM room_members WHERE user_nid = $1 AND membership IN (1, 3)";
+    read!(db, |c| sql::query_scalar(PRESENT).bind(user.0).fetch_one(c))
+}
+
+/// Counts the invitations that wait for a user: all, and those by one sender.
+///
+/// # Errors
+/// When the database fails.
+pub async fn invitations(db: &Database, user: UserNid, sender: UserNid) -> Result<(i64, i64)> {
+    const WAITING: &str = "SELECT count(*), \
+         CAST(COALESCE(SUM(CASE WHEN sender_nid = $2 THEN 1 ELSE 0 END), 0) AS BIGINT) \
+         FROM room_members WHERE user_nid = $1 AND membership = 2";
+    read!(db, |c| sql::query_as(WAITING).bind(user.0).bind(sender.0).fetch_one(c))
+}
+
 /// Returns the memberships of some users in a room, in no particular order.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use crate::{
     Database, Tx,
     database::{int_list, sql},
     error::{Result, StorageError},
+    quota::Quota,
 };
 
 /// A pusher.
@@ -24,19 +25,18 @@ pub struct PusherRow {
     pub body: String,
 }
 
-/// Stores a pusher in place of one with the same application and key; false when the user has
-/// `count_max` others. Unless it is to be `shared`, other users lose theirs with this key: a telephone
-/// that changed hands.
+/// Stores a pusher in place of one with the same application and key. Unless it is to be `shared`,
+/// other users lose theirs with this key: a telephone that changed hands.
 ///
 /// # Errors
-/// When the database fails.
+/// [`StorageError::Full`] when the user would have more than `quota`; when the database fails.
 pub async fn put(
     tx: &mut Tx,
     pusher: PusherRow,
     shared: bool,
     now_ms: i64,
-    count_max: i64,
-) -> Result<bool> {
+    quota: Quota,
+) -> Result<()> {
     const TAKE_OVER: &str =
         "DELETE FROM pushers WHERE app_id = $1 AND pushkey = $2 AND user_nid <> $3";
     const COUNT: &str = "SELECT count(*) FROM pushers \
@@ -51,9 +51,7 @@ pub async fn put(
         .bind(app_id.clone())
         .bind(pushkey.clone())
         .fetch_one(c))?;
-    if others >= count_max {
-        return Ok(false);
-    }
+    quota.require(others + 1, 0)?;
     if !shared {
         execute!(
             tx,
@@ -69,8 +67,8 @@ pub async fn put(
             .bind(pusher.device.0)
             .bind(pusher.body)
             .bind(now_ms)
-    )?;
-    Ok(true)
+    )
+    .map(drop)
 }
 
 /// Deletes a pusher; one that is not there is passed over.

@@ -69,15 +69,36 @@ impl From<Row> for Receipt {
     }
 }
 
-/// Stores a receipt unless the user has read further already; true if it moved.
+/// Stores a receipt unless the user has read further already; true if it moved. Of each kind the user
+/// keeps those of `threads_max` threads in the room.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn put(db: &Database, receipt: Receipt) -> Result<bool> {
-    db.write_in(Lane::Receipts, move |tx| Box::pin(async move { write(tx, receipt).await })).await
+pub async fn put(db: &Database, receipt: Receipt, threads_max: i64) -> Result<bool> {
+    db.write_in(Lane::Receipts, move |tx| {
+        Box::pin(async move { write(tx, receipt, threads_max).await })
+    })
+    .await
 }
 
-async fn write(tx: &mut Tx, receipt: Receipt) -> Result<bool> {
+/// Forgets a user's receipts in the threads of a room that stand furthest back, beyond `threads_max`.
+async fn forget_oldest(tx: &mut Tx, receipt: &Receipt, threads_max: i64) -> Result<()> {
+    const FORGET: &str = "DELETE FROM receipts WHERE room_nid = $1 AND user_nid = $2 AND kind = $3 \
+         AND thread IN (SELECT thread FROM receipts WHERE room_nid = $1 AND user_nid = $2 \
+             AND kind = $3 AND thread NOT IN ('', 'main') \
+             ORDER BY event_pos DESC, thread LIMIT 1000000 OFFSET $4)";
+    execute!(
+        tx,
+        sql::query(FORGET)
+            .bind(receipt.room.0)
+            .bind(receipt.user.0)
+            .bind(receipt.kind.number())
+            .bind(threads_max)
+    )
+    .map(drop)
+}
+
+async fn write(tx: &mut Tx, receipt: Receipt, threads_max: i64) -> Result<bool> {
     const STANDS: &str = "SELECT event_pos FROM receipts \
          WHERE room_nid = $1 AND user_nid = $2 AND kind = $3 AND thread = $4";
     const PUT: &str = "INSERT INTO receipts \
@@ -107,6 +128,9 @@ async fn write(tx: &mut Tx, receipt: Receipt) -> Result<bool> {
             .bind(receipt.ts)
             .bind(pos)
     )?;
+    if stands.is_none() && !matches!(&*receipt.thread, "" | "main") {
+        forget_oldest(tx, &receipt, threads_max).await?;
+    }
     tx.touch(Stream::Receipts, Touch::Room(receipt.room), pos);
     tx.touch(Stream::Receipts, Touch::User(receipt.user), pos);
     Ok(true)

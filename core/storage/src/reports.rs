@@ -2,7 +2,7 @@
 
 use colonnade_model::nid::UserNid;
 
-use crate::{Database, Tx, database::sql, error::Result};
+use crate::{Database, Tx, database::sql, error::Result, quota::Quota};
 
 /// A report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,11 +21,36 @@ pub struct Report {
     pub reason: String,
 }
 
-/// Stores a report.
+/// Stores a report. Beyond `quota` the reporter's own oldest ones go: nobody else's, and a new one is
+/// never refused.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert(tx: &mut Tx, report: Report) -> Result<()> {
+pub async fn insert(tx: &mut Tx, report: Report, quota: Quota) -> Result<()> {
+    let reporter = report.reporter;
+    add(tx, report).await?;
+    forget_oldest(tx, reporter, quota).await
+}
+
+/// Deletes the reporter's oldest reports beyond what may be kept.
+async fn forget_oldest(tx: &mut Tx, reporter: UserNid, quota: Quota) -> Result<()> {
+    const SIZES: &str = "SELECT report_nid, CAST(octet_length(reason) AS BIGINT) FROM reports \
+         WHERE reporter_nid = $1 ORDER BY report_nid DESC";
+    const FORGET: &str = "DELETE FROM reports WHERE reporter_nid = $1 AND report_nid <= $2";
+    let sizes: Vec<(i64, i64)> = run!(tx, |c| sql::query_as(SIZES).bind(reporter.0).fetch_all(c))?;
+    let (mut items, mut bytes) = (0, 0);
+    let beyond = sizes.into_iter().find(|(_, size)| {
+        items += 1;
+        bytes += size;
+        quota.require(items, bytes).is_err()
+    });
+    if let Some((oldest, _)) = beyond {
+        execute!(tx, sql::query(FORGET).bind(reporter.0).bind(oldest))?;
+    }
+    Ok(())
+}
+
+async fn add(tx: &mut Tx, report: Report) -> Result<()> {
     const INSERT: &str = "INSERT INTO reports \
          (reporter_nid, ts, room_id, event_id, user_id, reason) VALUES ($1, $2, $3, $4, $5, $6)";
     execute!(

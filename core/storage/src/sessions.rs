@@ -215,6 +215,16 @@ pub async fn insert_login_token(
     Ok(())
 }
 
+/// Forgets a user's login tokens but the `count_max` newest.
+///
+/// # Errors
+/// When the database fails.
+pub async fn keep_login_tokens(tx: &mut Tx, user: UserNid, count_max: i64) -> Result<()> {
+    const BEYOND: &str = "DELETE FROM login_tokens WHERE hash IN (SELECT hash FROM login_tokens \
+         WHERE user_nid = $1 ORDER BY expires_ts DESC, hash LIMIT 1000000 OFFSET $2)";
+    execute!(tx, sql::query(BEYOND).bind(user.0).bind(count_max)).map(drop)
+}
+
 /// Uses a login token up and returns its user, unless it expired or was used before.
 ///
 /// # Errors
@@ -239,7 +249,8 @@ pub async fn revoke_login_tokens(tx: &mut Tx, user: UserNid) -> Result<()> {
     execute!(tx, sql::query(FORGET).bind(user.0)).map(drop)
 }
 
-/// Stores a token by which a third party can ask who a user is, and forgets those that expired.
+/// Stores a token by which a third party can ask who a user is, and forgets those that expired, and
+/// the user's own oldest ones beyond `count_max`.
 ///
 /// # Errors
 /// When the database fails.
@@ -249,12 +260,16 @@ pub async fn insert_openid_token(
     user: UserNid,
     expires_ts: i64,
     now_ms: i64,
+    count_max: i64,
 ) -> Result<()> {
+    const BEYOND: &str = "DELETE FROM openid_tokens WHERE hash IN (SELECT hash FROM openid_tokens \
+         WHERE user_nid = $1 ORDER BY expires_ts DESC, hash LIMIT 1000000 OFFSET $2)";
     const FORGET: &str = "DELETE FROM openid_tokens WHERE expires_ts < $1";
     const INSERT: &str =
         "INSERT INTO openid_tokens (hash, user_nid, expires_ts) VALUES ($1, $2, $3)";
     execute!(tx, sql::query(FORGET).bind(now_ms))?;
     execute!(tx, sql::query(INSERT).bind(token.to_vec()).bind(user.0).bind(expires_ts))?;
+    execute!(tx, sql::query(BEYOND).bind(user.0).bind(count_max))?;
     Ok(())
 }
 
@@ -279,3 +294,6 @@ fn hash_of(table: &'static str, key: impl ToString, bytes: Vec<u8>) -> Result<To
         .try_into()
         .map_err(|_| StorageError::corrupt(table, "hash", key, format!("{length} bytes, not 32")))
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ mod hostile;
 mod intake;
 mod media;
 mod profiles;
+mod quotas;
 mod reading;
 mod regression;
 mod rooms;

@@ -2,7 +2,11 @@
 //! stored of it does not make an answer unreadable.
 
 use colonnade_services::account_data::AccountData;
-use colonnade_storage::{account_data, to_device};
+use colonnade_storage::{
+    account_data,
+    quota::Quota,
+    to_device::{self, InboxLimits, Sent},
+};
 use colonnade_testkit::{Client, Method, TestServer};
 use serde_json::{json, value::RawValue};
 
@@ -138,7 +142,7 @@ async fn what_older_versions_stored_leaves_a_sync_readable() {
         let message = format!(r#"{{"content":{text},"sender":"{}","type":"m.x"}}"#, bob.user_id);
         let body = RawValue::from_string(text).unwrap();
         let data = AccountData { room: None, event_type: format!("org.x{n}"), body };
-        let (user, device) = (session.user, session.device);
+        let (user, device, from) = (session.user, session.device, sender.user);
         let txn = to_device::Txn {
             device: sender.device,
             event_type: "m.x".to_owned(),
@@ -147,13 +151,15 @@ async fn what_older_versions_stored_leaves_a_sync_readable() {
             forget_before_ts: 0,
         };
         let db = &services.context.db;
-        let put = db.write(move |tx| Box::pin(account_data::put(tx, user, data)));
+        let put = db.write(move |tx| Box::pin(account_data::put(tx, user, data, &Quota::NONE)));
         put.await.unwrap();
         let send = db.write(move |tx| {
-            let messages = vec![to_device::Message { device, json: message }];
-            Box::pin(async move { to_device::send(tx, txn, messages).await })
+            let messages = vec![to_device::Message { device, json: message, is_own: false }];
+            Box::pin(
+                async move { to_device::send(tx, txn, from, messages, InboxLimits::NONE).await },
+            )
         });
-        assert!(send.await.unwrap());
+        assert_eq!(send.await.unwrap(), Sent::Now { full: 0 });
     }
     let after = json!({ "messages": { (&alice.user_id): { "*": { "last": true } } } });
     bob.put(&format!("{V3}/sendToDevice/m.last/t"), after).await.ok();

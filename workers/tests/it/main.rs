@@ -13,6 +13,7 @@ mod db;
 mod discovered;
 mod disk;
 mod fleet;
+mod floods;
 mod leaving;
 mod life;
 mod metrics;

@@ -25,7 +25,8 @@ const INBOX: Owner = Settings(&[
 const BACKUP: Owner = Settings(&["backup_versions_max", "backup_keys_max", "backup_bytes_max"]);
 const HISTORY: Owner =
     Held("the room's history, which is what the server is for; its rate is the bound");
-const MEMBERSHIP: Owner = Held("one membership per user and room");
+const MEMBERSHIP: Owner = Settings(&["rooms_max"]);
+const LEFT: Owner = Held("one membership per user and room");
 const RECEIPTS: Owner = Settings(&["receipt_threads_max"]);
 const REPORTS: Owner = Settings(&["reports_max", "reports_bytes_max"]);
 const MEDIA: Owner = Settings(&["media_files_max", "media_bytes_max"]);
@@ -241,7 +242,7 @@ pub static ALL: &[Bounds] = &[
         POST,
         "/_matrix/client/v3/pushers/set",
         Each(Class::Other),
-        "a pushkey of 512 bytes, data of 4 KiB",
+        "a pusher of 8 KiB",
         Settings(&["pushers_max"]),
     ),
     // === Encryption ===
@@ -385,10 +386,10 @@ pub static ALL: &[Bounds] = &[
         EVENT,
         Settings(&["invites_max", "invites_sender_max"]),
     ),
-    row(POST, "/_matrix/client/v3/rooms/{roomId}/leave", Each(Class::Message), EVENT, MEMBERSHIP),
-    row(POST, "/_matrix/client/v3/rooms/{roomId}/kick", Each(Class::Message), EVENT, MEMBERSHIP),
-    row(POST, "/_matrix/client/v3/rooms/{roomId}/ban", Each(Class::Message), EVENT, MEMBERSHIP),
-    row(POST, "/_matrix/client/v3/rooms/{roomId}/unban", Each(Class::Message), EVENT, MEMBERSHIP),
+    row(POST, "/_matrix/client/v3/rooms/{roomId}/leave", Each(Class::Message), EVENT, LEFT),
+    row(POST, "/_matrix/client/v3/rooms/{roomId}/kick", Each(Class::Message), EVENT, LEFT),
+    row(POST, "/_matrix/client/v3/rooms/{roomId}/ban", Each(Class::Message), EVENT, LEFT),
+    row(POST, "/_matrix/client/v3/rooms/{roomId}/unban", Each(Class::Message), EVENT, LEFT),
     row(POST, "/_matrix/client/v3/rooms/{roomId}/forget", Each(Class::Message), BODY, Nothing),
     row(
         PUT,

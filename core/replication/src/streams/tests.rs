@@ -26,9 +26,13 @@ fn advance(prev: Position, upto: Position) -> StreamAdvance {
 async fn put(db: &Database, user: i64) -> Position {
     let body = serde_json::value::RawValue::from_string("{}".to_owned()).unwrap();
     let data = AccountData { room: None, event_type: format!("org.example.{user}"), body };
-    db.write(move |tx| Box::pin(async move { account_data::put(tx, UserNid(user), data).await }))
-        .await
-        .unwrap()
+    db.write(move |tx| {
+        Box::pin(async move {
+            account_data::put(tx, UserNid(user), data, &colonnade_storage::quota::Quota::NONE).await
+        })
+    })
+    .await
+    .unwrap()
 }
 
 /// A writer with its database, and somebody in another process who only hears of it by `bus`.

@@ -6,7 +6,9 @@ use colonnade_model::{
     ruma::{OwnedUserId, UserId},
 };
 use colonnade_storage::{
-    accounts, device_lists, devices, encryption, profiles, pushers, sessions, user_words,
+    Result as StorageResult, Tx, accounts, device_lists, devices, encryption, profiles, pushers,
+    sessions::{self, TokenHash},
+    user_words,
 };
 
 use super::{Accounts, Session, names};
@@ -43,12 +45,7 @@ impl Accounts {
         }
         let write = self.context.db.write(move |tx| {
             Box::pin(async move {
-                let dead = sessions::revoke(tx, &gone).await?;
-                for device in &gone {
-                    encryption::forget_device(tx, *device).await?;
-                }
-                pushers::forget_devices(tx, &gone).await?;
-                devices::delete(tx, &gone).await?;
+                let dead = forget(tx, &gone).await?;
                 device_lists::changed(tx, user).await?;
                 Ok(dead)
             })
@@ -134,4 +131,19 @@ impl Accounts {
         }
         Ok(())
     }
+}
+
+/// Deletes devices with all that belongs to them; `device_lists::changed` follows. Returns the access
+/// tokens that died.
+pub(super) async fn forget(tx: &mut Tx, gone: &[DeviceNid]) -> StorageResult<Vec<TokenHash>> {
+    if gone.is_empty() {
+        return Ok(Vec::new());
+    }
+    let dead = sessions::revoke(tx, gone).await?;
+    for device in gone {
+        encryption::forget_device(tx, *device).await?;
+    }
+    pushers::forget_devices(tx, gone).await?;
+    devices::delete(tx, gone).await?;
+    Ok(dead)
 }

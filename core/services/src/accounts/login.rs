@@ -11,8 +11,8 @@ use colonnade_storage::{
     sessions,
 };
 
-use super::{Accounts, Session, names, passwords::wrong, tokens};
-use crate::{Result, devices::require_short};
+use super::{Accounts, Session, lifecycle, names, passwords::wrong, tokens};
+use crate::{Result, devices::require_short, quotas::signed};
 
 /// Letters of a device id we choose.
 const DEVICE_ID_LENGTH: usize = 10;
@@ -91,8 +91,12 @@ impl Accounts {
         let token = tokens::login(self.context.random.as_ref());
         let (hash, user, now_ms) = (tokens::hash(&token), session.user, self.context.now_ms());
         let expires_ts = now_ms + LOGIN_TOKEN_MS;
+        let count_max = signed(self.context.settings.limits.login_tokens_max);
         let write = self.context.db.write(move |tx| {
-            Box::pin(sessions::insert_login_token(tx, hash, user, expires_ts, now_ms))
+            Box::pin(async move {
+                sessions::insert_login_token(tx, hash, user, expires_ts, now_ms).await?;
+                sessions::keep_login_tokens(tx, user, count_max).await
+            })
         });
         write.await?;
         Ok((token, LOGIN_TOKEN_MS.unsigned_abs()))
@@ -108,8 +112,9 @@ impl Accounts {
         let token = tokens::openid(self.context.random.as_ref());
         let (hash, user, now_ms) = (tokens::hash(&token), session.user, self.context.now_ms());
         let expires_ts = now_ms + OPENID_TOKEN_MS;
+        let count_max = signed(self.context.settings.limits.openid_tokens_max);
         let write = self.context.db.write(move |tx| {
-            Box::pin(sessions::insert_openid_token(tx, hash, user, expires_ts, now_ms))
+            Box::pin(sessions::insert_openid_token(tx, hash, user, expires_ts, now_ms, count_max))
         });
         write.await?;
         Ok((token, OPENID_TOKEN_MS.unsigned_abs()))
@@ -174,11 +179,18 @@ impl Accounts {
             last_seen_ts: Some(now_ms),
             last_seen_ip: None,
         };
+        let devices_max = self.context.settings.limits.devices().items.max;
         let write = self.context.db.write(move |tx| {
             Box::pin(async move {
                 let (device, is_new) = devices::create(tx, user, device, now_ms).await?;
-                let dead =
-                    if is_new { Vec::new() } else { sessions::revoke(tx, &[device]).await? };
+                let dead = if is_new {
+                    // Nobody is locked out by devices that were forgotten: the one seen longest ago
+                    // makes room.
+                    let beyond = devices::beyond(tx, user, device, devices_max).await?;
+                    lifecycle::forget(tx, &beyond).await?
+                } else {
+                    sessions::revoke(tx, &[device]).await?
+                };
                 minted.stored.device = device;
                 sessions::insert(tx, minted.stored).await?;
                 if is_new {

@@ -19,8 +19,8 @@ impl Directory {
     /// Points a new alias to a room the user is in.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` for an alias of another server, `M_NOT_FOUND`, `M_FORBIDDEN`, and
-    /// `M_UNKNOWN` with 409 when the alias is taken.
+    /// `M_INVALID_PARAM` for an alias of another server, `M_NOT_FOUND`, `M_FORBIDDEN` outside the
+    /// room and when the user made as many as it may, and `M_UNKNOWN` with 409 when the alias is taken.
     pub async fn create_alias(
         &self,
         session: &Session,
@@ -34,8 +34,9 @@ impl Directory {
             return Err(MatrixError::forbidden("you are not a member of this room").into());
         }
         let (new, room, creator) = (alias.to_owned(), room.nid, session.user);
+        let quota = self.context.settings.limits.aliases();
         let inserted = self.context.db.write(move |tx| {
-            Box::pin(async move { table::insert_alias(tx, &new, room, creator).await })
+            Box::pin(async move { table::insert_alias(tx, &new, room, creator, quota).await })
         });
         if inserted.await? {
             return Ok(());

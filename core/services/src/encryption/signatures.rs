@@ -45,7 +45,7 @@ impl Encryption {
     /// Stores the signatures that verify and returns why the others were not stored.
     ///
     /// # Errors
-    /// `M_TOO_LARGE` for too many at once; what is wrong with a single one stands in the answer.
+    /// `M_TOO_LARGE` for too many at once, `M_FORBIDDEN` when the user has signed as many as it may; what is wrong with a single one stands in the answer.
     pub async fn upload_signatures(&self, session: &Session, request: Request) -> Result<Response> {
         let named = request.signed_keys.values().map(|keys| keys.iter().count().max(1));
         let count: usize = named.sum();
@@ -113,6 +113,7 @@ impl Encryption {
         if signatures.is_empty() {
             return Ok(());
         }
+        let quota = self.context.settings.limits.signatures();
         let stored = self.context.db.write(move |tx| {
             Box::pin(async move {
                 let mut changed = BTreeSet::new();
@@ -122,6 +123,7 @@ impl Encryption {
                         changed.insert(target);
                     }
                 }
+                device_keys::require_signed_within(tx, signer, &quota).await?;
                 for target in changed {
                     if target == signer {
                         device_lists::changed(tx, signer).await?;

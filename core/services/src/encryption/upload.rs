@@ -29,8 +29,6 @@ use crate::{Result, accounts::Session};
 
 /// One-time keys in one upload. Clients keep 50 to 100 of them; more only fills the disk.
 const KEYS_MAX: usize = 1_000;
-/// Unclaimed one-time keys a device may have; see [`KEYS_MAX`].
-const UNCLAIMED_MAX: u64 = 5_000;
 /// Bytes of one key object: a public key and a signature or two.
 const KEY_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of the identity keys of a device, signatures included.
@@ -54,7 +52,7 @@ impl Encryption {
     ///
     /// # Errors
     /// `M_INVALID_PARAM` when the device keys are somebody else's, `M_BAD_JSON` when they are
-    /// malformed, `M_UNKNOWN` when a one-time key comes again with another content.
+    /// malformed, `M_FORBIDDEN` or `M_TOO_LARGE` when the device keeps as many as it may, `M_UNKNOWN` when a one-time key comes again with another content.
     pub async fn upload(
         &self,
         session: &Session,
@@ -64,13 +62,6 @@ impl Encryption {
         let identity = device_keys.map(|keys| own_device_keys(session, &keys)).transpose()?;
         let fresh = plain_keys(one_time_keys)?;
         let fallback = plain_keys(fallback_keys)?;
-        if !fresh.is_empty() {
-            let counts = self.one_time_key_counts(session.device).await?;
-            let unclaimed: u64 = counts.into_values().map(u64::from).sum();
-            if unclaimed > UNCLAIMED_MAX {
-                return Err(MatrixError::invalid_param("too many unclaimed one-time keys").into());
-            }
-        }
         if identity.is_some() || !fresh.is_empty() || !fallback.is_empty() {
             self.store(session, identity, fresh, fallback).await?;
         }
@@ -85,10 +76,11 @@ impl Encryption {
         fallback: Vec<one_time_keys::OneTimeKey>,
     ) -> Result<()> {
         let (user, device) = (session.user, session.device);
+        let quota = self.context.settings.limits.one_time_keys();
         let stored = self.context.db.write(move |tx| {
             Box::pin(async move {
                 // First, since it is the one that can refuse, and then nothing may be stored.
-                let uploaded = one_time_keys::put(tx, device, fresh).await?;
+                let uploaded = one_time_keys::put(tx, device, fresh, &quota).await?;
                 if uploaded != Uploaded::Stored {
                     return Ok(uploaded);
                 }

@@ -4,7 +4,10 @@ use std::{io, time::Duration};
 
 use bytes::Bytes;
 use colonnade_model::{MatrixError, ruma::ServerName};
-use colonnade_storage::media::{self as table, Content, ContentHash, Reserved, Upload};
+use colonnade_storage::{
+    StorageError,
+    media::{self as table, Content, ContentHash, Reserved, Upload},
+};
 use futures_util::Stream;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
@@ -15,7 +18,7 @@ use super::{
     files::{Failure, FileError},
     not_found, too_large,
 };
-use crate::{Error, Result, accounts::Session};
+use crate::{Error, Result, accounts::Session, quotas};
 
 /// Bytes read from a file at a time for a download.
 const READ_BYTES: usize = 64 * 1024;
@@ -60,22 +63,34 @@ impl Media {
     /// Stores a file and returns its new media id.
     ///
     /// # Errors
-    /// `M_TOO_LARGE`, or `M_UNKNOWN` when the body does not arrive whole.
+    /// `M_TOO_LARGE`, `M_FORBIDDEN` when the user keeps as much as it may, or `M_UNKNOWN` when the body
+    /// does not arrive whole.
     pub async fn upload(
         &self,
         session: &Session,
         described: Described,
         body: impl Body,
     ) -> Result<String> {
+        self.require_room(session, &described).await?;
         let content = self.receive(described, body).await?;
         let media_id = self.context.random.alphanumeric(MEDIA_ID_LENGTH);
         let (id, uploader, now_ms) = (media_id.clone(), session.user, self.context.now_ms());
-        let db = &self.context.db;
-        db.write(move |tx| {
-            Box::pin(async move { table::insert(tx, &id, uploader, &content, now_ms).await })
-        })
-        .await?;
+        let quota = self.context.settings.limits.media();
+        let inserted = self.context.db.write(move |tx| {
+            Box::pin(
+                async move { table::insert(tx, &id, uploader, &content, now_ms, &quota).await },
+            )
+        });
+        inserted.await.map_err(no_room)?;
         Ok(media_id)
+    }
+
+    /// Refuses a body before any of it is read that its user has no room for. Whoever does not say how
+    /// large it is is asked again when it is there.
+    async fn require_room(&self, session: &Session, described: &Described) -> Result<()> {
+        let bytes = i64::try_from(described.bytes.unwrap_or(0)).unwrap_or(i64::MAX);
+        let (db, quota) = (&self.context.db, self.context.settings.limits.media());
+        table::require_room(db, session.user, bytes, &quota).await.map_err(no_room)
     }
 
     /// Makes a media id to upload to later. Returns it and when it is forgotten, in milliseconds
@@ -136,13 +151,14 @@ impl Media {
         body: impl Body,
     ) -> Result<()> {
         self.may_fill(session, server_name, media_id).await?;
+        self.require_room(session, &described).await?;
         let content = self.receive(described, body).await?;
-        let id = media_id.to_owned();
-        let filled = self
-            .context
-            .db
-            .write(move |tx| Box::pin(async move { table::fill(tx, &id, &content).await }));
-        if !filled.await? {
+        let (id, uploader) = (media_id.to_owned(), session.user);
+        let quota = self.context.settings.limits.media();
+        let filled = self.context.db.write(move |tx| {
+            Box::pin(async move { table::fill(tx, &id, uploader, &content, &quota).await })
+        });
+        if !filled.await.map_err(no_room)? {
             return Err(taken());
         }
         self.filled.notify_waiters();
@@ -260,6 +276,16 @@ fn sound(text: String, what: &str) -> Result<String> {
         return Err(MatrixError::invalid_param(why).into());
     }
     Ok(text.chars().filter(|letter| !letter.is_control()).collect())
+}
+
+/// Says that a user keeps as much as it may, with the code of the specification.
+///
+/// Source: Matrix v1.19, client-server, `POST /_matrix/media/v3/upload`, 403.
+fn no_room(error: StorageError) -> Error {
+    match error {
+        StorageError::Full(full) => MatrixError::forbidden(quotas::over(&full).message).into(),
+        other => other.into(),
+    }
 }
 
 fn taken() -> Error {

@@ -4,9 +4,12 @@
 
 use colonnade_model::{
     MatrixError,
-    ruma::{CanonicalJsonValue, events::TimelineEventType},
+    ruma::{CanonicalJsonValue, UserId, events::TimelineEventType},
 };
-use colonnade_storage::relations;
+use colonnade_storage::{
+    members::{self, Membership},
+    relations,
+};
 use serde_json::Value;
 
 use super::{
@@ -28,6 +31,9 @@ pub(super) async fn proposal(work: &mut Work, store: &Store, proposal: &Proposal
     if proposal.event_type == TimelineEventType::from("m.room.tombstone") {
         tombstone(work, proposal)?;
     }
+    if proposal.event_type == TimelineEventType::RoomMember {
+        membership(work, store, proposal).await?;
+    }
     if let Some(relates_to) = proposal.content.get("m.relates_to") {
         let relates_to = Value::from(relates_to.clone());
         if let Some(relates_to) = RelatesTo::read(&relates_to) {
@@ -35,6 +41,38 @@ pub(super) async fn proposal(work: &mut Work, store: &Store, proposal: &Proposal
         }
     }
     Ok(())
+}
+
+/// Refuses an invitation to whom too many wait for already, whether in all or from this sender: each of
+/// them is in the first answer to whoever is invited, and a stranger can send them. Refuses somebody who
+/// comes in and is in as many rooms as may be, for they are all in his.
+async fn membership(work: &Work, store: &Store, proposal: &Proposal) -> Result<()> {
+    let wanted = proposal.content.get("membership").and_then(|wanted| wanted.as_str());
+    let wanted = match wanted {
+        Some("invite") => Membership::Invite,
+        Some("join") => Membership::Join,
+        Some("knock") => Membership::Knock,
+        _ => return Ok(()),
+    };
+    let target = proposal.state_key.as_deref().map(UserId::parse);
+    let Some(Ok(target)) = target else { return Ok(()) };
+    let context = &store.context;
+    let user = context.interned.find_user(&target).await?;
+    let Some(user) = user.filter(|_| store.is_local(&target)) else { return Ok(()) };
+    let stands = members::get(&context.db, work.room.nid, user).await?;
+    if stands.is_some_and(|stands| stands.membership == wanted) {
+        return Ok(());
+    }
+    let limits = &context.settings.limits;
+    if wanted != Membership::Invite {
+        let present = members::present(&context.db, user).await?;
+        return Ok(limits.rooms().require(present + 1, 0)?);
+    }
+    let sender = context.interned.user(&proposal.sender).await?;
+    let (all, of_sender) = members::invitations(&context.db, user, sender).await?;
+    let (in_all, per_sender) = limits.invites();
+    in_all.require(all + 1, 0)?;
+    Ok(per_sender.require(of_sender + 1, 0)?)
 }
 
 /// Source: Matrix v1.19, client-server, "Avoiding duplicate annotations" and "Threading" ("Server

@@ -101,6 +101,8 @@ impl Rooms {
             if directory::resolve(&self.context.db, &parsed).await?.is_some() {
                 return Err(alias_taken().into());
             }
+            let quota = self.context.settings.limits.aliases();
+            directory::require_room(&self.context.db, session.user, quota).await?;
         }
         Ok(self.found(session, plan).await?.room_id.clone())
     }

@@ -16,10 +16,7 @@ use colonnade_model::{
     stream::Position,
     versions,
 };
-use colonnade_rules::{
-    event::{ClientFormat, Event},
-    summary::STRIPPED_STATE,
-};
+use colonnade_rules::event::Event;
 use colonnade_storage::{
     StorageError,
     events::{self, EventFlags, StoredEvent},
@@ -30,7 +27,6 @@ use colonnade_storage::{
 };
 use parking_lot::Mutex;
 use quick_cache::{Weighter, sync::Cache};
-use serde_json::value::RawValue;
 
 use super::own_rules::OwnRules;
 use crate::{Context, Error, Result};
@@ -420,29 +416,6 @@ impl Store {
         let entries = self.states.list(state, part).await?;
         let nids: Vec<EventNid> = entries.iter().map(|entry| entry.event).collect();
         self.events(&nids).await
-    }
-
-    /// Returns the state that those invited by a member event, or knocking with it, are shown: as
-    /// it was just before the event, with the event itself and its sender's membership.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn stripped_state(&self, member: &RoomEvent) -> Result<Vec<Box<RawValue>>> {
-        let mut shown = Vec::with_capacity(STRIPPED_STATE.len() + 2);
-        if let Some(state) = member.state_before {
-            for event_type in STRIPPED_STATE {
-                let found = self.state_event_at(state, &event_type.to_string(), "").await?;
-                shown.extend(found);
-            }
-            let sender = member.event.sender().as_str();
-            if member.event.state_key() != Some(sender) {
-                shown.extend(self.state_event_at(state, "m.room.member", sender).await?);
-            }
-        }
-        let strip = |event: &Event| event.to_client(ClientFormat::Stripped, None);
-        let mut stripped: Vec<_> = shown.iter().map(|found| strip(&found.event)).collect();
-        stripped.push(strip(&member.event));
-        Ok(stripped)
     }
 
     /// Tells whether a user's account is on this server.

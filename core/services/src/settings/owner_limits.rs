@@ -69,6 +69,9 @@ limits! {
     backup_keys_max: u64 = 500_000;
     /// Bytes in all backups of a user. 500,000 keys of about 1 kB.
     backup_bytes_max: u64 = 512 * 1024 * 1024;
+    /// Rooms a user may be in or knock at. All of them are in the user's first sync; people are in
+    /// hundreds, a bot that is in more is given more here.
+    rooms_max: u64 = 20_000;
     /// Invitations of a user that wait for an answer. Each is in the user's first sync.
     invites_max: u64 = 1_000;
     /// Those of them that come from one sender. A bridge invites to every chat at once; a
@@ -76,10 +79,10 @@ limits! {
     invites_sender_max: u64 = 250;
     /// Bytes of room state shown with an invitation or a knock. A name, a topic, a picture, rules
     /// and two members have 3 kB.
-    invite_state_bytes_max: usize = 16 * 1024;
+    invite_state_bytes_max: u64 = 16 * 1024;
     /// Bytes of room state shown with all invitations of one answer; those beyond come with the
     /// invitation alone. A thousand ordinary invitations.
-    invite_states_bytes_max: usize = 2 * 1024 * 1024;
+    invite_states_bytes_max: u64 = 2 * 1024 * 1024;
     /// Aliases a user may have made. A bridge's bot makes more, and is given more here.
     aliases_max: u64 = 1_000;
     /// Threads of a room in which a user's receipts are kept. Beyond, the oldest goes. Each is in

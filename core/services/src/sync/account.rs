@@ -1,7 +1,10 @@
 //! What an answer says of the user's own data and of other people: account data, ignored users,
 //! presence.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use colonnade_model::{
     nid::{RoomNid, UserNid},
@@ -21,6 +24,30 @@ struct Entry<'a> {
     #[serde(rename = "type")]
     event_type: &'a str,
     content: &'a RawValue,
+}
+
+/// A user's account data that changed, by what it is about.
+#[derive(Default)]
+pub(super) struct ChangedData {
+    global: Vec<AccountData>,
+    rooms: HashMap<RoomNid, Vec<AccountData>>,
+}
+
+impl ChangedData {
+    fn of(changes: Vec<AccountData>) -> Self {
+        let mut sorted = Self::default();
+        for data in changes {
+            match data.room {
+                Some(room) => sorted.rooms.entry(room).or_default().push(data),
+                None => sorted.global.push(data),
+            }
+        }
+        sorted
+    }
+
+    fn of_room(&self, room: RoomNid) -> &[AccountData] {
+        self.rooms.get(&room).map_or(&[], Vec::as_slice)
+    }
 }
 
 impl Sync {
@@ -67,20 +94,16 @@ impl Sync {
 
     /// Returns the user's own account data that changed.
     pub(super) async fn account_data(&self, turn: &Turn<'_>) -> Result<Events> {
-        let after = turn.since(Stream::AccountData);
         let wanted = &turn.request.filter.account_data;
-        let changes = self.data_changes(turn, after).await?;
-        let changes = changes.iter().filter(|data| {
-            data.room.is_none()
-                && filter::wants_plain(wanted, &data.event_type, Some(&turn.viewer.user_id))
+        let changes = self.data_changes(turn).await?.global.iter().filter(|data| {
+            filter::wants_plain(wanted, &data.event_type, Some(&turn.viewer.user_id))
         });
         Ok(Events { events: changes.map(entry).collect() })
     }
 
     /// Returns the rooms for which the user's account data changed.
     pub(super) async fn rooms_with_data(&self, turn: &Turn<'_>) -> Result<HashSet<RoomNid>> {
-        let changes = self.data_changes(turn, turn.since(Stream::AccountData)).await?;
-        Ok(changes.iter().filter_map(|data| data.room).collect())
+        Ok(self.data_changes(turn).await?.rooms.keys().copied().collect())
     }
 
     /// Returns the user's account data for a room that changed above `after`.
@@ -91,19 +114,31 @@ impl Sync {
         after: Position,
     ) -> Result<Events> {
         let wanted = &turn.request.filter.room.account_data;
+        let all;
         let changes = match after {
-            0 => self.from.account_data.of_room(turn.viewer.user, room.nid).await?,
-            _ => self.data_changes(turn, after).await?,
+            // Whoever comes in now has not been told what is older than the token.
+            0 if turn.since.is_some() => {
+                all = self.from.account_data.of_room(turn.viewer.user, room.nid).await?;
+                &all
+            }
+            _ => self.data_changes(turn).await?.of_room(room.nid),
         };
         let changes = changes.iter().filter(|data| {
-            data.room == Some(room.nid)
-                && filter::wants_type(wanted, &data.event_type)
+            filter::wants_type(wanted, &data.event_type)
                 && filter::wants_room(wanted, &room.room_id)
         });
         Ok(Events { events: changes.map(entry).collect() })
     }
 
-    async fn data_changes(&self, turn: &Turn<'_>, after: Position) -> Result<Vec<AccountData>> {
+    /// Returns the user's account data that changed since the client's token: read once for an answer,
+    /// however many rooms it has.
+    async fn data_changes<'t>(&self, turn: &'t Turn<'_>) -> Result<&'t ChangedData> {
+        let read = || async { self.read_data_changes(turn).await.map(ChangedData::of) };
+        turn.data.get_or_try_init(read).await
+    }
+
+    async fn read_data_changes(&self, turn: &Turn<'_>) -> Result<Vec<AccountData>> {
+        let after = turn.since(Stream::AccountData);
         let (user, upto) = (turn.viewer.user, turn.now(Stream::AccountData));
         if turn.since.is_none() {
             // With the push rules even of those who never changed any.

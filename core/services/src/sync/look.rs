@@ -105,6 +105,7 @@ impl Sync {
     ) -> Result<Rooms> {
         let wanted = &turn.request.filter.room;
         let mut rooms = Rooms::default();
+        let mut strangers = self.context.settings.limits.invite_states_bytes_max as usize;
         let data_moved =
             self.heads.user(turn.viewer.user).account_data > turn.since(Stream::AccountData);
         let data_rooms = match data_moved {
@@ -134,7 +135,8 @@ impl Sync {
             }
             let room = self.from.rooms.room(member.room).await?;
             if passes(wanted, &room) {
-                self.add_room(turn, &room, (member, *head), &mut rooms).await?;
+                let part = (member, *head);
+                self.add_room(turn, &room, part, &mut rooms, &mut strangers).await?;
             }
         }
         Ok(rooms)
@@ -146,6 +148,7 @@ impl Sync {
         room: &Room,
         (member, head): (&Member, RoomHead),
         rooms: &mut Rooms,
+        strangers: &mut usize,
     ) -> Result<()> {
         let room_id = room.room_id.clone();
         match member.membership {
@@ -162,23 +165,29 @@ impl Sync {
             Membership::Invite => {
                 let sender = self.context.interned.user_id(member.sender).await?;
                 if !turn.ignored.contains(&sender) {
-                    let invite_state = Events { events: self.stripped(member).await? };
+                    let invite_state = Events { events: self.stripped(member, strangers).await? };
                     rooms.invite.insert(room_id, InvitedRoom { invite_state });
                 }
             }
             Membership::Knock => {
-                let knock_state = Events { events: self.stripped(member).await? };
+                let knock_state = Events { events: self.stripped(member, strangers).await? };
                 rooms.knock.insert(room_id, KnockedRoom { knock_state });
             }
         }
         Ok(())
     }
 
-    async fn stripped(&self, member: &Member) -> Result<Vec<Box<RawValue>>> {
-        match self.from.rooms.event(member.event).await? {
-            Some(event) => self.from.rooms.stripped_state(&event).await,
-            None => Ok(Vec::new()),
-        }
+    /// What is shown of a room by people the user may not know: bounded for each, and `left` for all
+    /// of an answer.
+    async fn stripped(&self, member: &Member, left: &mut usize) -> Result<Vec<Box<RawValue>>> {
+        let Some(event) = self.from.rooms.event(member.event).await? else {
+            return Ok(Vec::new());
+        };
+        let bytes_max = self.context.settings.limits.invite_state_bytes_max as usize;
+        let events = self.from.rooms.stripped_state(&event, bytes_max.min(*left)).await?;
+        let bytes: usize = events.iter().map(|event| event.get().len()).sum();
+        *left = left.saturating_sub(bytes);
+        Ok(events)
     }
 }
 

@@ -64,7 +64,11 @@ impl Sync {
     ) -> Result<SyncResponse> {
         let ignored = self.ignored(session.user).await?;
         let viewer = Viewer::from(session);
-        self.look(&Turn { viewer, since, now, request, ignored }, memberships).await
+        self.look(
+            &Turn { viewer, since, now, request, ignored, data: Default::default() },
+            memberships,
+        )
+        .await
     }
 
     /// Registers for everything that may concern the user.

@@ -42,6 +42,12 @@ macro_rules! migrations {
             17 "0017_tenure",
             18 "0018_chores",
             19 "0019_beside",
+            20 "0020_inboxes",
+            30 "0030_media_owners",
+            31 "0031_alias_owners",
+            32 "0032_report_owners",
+            33 "0033_openid_owners",
+            34 "0034_login_token_owners",
         )
     };
     ($engine:literal; $($number:literal $name:literal,)*) => {

@@ -39,7 +39,9 @@ async fn aliases_are_taken_once(world: World) {
     let alias = room_alias_id!("#a:localhost");
     let insert = |room: i64| {
         db.write(move |tx| {
-            Box::pin(async move { insert_alias(tx, alias, RoomNid(room), UserNid(7)).await })
+            Box::pin(async move {
+                insert_alias(tx, alias, RoomNid(room), UserNid(7), Quota::NONE).await
+            })
         })
     };
     assert!(insert(1).await.unwrap());

@@ -6,6 +6,7 @@ use crate::{
     Database, Tx,
     database::{int_list, sql},
     error::Result,
+    quota::Quota,
 };
 
 /// Users asked for in one statement.
@@ -127,6 +128,16 @@ pub async fn signatures(
         }));
     }
     Ok(found)
+}
+
+/// Refuses it when a user has signed more than `quota`. To be called after the last signature.
+///
+/// # Errors
+/// [`StorageError::Full`](crate::StorageError::Full); when the database fails.
+pub async fn require_signed_within(tx: &mut Tx, signer: UserNid, quota: &Quota) -> Result<()> {
+    const SIGNED: &str = "SELECT count(*) FROM key_signatures WHERE signer_nid = $1";
+    let signed: i64 = run!(tx, |c| sql::query_scalar(SIGNED).bind(signer.0).fetch_one(c))?;
+    quota.require(signed, 0)
 }
 
 /// Stores a signature and tells whether it is new.

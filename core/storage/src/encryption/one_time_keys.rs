@@ -7,6 +7,7 @@ use crate::{
     Database, Tx,
     database::sql,
     error::{Result, StorageError},
+    quota::{Bound, Quota},
 };
 
 /// Ids of issued keys remembered per device: a client holds at most about a hundred keys at once, so
@@ -40,8 +41,13 @@ pub enum Uploaded {
 /// Stores one-time keys after those uploaded before.
 ///
 /// # Errors
-/// When the database fails.
-pub async fn put(tx: &mut Tx, device: DeviceNid, keys: Vec<OneTimeKey>) -> Result<Uploaded> {
+/// [`StorageError::Full`] when more would be unclaimed than `quota`; when the database fails.
+pub async fn put(
+    tx: &mut Tx,
+    device: DeviceNid,
+    keys: Vec<OneTimeKey>,
+    quota: &Quota,
+) -> Result<Uploaded> {
     const KNOWN: &str = "SELECT key FROM one_time_keys \
          WHERE device_nid = $1 AND algorithm = $2 AND key_id = $3 \
          UNION ALL SELECT key FROM issued_keys \
@@ -64,6 +70,9 @@ pub async fn put(tx: &mut Tx, device: DeviceNid, keys: Vec<OneTimeKey>) -> Resul
             fresh.push(key);
         }
     }
+    if fresh.is_empty() {
+        return Ok(Uploaded::Stored);
+    }
     let upload: i64 = run!(tx, |c| sql::query_scalar(UPLOAD).bind(device.0).fetch_one(c))?;
     for key in fresh {
         execute!(
@@ -76,8 +85,26 @@ pub async fn put(tx: &mut Tx, device: DeviceNid, keys: Vec<OneTimeKey>) -> Resul
                 .bind(key.key)
         )?;
     }
+    require_within(tx, device, quota).await?;
     Ok(Uploaded::Stored)
 }
+
+/// Refuses what is too much, and too many algorithms: every sync counts the keys of each.
+async fn require_within(tx: &mut Tx, device: DeviceNid, quota: &Quota) -> Result<()> {
+    const KEPT: &str = "SELECT count(*), CAST(COALESCE(SUM(octet_length(key)), 0) AS BIGINT), \
+         count(DISTINCT algorithm) FROM one_time_keys WHERE device_nid = $1";
+    let (items, bytes, algorithms): (i64, i64, i64) =
+        run!(tx, |c| sql::query_as(KEPT).bind(device.0).fetch_one(c))?;
+    quota.require(items, bytes)?;
+    ALGORITHMS.require(algorithms, 0)
+}
+
+/// Algorithms a device may have keys for: two are in use.
+const ALGORITHMS: Quota = Quota {
+    what: "algorithms of one-time and fallback keys",
+    items: Bound { setting: "of a device", max: 16 },
+    bytes: Bound::NONE,
+};
 
 /// Stores fallback keys, one per algorithm. A new key counts as unused; the same key once more keeps
 /// its mark, so that a repeated upload does not hide that the key was given out.
@@ -85,6 +112,7 @@ pub async fn put(tx: &mut Tx, device: DeviceNid, keys: Vec<OneTimeKey>) -> Resul
 /// # Errors
 /// When the database fails.
 pub async fn put_fallback(tx: &mut Tx, device: DeviceNid, keys: Vec<OneTimeKey>) -> Result<()> {
+    const KEPT: &str = "SELECT count(*) FROM fallback_keys WHERE device_nid = $1";
     const PUT: &str = "INSERT INTO fallback_keys (device_nid, algorithm, key_id, key, used) \
          VALUES ($1, $2, $3, $4, 0) ON CONFLICT (device_nid, algorithm) DO UPDATE \
          SET key_id = excluded.key_id, key = excluded.key, used = 0 \
@@ -95,7 +123,8 @@ pub async fn put_fallback(tx: &mut Tx, device: DeviceNid, keys: Vec<OneTimeKey>)
             sql::query(PUT).bind(device.0).bind(key.algorithm).bind(key.key_id).bind(key.key)
         )?;
     }
-    Ok(())
+    let kept: i64 = run!(tx, |c| sql::query_scalar(KEPT).bind(device.0).fetch_one(c))?;
+    ALGORITHMS.require(kept, 0)
 }
 
 /// Hands out a key of `device`: the oldest one-time key, for the last time, or the fallback key.

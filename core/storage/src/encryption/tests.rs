@@ -13,12 +13,21 @@ use crate::{
     CommitListener, Database,
     database::{sql, testing::World},
     device_lists::{self, Moved},
-    key_backup::{self, RoomKey, Scope},
-    to_device::{self, Message, Txn},
+    error::StorageError,
+    key_backup::{self, BackupQuota, RoomKey, Scope},
+    quota::{Bound, Quota},
+    to_device::{self, InboxLimits, Message, Sent, Txn, Waits},
 };
 
 const DEVICE: DeviceNid = DeviceNid(7);
 const ALICE: UserNid = UserNid(1);
+const BOB: UserNid = UserNid(2);
+const ANY: BackupQuota = BackupQuota { versions: Quota::NONE, keys: Quota::NONE };
+const WIDE: InboxLimits = InboxLimits::NONE;
+
+fn bound(max: i64) -> Bound {
+    Bound { setting: "limits.test", max }
+}
 
 #[derive(Default)]
 struct Heard(std::sync::Mutex<Vec<StreamAdvance>>);
@@ -43,7 +52,7 @@ fn key(id: &str, content: &str) -> OneTimeKey {
 }
 
 async fn put(db: &Database, keys: Vec<OneTimeKey>) -> Uploaded {
-    db.write(|tx| Box::pin(async move { one_time_keys::put(tx, DEVICE, keys).await }))
+    db.write(|tx| Box::pin(async move { one_time_keys::put(tx, DEVICE, keys, &Quota::NONE).await }))
         .await
         .unwrap()
 }
@@ -118,14 +127,15 @@ async fn an_inbox_keeps_order_and_forgets_what_is_acknowledged(world: World) {
             ts: 1,
             forget_before_ts: 0,
         };
-        let messages = (0..count).map(|n| Message { device: DEVICE, json: n.to_string() });
+        let messages =
+            (0..count).map(|n| Message { device: DEVICE, json: n.to_string(), is_own: false });
         let messages: Vec<_> = messages.collect();
-        db.write(|tx| Box::pin(async move { to_device::send(tx, txn, messages).await }))
+        db.write(|tx| Box::pin(async move { to_device::send(tx, txn, BOB, messages, WIDE).await }))
             .await
             .unwrap()
     };
-    assert!(send("a", 250).await);
-    assert!(!send("a", 250).await, "the same transaction id sends nothing");
+    assert_eq!(send("a", 250).await, Sent::Now { full: 0 });
+    assert_eq!(send("a", 250).await, Sent::Before, "the same transaction id sends nothing");
     let all = to_device::messages(&db, DEVICE, 0, i64::MAX, 1_000).await.unwrap();
     let order: Vec<_> = all.iter().map(|message| message.json.parse::<i64>().unwrap()).collect();
     assert_eq!(order, (0..250).collect::<Vec<_>>());
@@ -145,7 +155,7 @@ async fn an_inbox_keeps_order_and_forgets_what_is_acknowledged(world: World) {
 async fn better_keys_replace_worse_ones_in_a_backup(world: World) {
     let (db, _) = open(&world).await;
     let create = db.write(|tx| {
-        Box::pin(async move { key_backup::create(tx, ALICE, "a".into(), "{}".into()).await })
+        Box::pin(async move { key_backup::create(tx, ALICE, "a".into(), "{}".into(), &ANY).await })
     });
     assert_eq!(create.await.unwrap(), 1);
     let put = async |first: i64, forwarded: i64, verified: bool| {
@@ -157,10 +167,12 @@ async fn better_keys_replace_worse_ones_in_a_backup(world: World) {
             is_verified: verified,
             session_data: format!("{first} {forwarded} {verified}"),
         };
-        db.write(|tx| Box::pin(async move { key_backup::put(tx, ALICE, 1, vec![key]).await }))
-            .await
-            .unwrap();
-        let keys = key_backup::keys(&db, ALICE, 1, Scope::All).await.unwrap();
+        db.write(|tx| {
+            Box::pin(async move { key_backup::put(tx, ALICE, 1, vec![key], &ANY).await })
+        })
+        .await
+        .unwrap();
+        let keys = page(&db, Scope::All).await.unwrap();
         let version = key_backup::find(&db, ALICE, 1).await.unwrap().unwrap();
         (keys[0].session_data.clone(), version.etag)
     };
@@ -181,7 +193,8 @@ async fn better_keys_replace_worse_ones_in_a_backup(world: World) {
             session_data: "{}".to_owned(),
         })
         .collect();
-    let put = db.write(|tx| Box::pin(async move { key_backup::put(tx, ALICE, 1, many).await }));
+    let put =
+        db.write(|tx| Box::pin(async move { key_backup::put(tx, ALICE, 1, many, &ANY).await }));
     let contents = put.await.unwrap();
     assert_eq!((contents.count, contents.etag), (1_002, 5));
     let removed = db.write(|tx| {
@@ -192,8 +205,148 @@ async fn better_keys_replace_worse_ones_in_a_backup(world: World) {
     assert_eq!(removed.await.unwrap().count, 1_002 - 143);
 }
 
+async fn page(db: &Database, scope: Scope) -> crate::Result<Vec<RoomKey>> {
+    key_backup::keys(db, ALICE, 1, scope, Default::default(), 10_000).await
+}
+
+async fn the_size_of_a_backup_is_known_after_every_change(world: World) {
+    let (db, _) = open(&world).await;
+    let few = BackupQuota {
+        versions: Quota { items: bound(1), ..Quota::NONE },
+        keys: Quota { what: "keys", items: bound(5), bytes: bound(100) },
+    };
+    let create = || {
+        db.write(move |tx| {
+            Box::pin(
+                async move { key_backup::create(tx, ALICE, "a".into(), "{}".into(), &few).await },
+            )
+        })
+    };
+    create().await.unwrap();
+    assert!(matches!(create().await, Err(StorageError::Full(_))), "a second version");
+    let put = async |room: &str, names: std::ops::Range<usize>, bytes: usize| {
+        let key = |n: usize| RoomKey {
+            room_id: room.to_owned(),
+            session_id: n.to_string(),
+            first_message_index: 100 - i64::try_from(bytes).unwrap(),
+            forwarded_count: 0,
+            is_verified: false,
+            session_data: "x".repeat(bytes),
+        };
+        let keys: Vec<_> = names.map(key).collect();
+        let put = db.write(move |tx| {
+            Box::pin(async move { key_backup::put(tx, ALICE, 1, keys, &few).await })
+        });
+        put.await.map(|contents| contents.count)
+    };
+    assert_eq!(put("!a", 0..3, 10).await.unwrap(), 3);
+    assert!(matches!(put("!b", 0..3, 10).await, Err(StorageError::Full(_))), "six keys");
+    assert_eq!(page(&db, Scope::All).await.unwrap().len(), 3, "all or none of them");
+    assert_eq!(put("!b", 0..2, 10).await.unwrap(), 5);
+    assert!(matches!(put("!a", 0..3, 30).await, Err(StorageError::Full(_))), "110 bytes");
+    assert_eq!(put("!a", 0..3, 20).await.unwrap(), 5, "80 bytes");
+    // A process of another version does not note the size: then it is counted.
+    db.write(|tx| {
+        Box::pin(async move { execute!(tx, sql::query("UPDATE backup_versions SET etag = 70")) })
+    })
+    .await
+    .unwrap();
+    assert!(matches!(put("!b", 0..2, 40).await, Err(StorageError::Full(_))), "140 bytes");
+    let remove = async |scope: Scope| {
+        let remove = db.write(move |tx| {
+            Box::pin(async move { key_backup::remove(tx, ALICE, 1, scope).await })
+        });
+        remove.await.unwrap().count
+    };
+    assert_eq!(remove(Scope::Session("!a".to_owned(), "0".to_owned())).await, 4);
+    assert_eq!(remove(Scope::Room("!a".to_owned())).await, 2);
+    assert_eq!(put("!b", 0..2, 40).await.unwrap(), 2, "80 bytes");
+    assert_eq!(remove(Scope::All).await, 0);
+    let delete = || db.write(|tx| Box::pin(async move { key_backup::delete(tx, ALICE, 1).await }));
+    assert!(delete().await.unwrap());
+    create().await.unwrap();
+    create().await.unwrap_err();
+    assert!(delete().await.unwrap(), "a deleted one may be deleted again");
+}
+
+async fn pages_of_a_backup_follow_each_other(world: World) {
+    let (db, _) = open(&world).await;
+    let keys: Vec<_> = (0..250)
+        .map(|n| RoomKey {
+            room_id: format!("!{}", n % 7),
+            session_id: format!("{n:03}"),
+            first_message_index: 0,
+            forwarded_count: 0,
+            is_verified: false,
+            session_data: "{}".to_owned(),
+        })
+        .collect();
+    db.write(|tx| {
+        Box::pin(async move {
+            key_backup::create(tx, ALICE, "a".into(), "{}".into(), &ANY).await?;
+            key_backup::put(tx, ALICE, 1, keys, &ANY).await
+        })
+    })
+    .await
+    .unwrap();
+    for (scope, wanted) in [(Scope::All, 250), (Scope::Room("!3".to_owned()), 36)] {
+        let (mut after, mut found) = (Default::default(), Vec::new());
+        loop {
+            let page = key_backup::keys(&db, ALICE, 1, scope.clone(), after, 20).await.unwrap();
+            let Some(last) = page.last() else { break };
+            assert!(page.len() <= 20);
+            after = (last.room_id.clone(), last.session_id.clone());
+            found.extend(page.into_iter().map(|key| (key.room_id, key.session_id)));
+        }
+        assert_eq!(found.len(), wanted);
+        assert!(found.is_sorted(), "nothing twice");
+        found.dedup();
+        assert_eq!(found.len(), wanted);
+    }
+}
+
+async fn a_stranger_fills_his_share_of_an_inbox_and_no_more(world: World) {
+    let (db, _) = open(&world).await;
+    let narrow = InboxLimits {
+        all: Waits { items: 10, bytes: 1_000 },
+        of_sender: Waits { items: 4, bytes: 100 },
+    };
+    let send = async |sender: UserNid, txn_id: &str, count: usize, bytes: usize| {
+        let txn = Txn {
+            device: DEVICE,
+            event_type: "m.test".to_owned(),
+            txn_id: txn_id.to_owned(),
+            ts: 1,
+            forget_before_ts: 0,
+        };
+        let message =
+            |_| Message { device: DEVICE, json: "x".repeat(bytes), is_own: sender == ALICE };
+        let messages: Vec<_> = (0..count).map(message).collect();
+        let sent = db.write(move |tx| {
+            Box::pin(async move { to_device::send(tx, txn, sender, messages, narrow).await })
+        });
+        match sent.await.unwrap() {
+            Sent::Now { full } => count - full,
+            Sent::Before => panic!("another id"),
+        }
+    };
+    assert_eq!(send(BOB, "a", 6, 10).await, 4);
+    assert_eq!(send(BOB, "b", 1, 10).await, 0, "in another request, too");
+    assert_eq!(send(UserNid(3), "c", 3, 60).await, 1, "100 bytes of one sender");
+    assert_eq!(send(ALICE, "d", 9, 10).await, 5, "one's own devices have all the rest");
+    assert_eq!(send(UserNid(4), "e", 1, 10).await, 0, "ten in all");
+    let waiting = to_device::messages(&db, DEVICE, 0, i64::MAX, 1_000).await.unwrap();
+    assert_eq!(waiting.len(), 10);
+    let upto = waiting[7].pos;
+    db.write(move |tx| Box::pin(async move { to_device::delete_some(tx, DEVICE, upto).await }))
+        .await
+        .unwrap();
+    assert_eq!(send(BOB, "f", 9, 10).await, 4, "what was fetched makes room");
+    assert_eq!(send(UserNid(4), "g", 9, 10).await, 4);
+    assert_eq!(send(UserNid(5), "h", 1, 10).await, 0);
+}
+
 async fn changes_reach_those_who_share_a_room(world: World) {
-    const BOB: UserNid = UserNid(2);
     const CAROL: UserNid = UserNid(3);
     let (db, heard) = open(&world).await;
     let join = async |user: UserNid, room: i64, pos: i64, membership: i64| {
@@ -255,5 +408,8 @@ on_both!(
     concurrent_claims_never_get_the_same_key,
     an_inbox_keeps_order_and_forgets_what_is_acknowledged,
     better_keys_replace_worse_ones_in_a_backup,
+    the_size_of_a_backup_is_known_after_every_change,
+    pages_of_a_backup_follow_each_other,
+    a_stranger_fills_his_share_of_an_inbox_and_no_more,
     changes_reach_those_who_share_a_room,
 );

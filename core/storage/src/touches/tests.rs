@@ -50,7 +50,9 @@ async fn rows_tell_what_the_commits_told(world: World) {
         let body = RawValue::from_string("{}".to_owned()).unwrap();
         let data = AccountData { room: None, event_type: "a".to_owned(), body };
         db.write(move |tx| {
-            Box::pin(async move { account_data::put(tx, UserNid(user), data).await })
+            Box::pin(async move {
+                account_data::put(tx, UserNid(user), data, &crate::quota::Quota::NONE).await
+            })
         })
         .await
         .unwrap();
@@ -63,7 +65,7 @@ async fn rows_tell_what_the_commits_told(world: World) {
             event_pos: 5,
             ts: 1,
         };
-        receipts::put(&db, receipt).await.unwrap();
+        receipts::put(&db, receipt, 100).await.unwrap();
         db.write(move |tx| Box::pin(async move { device_lists::changed(tx, UserNid(user)).await }))
             .await
             .unwrap();

@@ -156,7 +156,9 @@ async fn rules_of_their_own_make_exceptions() {
         body: serde_json::value::RawValue::from_string(rules).unwrap(),
     };
     let user = bob.user;
-    let put = world.context.db.write(move |tx| Box::pin(account_data::put(tx, user, data)));
+    let put = world.context.db.write(move |tx| {
+        Box::pin(account_data::put(tx, user, data, &colonnade_storage::quota::Quota::NONE))
+    });
     put.await.unwrap();
     assert_eq!(meaning(plain).await, (1, vec![(bob.user, 0)]), "bob has muted the room");
     assert_eq!(meaning(named).await, (1, vec![(bob.user, 0)]));

@@ -1,0 +1,61 @@
+//! How much one owner may keep in a table, by number and by bytes. It is checked inside the transaction
+//! that writes: those of a lane take turns in all processes, so requests that come together cannot pass
+//! it. What is refused is undone as a whole.
+
+use crate::error::{Result, StorageError};
+
+/// What one owner may keep of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quota {
+    /// What is kept, in the plural, for people.
+    pub what: &'static str,
+    /// How many.
+    pub items: Bound,
+    /// How many bytes.
+    pub bytes: Bound,
+}
+
+/// A bound and the setting that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// The setting, `limits.account_data_bytes_max` say.
+    pub setting: &'static str,
+    /// At most.
+    pub max: i64,
+}
+
+/// An owner would keep more than it may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Full {
+    /// What is kept.
+    pub what: &'static str,
+    /// The bound.
+    pub bound: Bound,
+    /// The bound is one of bytes, not of numbers.
+    pub in_bytes: bool,
+}
+
+impl Bound {
+    /// No bound.
+    pub const NONE: Self = Self { setting: "none", max: i64::MAX };
+}
+
+impl Quota {
+    /// Whatever somebody likes.
+    pub const NONE: Self = Self { what: "things", items: Bound::NONE, bytes: Bound::NONE };
+
+    /// Refuses what would be more than this.
+    ///
+    /// # Errors
+    /// [`StorageError::Full`].
+    pub fn require(&self, items: i64, bytes: i64) -> Result<()> {
+        let full = |bound, in_bytes| StorageError::Full(Full { what: self.what, bound, in_bytes });
+        if items > self.items.max {
+            return Err(full(self.items, false));
+        }
+        if bytes > self.bytes.max {
+            return Err(full(self.bytes, true));
+        }
+        Ok(())
+    }
+}

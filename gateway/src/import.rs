@@ -1,15 +1,22 @@
 //! From an nginx configuration of the usual Matrix shape to a routes file, and a list of what could
-//! not be carried over. Text in, text out; the result is parsed before it is given out.
+//! not be carried over: every directive that is not translated is named. Text in, text out; the result is
+//! parsed before it is given out.
+//!
+//! What was closed is not opened: a location that lets only some in, passes nothing on, or is not
+//! understood becomes a rule that denies; of several servers one is taken.
 //!
 //! nginx looks for exact locations, then `^~` prefixes, then regular expressions in file order,
 //! then the longest prefix: rules are written in that order. Its patterns may match anywhere in
 //! the path; ours take the whole path, so `^`, `$` and what they need are added.
 
+mod access;
 mod nginx;
+mod server;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use access::Closed;
 use nginx::Directive;
 pub use nginx::SyntaxError;
 
@@ -17,6 +24,9 @@ use crate::config::Config;
 
 /// A body limit nginx has when none is written, and an operator may have relied on.
 const NGINX_BODY_DEFAULT: &str = "1m";
+
+/// What stands for no limit.
+const NO_BODY_LIMIT: &str = "100g";
 
 /// Something a person should look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +71,7 @@ struct Importer {
     listen: Vec<(String, Option<(String, String)>)>,
     body: Option<String>,
     notes: Vec<Note>,
+    servers: Vec<server::Server>,
 }
 
 /// Translates an nginx configuration.
@@ -71,7 +82,8 @@ pub fn import_nginx(name: &str, text: &str) -> Result<Imported, SyntaxError> {
     let directives = nginx::parse(text)?;
     let mut importer = Importer::default();
     importer.declarations(&directives);
-    importer.servers(&directives);
+    importer.blocks(&directives, &Closed::default());
+    importer.server_blocks();
     let routes = importer.write(name);
     if let Err(error) = Config::parse("imported", &routes) {
         for fault in error.faults() {
@@ -84,7 +96,8 @@ pub fn import_nginx(name: &str, text: &str) -> Result<Imported, SyntaxError> {
 impl Importer {
     fn note(&mut self, line: usize, text: impl Into<String>) {
         let note = Note { line, text: text.into() };
-        if !self.notes.contains(&note) {
+        // Said once, where it stands first.
+        if !self.notes.iter().any(|known| known.text == note.text) {
             self.notes.push(note);
         }
     }
@@ -140,10 +153,19 @@ impl Importer {
     fn upstream_server(&mut self, entry: &Directive, upstream: &mut Upstream) {
         let Some(address) = entry.words.get(1) else { return };
         let mut worker = self.address(address, entry.line);
+        if entry.words.iter().any(|word| word == "down") {
+            return self.note(entry.line, format!("server {address} is `down`, and left out"));
+        }
         for option in &entry.words[2..] {
             match option.split_once('=') {
                 Some(("weight", _)) => write!(worker, " {option}").unwrap_or_default(),
                 Some(("max_fails" | "fail_timeout", _)) => {}
+                _ if option == "backup" => {
+                    let text = format!(
+                        "`backup` of server {address} is left out: it serves like the others"
+                    );
+                    self.note(entry.line, text);
+                }
                 _ => self.note(entry.line, format!("`{option}` of server {address} is left out")),
             }
         }
@@ -185,132 +207,6 @@ impl Importer {
         }
     }
 
-    fn servers(&mut self, directives: &[Directive]) {
-        let mut certificate = (None, None);
-        let mut listens = Vec::new();
-        for directive in directives {
-            let first = directive.words.get(1).map_or("", String::as_str);
-            match (directive.name(), &directive.block) {
-                ("location", Some(block)) => self.location(directive, block),
-                ("map" | "upstream" | "events" | "types", _) => {}
-                ("http" | "server" | "stream", Some(block)) => self.servers(block),
-                ("listen", _) => listens.push(directive),
-                ("ssl_certificate", _) => certificate.0 = Some(first.to_owned()),
-                ("ssl_certificate_key", _) => certificate.1 = Some(first.to_owned()),
-                ("client_max_body_size", _) => self.body = Some(first.to_owned()),
-                (
-                    "if" | "rewrite" | "return" | "error_page" | "auth_basic" | "allow" | "deny",
-                    _,
-                ) => {
-                    let text = format!("`{}` has no counterpart here", directive.words.join(" "));
-                    self.note(directive.line, text);
-                }
-                _ => {}
-            }
-        }
-        for listen in listens {
-            self.listener(listen, &certificate);
-        }
-    }
-
-    fn listener(&mut self, listen: &Directive, certificate: &(Option<String>, Option<String>)) {
-        let Some(address) = listen.words.get(1) else { return };
-        let encrypted = listen.words.iter().any(|word| word == "ssl");
-        let bind = match address.parse::<u16>() {
-            Ok(port) => format!("0.0.0.0:{port}"),
-            Err(_) => address.replace('*', "0.0.0.0"),
-        };
-        let tls = match certificate {
-            (Some(cert), Some(key)) if encrypted => Some((cert.clone(), key.clone())),
-            _ if encrypted => {
-                let text =
-                    format!("listener {bind} is encrypted, but its certificate is elsewhere");
-                return self.note(listen.line, text);
-            }
-            _ => None,
-        };
-        if !self.listen.iter().any(|(known, _)| *known == bind) {
-            self.listen.push((bind, tls));
-        }
-    }
-
-    fn location(&mut self, directive: &Directive, block: &[Directive]) {
-        let words: Vec<&str> = directive.words[1..].iter().map(String::as_str).collect();
-        let (class, pattern, length) = match words[..] {
-            ["=", path] => (0, format!("^{}$", regex::escape(path)), 0),
-            ["^~", path] => (1, format!("^{}.*$", regex::escape(path)), path.len()),
-            ["~", regex] => (2, whole(regex), 0),
-            ["~*", regex] => (2, format!("(?i){}", whole(regex)), 0),
-            [path] if path.starts_with('@') => {
-                return self.note(directive.line, format!("location {path} is left out"));
-            }
-            [path] => (3, format!("^{}.*$", regex::escape(path)), path.len()),
-            _ => return self.note(directive.line, "a location that cannot be read"),
-        };
-        let mut targets = None;
-        for inner in block {
-            match inner.name() {
-                "proxy_pass" => targets = self.targets(inner),
-                "return" => targets = Some(vec![(None, None)]),
-                "location" | "if" | "rewrite" | "root" | "alias" | "try_files" | "limit_except"
-                | "auth_basic" | "allow" | "deny" | "add_header" => {
-                    let text = format!("`{}` in a location is left out", inner.words.join(" "));
-                    self.note(inner.line, text);
-                }
-                "client_max_body_size" => {
-                    self.note(inner.line, "its body limit: set `body_bytes` on the rule");
-                }
-                _ => {}
-            }
-        }
-        let Some(targets) = targets else {
-            return self.note(directive.line, "a location without proxy_pass is left out");
-        };
-        let known = |rule: &Rule| rule.class == class && rule.pattern == pattern;
-        if !self.rules.iter().any(known) {
-            self.rules.push(Rule { class, length, pattern, targets });
-        }
-    }
-
-    /// Pools of a `proxy_pass`; two when a map chooses by a query parameter.
-    fn targets(&mut self, pass: &Directive) -> Option<Vec<(Option<String>, Option<String>)>> {
-        let url = pass.words.get(1)?;
-        let target = url.trim_start_matches("http://").trim_start_matches("https://");
-        if url.starts_with("https://") {
-            self.note(pass.line, format!("{url}: workers are reached without TLS"));
-        }
-        if target.starts_with('$') {
-            let variable = target.trim_end_matches('/');
-            let Some((from, pairs)) = self.maps.get(variable) else {
-                self.note(pass.line, format!("what `{variable}` stands for is not in this file"));
-                return None;
-            };
-            let value = |wanted: &str| pairs.iter().find(|(p, _)| p == wanted).map(|(_, v)| v);
-            let parameter = from.strip_prefix("$arg_");
-            if let (Some(parameter), Some(absent), Some(present), 2) =
-                (parameter, value(""), value("default"), pairs.len())
-            {
-                return Some(vec![
-                    (Some(pool_name(absent)), Some(parameter.to_owned())),
-                    (Some(pool_name(present)), None),
-                ]);
-            }
-            self.note(pass.line, format!("the map behind `{variable}` cannot be carried over"));
-            return None;
-        }
-        let host = match target.strip_prefix("unix:") {
-            Some(path) => format!("unix:{}", path.split(':').next().unwrap_or(path)),
-            None => target.split('/').next().unwrap_or(target).split('$').next()?.to_owned(),
-        };
-        let name = pool_name(&host);
-        if !self.upstreams.contains_key(&name) {
-            let server = self.address(&host, pass.line);
-            let balance = "single".to_owned();
-            self.upstreams.insert(name.clone(), Upstream { servers: vec![server], balance });
-        }
-        Some(vec![(Some(name), None)])
-    }
-
     fn write(&mut self, name: &str) -> String {
         // Stable, so that regular expressions keep their order.
         self.rules.sort_by_key(|rule| (rule.class, std::cmp::Reverse(rule.length)));
@@ -330,7 +226,10 @@ impl Importer {
         lines.push("admin: \"127.0.0.1:8009\"".to_owned());
         lines.push("trusted_proxies: [\"127.0.0.0/8\", \"::1/128\"]".to_owned());
         let body = self.body.clone().unwrap_or_else(|| NGINX_BODY_DEFAULT.to_owned());
-        lines.push(format!("limits: {{ body_bytes: {} }}", body.to_uppercase()));
+        // nginx has no limit then; more than anybody uploads is as good.
+        let body = if body == "0" { NO_BODY_LIMIT.to_owned() } else { body };
+        let body = body.to_uppercase().replace('G', "GiB");
+        lines.push(format!("limits: {{ body_bytes: {body} }}"));
         lines.extend([String::new(), "pools:".to_owned()]);
         for (pool, upstream) in &self.upstreams {
             let servers: Vec<String> =
@@ -369,18 +268,6 @@ impl Importer {
         let unless = absent.map_or_else(String::new, |name| format!(", unless_query: [{name}]"));
         format!("  - {{ match: {}{unless}, pool: {pool}{key} }}", quoted(&pattern))
     }
-}
-
-/// A pattern that takes the whole path where nginx's takes part of it.
-fn whole(regex: &str) -> String {
-    let regex = regex.replace("\\/", "/");
-    let begin = if regex.starts_with('^') { "" } else { "^.*" };
-    let ends = regex.ends_with('$') && !regex.ends_with("\\$");
-    // An alternation at the top would escape what is added around it.
-    let (open, close) = if regex.contains('|') && !ends { ("(?:", ")") } else { ("", "") };
-    let inner = regex.trim_start_matches('^');
-    let start = if regex.starts_with('^') { "^" } else { begin };
-    format!("{start}{open}{inner}{close}{}", if ends { "" } else { ".*$" })
 }
 
 /// Names the segment behind `/rooms/` as the key.

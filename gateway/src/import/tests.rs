@@ -151,3 +151,135 @@ fn files_that_are_no_configuration_are_refused_with_a_line() {
     }
     assert!(import_nginx("n", &"a {".repeat(1_000)).is_err());
 }
+
+fn imported(text: &str) -> (Config, Vec<String>) {
+    let imported = import_nginx("n", text).unwrap();
+    let config = Config::parse("imported", &imported.routes)
+        .unwrap_or_else(|error| panic!("{error}\n{}", imported.routes));
+    (config, imported.notes.into_iter().map(|note| note.text).collect())
+}
+
+#[track_caller]
+fn says(notes: &[String], parts: &[&str]) {
+    for part in parts {
+        assert!(notes.iter().any(|note| note.contains(part)), "{part} is not in {notes:#?}");
+    }
+}
+
+#[test]
+fn what_nginx_closes_stays_closed_and_is_named() {
+    for closes in [
+        "deny all;",
+        "deny 192.0.2.0/24;",
+        "allow 10.0.0.0/8; deny all;",
+        "auth_basic \"staff\";",
+        "auth_request /check;",
+        "internal;",
+        "return 403;",
+        "return 200 \"ok\";",
+        "return 301 https://example.org$request_uri;",
+        "limit_except GET { deny all; }",
+        "if ($request_method = DELETE) { return 405; }",
+        "rewrite ^ /elsewhere break;",
+        "try_files $uri @backend;",
+        "satisfy any; allow 10.0.0.1;",
+        "include snippets/staff-only.conf;",
+        "some_module_nobody_knows on;",
+        "location ~ ^/closed/x { deny all; }",
+    ] {
+        let (config, notes) = imported(&format!(
+            "upstream a {{ server 127.0.0.1:1; }}\n\
+             server {{ listen 80; location /closed {{ {closes} proxy_pass http://a; }}\n\
+             location / {{ proxy_pass http://a; }} }}"
+        ));
+        assert_eq!(pool_of(&config, "GET", "/open"), "a", "{closes}");
+        for target in ["/closed", "/closed/x", "/%63losed", "//closed"] {
+            assert_eq!(pool_of(&config, "GET", target), "none", "{closes} {target}");
+        }
+        let name = closes.split([' ', ';']).next().unwrap();
+        says(&notes, &[&format!("`{name}"), "location /closed"]);
+    }
+}
+
+#[test]
+fn what_is_inherited_closes_too_and_can_be_taken_back() {
+    for (server, location, open) in [
+        ("deny all;", "", false),
+        ("deny all;", "allow all;", true),
+        ("deny all;", "allow 10.0.0.1; deny all;", false),
+        ("auth_basic x;", "", false),
+        ("auth_basic x;", "auth_basic off;", true),
+        ("return 301 https://x;", "", false),
+        ("if ($host != x) { return 444; }", "", false),
+        ("ssl_verify_client on;", "", false),
+        ("include conf.d/*.locations;", "", false),
+        ("include /etc/letsencrypt/options-ssl-nginx.conf;", "", true),
+        ("add_header x y; gzip on;", "access_log off;", true),
+    ] {
+        for (before, within) in [(server, ""), ("", server)] {
+            let (config, _) = imported(&format!(
+                "http {{ {before} upstream a {{ server 127.0.0.1:1; }}\n\
+                 server {{ {within} location / {{ {location} proxy_pass http://a; }} }} }}"
+            ));
+            let inherits = !within.is_empty() || !server.starts_with(['r', 'i']);
+            let expected = if open || !inherits { "a" } else { "none" };
+            assert_eq!(pool_of(&config, "GET", "/x"), expected, "{before}|{within}|{location}");
+        }
+    }
+}
+
+#[test]
+fn a_location_that_passes_nothing_on_does_not_fall_through_to_another() {
+    let (config, notes) = imported(
+        "upstream a { server 127.0.0.1:1; }\n\
+         location /static { root /var/www; }\n\
+         location /php { fastcgi_pass unix:/run/php; }\n\
+         location /stripped/ { proxy_pass http://a/; }\n\
+         location /outer { location /outer/inner { deny all; } proxy_pass http://a; }\n\
+         location / { proxy_pass http://a/; }",
+    );
+    for (target, pool) in [
+        ("/static/x", "none"),
+        ("/php/x", "none"),
+        ("/stripped/x", "none"),
+        ("/outer/inner/x", "none"),
+        ("/outer/x", "a"),
+        ("/x", "a"),
+    ] {
+        assert_eq!(pool_of(&config, "GET", target), pool, "{target}");
+    }
+    says(
+        &notes,
+        &["`root /var/www` is left out", "`fastcgi_pass unix:/run/php`", "changes the path"],
+    );
+}
+
+#[test]
+fn another_server_is_not_opened_by_this_ones_listeners() {
+    let (config, notes) = imported(
+        "upstream a { server 127.0.0.1:1; } upstream b { server 127.0.0.1:2; }\n\
+         server { listen 80; return 301 https://$host$request_uri; }\n\
+         server { listen 8008; location / { proxy_pass http://a; } }\n\
+         server { listen 8448; location / { proxy_pass http://a; } }\n\
+         server { listen 127.0.0.1:9000; location /inner { proxy_pass http://b; } }",
+    );
+    let bound: Vec<String> = config.listen.iter().map(|listen| listen.bind.to_string()).collect();
+    assert_eq!(bound, ["0.0.0.0:8008", "0.0.0.0:8448"]);
+    assert_eq!(pool_of(&config, "GET", "/inner"), "a");
+    says(
+        &notes,
+        &["passes nothing on", "`return 301 https://$host$request_uri`", "import it by itself"],
+    );
+}
+
+#[test]
+fn servers_that_are_down_get_nothing() {
+    let (config, notes) = imported(
+        "upstream a { server 127.0.0.1:1 down; server 127.0.0.1:2; zone x 64k; slow_start 3s; }\n\
+         location / { proxy_pass http://a; }",
+    );
+    let workers: Vec<String> =
+        config.pools[0].workers.iter().map(|(worker, _)| worker.to_string()).collect();
+    assert_eq!(workers, ["127.0.0.1:2"]);
+    says(&notes, &["server 127.0.0.1:1 is `down`", "`slow_start`"]);
+}

@@ -1,5 +1,7 @@
 //! Compression of answers, by Pingora's filter: whether, how, and what the headers then say.
 
+mod accepted;
+
 use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::compression::ResponseCompressionCtx;
@@ -16,8 +18,9 @@ impl Shrink {
     /// Looks at what the client understands; none where nothing could come of it.
     pub(super) fn new(head: &dyn Head) -> Option<Box<Self>> {
         let mut request = RequestHeader::build("GET", b"/", Some(1)).ok()?;
-        if let Some(accepts) = head.header("accept-encoding") {
-            request.insert_header("accept-encoding", accepts).ok()?;
+        // The filter itself does not know weights.
+        if let Some(coding) = accepted::best(&head.all("accept-encoding")) {
+            request.insert_header("accept-encoding", coding).ok()?;
         }
         let mut filter = ResponseCompressionCtx::new(COMPRESSION_LEVEL, false, false);
         filter.request_filter(&request);

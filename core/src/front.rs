@@ -23,7 +23,7 @@ use ipnet::IpNet;
 use tokio::time::Sleep;
 use tracing::Instrument as _;
 
-use crate::{internal::Internal, metrics::Metrics, spans};
+use crate::{internal::Internal, metrics::Metrics, spans, unread};
 
 /// The longest pause in a request body.
 const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -75,9 +75,11 @@ impl Front {
         let method = request.method().clone();
         let patience = Patience::of(request.uri().path());
         let _counted = (patience == Patience::LongPoll).then(|| self.metrics.long_poll());
-        let request = request.map(timed);
+        let (request, rest) = unread::watch(request.map(timed));
         if Internal::takes(&request) {
-            return self.internal.answer(request).instrument(span).await;
+            let mut reply = self.internal.answer(request).instrument(span).await;
+            rest.mark(&mut reply).await;
+            return reply;
         }
         let abreast = self.internal.abreast(&request);
         let refusal = self.router.turned_away(&request);
@@ -111,6 +113,7 @@ impl Front {
                 "this took too long; try again later",
             )),
         };
+        rest.mark(&mut reply).await;
         let took = begun.elapsed();
         let endpoint = reply.extensions().get::<EndpointName>().map_or("unknown", |name| name.0);
         let status = reply.status().as_u16();

@@ -19,6 +19,7 @@ mod private;
 pub mod roles;
 pub mod spans;
 mod time;
+mod unread;
 pub mod wiring;
 pub mod worker;
 

@@ -10,7 +10,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -28,7 +28,10 @@ use tokio::{
 };
 use tokio_util::{either::Either, sync::CancellationToken};
 
-use crate::front::Front;
+use crate::{
+    front::Front,
+    unread::{Lingering, Unread},
+};
 
 /// Open connections at most: each long poll holds one, and each costs about 16 kB.
 const CONNECTIONS_MAX: usize = 20_000;
@@ -168,13 +171,18 @@ impl Serving {
     ) {
         let (front, leaving) = (Arc::clone(&self.front), self.leaving.clone());
         let under_way = Arc::clone(&self.under_way);
+        let lingers = Arc::new(AtomicBool::new(false));
+        let connection = Lingering::new(connection, Arc::clone(&lingers));
         let service = service_fn(move |request| {
             let (front, leaving) = (Arc::clone(&front), leaving.clone());
+            let lingers = Arc::clone(&lingers);
             let counted = Counted::new(&under_way);
             async move {
                 let mut reply = front.answer(request, peer).await;
                 drop(counted);
-                if leaving.is_cancelled() {
+                let unread = reply.extensions().get::<Unread>().is_some();
+                lingers.fetch_or(unread, Ordering::AcqRel);
+                if unread || leaving.is_cancelled() {
                     reply.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, std::convert::Infallible>(reply)

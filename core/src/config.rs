@@ -54,6 +54,8 @@ pub struct Config {
     pub redis: Option<String>,
     /// Where a worker serves `/metrics`, `/health` and `/ready`; `None` is nowhere.
     pub admin: Option<SocketAddr>,
+    /// Names by which both may be asked, besides those of this machine and the addresses they listen on.
+    pub admin_hosts: Vec<String>,
     /// Where the gateway of `up` serves its own health, metrics and table; `None` is nowhere.
     pub gateway_admin: Option<SocketAddr>,
     /// What is logged, and how.

@@ -138,7 +138,8 @@ impl Worker {
             let (socket, got) = bind_tcp(wanted).await?;
             admin_address = Some(got);
             let homeserver = Arc::clone(&homeserver);
-            serving.push(tokio::spawn(admin::serve(socket, homeserver, stop.clone())));
+            let door = admin::Door::new(got, &config.admin_hosts);
+            serving.push(tokio::spawn(admin::serve(socket, door, homeserver, stop.clone())));
         }
         let mut control_socket_path = None;
         if let Some(socket) = control_socket(config)? {

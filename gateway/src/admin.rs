@@ -1,9 +1,12 @@
 //! The admin listener: health, readiness, metrics, the table, the pools, reload. On loopback,
-//! without a password; it changes nothing a client can see except by `POST /reload`.
+//! without a password, and only for who asks it by a name of its own; it changes nothing a client can see
+//! except by `POST /reload`.
 
+mod host;
 mod page;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +37,8 @@ pub(crate) struct Admin {
     pub(crate) closing: pingora::server::ShutdownWatch,
     /// How much was asked lately.
     pub(crate) lately: Arc<Lately>,
+    /// Where it is.
+    pub(crate) address: Option<SocketAddr>,
 }
 
 /// What `POST /check` answers.
@@ -86,6 +91,10 @@ impl Lately {
     }
 }
 
+/// What is answered to whom the listener is a stranger's name.
+const NOT_OURS: &str =
+    "this listener is asked as localhost, by its address, or by a name in `admin_hosts`\n";
+
 const JSON: &str = "application/json";
 /// What an unknown path is answered.
 const PATHS: &str = "GET / /health /ready /metrics /table /pools /explain?target=\n\
@@ -109,13 +118,30 @@ fn response(status: u16, kind: &str, body: impl Into<Vec<u8>>) -> Response<Vec<u
     response
 }
 
+/// What is answered where another method would do.
+fn not_with_this(allow: &'static str, say: &str) -> Response<Vec<u8>> {
+    let mut refused = response(405, TEXT, say);
+    refused.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static(allow));
+    refused
+}
+
 /// A parameter of a query, as a person meant it.
 fn decoded(query: &str, name: &str) -> Option<String> {
-    let raw = crate::sticky::parameter(query, name)?;
-    Some(percent_encoding::percent_decode_str(raw).decode_utf8_lossy().into_owned())
+    crate::target::parameter(query, name).map(std::borrow::Cow::into_owned)
 }
 
 impl Admin {
+    /// Says whether it is asked by a name of its own; who names none, as HTTP/1.0 allows, is no browser.
+    fn is_asked(&self, head: &pingora::http::RequestHeader) -> bool {
+        let mut hosts = head.headers.get_all(http::header::HOST).iter();
+        let names = &self.reloader.live.load().config.admin_hosts;
+        match (hosts.next(), hosts.next()) {
+            (Some(host), None) => host::is_ours(host.as_bytes(), self.address, names),
+            (None, _) => head.version == http::Version::HTTP_10,
+            _ => false,
+        }
+    }
+
     fn ready(&self) -> Response<Vec<u8>> {
         let live = self.reloader.live.load();
         let now_ms = self.reloader.clock.now_ms();
@@ -310,6 +336,9 @@ impl ServeHttp for Admin {
             wire.serve_request();
         }
         let head = session.req_header();
+        if !self.is_asked(head) {
+            return response(403, TEXT, NOT_OURS);
+        }
         // A page in a browser on this machine must not steer the gateway.
         let from_page = head.headers.contains_key(http::header::ORIGIN);
         match (&head.method, head.uri.path()) {
@@ -334,10 +363,12 @@ impl ServeHttp for Admin {
             }
             (&Method::POST, "/drain") => self.drain(head.uri.query().unwrap_or(""), true),
             (&Method::POST, "/undrain") => self.drain(head.uri.query().unwrap_or(""), false),
-            (_, "/health" | "/ready" | "/metrics" | "/table" | "/pools" | "/explain") => {
-                response(405, TEXT, "GET this\n")
+            (_, "/" | "/health" | "/ready" | "/metrics" | "/table" | "/pools" | "/explain") => {
+                not_with_this("GET", "GET this\n")
             }
-            (_, "/check" | "/reload" | "/drain" | "/undrain") => response(405, TEXT, "POST this\n"),
+            (_, "/check" | "/reload" | "/drain" | "/undrain") => {
+                not_with_this("POST", "POST this\n")
+            }
             _ => response(404, TEXT, PATHS),
         }
     }

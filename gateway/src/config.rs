@@ -48,6 +48,8 @@ pub struct Config {
     pub listen: Vec<Listen>,
     /// Where health, metrics, table, pools and reload are served; loopback only.
     pub admin: Option<SocketAddr>,
+    /// Names by which it may be asked, besides those of this machine and its address.
+    pub admin_hosts: Vec<String>,
     /// Whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed.
     pub trusted_proxies: Vec<IpRange>,
     /// Whether preflights are answered here and `Access-Control-Allow-Origin` is added.
@@ -128,6 +130,9 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// A request body, in bytes, unless the rule says otherwise.
     pub body_bytes: u64,
+    /// What all requests together may make the gateway hold, in bytes, to send them again if a worker fails;
+    /// beyond it they are passed on without.
+    pub kept_body_bytes: u64,
     /// To open a connection to a worker.
     pub connect_timeout: Duration,
     /// From a worker, to the first byte of its answer and between bytes.
@@ -136,9 +141,8 @@ pub struct Limits {
     pub long_poll_timeout: Duration,
     /// Open connections from clients, all listeners together.
     pub connections: usize,
-    /// Open connections from one address that is no trusted proxy; unlimited when absent, since a
-    /// whole campus may share an address.
-    pub connections_per_ip: Option<usize>,
+    /// Open connections from one address (IPv6: one /64) that is no trusted proxy.
+    pub connections_per_ip: usize,
     /// How long a request waits for a worker when none can serve.
     pub hold: Duration,
     /// Idle connections kept open to workers, per thread.
@@ -153,7 +157,7 @@ impl Limits {
         if !long_poll {
             return self.response_timeout;
         }
-        let asked = crate::sticky::parameter(query, "timeout").and_then(|ms| ms.parse().ok());
+        let asked = crate::target::parameter(query, "timeout").and_then(|ms| ms.parse().ok());
         let asked = Duration::from_millis(asked.unwrap_or(0));
         asked.saturating_add(self.response_timeout).min(self.long_poll_timeout)
     }
@@ -171,6 +175,8 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(60),
             // The server's own media limit is smaller and says so; this one only bounds abuse.
             body_bytes: 100 << 20,
+            // A thousand requests of 64 KiB at once, and the least memory anybody runs this in holds it.
+            kept_body_bytes: 64 << 20,
             // Workers are near; a longer wait only delays the next attempt.
             connect_timeout: Duration::from_secs(2),
             // Joining a large room over federation takes minutes.
@@ -178,7 +184,9 @@ impl Default for Limits {
             long_poll_timeout: Duration::from_secs(600),
             // Each costs about 10 kB here and a file descriptor.
             connections: 20_000,
-            connections_per_ip: None,
+            // A browser or phone holds one to six, so some dozens of people may share an address, and forty
+            // addresses are needed to fill `connections`. A campus behind one address needs more.
+            connections_per_ip: 300,
             // A worker that restarts is back within seconds; after that, clients give up.
             hold: Duration::from_secs(8),
             idle_worker_connections: 512,
@@ -251,6 +259,8 @@ pub struct Overrides {
     pub workers_for_all_pools: Option<Vec<WorkerAddr>>,
     /// The admin listener is here.
     pub admin: Option<SocketAddr>,
+    /// Further names by which the admin listener may be asked.
+    pub admin_hosts: Vec<String>,
     /// There is no admin listener, whatever the file says.
     pub no_admin: bool,
 }
@@ -308,6 +318,7 @@ impl Config {
         if let Some(admin) = overrides.admin {
             self.admin = Some(admin);
         }
+        self.admin_hosts.extend(overrides.admin_hosts.iter().cloned());
         if overrides.no_admin {
             self.admin = None;
         }

@@ -247,20 +247,19 @@ impl Gate {
         Some(passage)
     }
 
-    /// Counts a connection with its address, where addresses are limited.
+    /// Counts a connection with its address, unless that is a trusted proxy's.
     fn enter_from(self: &Arc<Self>, ip: IpAddr, config: &Config) -> Result<Option<Origin>, ()> {
         if config.denies(ip) {
             self.metrics.refused(Refused::Denied);
             return Err(());
         }
-        let Some(max) = config.limits.connections_per_ip else { return Ok(None) };
         if config.trusts(ip) {
             return Ok(None);
         }
         let network = forwarded::network(ip);
         let mut per_ip = self.per_ip.lock();
         let count = per_ip.entry(network).or_insert(0);
-        if *count >= max {
+        if *count >= config.limits.connections_per_ip {
             self.metrics.refused(Refused::TooManyFromAddress);
             return Err(());
         }
@@ -347,6 +346,8 @@ async fn serve_connection(
 ) {
     let limits = &live.config.limits;
     let metrics = &passage.0.metrics;
+    // Whoever is at the other end of a unix socket has no address to share.
+    let addressed = matches!(plain, Plain::Tcp(_));
     let passing = tokio::time::timeout(limits.header_timeout, entrance.pass(plain, peer, live));
     let (transport, peer) = match passing.await {
         Ok(Ok(passed)) => passed,
@@ -359,7 +360,8 @@ async fn serve_connection(
     let app = match served {
         Served::Admin(app) => app,
         Served::Lean(gateway) => {
-            let Ok(_counted) = passage.0.enter_from(peer, &live.config) else { return };
+            let counted = addressed.then(|| passage.0.enter_from(peer, &live.config));
+            let Ok(_counted) = counted.transpose() else { return };
             return lean::serve(gateway, transport, peer, limits).await;
         }
     };

@@ -11,6 +11,7 @@ use prometheus::{
 
 use crate::health::{Sign, State};
 use crate::live::Live;
+use crate::reply::{self, Reply};
 
 /// Upper bounds of the latency buckets, in seconds: from a cached answer to a long poll's end.
 const SECONDS: [f64; 12] =
@@ -32,6 +33,8 @@ pub struct Metrics {
     refused: IntCounterVec,
     /// Open client connections.
     pub connections: IntGauge,
+    /// Held of requests' bodies.
+    pub kept_bytes: IntGauge,
     /// Client connections accepted.
     pub accepted: IntCounter,
     table_version: IntGauge,
@@ -130,6 +133,14 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// Why a head was refused with this reply.
+    pub(crate) fn of_head(reply: Reply) -> Self {
+        match reply == reply::HEADER_TOO_LARGE || reply == reply::TARGET_TOO_LONG {
+            true => Self::HeaderTooLarge,
+            false => Self::Malformed,
+        }
+    }
+
     fn label(self) -> &'static str {
         match self {
             Self::TooManyConnections => "too_many_connections",
@@ -209,6 +220,7 @@ impl Metrics {
                 "Connections ended before they carried a request",
                 &["reason"],
             )?,
+            kept_bytes: gauge("kept_body_bytes", "Held of requests, to send them again")?,
             connections: gauge("connections", "Open client connections")?,
             accepted,
             table_version: gauge("table_version", "Counts up with every table in force")?,

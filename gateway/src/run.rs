@@ -20,7 +20,7 @@ use crate::config::{Address, ConfigError, Overrides};
 use crate::follow::Heard;
 use crate::front::{Gateway, RequestIds, WORKER_IDLE};
 use crate::handover::{Inherited, Offer};
-use crate::lean::{Farewell, KeptCount};
+use crate::lean::{Farewell, KeptCount, Memory};
 use crate::listener::{Bound, Entrance, Gate, Served, accept_loop};
 use crate::metrics::Metrics;
 use crate::reload::{ReloadReport, Reloader, Source};
@@ -342,6 +342,7 @@ impl Serving {
             tokio::spawn(accept_loop(bound, entrance, served, live, gate, closing.clone()));
         }
         if let Some(bound) = sockets.admin_bound {
+            let address = bound.tcp_address();
             let lately = Arc::new(Lately::default());
             tokio::spawn(Arc::clone(&lately).watch(Arc::clone(&metrics)));
             let admin = Admin {
@@ -350,6 +351,7 @@ impl Serving {
                 gate: Arc::clone(&gate),
                 closing: closing.clone(),
                 lately,
+                address,
             };
             serve_admin(bound, admin, admin_closing);
         }
@@ -448,6 +450,7 @@ fn gateway(
         heard: Arc::clone(heard),
         spans,
         farewell: Arc::new(Farewell::default()),
+        bodies: Memory::new(metrics.kept_bytes.clone()),
         kept: Arc::new(KeptCount::new(live.config.limits.idle_worker_connections * threads)),
     }
 }

@@ -57,6 +57,12 @@ async fn serve(mut stream: TcpStream) -> Option<()> {
         let read = stream.read(&mut scrap).await.ok().filter(|read| *read > 0)?;
         let head = String::from_utf8_lossy(&scrap[..read]).into_owned();
         let (begin, piece): (&str, Vec<u8>) = match head.split(' ').nth(1)? {
+            "/never" => {
+                scrap.truncate(1 << 10);
+                scrap.shrink_to_fit();
+                while stream.read(&mut scrap).await.ok()? > 0 {}
+                return None;
+            }
             "/endless-head" => ("HTTP/1.1 200 OK\r\n", b"x-more: and more\r\n".repeat(4_000)),
             "/endless-line" => ("HTTP/1.1 200 OK\r\nx: ", vec![b'x'; 64 << 10]),
             "/endless-chunk" => {
@@ -84,7 +90,8 @@ fn start(worker: SocketAddr) -> Running {
          \x20 - {{ name: plain, bind: \"127.0.0.1:0\" }}\n\
          \x20 - {{ name: tls, bind: \"127.0.0.1:0\", tls: {{ certificates: [\
          {{ cert: \"{FOLDER}/one.crt\", key: \"{FOLDER}/one.key\" }}] }} }}\n\
-         limits: {{ response_timeout: 5s }}\n\
+         admin: \"127.0.0.1:0\"\n\
+         limits: {{ response_timeout: 5s, connections_per_ip: 5000, kept_body_bytes: 8MiB }}\n\
          pools: {{ all: {{ balance: single, workers: [\"{worker}\"], eject_after: 0 }} }}\n\
          routes: [{{ match: \"^/.*$\", pool: all }}]\n"
     );
@@ -149,6 +156,7 @@ async fn hostile_peers_cost_a_bounded_amount_of_memory() {
         get(gateway.addrs()[0], "/a").await;
     }
     idle_and_slow_clients(&gateway).await;
+    bodies_that_stop(&gateway).await;
     floods(&gateway).await;
     endless_workers(&gateway).await;
     clients_that_do_not_read(&gateway).await;
@@ -197,6 +205,49 @@ async fn idle_and_slow_clients(gateway: &Running) {
     });
     drop(bodies.await);
 }
+
+/// As many as a real gateway has, in small: what is kept of their bodies is bounded for all together, and
+/// given back, so that the second thousand costs no more than the first.
+async fn bodies_that_stop(gateway: &Running) {
+    let (front, admin) = (gateway.addrs()[0], gateway.admin_addr().unwrap());
+    let before = resident();
+    for round in 0..2 {
+        let name = "a thousand bodies of 60 kB that stop";
+        let held = bounded(name, gateway, 40 * MIB, async {
+            let mut held = Vec::new();
+            for _ in 0..1_000 {
+                let mut client = Client::connect(front).await;
+                client
+                    .send("POST /never HTTP/1.1\r\nhost: h\r\ncontent-length: 61000\r\n\r\n")
+                    .await;
+                client.send(vec![b'x'; 60_000]).await;
+                held.push(client);
+            }
+            held
+        });
+        let held = held.await;
+        let grown = resident().saturating_sub(before);
+        assert!(grown < 40 * MIB, "round {round}: {} kB", grown / 1024);
+        let kept = |most: i64| async move {
+            loop {
+                let metrics = get(admin, "/metrics").await.body;
+                let line = metrics.lines().find(|line| line.starts_with(KEPT)).unwrap().to_owned();
+                let kept: i64 = line.split(' ').nth(1).unwrap().parse().unwrap();
+                assert!(kept <= 8 << 20, "{line}");
+                if kept <= most {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        kept(8 << 20).await;
+        drop(held);
+        tokio::time::timeout(PATIENCE, kept(0)).await.unwrap();
+    }
+}
+
+/// The gauge of what is kept.
+const KEPT: &str = "colonnade_gateway_kept_body_bytes ";
 
 async fn floods(gateway: &Running) {
     let front = gateway.addrs()[0];

@@ -79,6 +79,7 @@ pub(crate) fn before(config: &Config, workers: &[String]) -> Result<gateway::Run
         listen: Some(config.listen.clone()),
         workers_for_all_pools: Some(behind),
         admin: config.gateway_admin,
+        admin_hosts: config.admin_hosts.clone(),
         no_admin: config.gateway_admin.is_none(),
     };
     Ok(options)

@@ -185,12 +185,13 @@ impl<'de> Deserialize<'de> for RedisUrl {
 struct Admin {
     listen: Option<Address>,
     gateway: Option<Address>,
+    hosts: Vec<HostName>,
 }
 
 impl Default for Admin {
     fn default() -> Self {
         let port = |port| Some(Address(SocketAddr::from(([127, 0, 0, 1], port))));
-        Self { listen: port(8010), gateway: port(8009) }
+        Self { listen: port(8010), gateway: port(8009), hosts: Vec::new() }
     }
 }
 
@@ -256,6 +257,23 @@ impl<'de> Deserialize<'de> for Ratio {
 /// An address and port.
 #[derive(Debug, Clone, Copy)]
 struct Address(SocketAddr);
+
+/// A name of a host, without a port.
+#[derive(Debug)]
+struct HostName(String);
+
+impl<'de> Deserialize<'de> for HostName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        match !name.is_empty() && name.bytes().all(plain) {
+            true => Ok(Self(name)),
+            false => Err(de::Error::custom(format!(
+                "`{name}` is not a host's name: write it like worker1.internal, without a port"
+            ))),
+        }
+    }
+}
 
 /// An address, or a range of them.
 #[derive(Debug, Clone, Copy)]
@@ -400,6 +418,7 @@ impl File {
             database,
             redis: self.redis.url.map(|url| url.0),
             admin: self.admin.listen.map(|address| address.0),
+            admin_hosts: self.admin.hosts.into_iter().map(|host| host.0).collect(),
             gateway_admin: self.admin.gateway.map(|address| address.0),
             logging: Logging {
                 level: self.logging.level,

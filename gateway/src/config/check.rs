@@ -17,6 +17,7 @@ use super::{
     POOL_WORKERS_MAX, PoolConfig, ROUTES_MAX, TlsConfig,
 };
 use crate::access_log;
+use crate::authority::{host_of, is_authority};
 use crate::buckets::Rate;
 use crate::routes::{KeyKind, Method, Methods, Predicate, Retry, Route, Target};
 use crate::table::pattern::Pattern;
@@ -81,6 +82,8 @@ pub(super) fn check(file: &str, raw: RawConfig) -> Result<Config, ConfigError> {
     let routes = routes(&mut faults, &pools, raw.routes);
     let listen = raw.listen.into_iter().filter_map(|raw| listener(&mut faults, raw)).collect();
     let admin = raw.admin.as_ref().and_then(|text| admin(&mut faults, text));
+    let hosts = raw.admin_hosts.iter();
+    let admin_hosts = hosts.filter_map(|text| faults.parse("admin_hosts", text, host)).collect();
     let mut ranges = |key: &str, raw: &[Spanned<String>]| -> Vec<IpRange> {
         raw.iter().filter_map(|text| faults.parse(key, text, str::parse)).collect()
     };
@@ -114,6 +117,7 @@ pub(super) fn check(file: &str, raw: RawConfig) -> Result<Config, ConfigError> {
         name: file.to_owned(),
         listen,
         admin,
+        admin_hosts,
         trusted_proxies,
         cors: raw.cors,
         well_known: well_known.collect(),
@@ -209,6 +213,15 @@ fn admin(faults: &mut Faults<'_>, text: &Spanned<String>) -> Option<std::net::So
     Some(address)
 }
 
+/// A name or an address, without a port.
+fn host(text: &str) -> Result<String, String> {
+    let host = host_of(text);
+    match is_authority(text.as_bytes()) && host.len() == text.len() {
+        true => Ok(host),
+        false => Err(format!("`{text}` is not a host's name; write it like gateway.internal")),
+    }
+}
+
 fn limits(raw: &RawLimits) -> Limits {
     let given = Limits::default();
     let bytes = |raw: Option<ByteSize>, default| raw.map_or(default, |size| size.0);
@@ -219,11 +232,12 @@ fn limits(raw: &RawLimits) -> Limits {
         keepalive_timeout: span(raw.keepalive_timeout, given.keepalive_timeout),
         body_timeout: span(raw.body_timeout, given.body_timeout),
         body_bytes: bytes(raw.body_bytes, given.body_bytes),
+        kept_body_bytes: bytes(raw.kept_body_bytes, given.kept_body_bytes),
         connect_timeout: span(raw.connect_timeout, given.connect_timeout),
         response_timeout: span(raw.response_timeout, given.response_timeout),
         long_poll_timeout: span(raw.long_poll_timeout, given.long_poll_timeout),
         connections: raw.connections.unwrap_or(given.connections),
-        connections_per_ip: raw.connections_per_ip.or(given.connections_per_ip),
+        connections_per_ip: raw.connections_per_ip.unwrap_or(given.connections_per_ip),
         hold: span(raw.hold, given.hold),
         idle_worker_connections: raw
             .idle_worker_connections

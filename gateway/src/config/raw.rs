@@ -16,6 +16,8 @@ pub(super) struct RawConfig {
     pub(super) listen: Vec<RawListen>,
     pub(super) admin: Option<Spanned<String>>,
     #[serde(default)]
+    pub(super) admin_hosts: Vec<Spanned<String>>,
+    #[serde(default)]
     pub(super) trusted_proxies: Vec<Spanned<String>>,
     #[serde(default = "yes")]
     pub(super) cors: bool,
@@ -91,6 +93,7 @@ pub(super) struct RawLimits {
     pub(super) keepalive_timeout: Option<Span>,
     pub(super) body_timeout: Option<Span>,
     pub(super) body_bytes: Option<ByteSize>,
+    pub(super) kept_body_bytes: Option<ByteSize>,
     pub(super) connect_timeout: Option<Span>,
     pub(super) response_timeout: Option<Span>,
     pub(super) long_poll_timeout: Option<Span>,

@@ -105,6 +105,7 @@ fn overrides_replace_what_the_file_says() {
         workers_for_all_pools: Some(vec![worker.clone()]),
         admin: Some("127.0.0.1:4001".parse().unwrap()),
         no_admin: false,
+        ..Overrides::default()
     });
     assert_eq!(config.listen[0].bind, Address::Tcp(listen));
     assert!(config.pools.iter().all(|pool| pool.workers == [(worker.clone(), 1)]));

@@ -200,7 +200,12 @@ impl Client {
         match scanner.scan(&self.input) {
             Scan::End(end) if end <= max => {
                 let rest = self.input.split_off(end);
-                Some(Next::Head(std::mem::replace(&mut self.input, rest)))
+                let mut head = std::mem::replace(&mut self.input, rest);
+                // What came behind it has left room that is not needed as long as the request takes.
+                if !self.input.is_empty() {
+                    head.shrink_to_fit();
+                }
+                Some(Next::Head(head))
             }
             Scan::More if self.input.len() <= max => None,
             Scan::Loose => Some(Next::Refused(reply::MALFORMED, Refused::Malformed)),

@@ -1,11 +1,13 @@
 //! What a worker is sent: the request's head as the client wrote it, without what belongs to the client's
 //! connection, with what the gateway adds; then the body, framed anew. The beginning is kept until an
-//! answer comes, so that another worker can be sent the same.
+//! answer comes, so that another worker can be sent the same, if it is short and all requests together do not
+//! hold too much (`share.rs`).
 
 use std::ops::Range;
 
 use super::body::{BadBody, Body, LAST_CHUNK, write_chunk};
 use super::head::{Framing, RequestHead};
+use super::share::Share;
 use crate::front::Ctx;
 use crate::head::Head;
 use crate::reply::{self, Reply};
@@ -41,10 +43,13 @@ pub(super) struct Upload {
     sent: usize,
     /// Whether `bytes` still begins with the beginning.
     whole: bool,
+    /// Whether there was memory for what came last.
+    may_grow: bool,
     /// Where in the head the line stands that tells the worker by which map it was chosen.
     map_line: Range<usize>,
     body: Body,
     chunked: bool,
+    share: Share,
     /// Whether the client has sent all of it.
     pub(super) is_taken: bool,
     /// Whether the worker reads no more of it.
@@ -53,12 +58,12 @@ pub(super) struct Upload {
 
 impl Upload {
     /// Writes the head.
-    pub(super) fn new(head: &RequestHead, ctx: &Ctx) -> Self {
+    pub(super) fn new(head: &RequestHead, ctx: &Ctx, share: Share) -> Self {
         let mut bytes = Vec::with_capacity(1024);
         let out = &mut bytes;
         let mut put =
             |parts: &[&str]| parts.iter().for_each(|p| out.extend_from_slice(p.as_bytes()));
-        put(&[head.method(), " ", &head.target().unwrap_or_default(), " HTTP/1.1\r\n"]);
+        put(&[head.method(), " ", head.target().as_str(), " HTTP/1.1\r\n"]);
         let traces = spans::headers(&ctx.span);
         for run in head.runs(ctx.trace_goes_on && traces.is_empty()) {
             out.extend_from_slice(run);
@@ -76,21 +81,23 @@ impl Upload {
             out.extend_from_slice(b"connection: Upgrade\r\nupgrade: websocket\r\n");
         }
         out.extend_from_slice(b"\r\n");
-        Self::with_head(bytes, head.framing)
+        Self::with_head(bytes, head.framing, share)
     }
 
     /// A request whose head has been written.
-    pub(super) fn with_head(bytes: Vec<u8>, framing: Framing) -> Self {
+    pub(super) fn with_head(bytes: Vec<u8>, framing: Framing, mut share: Share) -> Self {
         let body = Body::from(framing);
         // Before the empty line.
         let end = bytes.len() - 2;
         Self {
+            whole: share.reaches(bytes.len()),
+            may_grow: true,
             bytes,
             sent: 0,
-            whole: true,
             map_line: end..end,
             body,
             chunked: framing == Framing::Chunked,
+            share,
             is_taken: body.is_done(),
             refused: false,
         }
@@ -104,11 +111,19 @@ impl Upload {
     /// So much has been sent.
     pub(super) fn advance(&mut self, count: usize) {
         self.sent += count;
+        // What cannot be sent again anyway is not held.
+        if !self.whole && self.sent == self.bytes.len() {
+            (self.bytes, self.sent) = (Vec::new(), 0);
+            self.share.give_back();
+        }
     }
 
     /// Says whether more of the body may be taken from the client.
     pub(super) fn wants_more(&self) -> bool {
-        !self.is_taken && !self.refused && self.pending().len() < PENDING_MAX
+        let pending = self.pending().len();
+        !self.is_taken
+            && !self.refused
+            && (pending == 0 || (pending < PENDING_MAX && self.may_grow))
     }
 
     /// Says whether the worker has got all of it.
@@ -126,7 +141,10 @@ impl Upload {
     pub(super) fn rewind(&mut self, map_line: Option<&str>) {
         self.sent = 0;
         self.refused = false;
-        let line = map_line.filter(|line| self.stays_whole_with(line.len())).unwrap_or_default();
+        let line = match map_line {
+            Some(line) if self.stays_whole_with(line.len()) => line,
+            _ => "",
+        };
         if self.whole && !(line.is_empty() && self.map_line.is_empty()) {
             let put = self.map_line.start..self.map_line.start + line.len();
             self.bytes.splice(std::mem::replace(&mut self.map_line, put), line.bytes());
@@ -134,14 +152,15 @@ impl Upload {
     }
 
     /// Says whether all of it will be kept, with so much more in its head.
-    fn stays_whole_with(&self, more: usize) -> bool {
+    fn stays_whole_with(&mut self, more: usize) -> bool {
         let left = match self.body {
             Body::Done => 0,
             Body::Length(left) => left,
             Body::Chunked(_) | Body::UntilClose => return false,
         };
         let kept = self.bytes.len() - self.map_line.len() + more;
-        self.whole && left <= REPLAY_MAX.saturating_sub(kept) as u64
+        let fits = self.whole && left <= REPLAY_MAX.saturating_sub(kept) as u64;
+        fits && self.share.reaches(kept + left as usize)
     }
 
     /// Takes the body off what the client has sent; returns whether anything was taken.
@@ -216,10 +235,13 @@ impl Upload {
 
     /// Makes room for more: what is long is not kept.
     fn forget_beginning(&mut self, more: usize) {
-        self.whole &= self.bytes.len() + more <= REPLAY_MAX;
+        let bytes = self.bytes.len() + more;
+        self.whole = self.whole && bytes <= REPLAY_MAX && self.share.reaches(bytes);
         if !self.whole {
             self.bytes.drain(..self.sent);
             self.sent = 0;
+            self.bytes.shrink_to(self.bytes.len() + more);
+            self.may_grow = self.share.reaches(self.bytes.len() + more);
         }
     }
 }

@@ -50,7 +50,7 @@ pub(super) async fn serve(
     let head = match StreamHead::new(parts, body.is_end_stream()) {
         Ok(head) => head,
         Err(reply) => {
-            gateway.metrics.refused(Refused::Malformed);
+            gateway.metrics.refused(Refused::of_head(reply));
             let body = reply.body();
             let headers = reply.headers(body.len(), true);
             client.begin(reply.status, false, |put| {
@@ -191,7 +191,8 @@ impl Turn<'_> {
 
     /// Tries workers until one has answered.
     async fn forward(&mut self, ctx: &mut Ctx) -> Ended {
-        let mut up = self.head.upload(ctx);
+        let share = self.gateway.bodies.share(ctx.live.config.limits.kept_body_bytes);
+        let mut up = self.head.upload(ctx, share);
         let mut timer = Timer::new(ctx.patience);
         loop {
             let next = self.gateway.next_worker(ctx);

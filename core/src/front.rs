@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use colonnade_api::{ByteBody, ClientAddress, Reply, Router, reply, router::EndpointName};
+use colonnade_api::{ByteBody, ClientAddress, Reply, Router, reply, router::EndpointName, target};
 use colonnade_model::{MatrixError, Random};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request};
@@ -76,16 +76,20 @@ impl Front {
         let patience = Patience::of(request.uri().path());
         let _counted = (patience == Patience::LongPoll).then(|| self.metrics.long_poll());
         let (request, rest) = unread::watch(request.map(timed));
-        if Internal::takes(&request) {
+        let unclear = target::check(request.uri(), request.headers()).err();
+        if unclear.is_none() && Internal::takes(&request) {
             let mut reply = self.internal.answer(request).instrument(span).await;
             rest.mark(&mut reply).await;
             return reply;
         }
         let abreast = self.internal.abreast(&request);
         let refusal = self.router.turned_away(&request);
-        let misdirected = self.internal.misdirected(&request, &self.router);
+        let elsewhere = match unclear {
+            Some(error) => Some(Router::refuse(&error)),
+            None => self.internal.misdirected(&request, &self.router),
+        };
         let answer = async {
-            if let Some(answer) = misdirected {
+            if let Some(answer) = elsewhere {
                 pass_over(request.into_body()).await;
                 return answer;
             }

@@ -10,7 +10,8 @@ use colonnade_gateway::config::{Config, Overrides};
 use colonnade_gateway::live::Live;
 use colonnade_gateway::routes::{Method, Target};
 use colonnade_gateway::sticky::{self, Clues};
-use colonnade_gateway::table::{Asked, Found, split_target};
+use colonnade_gateway::table::{Asked, Found};
+use colonnade_gateway::target::Target as Asks;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 /// The first rule, one in the middle, the last, and none.
@@ -32,7 +33,8 @@ fn live() -> Live {
 }
 
 fn choose(live: &Live, method: &str, target: &str) -> Option<usize> {
-    let (path, query) = split_target(target);
+    let asks = Asks::parse(target.as_bytes()).ok()?;
+    let (path, query) = (asks.path(), asks.query());
     let asked = Asked { method: Method::of(method), path, query, header: &|_| None };
     let Found::Rule(route) = live.table.find(&asked) else { return None };
     let Target::Pool(place) = route.target else { return None };

@@ -17,8 +17,24 @@ const QUEUE_LINES_MAX: usize = 8_192;
 /// A line waits at most this long in the buffer.
 const FLUSH_AFTER: Duration = Duration::from_millis(500);
 
-/// Query parameters that are secrets.
-const SECRETS: [&str; 4] = ["access_token", "loginToken", "token", "client_secret"];
+/// Query parameters that are secrets, however they are written: a token in the wrong place is one still.
+const SECRETS: [&str; 9] = [
+    "access_token",
+    "client_secret",
+    "code",
+    "id_token",
+    "login_token",
+    "logintoken",
+    "password",
+    "refresh_token",
+    "token",
+];
+
+/// How tokens begin: ours, Synapse's, and the authentication service's. Wherever one stands, it is left out.
+const TOKENS: [&str; 7] = ["cln_", "clr_", "syt_", "syr_", "mat_", "mar_", "mct_"];
+
+/// Segments of a path behind which a secret stands.
+const SECRET_BEHIND: &str = "registration_tokens";
 
 /// What stands for a secret.
 const REDACTED: &str = "<redacted>";
@@ -63,14 +79,39 @@ pub struct Line<'a> {
     pub user_agent: Option<&'a str>,
 }
 
-/// Leaves the secrets out of a path and query.
+/// Leaves the secrets out of a path and query that have been read ([`crate::target::Target`]): names have
+/// no escapes, and none that is not needed hides a token.
 pub fn redact(target: &str) -> String {
-    let Some((path, query)) = target.split_once('?') else { return target.to_owned() };
-    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
-        Some((name, _)) if SECRETS.contains(&name) => format!("{name}={REDACTED}"),
-        _ => pair.to_owned(),
-    });
-    format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, q)| (path, Some(q)));
+    let mut shown = String::with_capacity(target.len());
+    let mut before = "";
+    for (place, segment) in path.split('/').enumerate() {
+        if place > 0 {
+            shown.push('/');
+        }
+        let secret = is_token(segment) || (before == SECRET_BEHIND && segment != "new");
+        shown.push_str(if secret && !segment.is_empty() { REDACTED } else { segment });
+        before = segment;
+    }
+    for (place, pair) in query.iter().flat_map(|query| query.split('&')).enumerate() {
+        shown.push(if place == 0 { '?' } else { '&' });
+        match pair.split_once('=') {
+            Some((name, value)) if is_secret(name) || is_token(value) => {
+                shown.extend([name, "=", REDACTED]);
+            }
+            None if is_token(pair) => shown.push_str(REDACTED),
+            _ => shown.push_str(pair),
+        }
+    }
+    shown
+}
+
+fn is_secret(name: &str) -> bool {
+    SECRETS.iter().any(|secret| secret.eq_ignore_ascii_case(name))
+}
+
+fn is_token(text: &str) -> bool {
+    TOKENS.iter().any(|begin| text.contains(begin))
 }
 
 enum Word {
@@ -180,6 +221,12 @@ mod tests {
                 "/l?loginToken=x&token=y&tokenx=z",
                 "/l?loginToken=<redacted>&token=<redacted>&tokenx=z",
             ),
+            ("/a?Access_Token=x&code=y", "/a?Access_Token=<redacted>&code=<redacted>"),
+            ("/a?auth=Bearer%20syt_x&cln_ab_y", "/a?auth=<redacted>&<redacted>"),
+            ("/rooms/cln_ab_c/x", "/rooms/<redacted>/x"),
+            ("/v1/registration_tokens/abc?x", "/v1/registration_tokens/<redacted>?x"),
+            ("/v1/registration_tokens/new", "/v1/registration_tokens/new"),
+            ("/a?", "/a?"),
         ];
         for (target, redacted) in cases {
             assert_eq!(redact(target), redacted);

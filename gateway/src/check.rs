@@ -80,7 +80,7 @@ fn endpoint(table: &Table, method: &str, template: &str) -> Option<String> {
         let asked = Asked { method: Method::of(method), path: &path, query: "", header: &|_| None };
         let target = match table.find(&asked) {
             Found::Rule(route) => Some(route.target),
-            Found::WrongMethod | Found::Nothing => None,
+            Found::WrongMethod(_) | Found::Nothing => None,
         };
         match (first, target) {
             (_, None) => return Some(format!("no rule takes {path}")),

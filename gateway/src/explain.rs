@@ -10,10 +10,11 @@ use crate::pools::Pool;
 use crate::reply;
 use crate::routes::{KeyKind, Method, Route, Target};
 use crate::sticky::{self, Clues};
-use crate::table::{Asked, Found, split_target};
+use crate::table::{Asked, Found};
+use crate::target::Target as Asks;
 
 /// What becomes of a request.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Explanation {
     /// The rule that takes it, as it stands in the file.
     pub rule: Option<String>,
@@ -107,23 +108,23 @@ pub(crate) fn explain_live(
     ip: Option<IpAddr>,
     now_ms: u64,
 ) -> Explanation {
-    let (path, query) = split_target(path_and_query);
-    let asked = Asked { method: Method::of(method), path, query, header: &|_| None };
-    let mut explained = Explanation {
-        rule: None,
-        line: None,
-        pool: None,
-        key: None,
-        worker: None,
-        why: Vec::new(),
-    };
+    let mut explained = Explanation::default();
     if live.config.cors && method == "OPTIONS" {
         explained.why.push("preflights are answered at the door, whatever the path".to_owned());
         return explained;
     }
+    let asks = match Asks::parse(path_and_query.as_bytes()) {
+        Ok(asks) => asks,
+        Err(reply) => {
+            explained.why.push(format!("it is refused: {}, {}", reply.status, reply.error));
+            return explained;
+        }
+    };
+    let (path, query) = (asks.path(), asks.query());
+    let asked = Asked { method: Method::of(method), path, query, header: &|_| None };
     let route = match live.table.find(&asked) {
         Found::Rule(route) => route,
-        Found::WrongMethod => {
+        Found::WrongMethod(_) => {
             let status = reply::WRONG_METHOD.status;
             explained.why.push(format!("rules match the path, none with {method}: {status}"));
             return explained;

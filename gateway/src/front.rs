@@ -24,14 +24,14 @@ use crate::config::Config;
 use crate::follow::Heard;
 use crate::forwarded;
 use crate::head::Head;
-use crate::lean::{Farewell, KeptCount};
+use crate::lean::{Farewell, KeptCount, Memory};
 use crate::live::{Clock, Live};
 use crate::metrics::Metrics;
 use crate::reply::{self, Reply};
 use crate::routes::{Method, Target};
 use crate::spans;
 use crate::sticky::{self, Clues};
-use crate::table::{Asked, Found, split_target};
+use crate::table::{Asked, Found};
 use crate::whoami::Users;
 
 /// How long the rest of a refused body is read, so that the client sees why.
@@ -76,6 +76,8 @@ pub struct Gateway {
     pub spans: bool,
     /// Tells connections that the end has come.
     pub farewell: Arc<Farewell>,
+    /// What is held of requests' bodies.
+    pub bodies: Memory,
     /// How many connections to workers rest, and may.
     pub kept: Arc<KeptCount>,
 }
@@ -163,10 +165,9 @@ impl Gateway {
             self.per_ip.take(forwarded::network(client.ip), rate, now_ms).map_err(refused)?;
         }
         if let Some(rate) = live.config.rate_per_token {
-            let target = head.target().unwrap_or(Cow::Borrowed(""));
-            let (_, query) = split_target(&target);
+            let query = head.target().query();
             if let Some(token) = sticky::token(query, head.text("authorization")) {
-                self.per_token.take(token, rate, self.clock.now_ms()).map_err(refused)?;
+                self.per_token.take(&*token, rate, self.clock.now_ms()).map_err(refused)?;
             }
         }
         Ok(())
@@ -174,14 +175,17 @@ impl Gateway {
 
     /// Finds rule, pool and key; or the reply to give instead.
     fn route(&self, head: &dyn Head, ctx: &mut Ctx, live: &Arc<Live>) -> Result<(), Reply> {
-        let target = head.target().ok_or(reply::MALFORMED)?;
-        let (path, query) = split_target(&target);
+        let target = head.target();
+        if live.table.decisive().iter().any(|name| target.repeats(name)) {
+            return Err(reply::UNCLEAR_TARGET);
+        }
+        let (path, query) = (target.path(), target.query());
         let header = |name: &str| head.header(name);
         let method = Method::of(head.method());
         let asked = Asked { method, path, query, header: &header };
         let route = match live.table.find(&asked) {
             Found::Rule(route) => route,
-            Found::WrongMethod => return Err(reply::WRONG_METHOD),
+            Found::WrongMethod(known) => return Err(reply::WRONG_METHOD.allowing(known)),
             Found::Nothing => return Err(reply::UNKNOWN_PATH),
         };
         ctx.rule = Some(route.index);
@@ -208,8 +212,7 @@ fn well_known(head: &dyn Head, config: &Config) -> Option<bytes::Bytes> {
     if config.well_known.is_empty() || !matches!(head.method(), "GET" | "HEAD") {
         return None;
     }
-    let target = head.target()?;
-    let name = split_target(&target).0.strip_prefix("/.well-known/matrix/")?;
+    let name = head.target().path().strip_prefix("/.well-known/matrix/")?;
     config.well_known.get(name).cloned()
 }
 

@@ -1,16 +1,15 @@
 //! The head of a request as decisions see it: method, target, headers; whoever read it, and however it
 //! is kept. `lean/head.rs` is one over the bytes of a connection, `lean/stream_head.rs` one over HTTP/2.
 
-use std::borrow::Cow;
+use crate::target::Target;
 
 /// A request's head.
 pub trait Head: Sync {
     /// The method, as sent.
     fn method(&self) -> &str;
 
-    /// The path and query as they stand on the wire, in origin form; `None` if they are not text, or the
-    /// target is no path.
-    fn target(&self) -> Option<Cow<'_, str>>;
+    /// What is asked for.
+    fn target(&self) -> &Target;
 
     /// The first header of this name (in lower case).
     fn header(&self, name: &str) -> Option<&[u8]>;

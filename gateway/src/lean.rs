@@ -17,6 +17,7 @@ mod http2;
 mod line;
 mod request;
 mod response;
+mod share;
 mod shrink;
 mod stream;
 mod stream_head;
@@ -30,6 +31,7 @@ use std::task::{Context, Poll};
 
 pub use farewell::Farewell;
 pub use line::{Kept, KeptCount};
+pub use share::Memory;
 
 use client::{Client, Next};
 use down::{Down, Outcome};
@@ -90,10 +92,7 @@ pub(crate) async fn serve(
         let head = match head {
             Ok(head) => head,
             Err(reply) => {
-                let why = match reply == reply::HEADER_TOO_LARGE {
-                    true => Refused::HeaderTooLarge,
-                    false => Refused::Malformed,
-                };
+                let why = Refused::of_head(reply);
                 break part(gateway, &mut client, reply, why);
             }
         };
@@ -195,7 +194,8 @@ impl Turn<'_> {
 
     /// Tries workers until one has answered.
     async fn forward(&mut self, ctx: &mut Ctx) -> (Ended, After) {
-        let mut up = Upload::new(self.head, ctx);
+        let share = self.gateway.bodies.share(ctx.live.config.limits.kept_body_bytes);
+        let mut up = Upload::new(self.head, ctx, share);
         loop {
             let next = self.gateway.next_worker(ctx);
             let Some(next) = unless_gone(next, |cx| self.client.poll_gone(cx)).await else {

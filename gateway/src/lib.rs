@@ -1,13 +1,14 @@
 //! The front door of a Matrix deployment: one proxy, one table, sticky columns of workers.
 //!
-//! [`config`] reads `routes.yaml` into [`routes`]; [`table`] compiles them; [`sticky`] finds a
-//! request's key; [`slots`], [`ring`], [`pools`] and [`health`] choose the worker; [`live`] is all of
-//! that in force, and [`reload`] replaces it. None of these know sockets or Pingora. [`front`] asks them
-//! what becomes of a request; [`lean`] carries it there and back; `listener` accepts connections for it,
-//! and for the admin listener, whose requests come through Pingora on a [`connection`]. [`run`] starts and
-//! stops. [`explain`] and [`check`] answer a person's questions from the same parts.
+//! [`config`] reads `routes.yaml` into [`routes`]; [`table`] compiles them; [`target`] reads what is asked
+//! for; [`sticky`] finds a request's key; [`slots`], [`ring`], [`pools`] and [`health`] choose the worker;
+//! [`live`] is all of that in force, and [`reload`] replaces it. None of these know sockets or Pingora.
+//! [`front`] asks them what becomes of a request; [`lean`] carries it there and back; `listener` accepts
+//! connections for it, and for the admin listener, whose requests come through Pingora on a [`connection`].
+//! [`run`] starts and stops. [`explain`] and [`check`] answer a person's questions from the same parts.
 //!
-//! The crate imports nothing of core: their contract is the list of endpoints, docs/routes.txt.
+//! The crate imports nothing of core: their contract is the list of endpoints, docs/routes.txt, and what
+//! targets mean, docs/targets.tsv.
 
 pub mod config;
 pub mod routes;
@@ -20,6 +21,7 @@ pub mod pools;
 pub mod ring;
 pub mod slots;
 pub mod sticky;
+pub mod target;
 
 pub mod live;
 pub mod reload;
@@ -40,6 +42,7 @@ pub mod transport;
 pub mod whoami;
 
 mod admin;
+mod authority;
 mod check;
 mod checker;
 mod explain;

@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 
+use crate::routes::{Method, Methods};
+
 /// An error the gateway answers itself (Matrix v1.19, client-server, §API Standards).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reply {
@@ -14,10 +16,12 @@ pub struct Reply {
     pub error: &'static str,
     /// After how many milliseconds trying again makes sense.
     pub retry_after_ms: Option<u64>,
+    /// The methods that the path has, where this one is none of them (RFC 9110 §15.5.6).
+    pub allow: Option<Methods>,
 }
 
 const fn reply(status: u16, errcode: &'static str, error: &'static str) -> Reply {
-    Reply { status, errcode, error, retry_after_ms: None }
+    Reply { status, errcode, error, retry_after_ms: None, allow: None }
 }
 
 /// No rule knows the path.
@@ -26,6 +30,11 @@ pub const UNKNOWN_PATH: Reply = reply(404, "M_UNRECOGNIZED", "Unrecognized reque
 pub const WRONG_METHOD: Reply = reply(405, "M_UNRECOGNIZED", "Unrecognized request method");
 /// The request could not be understood as HTTP.
 pub const MALFORMED: Reply = reply(400, "M_UNKNOWN", "Malformed HTTP request");
+/// Path, query or who asks could be read in several ways, or in none.
+pub const UNCLEAR_TARGET: Reply =
+    reply(400, "M_UNKNOWN", "The request can be understood in more than one way");
+/// Path and query are longer than allowed.
+pub const TARGET_TOO_LONG: Reply = reply(414, "M_TOO_LARGE", "Request path or query too long");
 /// The body is larger than the rule allows.
 pub const BODY_TOO_LARGE: Reply = reply(413, "M_TOO_LARGE", "Request body too large");
 /// The request line and headers are larger than allowed.
@@ -42,6 +51,7 @@ pub const NO_WORKER: Reply = Reply {
     errcode: "M_UNKNOWN",
     error: "The server is not ready for this request, try again soon",
     retry_after_ms: Some(1_000),
+    allow: None,
 };
 /// The client asks too much; [`Reply::after`] says for how long.
 pub const LIMIT_EXCEEDED: Reply = reply(429, "M_LIMIT_EXCEEDED", "Too many requests");
@@ -82,6 +92,12 @@ impl Reply {
         Self { retry_after_ms: Some(retry_after_ms), ..self }
     }
 
+    /// The same reply, with the methods that would do.
+    #[must_use]
+    pub fn allowing(self, methods: Methods) -> Self {
+        Self { allow: Some(methods), ..self }
+    }
+
     /// The JSON body.
     pub fn body(&self) -> Bytes {
         let after = match self.retry_after_ms {
@@ -103,6 +119,11 @@ impl Reply {
         if let Some(ms) = self.retry_after_ms {
             headers.push(("retry-after", ms.div_ceil(1_000).to_string()));
         }
+        if let Some(methods) = self.allow {
+            // Preflights are answered at the door.
+            let methods = if cors { methods.with(Method::Options) } else { methods };
+            headers.push(("allow", methods.names().join(", ")));
+        }
         if cors {
             headers.extend(CORS.iter().map(|(name, value)| (*name, (*value).to_owned())));
         }
@@ -117,6 +138,7 @@ impl Reply {
             400 => "Bad Request",
             405 => "Method Not Allowed",
             408 => "Request Timeout",
+            414 => "URI Too Long",
             431 => "Request Header Fields Too Large",
             503 => "Service Unavailable",
             _ => "Error",

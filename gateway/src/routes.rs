@@ -2,6 +2,7 @@
 //! cheap tests on it; finding the rule for a request is `table.rs`.
 
 use crate::table::pattern::Pattern;
+use crate::target::{pairs, value_of};
 
 /// An HTTP method, as far as rules tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,8 @@ pub struct Methods(u8);
 impl Methods {
     /// Every method, known or not.
     pub const ALL: Self = Self(u8::MAX);
+    /// Every method that a rule may name.
+    pub const NAMED: Self = Self(!(1 << Method::Other as u8));
     /// No method yet.
     pub const NONE: Self = Self(0);
 
@@ -69,6 +72,12 @@ impl Methods {
     pub fn with(self, method: Method) -> Self {
         let head = if method == Method::Get { 1 << Method::Head as u8 } else { 0 };
         Self(self.0 | 1 << method as u8 | head)
+    }
+
+    /// Adds the methods of another set.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// Says whether the set has the method.
@@ -105,9 +114,9 @@ impl Predicate {
     }
 
     fn holds_in_query(&self, query: &str) -> bool {
-        query.split('&').any(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            name == self.name && self.value.as_deref().is_none_or(|wanted| wanted == value)
+        pairs(query).any(|(name, value)| {
+            let wanted = self.value.as_deref();
+            name == self.name && wanted.is_none_or(|wanted| wanted == value_of(value))
         })
     }
 }

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use percent_encoding::percent_decode_str;
 
 use crate::routes::{KeyKind, Route};
+use crate::target::parameter;
 
 /// Access tokens Colonnade mints: this, then the user's two-character shard hint, then `_`.
 /// The hint lets all devices of a user meet the same worker without a lookup.
@@ -19,9 +20,9 @@ const HINT_LEN: usize = 2;
 
 /// What a key can be made from.
 pub struct Clues<'a> {
-    /// The raw path.
+    /// The path as rules see it.
     pub path: &'a str,
-    /// The raw query.
+    /// The query, values with their escapes.
     pub query: &'a str,
     /// The `Authorization` header.
     pub authorization: Option<&'a str>,
@@ -50,6 +51,13 @@ fn address<'a>(client: IpAddr) -> Cow<'a, [u8]> {
     Cow::Owned(client.to_canonical().to_string().into_bytes())
 }
 
+fn bytes(text: Cow<'_, str>) -> Cow<'_, [u8]> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+    }
+}
+
 fn decoded(segment: &str) -> Cow<'_, [u8]> {
     percent_decode_str(segment).into()
 }
@@ -60,25 +68,31 @@ fn user<'a>(route: &Route, clues: &Clues<'a>) -> Option<Cow<'a, [u8]>> {
         return segment.cut(clues.path).map(decoded);
     }
     if let Some(user) = parameter(clues.query, "user_id") {
-        return Some(decoded(user));
+        return Some(bytes(user));
     }
     let token = token(clues.query, clues.authorization)?;
-    Some(Cow::Borrowed(user_of_token(token).as_bytes()))
+    Some(match token {
+        Cow::Borrowed(token) => Cow::Borrowed(user_of_token(token).as_bytes()),
+        Cow::Owned(token) => Cow::Owned(user_of_token(&token).as_bytes().to_vec()),
+    })
 }
 
-/// The access token of a request, from the header or the query.
-pub fn token<'a>(query: &'a str, authorization: Option<&'a str>) -> Option<&'a str> {
-    authorization.and_then(|value| bearer(value)).or_else(|| parameter(query, "access_token"))
+/// The access token of a request, from the header or the query; a request has no more than one of them.
+pub fn token<'a>(query: &'a str, authorization: Option<&'a str>) -> Option<Cow<'a, str>> {
+    match authorization {
+        Some(value) => bearer(value).map(Cow::Borrowed),
+        None => parameter(query, "access_token"),
+    }
 }
 
 /// The token that stands for the user of a request, if neither path nor query nor the token's own shape
 /// tell who that is.
-pub fn untold<'a>(route: &Route, clues: &Clues<'a>) -> Option<&'a str> {
+pub fn untold<'a>(route: &Route, clues: &Clues<'a>) -> Option<Cow<'a, str>> {
     let told = route.key != Some(KeyKind::User)
         || route.pattern.user.is_some()
         || parameter(clues.query, "user_id").is_some();
     let token = (!told).then(|| token(clues.query, clues.authorization)).flatten()?;
-    (user_of_token(token) == token).then_some(token)
+    (user_of_token(&token) == token).then_some(token)
 }
 
 /// The part of a token that is the same for every device of its user, or else the whole token.
@@ -98,15 +112,10 @@ fn user_of_token(token: &str) -> &str {
     token
 }
 
+/// The token of a header, exactly as workers read it.
 fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// Finds a parameter of a raw query.
-pub fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.find(|(known, _)| *known == name).map(|(_, value)| value)
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
 }
 
 /// The `origin` of an `X-Matrix` header (Matrix v1.19, server-server, §Request Authentication).

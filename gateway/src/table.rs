@@ -22,7 +22,8 @@ use regex_automata::util::primitives::StateID;
 use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
 
-use crate::routes::{Method, Route};
+use crate::routes::{Method, Methods, Route};
+use crate::target::ONCE;
 
 /// The most memory the matcher may take. The bundled file needs 0.7 MB; rules whose number of
 /// states explodes are refused at load instead of eating the machine.
@@ -32,9 +33,9 @@ const DFA_BYTES_MAX: usize = 64 << 20;
 pub struct Asked<'a> {
     /// The method.
     pub method: Method,
-    /// The raw path: before the `?`, not decoded, not normalised.
+    /// The path, as [`crate::target::Target::path`] gives it.
     pub path: &'a str,
-    /// The raw query, without the `?`.
+    /// The query, without the `?`; values have their escapes.
     pub query: &'a str,
     /// Looks up a header.
     pub header: &'a dyn Fn(&str) -> Option<&'a [u8]>,
@@ -45,8 +46,8 @@ pub struct Asked<'a> {
 pub enum Found<'t> {
     /// This rule takes it.
     Rule(&'t Route),
-    /// Rules know the path, but none with this method.
-    WrongMethod,
+    /// Rules know the path, but none with this method: with these.
+    WrongMethod(Methods),
     /// No rule knows the path.
     Nothing,
 }
@@ -69,6 +70,7 @@ pub struct TooLarge(String);
 /// The rules and their matcher.
 pub struct Table {
     routes: Vec<Route>,
+    decisive: Vec<String>,
     dfa: dense::DFA<Vec<u32>>,
     start: StateID,
 }
@@ -108,12 +110,18 @@ impl Table {
         let start = dfa
             .start_state(&start::Config::new().anchored(Anchored::Yes))
             .map_err(|error| TooLarge(error.to_string()))?;
-        Ok(Self { routes, dfa, start })
+        let decisive = decisive(&routes);
+        Ok(Self { routes, decisive, dfa, start })
     }
 
     /// Gives the rules in file order.
     pub fn routes(&self) -> &[Route] {
         &self.routes
+    }
+
+    /// Gives the parameters that rules look at, besides those that stand in a query once anyway.
+    pub fn decisive(&self) -> &[String] {
+        &self.decisive
     }
 
     /// Says how many bytes the matcher takes.
@@ -125,12 +133,12 @@ impl Table {
     pub fn find(&self, asked: &Asked<'_>) -> Found<'_> {
         let Some(end) = self.walk(asked.path.as_bytes()) else { return Found::Nothing };
         let mut best: Option<&Route> = None;
-        let mut knows_method = false;
+        let mut known = Methods::NONE;
         for route in self.ending(end) {
+            known = known.and(route.methods);
             if !route.methods.has(asked.method) {
                 continue;
             }
-            knows_method = true;
             if best.is_none_or(|best| route.index < best.index)
                 && route.conditions_hold(asked.query, asked.header)
             {
@@ -139,8 +147,8 @@ impl Table {
         }
         match best {
             Some(route) => Found::Rule(route),
-            None if knows_method => Found::Nothing,
-            None => Found::WrongMethod,
+            None if known.has(asked.method) => Found::Nothing,
+            None => Found::WrongMethod(known),
         }
     }
 
@@ -204,7 +212,12 @@ impl Table {
     }
 }
 
-/// Splits a request target into raw path and raw query.
-pub fn split_target(target: &str) -> (&str, &str) {
-    target.split_once('?').unwrap_or((target, ""))
+fn decisive(routes: &[Route]) -> Vec<String> {
+    let looked_at =
+        routes.iter().flat_map(|route| route.if_query.iter().chain(&route.unless_query));
+    let mut names: Vec<String> = looked_at.map(|predicate| predicate.name.clone()).collect();
+    names.retain(|name| !ONCE.contains(&name.as_str()));
+    names.sort();
+    names.dedup();
+    names
 }

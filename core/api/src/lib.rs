@@ -7,6 +7,7 @@ pub mod reply;
 pub mod router;
 pub mod routes;
 pub mod table;
+pub mod target;
 
 mod client;
 

@@ -63,8 +63,12 @@ impl Router {
     /// Returns the answer to a request for which nothing is done: its address asked too often without a
     /// valid token.
     pub fn turned_away(&self, request: &Request<ByteBody>) -> Option<Reply> {
-        let refusal = require_welcome(&self.services, request).err()?;
-        Some(with_cors(reply::matrix_error(&refusal)))
+        require_welcome(&self.services, request).err().map(|refusal| Self::refuse(&refusal))
+    }
+
+    /// Refuses a request before it is looked for.
+    pub fn refuse(error: &MatrixError) -> Reply {
+        with_cors(reply::matrix_error(error))
     }
 
     /// Returns the room that a request writes to, as its path names it, and the endpoint; `None` for what
@@ -82,12 +86,32 @@ impl Router {
     async fn dispatch(&self, request: Request<ByteBody>) -> Reply {
         let (route, args) = match self.find(&request) {
             Ok(found) => found,
-            Err(error) => return reply::matrix_error(&error),
+            Err(error) => {
+                let mut answer = reply::matrix_error(&error);
+                if error.status == 405 {
+                    answer.headers_mut().insert(header::ALLOW, self.allowed(request.uri().path()));
+                }
+                return answer;
+            }
         };
         let name = EndpointName(route.name);
         let mut answer = (route.run)(Arc::clone(&self.services), request, args).await;
         answer.extensions_mut().insert(name);
         answer
+    }
+
+    /// Lists the methods that a path has (RFC 9110 §15.5.6).
+    fn allowed(&self, path: &str) -> HeaderValue {
+        let methods = self.paths.at(path).ok().map(|found| &self.methods[*found.value]);
+        let mut names: Vec<&str> =
+            methods.into_iter().flat_map(|m| m.keys().map(Method::as_str)).collect();
+        if names.contains(&"GET") && !names.contains(&"HEAD") {
+            names.push("HEAD");
+        }
+        names.push("OPTIONS");
+        names.sort_unstable();
+        names.dedup();
+        HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static("OPTIONS"))
     }
 
     /// Finds the endpoint of a request, and the arguments in its path.

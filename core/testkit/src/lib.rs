@@ -2,6 +2,7 @@
 
 pub mod openapi;
 mod processes;
+pub mod reader;
 pub mod server;
 mod shape;
 pub mod user;

@@ -18,6 +18,7 @@ mod rooms;
 mod search;
 mod successors;
 mod sync;
+mod targets;
 mod tidy;
 mod timeline;
 mod u0000;

@@ -8,7 +8,8 @@ use colonnade_gateway::config::{Config, Overrides};
 use colonnade_gateway::live::Live;
 use colonnade_gateway::routes::{Method, Target};
 use colonnade_gateway::sticky::{self, Clues};
-use colonnade_gateway::table::{Asked, Found, split_target};
+use colonnade_gateway::table::{Asked, Found};
+use colonnade_gateway::target::Target as Asks;
 use libfuzzer_sys::fuzz_target;
 
 static LIVE: LazyLock<Live> = LazyLock::new(|| {
@@ -19,7 +20,9 @@ static LIVE: LazyLock<Live> = LazyLock::new(|| {
 
 fuzz_target!(|input: (&str, &str, Option<&str>)| {
     let (method, target, authorization) = input;
-    let (path, query) = split_target(target);
+    let Ok(asks) = Asks::parse(target.as_bytes()) else { return };
+    assert_eq!(Asks::parse(asks.as_str().as_bytes()).as_ref(), Ok(&asks), "one reading");
+    let (path, query) = (asks.path(), asks.query());
     let asked = Asked { method: Method::of(method), path, query, header: &|_| None };
     if let Found::Rule(route) = LIVE.table.find(&asked) {
         assert!(path.starts_with('/') && route.methods.has(Method::of(method)));

@@ -11,7 +11,6 @@ use super::context::Ctx;
 use crate::folder;
 use crate::head::Head;
 use crate::reply::{self, Reply};
-use crate::table::split_target;
 
 /// How much of a file is in memory for one client.
 pub const PIECE_BYTES: usize = 64 << 10;
@@ -82,7 +81,7 @@ impl FileAnswer {
         if !bodiless && head.method() != "GET" {
             return None;
         }
-        let (root, path) = (root.to_owned(), split_target(&head.target()?).0.to_owned());
+        let (root, path) = (root.to_owned(), head.target().path().to_owned());
         let found = off_thread(move || folder::find(&root, &path)).await.ok()??;
         let known = head.text("if-none-match");
         let unchanged = known.is_some_and(|known| folder::is_known(known, &found.etag));

@@ -210,7 +210,7 @@ fn log_line<'a>(head: &'a dyn Head, ctx: &'a Ctx, ended: Ended) -> Line<'a> {
         request_id: &ctx.request_id,
         client: ctx.client.as_ref().map(|client| -> IpAddr { client.ip }),
         method: head.method(),
-        target: access_log::redact(&head.target().unwrap_or_default()),
+        target: access_log::redact(head.target().as_str()),
         protocol: head.protocol(),
         status: ended.status,
         bytes: ended.bytes,

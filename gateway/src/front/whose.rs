@@ -6,7 +6,6 @@ use crate::head::Head;
 use crate::live::Live;
 use crate::reply::{self, Reply};
 use crate::sticky::{self, Clues};
-use crate::table::split_target;
 
 impl Gateway {
     /// Finds the user of a request that has been routed, if the routes file says whom to ask; puts it in
@@ -20,8 +19,7 @@ impl Gateway {
         let Some(pool) = live.config.whoami.and_then(|place| live.pools.get(place)) else {
             return Ok(());
         };
-        let Some(target) = head.target() else { return Ok(()) };
-        let (path, query) = split_target(&target);
+        let (path, query) = (head.target().path(), head.target().query());
         let authorization = head.text("authorization");
         let client = ctx.client_ip();
         let Some(token) = sticky::token(query, authorization) else { return Ok(()) };
@@ -31,9 +29,9 @@ impl Gateway {
             return Ok(());
         }
         let now_ms = self.clock.now_ms();
-        let user = self.users.of(token, client, pool, now_ms).await;
+        let user = self.users.of(&token, client, pool, now_ms).await;
         if let Some(rate) = live.config.rate_per_user {
-            let who = user.as_deref().unwrap_or(token);
+            let who = user.as_deref().unwrap_or(&token);
             let refused = |ms| reply::LIMIT_EXCEEDED.after(ms);
             self.per_user.take(who, rate, now_ms).map_err(refused)?;
         }

@@ -4,17 +4,18 @@
 //! Invariants:
 //! 1. Lines end with CR LF and with nothing else; no CR stands elsewhere, no line is folded.
 //! 2. There is one framing: none, one `Content-Length` of digits, or `Transfer-Encoding: chunked`.
-//! 3. There is at most one authority.
+//! 3. There is at most one authority, and it is a host.
+//! 4. The target has one reading, and it is said once who asks.
 
-use std::borrow::Cow;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use http::uri::Authority;
-
+use crate::authority::is_authority;
 use crate::front::EPOCH_HEADER;
 use crate::head::Head;
 use crate::reply::{self, Reply};
+use crate::routes::Methods;
+use crate::target::{Target, credentials_are_one};
 
 /// Header lines in a request; browsers send about twenty.
 const LINES_MAX: usize = 128;
@@ -93,7 +94,7 @@ struct Line {
 pub(super) struct RequestHead {
     bytes: Vec<u8>,
     method: (u32, u32),
-    target: (u32, u32),
+    target: Target,
     /// The authority of a target in absolute form.
     authority: Option<(u32, u32)>,
     lines: Vec<Line>,
@@ -118,6 +119,8 @@ struct Said {
     codings: u32,
     chunked: bool,
     hosts: u32,
+    authorizations: usize,
+    bearer: bool,
     close: bool,
     keep_alive: bool,
     connection_upgrade: bool,
@@ -154,7 +157,7 @@ impl RequestHead {
             return Err(reply::MALFORMED);
         };
         if method == "CONNECT" {
-            return Err(reply::WRONG_METHOD);
+            return Err(reply::WRONG_METHOD.allowing(Methods::NAMED));
         }
         let http11 = request.version == Some(1);
         let mut said = Said::default();
@@ -169,10 +172,16 @@ impl RequestHead {
             kept.push(Line { name, value, fate });
         }
         let framing = said.framing(http11)?;
-        let authority = authority(target, host)?;
-        if http11 && host.is_none() && authority.is_none() {
+        let (authority, path) = split_authority(target, host)?;
+        // Also where the target names the host (RFC 9112 §3.2).
+        if http11 && host.is_none() {
             return Err(reply::MALFORMED);
         }
+        let target = match authority {
+            Some(_) if !path.starts_with('/') => Target::parse(format!("/{path}").as_bytes()),
+            _ => Target::parse(path.as_bytes()),
+        }?;
+        credentials_are_one(said.authorizations, said.bearer, &target)?;
         let upgrade = said.connection_upgrade
             && said.websocket
             && http11
@@ -180,7 +189,7 @@ impl RequestHead {
             && framing == Framing::Empty;
         let mut head = Self {
             method: at(&bytes, method.as_bytes()),
-            target: at(&bytes, target.as_bytes()),
+            target,
             authority: authority.map(|authority| at(&bytes, authority)),
             bytes: Vec::new(),
             lines: kept,
@@ -256,7 +265,7 @@ impl Said {
             2 if is("te") => Fate::Stays,
             4 if is("host") => {
                 self.hosts += 1;
-                if self.hosts > 1 || value.contains(&b'@') {
+                if self.hosts > 1 || !is_authority(value) {
                     return Err(reply::MALFORMED);
                 }
                 Fate::Goes
@@ -278,6 +287,11 @@ impl Said {
             10 if is("tracestate") => Fate::Trace,
             11 if is("traceparent") => Fate::Trace,
             12 if is("x-request-id") => Fate::Stays,
+            13 if is("authorization") => {
+                self.authorizations += 1;
+                self.bearer |= is_bearer(value);
+                Fate::Goes
+            }
             14 if is("content-length") => {
                 self.lengths += 1;
                 self.length = Some(length(value).ok_or(reply::MALFORMED)?);
@@ -325,23 +339,29 @@ pub(super) fn length(value: &[u8]) -> Option<u64> {
     digits.then(|| std::str::from_utf8(value).ok()?.parse().ok()).flatten()
 }
 
-/// The authority of a target in absolute form; it must be the `Host`'s, if there is one.
-fn authority<'t>(target: &'t str, host: Option<&[u8]>) -> Result<Option<&'t [u8]>, Reply> {
+/// Says whether this is an access token's header, as workers see it.
+pub(super) fn is_bearer(value: &[u8]) -> bool {
+    value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
+}
+
+/// The authority of a target in absolute form, which must be the `Host`'s, if there is one; and what stands
+/// behind it.
+fn split_authority<'t>(
+    target: &'t str,
+    host: Option<&[u8]>,
+) -> Result<(Option<&'t [u8]>, &'t str), Reply> {
     let Some((scheme, rest)) = target.split_once("://").filter(|_| !target.starts_with('/')) else {
-        return Ok(None);
+        return Ok((None, target));
     };
     if !["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
-        // No path: refused where the target is needed.
-        return Ok(None);
+        return Err(reply::UNCLEAR_TARGET);
     }
-    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
-    let authority = &rest[..end];
-    let plain = !authority.is_empty() && !authority.contains('@') && !rest[end..].starts_with('\\');
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len()));
     let same = host.is_none_or(|host| host == authority.as_bytes());
-    if !plain || !same || Authority::try_from(authority).is_err() {
+    if !same || !is_authority(authority.as_bytes()) {
         return Err(reply::MALFORMED);
     }
-    Ok(Some(authority.as_bytes()))
+    Ok((Some(authority.as_bytes()), path))
 }
 
 impl Head for RequestHead {
@@ -349,17 +369,8 @@ impl Head for RequestHead {
         self.range(self.method)
     }
 
-    fn target(&self) -> Option<Cow<'_, str>> {
-        let raw = std::str::from_utf8(cut(&self.bytes, self.target)).ok()?;
-        let Some((_, end)) = self.authority else {
-            return raw.starts_with('/').then_some(Cow::Borrowed(raw));
-        };
-        let rest = std::str::from_utf8(cut(&self.bytes, (end, self.target.1))).ok()?;
-        let rest = rest.split('#').next().unwrap_or_default();
-        match rest.starts_with('/') {
-            true => Some(Cow::Borrowed(rest)),
-            false => Some(Cow::Owned(format!("/{rest}"))),
-        }
+    fn target(&self) -> &Target {
+        &self.target
     }
 
     fn header(&self, name: &str) -> Option<&[u8]> {

@@ -1,21 +1,24 @@
 //! The head of a request over HTTP/2: checked as HTTP/1's is, and written for a worker, which speaks HTTP/1.
 //! Names are tokens and values have no line ends in them: the h2 and http crates see to that.
 
-use std::borrow::Cow;
-
-use http::header::{CONTENT_LENGTH, COOKIE, EXPECT, HOST};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, HOST};
 use http::request::Parts;
 
-use super::head::{Framing, length};
+use super::head::{Framing, is_bearer, length};
 use super::request::{CHUNKED, Upload, write_own};
+use super::share::Share;
+use crate::authority::is_authority;
 use crate::front::{Ctx, EPOCH_HEADER};
 use crate::head::Head;
 use crate::reply::{self, Reply};
+use crate::routes::Methods;
 use crate::spans;
+use crate::target::{Target, credentials_are_one};
 
 /// A request's head.
 pub(super) struct StreamHead {
     parts: Parts,
+    target: Target,
     /// How its body is framed for the worker.
     pub(super) framing: Framing,
     /// Whether it waits to be told to send the body.
@@ -29,7 +32,7 @@ impl StreamHead {
     /// The reply that refuses it.
     pub(super) fn new(parts: Parts, ends: bool) -> Result<Self, Reply> {
         if parts.method == http::Method::CONNECT {
-            return Err(reply::WRONG_METHOD);
+            return Err(reply::WRONG_METHOD.allowing(Methods::NAMED));
         }
         let headers = &parts.headers;
         let mut hosts = headers.get_all(HOST).iter();
@@ -38,9 +41,15 @@ impl StreamHead {
         let both = host.map(|host| host.as_bytes()).zip(authority);
         let named = host.map(|host| host.as_bytes()).or(authority).unwrap_or_default();
         let ambiguous = both.is_some_and(|(host, authority)| host != authority);
-        if another.is_some() || ambiguous || named.contains(&b'@') {
+        if another.is_some() || ambiguous || !is_authority(named) {
             return Err(reply::MALFORMED);
         }
+        // What came behind a `#` the h2 crate has thrown away: nobody reads it.
+        let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+        let target = Target::parse(target.as_bytes())?;
+        let told = || headers.get_all(AUTHORIZATION).iter();
+        let any_is_bearer = told().any(|value| is_bearer(value.as_bytes()));
+        credentials_are_one(told().count(), any_is_bearer, &target)?;
         // It frames the request for the worker; that it fits what comes is looked at as it comes.
         let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
         let told = lengths.next().map(|told| length(told.as_bytes()).ok_or(reply::MALFORMED));
@@ -53,15 +62,17 @@ impl StreamHead {
         };
         let expects = headers.get(EXPECT).map(|value| value.as_bytes());
         let expects_continue = expects.is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"));
-        Ok(Self { parts, framing, expects_continue: expects_continue && !ends })
+        Ok(Self { parts, target, framing, expects_continue: expects_continue && !ends })
     }
 
     /// The request as the worker is sent it.
-    pub(super) fn upload(&self, ctx: &Ctx) -> Upload {
+    pub(super) fn upload(&self, ctx: &Ctx, share: Share) -> Upload {
         let mut out = Vec::with_capacity(1024);
         let authority = self.header("host").unwrap_or_default();
-        let target = self.target().unwrap_or_default();
-        put(&mut out, &[self.method().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"]);
+        put(
+            &mut out,
+            &[self.method().as_bytes(), b" ", self.target.as_str().as_bytes(), b" HTTP/1.1\r\n"],
+        );
         put(&mut out, &[b"host: ", authority, b"\r\n"]);
         let traces = spans::headers(&ctx.span);
         let trace_goes_on = ctx.trace_goes_on && traces.is_empty();
@@ -90,7 +101,7 @@ impl StreamHead {
             put(&mut out, &[CHUNKED]);
         }
         put(&mut out, &[b"\r\n"]);
-        Upload::with_head(out, self.framing)
+        Upload::with_head(out, self.framing, share)
     }
 }
 
@@ -103,9 +114,8 @@ impl Head for StreamHead {
         self.parts.method.as_str()
     }
 
-    fn target(&self) -> Option<Cow<'_, str>> {
-        let target = self.parts.uri.path_and_query()?.as_str();
-        target.starts_with('/').then_some(Cow::Borrowed(target))
+    fn target(&self) -> &Target {
+        &self.target
     }
 
     fn header(&self, name: &str) -> Option<&[u8]> {

@@ -13,7 +13,7 @@ fn key_of(kind: &str, pattern: &str, clues: Clues<'_>) -> Option<String> {
 }
 
 fn clues<'a>(target: &'a str, authorization: Option<&'a str>) -> Clues<'a> {
-    let (path, query) = crate::table::split_target(target);
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     Clues { path, query, authorization, client: "203.0.113.9".parse().unwrap() }
 }
 
@@ -38,7 +38,10 @@ fn users_come_from_path_appservice_or_token_in_this_order() {
     assert_eq!(key_of("user", by_path, clues("/user/%40u:h/x", bearer)).unwrap(), "@u:h");
     assert_eq!(key_of("user", any, clues("/s?user_id=%40as:h", bearer)).unwrap(), "@as:h");
     assert_eq!(key_of("user", any, clues("/s", bearer)).unwrap(), "ab");
-    assert_eq!(key_of("user", any, clues("/s", Some("bearer  cln_ab_x"))).unwrap(), "ab");
+    assert_eq!(key_of("user", any, clues("/s", Some("bEARER cln_ab_x"))).unwrap(), "ab");
+    // Workers take the second blank for the token's.
+    let padded = Some("bearer  cln_ab_x");
+    assert_eq!(key_of("user", any, clues("/s", padded)).unwrap(), " cln_ab_x");
     assert_eq!(key_of("user", any, clues("/s?access_token=cln_ab_y", None)).unwrap(), "ab");
     let synapse = Some("Bearer syt_YWxpY2U_random_1a2b3c");
     assert_eq!(key_of("user", any, clues("/s", synapse)).unwrap(), "YWxpY2U");

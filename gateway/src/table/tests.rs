@@ -101,8 +101,8 @@ fn wrong_methods_and_unknown_paths_are_told_apart() {
     let (_, table) = bundled();
     assert!(matches!(find(&table, "GET", "/_matrix/client/versions", ""), Found::Rule(_)));
     assert!(matches!(find(&table, "HEAD", "/_matrix/client/versions", ""), Found::Rule(_)));
-    assert!(matches!(find(&table, "POST", "/_matrix/client/versions", ""), Found::WrongMethod));
-    assert!(matches!(find(&table, "BREW", "/_matrix/client/versions", ""), Found::WrongMethod));
+    assert!(matches!(find(&table, "POST", "/_matrix/client/versions", ""), Found::WrongMethod(_)));
+    assert!(matches!(find(&table, "BREW", "/_matrix/client/versions", ""), Found::WrongMethod(_)));
     assert!(matches!(find(&table, "GET", "/_matrix/client/versionsX", ""), Found::Nothing));
     assert!(matches!(find(&table, "GET", "", ""), Found::Nothing));
 }

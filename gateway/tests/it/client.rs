@@ -143,7 +143,7 @@ pub(crate) async fn ask(address: SocketAddr, request: &str) -> Answer {
 }
 
 pub(crate) async fn get(address: SocketAddr, target: &str) -> Answer {
-    ask(address, &format!("GET {target} HTTP/1.1\r\nhost: h\r\n\r\n")).await
+    ask(address, &format!("GET {target} HTTP/1.1\r\nhost: localhost\r\n\r\n")).await
 }
 
 /// Waits until the gateway's metrics contain this.

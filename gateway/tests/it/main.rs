@@ -18,6 +18,7 @@ mod page;
 mod reload;
 mod slots;
 mod stale;
+mod targets;
 mod tls;
 mod traces;
 mod trusting;

@@ -68,7 +68,7 @@ async fn the_admin_call_reloads_and_says_what_changed_or_is_wrong() {
     std::fs::write(&path, file(&[a.address], "")).unwrap();
     let gateway = start(&path, false);
     let admin = gateway.admin_addr().unwrap();
-    let reload = "POST /reload HTTP/1.1\r\nhost: h\r\n\r\n";
+    let reload = "POST /reload HTTP/1.1\r\nhost: localhost\r\n\r\n";
     std::fs::write(&path, file(&[a.address, b.address], "")).unwrap();
     let answer = ask(admin, reload).await;
     assert_eq!(answer.status, 200);

@@ -324,7 +324,7 @@ async fn a_dry_run_says_what_would_change_and_changes_nothing() {
     let (a, b) = (Worker::named("a").await, Worker::named("b").await);
     let gateway = gateway(&crate::client::one_pool("single", &[a.address, b.address]));
     let admin = gateway.admin_addr().unwrap();
-    let request = "POST /reload?dry_run HTTP/1.1\r\nhost: h\r\n\r\n";
+    let request = "POST /reload?dry_run HTTP/1.1\r\nhost: localhost\r\n\r\n";
     let answer = crate::client::ask(admin, request).await;
     assert_eq!(answer.status, 200);
     assert!(answer.body.contains("\"changes\":[]"), "{}", answer.body);

@@ -146,7 +146,7 @@ async fn a_drained_worker_finishes_what_it_holds_and_gets_nothing_new() {
     let (front, admin) = (gateway.addrs()[0], gateway.admin_addr().unwrap());
     let begun = tokio::spawn(async move { get(front, "/slow").await });
     until("begun", async || a.count() == 1).await;
-    let drain = format!("POST /drain?worker={} HTTP/1.1\r\nhost: h\r\n\r\n", a.address);
+    let drain = format!("POST /drain?worker={} HTTP/1.1\r\nhost: localhost\r\n\r\n", a.address);
     let answer = ask(admin, &drain).await;
     assert!(answer.body.contains("\"working\":1"), "{}", answer.body);
     assert_eq!(states(admin).await, ["draining", "open"]);
@@ -156,7 +156,7 @@ async fn a_drained_worker_finishes_what_it_holds_and_gets_nothing_new() {
     assert_eq!(begun.await.unwrap().body, "a");
     assert_eq!(ask(admin, &drain.replace("drain", "undrain")).await.status, 200);
     assert_eq!(get(front, "/a").await.body, "a");
-    let unknown = "POST /drain?worker=1.1.1.1:1 HTTP/1.1\r\nhost: h\r\n\r\n";
+    let unknown = "POST /drain?worker=1.1.1.1:1 HTTP/1.1\r\nhost: localhost\r\n\r\n";
     assert_eq!(ask(admin, unknown).await.status, 404);
 }
 

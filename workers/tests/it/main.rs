@@ -27,5 +27,6 @@ mod scaling;
 mod secured;
 mod stale;
 mod storm;
+mod targets;
 mod upgrade;
 mod uploads;

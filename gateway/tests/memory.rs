@@ -206,14 +206,14 @@ async fn idle_and_slow_clients(gateway: &Running) {
     drop(bodies.await);
 }
 
-/// As many as a real gateway has, in small: what is kept of their bodies is bounded for all together, and
+/// As many as a real gateway has, in small: they would hold 90 MB and more without a bound. What is kept of their bodies is bounded for all together, and
 /// given back, so that the second thousand costs no more than the first.
 async fn bodies_that_stop(gateway: &Running) {
     let (front, admin) = (gateway.addrs()[0], gateway.admin_addr().unwrap());
     let before = resident();
     for round in 0..2 {
         let name = "a thousand bodies of 60 kB that stop";
-        let held = bounded(name, gateway, 40 * MIB, async {
+        let held = bounded(name, gateway, 64 * MIB, async {
             let mut held = Vec::new();
             for _ in 0..1_000 {
                 let mut client = Client::connect(front).await;
@@ -227,7 +227,7 @@ async fn bodies_that_stop(gateway: &Running) {
         });
         let held = held.await;
         let grown = resident().saturating_sub(before);
-        assert!(grown < 40 * MIB, "round {round}: {} kB", grown / 1024);
+        assert!(grown < 64 * MIB, "round {round}: {} kB", grown / 1024);
         let kept = |most: i64| async move {
             loop {
                 let metrics = get(admin, "/metrics").await.body;

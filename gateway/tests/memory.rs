@@ -206,8 +206,9 @@ async fn idle_and_slow_clients(gateway: &Running) {
     drop(bodies.await);
 }
 
-/// As many as a real gateway has, in small: they would hold 90 MB and more without a bound. What is kept of their bodies is bounded for all together, and
-/// given back, so that the second thousand costs no more than the first.
+/// As many as a real gateway has, in small: they hold 70 to 94 MB without a bound. What is kept of their
+/// bodies is bounded for all together, and given back, so that the second thousand costs no more than the
+/// first.
 async fn bodies_that_stop(gateway: &Running) {
     let (front, admin) = (gateway.addrs()[0], gateway.admin_addr().unwrap());
     let before = resident();

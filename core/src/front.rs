@@ -12,7 +12,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use colonnade_api::{ByteBody, ClientAddress, Reply, Router, reply, router::EndpointName, target};
+use colonnade_api::{
+    ByteBody, ClientAddress, Reply, Router, reply, request_target, router::EndpointName,
+};
 use colonnade_model::{MatrixError, Random};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request};
@@ -76,7 +78,7 @@ impl Front {
         let patience = Patience::of(request.uri().path());
         let _counted = (patience == Patience::LongPoll).then(|| self.metrics.long_poll());
         let (request, rest) = unread::watch(request.map(timed));
-        let unclear = target::check(request.uri(), request.headers()).err();
+        let unclear = request_target::check(request.uri(), request.headers()).err();
         if unclear.is_none() && Internal::takes(&request) {
             let mut reply = self.internal.answer(request).instrument(span).await;
             rest.mark(&mut reply).await;

@@ -8,10 +8,10 @@ use std::hint::black_box;
 
 use colonnade_gateway::config::{Config, Overrides};
 use colonnade_gateway::live::Live;
+use colonnade_gateway::request_target::Target as Asks;
 use colonnade_gateway::routes::{Method, Target};
 use colonnade_gateway::sticky::{self, Clues};
 use colonnade_gateway::table::{Asked, Found};
-use colonnade_gateway::target::Target as Asks;
 use criterion::{Criterion, criterion_group, criterion_main};
 
 /// The first rule, one in the middle, the last, and none.

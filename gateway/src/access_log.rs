@@ -79,7 +79,7 @@ pub struct Line<'a> {
     pub user_agent: Option<&'a str>,
 }
 
-/// Leaves the secrets out of a path and query that have been read ([`crate::target::Target`]): names have
+/// Leaves the secrets out of a path and query that have been read ([`crate::request_target::Target`]): names have
 /// no escapes, and none that is not needed hides a token.
 pub fn redact(target: &str) -> String {
     let (path, query) = target.split_once('?').map_or((target, None), |(path, q)| (path, Some(q)));

@@ -127,7 +127,7 @@ fn not_with_this(allow: &'static str, say: &str) -> Response<Vec<u8>> {
 
 /// A parameter of a query, as a person meant it.
 fn decoded(query: &str, name: &str) -> Option<String> {
-    crate::target::parameter(query, name).map(std::borrow::Cow::into_owned)
+    crate::request_target::parameter(query, name).map(std::borrow::Cow::into_owned)
 }
 
 impl Admin {

@@ -157,7 +157,8 @@ impl Limits {
         if !long_poll {
             return self.response_timeout;
         }
-        let asked = crate::target::parameter(query, "timeout").and_then(|ms| ms.parse().ok());
+        let asked =
+            crate::request_target::parameter(query, "timeout").and_then(|ms| ms.parse().ok());
         let asked = Duration::from_millis(asked.unwrap_or(0));
         asked.saturating_add(self.response_timeout).min(self.long_poll_timeout)
     }

@@ -8,10 +8,10 @@ use crate::config::{Config, ConfigError};
 use crate::live::Live;
 use crate::pools::Pool;
 use crate::reply;
+use crate::request_target::Target as Asks;
 use crate::routes::{KeyKind, Method, Route, Target};
 use crate::sticky::{self, Clues};
 use crate::table::{Asked, Found};
-use crate::target::Target as Asks;
 
 /// What becomes of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

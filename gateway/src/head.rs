@@ -1,7 +1,7 @@
 //! The head of a request as decisions see it: method, target, headers; whoever read it, and however it
 //! is kept. `lean/head.rs` is one over the bytes of a connection, `lean/stream_head.rs` one over HTTP/2.
 
-use crate::target::Target;
+use crate::request_target::Target;
 
 /// A request's head.
 pub trait Head: Sync {

@@ -1,7 +1,7 @@
 //! The front door of a Matrix deployment: one proxy, one table, sticky columns of workers.
 //!
-//! [`config`] reads `routes.yaml` into [`routes`]; [`table`] compiles them; [`target`] reads what is asked
-//! for; [`sticky`] finds a request's key; [`slots`], [`ring`], [`pools`] and [`health`] choose the worker;
+//! [`config`] reads `routes.yaml` into [`routes`]; [`table`] compiles them; [`request_target`] reads what is
+//! asked for; [`sticky`] finds a request's key; [`slots`], [`ring`], [`pools`] and [`health`] choose the worker;
 //! [`live`] is all of that in force, and [`reload`] replaces it. None of these know sockets or Pingora.
 //! [`front`] asks them what becomes of a request; [`lean`] carries it there and back; `listener` accepts
 //! connections for it, and for the admin listener, whose requests come through Pingora on a [`connection`].
@@ -18,10 +18,10 @@ pub mod front;
 pub mod head;
 pub mod health;
 pub mod pools;
+pub mod request_target;
 pub mod ring;
 pub mod slots;
 pub mod sticky;
-pub mod target;
 
 pub mod live;
 pub mod reload;

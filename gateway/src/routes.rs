@@ -1,8 +1,8 @@
 //! A rule as a typed value: which requests it takes, and what becomes of them. Plain data and
 //! cheap tests on it; finding the rule for a request is `table.rs`.
 
+use crate::request_target::{pairs, value_of};
 use crate::table::pattern::Pattern;
-use crate::target::{pairs, value_of};
 
 /// An HTTP method, as far as rules tell them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

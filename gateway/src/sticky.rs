@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use percent_encoding::percent_decode_str;
 
+use crate::request_target::parameter;
 use crate::routes::{KeyKind, Route};
-use crate::target::parameter;
 
 /// Access tokens Colonnade mints: this, then the user's two-character shard hint, then `_`.
 /// The hint lets all devices of a user meet the same worker without a lookup.

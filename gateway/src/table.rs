@@ -22,8 +22,8 @@ use regex_automata::util::primitives::StateID;
 use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
 
+use crate::request_target::ONCE;
 use crate::routes::{Method, Methods, Route};
-use crate::target::ONCE;
 
 /// The most memory the matcher may take. The bundled file needs 0.7 MB; rules whose number of
 /// states explodes are refused at load instead of eating the machine.
@@ -33,7 +33,7 @@ const DFA_BYTES_MAX: usize = 64 << 20;
 pub struct Asked<'a> {
     /// The method.
     pub method: Method,
-    /// The path, as [`crate::target::Target::path`] gives it.
+    /// The path, as [`crate::request_target::Target::path`] gives it.
     pub path: &'a str,
     /// The query, without the `?`; values have their escapes.
     pub query: &'a str,

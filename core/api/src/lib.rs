@@ -4,10 +4,10 @@
 pub mod bounds;
 pub mod call;
 pub mod reply;
+pub mod request_target;
 pub mod router;
 pub mod routes;
 pub mod table;
-pub mod target;
 
 mod client;
 

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, net::SocketAddr};
 
 use bytes::Bytes;
-use colonnade_api::target;
+use colonnade_api::request_target;
 use colonnade_model::ruma::api::auth_scheme::{AccessTokenOptional, AuthScheme as _};
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -50,7 +50,7 @@ fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
 
 fn understand(request: &Request<Incoming>) -> Result<Understood, u16> {
     let uri = request.uri();
-    target::check(uri, request.headers()).map_err(|error| error.status)?;
+    request_target::check(uri, request.headers()).map_err(|error| error.status)?;
     let decoded =
         |raw: &str| percent_encoding::percent_decode_str(raw).decode_utf8_lossy().into_owned();
     let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());

@@ -9,7 +9,7 @@ use colonnade_gateway::live::Live;
 use colonnade_gateway::routes::{Method, Target};
 use colonnade_gateway::sticky::{self, Clues};
 use colonnade_gateway::table::{Asked, Found};
-use colonnade_gateway::target::Target as Asks;
+use colonnade_gateway::request_target::Target as Asks;
 use libfuzzer_sys::fuzz_target;
 
 static LIVE: LazyLock<Live> = LazyLock::new(|| {

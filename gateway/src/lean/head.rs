@@ -14,8 +14,8 @@ use crate::authority::is_authority;
 use crate::front::EPOCH_HEADER;
 use crate::head::Head;
 use crate::reply::{self, Reply};
+use crate::request_target::{Target, credentials_are_one};
 use crate::routes::Methods;
-use crate::target::{Target, credentials_are_one};
 
 /// Header lines in a request; browsers send about twenty.
 const LINES_MAX: usize = 128;

@@ -11,9 +11,9 @@ use crate::authority::is_authority;
 use crate::front::{Ctx, EPOCH_HEADER};
 use crate::head::Head;
 use crate::reply::{self, Reply};
+use crate::request_target::{Target, credentials_are_one};
 use crate::routes::Methods;
 use crate::spans;
-use crate::target::{Target, credentials_are_one};
 
 /// A request's head.
 pub(super) struct StreamHead {

@@ -9,7 +9,7 @@ use colonnade_model::{
     ruma::{OwnedUserId, RoomId, UserId},
     stream::Position,
 };
-use colonnade_storage::{account_data, rooms};
+use colonnade_storage::{account_data, members, rooms};
 use serde_json::{Map, Value, value::RawValue};
 
 pub use colonnade_storage::account_data::AccountData;
@@ -59,7 +59,7 @@ impl AccountDataService {
         room: Option<&RoomId>,
         event_type: &str,
     ) -> Result<Box<RawValue>> {
-        let room = self.room(room).await?;
+        let room = self.room(session, room).await?;
         let found = account_data::get(&self.context.db, session.user, room, event_type).await?;
         Ok(found.ok_or_else(|| MatrixError::not_found("there is no such account data"))?)
     }
@@ -83,7 +83,7 @@ impl AccountDataService {
         if event_type.is_empty() || event_type.len() > TYPE_BYTES_MAX {
             return Err(MatrixError::invalid_param("the type is empty or too long").into());
         }
-        let room = self.room(room).await?;
+        let room = self.room(session, room).await?;
         self.put(session.user, room, event_type, body).await?;
         Ok(())
     }
@@ -212,7 +212,7 @@ impl AccountDataService {
     /// # Errors
     /// `M_NOT_FOUND` when there is no such room.
     pub async fn tags(&self, session: &Session, room: &RoomId) -> Result<Value> {
-        let room = self.room(Some(room)).await?;
+        let room = self.room(session, Some(room)).await?;
         let stored = account_data::get(&self.context.db, session.user, room, TAGS).await?;
         Ok(Value::Object(tags_of(stored.as_deref())))
     }
@@ -220,7 +220,7 @@ impl AccountDataService {
     /// Puts a tag on a room, or takes it off with `None`.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` when there is no such room, `M_INVALID_PARAM`, `M_TOO_LARGE`.
+    /// `M_NOT_FOUND` when the user has nothing to do with the room, `M_INVALID_PARAM`, `M_TOO_LARGE`.
     pub async fn set_tag(
         &self,
         session: &Session,
@@ -231,7 +231,7 @@ impl AccountDataService {
         if tag.is_empty() || tag.len() > TAG_BYTES_MAX {
             return Err(MatrixError::invalid_param("the tag is empty or too long").into());
         }
-        let room = self.room(Some(room)).await?;
+        let room = self.room(session, Some(room)).await?;
         self.change(session.user, room, TAGS, move |stored| {
             let mut tags = tags_of(stored);
             let known = tags.entry("tags").or_insert_with(|| Value::Object(Map::new()));
@@ -275,10 +275,13 @@ impl AccountDataService {
         self.change(user, None, DIRECT, move |stored| Ok(direct_too(stored, &from, &to))).await
     }
 
-    async fn room(&self, room: Option<&RoomId>) -> Result<Option<RoomNid>> {
+    /// Returns a room that the user has or had to do with: nobody else is told that it exists.
+    async fn room(&self, session: &Session, room: Option<&RoomId>) -> Result<Option<RoomNid>> {
         let Some(room_id) = room else { return Ok(None) };
-        let found = rooms::find(&self.context.db, room_id).await?;
-        let found = found.ok_or_else(|| MatrixError::not_found("there is no such room"))?;
+        let foreign = || MatrixError::not_found("you have nothing to do with such a room");
+        let db = &self.context.db;
+        let found = rooms::find(db, room_id).await?.ok_or_else(foreign)?;
+        members::get(db, found.nid, session.user).await?.ok_or_else(foreign)?;
         Ok(Some(found.nid))
     }
 }

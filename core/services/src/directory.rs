@@ -16,7 +16,7 @@ use colonnade_model::{
 use colonnade_storage::members::Membership;
 
 use crate::{
-    Context, Error, Result,
+    Context, Result,
     accounts::Session,
     rooms::{Room, Rooms},
 };
@@ -35,16 +35,19 @@ impl Directory {
         Self { context, rooms }
     }
 
-    /// Returns a room that is known here.
+    /// Returns a room that a member wants to change something about.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if there is none: a stranger is not told which rooms exist.
     async fn room(&self, room_id: &RoomId) -> Result<Arc<Room>> {
-        self.rooms.find(room_id).await?.ok_or_else(no_room)
+        self.rooms.find(room_id).await?.ok_or_else(|| no_member().into())
     }
 
     /// Refuses who is not in the room, or may not say there what it is called.
     async fn require_naming(&self, session: &Session, room: &Room) -> Result<()> {
         let membership = self.rooms.membership(room.nid, session.user).await?;
         if membership != Some(Membership::Join) {
-            return Err(MatrixError::forbidden("you are not a member of this room").into());
+            return Err(no_member().into());
         }
         if self.may_name(session, room).await? {
             return Ok(());
@@ -62,6 +65,7 @@ impl Directory {
     }
 }
 
-fn no_room() -> Error {
-    MatrixError::not_found("there is no such room").into()
+/// What a stranger is told of a room, whether it exists or not.
+fn no_member() -> MatrixError {
+    MatrixError::forbidden("you are not a member of this room")
 }

@@ -6,19 +6,18 @@ use serde_json::Value;
 use crate::{Result, Services, accounts::Session};
 
 impl Services {
-    /// Stores a field of the session's user, or deletes it with `None`, and tells the rooms.
+    /// Stores fields of the session's user, or deletes those with `None`, and tells the rooms.
     ///
     /// # Errors
     /// `M_KEY_TOO_LARGE`, `M_PROFILE_TOO_LARGE`, `M_INVALID_PARAM`, `M_BAD_JSON`.
-    pub async fn set_profile_field(
+    pub async fn set_profile_fields(
         &self,
         session: &Session,
-        name: &str,
-        value: Option<Value>,
+        wish: Vec<(String, Option<Value>)>,
     ) -> Result<()> {
-        let Some(shown) = self.profiles.set(session, name, value).await? else { return Ok(()) };
-        let (displayname, avatar_url) = (shown.displayname, shown.avatar_url);
-        let (displayname, avatar_url) = (displayname.as_deref(), avatar_url.as_deref());
-        self.rooms.profile_changed(&session.user_id, displayname, avatar_url).await
+        if !self.profiles.set(session, wish).await? {
+            return Ok(());
+        }
+        self.rooms.profile_changed(&session.user_id).await
     }
 }

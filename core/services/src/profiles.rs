@@ -1,5 +1,5 @@
 //! Profiles: the name, the picture and further fields a user shows, and finding users by name. That
-//! rooms hear of a new name is [`crate::Services::set_profile_field`]'s concern.
+//! rooms hear of a new name is [`crate::Services::set_profile_fields`]'s concern.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use colonnade_model::{
     ruma::{OwnedRoomId, OwnedUserId, UserId},
 };
 use colonnade_storage::{
-    accounts, members, profiles, rooms,
+    StorageError, Tx, accounts, members, profiles, rooms,
     user_words::{self, Reach},
 };
 use serde_json::{Map, Value};
@@ -86,48 +86,30 @@ impl Profiles {
         Ok(profiles::shown(&self.context.db, user).await?)
     }
 
-    /// Stores a field of the session's user, or deletes it with `None`. Returns what people see of the
-    /// user now, if that changed.
+    /// Stores fields of the session's user, or deletes those with `None`: all of them or none. Tells
+    /// whether what people see of the user changed.
+    ///
+    /// The profile is read in the transaction that changes it: whoever changes another field at the
+    /// same time comes before or after.
     ///
     /// # Errors
     /// `M_KEY_TOO_LARGE`, `M_PROFILE_TOO_LARGE`, `M_INVALID_PARAM`, `M_BAD_JSON`.
     pub(crate) async fn set(
         &self,
         session: &Session,
-        name: &str,
-        value: Option<Value>,
-    ) -> Result<Option<Shown>> {
-        let value = check(name, value)?;
-        let db = &self.context.db;
-        let mut fields: Map<String, Value> =
-            profiles::fields(db, session.user).await?.into_iter().collect();
-        if fields.get(name) == value.as_ref() {
-            return Ok(None);
+        wish: Vec<(String, Option<Value>)>,
+    ) -> Result<bool> {
+        let mut checked = Vec::with_capacity(wish.len());
+        for (name, value) in wish {
+            let value = check(&name, value)?;
+            checked.push((name, value));
         }
-        match &value {
-            Some(value) => fields.insert(name.to_owned(), value.clone()),
-            None => fields.remove(name),
-        };
-        if serde_json::to_string(&fields).map_or(usize::MAX, |text| text.len()) > PROFILE_BYTES_MAX
-        {
-            let why = format!("a profile may have {PROFILE_BYTES_MAX} bytes");
-            return Err(MatrixError::new(400, "M_PROFILE_TOO_LARGE", why).into());
-        }
-        let text = |key: &str| fields.get(key).and_then(Value::as_str).map(str::to_owned);
-        let shown = Shown { displayname: text(DISPLAYNAME), avatar_url: text(AVATAR_URL) };
-        let words = words_of(&session.user_id, shown.displayname.as_deref());
-        let (user, name) = (session.user, name.to_owned());
-        let is_shown = name == DISPLAYNAME || name == AVATAR_URL;
-        let write = db.write(move |tx| {
-            Box::pin(async move {
-                if name == DISPLAYNAME {
-                    user_words::replace(tx, user, words).await?;
-                }
-                profiles::set(tx, user, name, value).await
-            })
-        });
-        write.await?;
-        Ok(is_shown.then_some(shown))
+        let (user, user_id) = (session.user, session.user_id.clone());
+        let write = self
+            .context
+            .db
+            .write(move |tx| Box::pin(async move { change(tx, user, &user_id, checked).await }));
+        write.await?
     }
 
     /// Finds users by the beginnings of the words of their names: those the searcher shares a room
@@ -213,6 +195,39 @@ impl Profiles {
         accounts::find(&self.context.db, user).await?.ok_or_else(unknown)?;
         Ok(user)
     }
+}
+
+/// Changes a profile inside a transaction; tells whether what people see changed.
+async fn change(
+    tx: &mut Tx,
+    user: UserNid,
+    user_id: &UserId,
+    wish: Vec<(String, Option<Value>)>,
+) -> Result<Result<bool>, StorageError> {
+    let mut fields: Map<String, Value> = profiles::fields_in(tx, user).await?.into_iter().collect();
+    let before = fields.clone();
+    for (name, value) in &wish {
+        match value {
+            Some(value) => fields.insert(name.clone(), value.clone()),
+            None => fields.remove(name),
+        };
+    }
+    let bytes = serde_json::to_string(&fields).map_or(usize::MAX, |text| text.len());
+    if fields != before && bytes > PROFILE_BYTES_MAX {
+        let why = format!("a profile may have {PROFILE_BYTES_MAX} bytes");
+        return Ok(Err(MatrixError::new(400, "M_PROFILE_TOO_LARGE", why).into()));
+    }
+    let differs = |name: &str| fields.get(name) != before.get(name);
+    if differs(DISPLAYNAME) {
+        let name = fields.get(DISPLAYNAME).and_then(Value::as_str);
+        user_words::replace(tx, user, words_of(user_id, name)).await?;
+    }
+    for (name, value) in wish {
+        if differs(&name) {
+            profiles::set(tx, user, name, value).await?;
+        }
+    }
+    Ok(Ok(differs(DISPLAYNAME) || differs(AVATAR_URL)))
 }
 
 /// Checks a field; the empty name and picture mean that there is none.

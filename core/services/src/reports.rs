@@ -28,15 +28,16 @@ impl Reports {
         Self { context }
     }
 
-    /// Reports a room.
+    /// Reports a room. Whoever reports one that does not exist is not told so, since one need not be in
+    /// a room to report it: the report is let fall.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` when there is no such room.
+    /// `M_TOO_LARGE` when the reason is too long.
     pub async fn room(&self, session: &Session, room_id: &RoomId, reason: &str) -> Result<()> {
-        if rooms::find(&self.context.db, room_id).await?.is_none() {
-            return Err(MatrixError::not_found("there is no such room").into());
-        }
         let mut report = self.report(session, reason)?;
+        if rooms::find(&self.context.db, room_id).await?.is_none() {
+            return Ok(());
+        }
         report.room_id = Some(room_id.to_string());
         self.store(report).await
     }

@@ -8,13 +8,13 @@ use std::{ops::Deref, sync::Arc};
 
 use colonnade_model::{
     MatrixError,
-    ruma::{CanonicalJsonObject, CanonicalJsonValue, RoomId, UserId},
+    ruma::{CanonicalJsonObject, CanonicalJsonValue, RoomId},
 };
 use colonnade_rules::event::Event;
-use colonnade_storage::profiles;
 use serde_json::Value;
 
 mod actor;
+mod change;
 mod checks;
 mod committer;
 mod create;
@@ -25,6 +25,7 @@ mod join;
 mod moderate;
 mod own_rules;
 mod presets;
+mod profile;
 mod send;
 mod store;
 mod stripped;
@@ -34,6 +35,7 @@ mod upgrade;
 mod work;
 
 pub use create::NewRoomWish;
+pub(crate) use join::unknown_room;
 pub use presets::Preset;
 pub use store::{Room, RoomEvent, Store};
 pub(crate) use work::RelatesTo;
@@ -97,17 +99,6 @@ fn content(value: Value) -> Result<CanonicalJsonObject, MatrixError> {
         Ok(CanonicalJsonValue::Object(content)) => Ok(content),
         Ok(_) => Err(MatrixError::bad_json("the content of an event is an object")),
         Err(error) => Err(MatrixError::bad_json(error.to_string())),
-    }
-}
-
-impl Rooms {
-    /// Returns a user's display name and picture.
-    async fn profile(&self, user_id: &UserId) -> Result<(Option<String>, Option<String>)> {
-        let Some(user) = self.context.interned.find_user(user_id).await? else {
-            return Ok((None, None));
-        };
-        let shown = profiles::shown(&self.context.db, user).await?;
-        Ok((shown.displayname, shown.avatar_url))
     }
 }
 

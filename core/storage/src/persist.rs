@@ -26,7 +26,7 @@ use crate::{
     events::EventFlags,
     members::Membership,
     ownership::{Ownership, Tenure, fence},
-    rooms::Head,
+    rooms::{self, Head},
     search, state, summaries,
     summaries::Summary,
     varints,
@@ -65,6 +65,9 @@ pub struct NewRoom {
     pub created_ts: i64,
     /// An alias that must be free, and who makes it; a taken one is a `Conflict`.
     pub alias: Option<(String, UserNid)>,
+    /// The room it replaces, and the tombstone that one had before; a second successor beside the
+    /// same tombstone is a `Conflict`.
+    pub replaces: Option<(RoomNid, Option<EventNid>)>,
 }
 
 /// An event to be stored.
@@ -272,6 +275,9 @@ async fn write_room(tx: &mut Tx, room: RoomNid, slot: u16, create: &NewRoom) -> 
     )?;
     if let Some((alias, creator)) = &create.alias {
         execute!(tx, sql::query(ALIAS).bind(alias.clone()).bind(room.0).bind(creator.0))?;
+    }
+    if let Some((old, tombstone)) = create.replaces {
+        rooms::insert_successor(tx, old, tombstone, room).await?;
     }
     Ok(())
 }

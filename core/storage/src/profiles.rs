@@ -17,14 +17,29 @@ pub const AVATAR_URL: &str = "avatar_url";
 /// Users whose names are read by one statement.
 const LIST_MAX: usize = 5_000;
 
+const FIELDS: &str = "SELECT field, value FROM profiles WHERE user_nid = $1 ORDER BY field";
+
 /// Returns all fields of a user.
 ///
 /// # Errors
 /// When the database fails or holds what is not JSON.
 pub async fn fields(db: &Database, user: UserNid) -> Result<Vec<(String, Value)>> {
-    const FIELDS: &str = "SELECT field, value FROM profiles WHERE user_nid = $1 ORDER BY field";
     let rows: Vec<(String, String)> =
         read!(db, |c| sql::query_as(FIELDS).bind(user.0).fetch_all(c))?;
+    parsed(user, rows)
+}
+
+/// [`fields`] inside a transaction, for what is changed in the same one.
+///
+/// # Errors
+/// As [`fields`].
+pub async fn fields_in(tx: &mut Tx, user: UserNid) -> Result<Vec<(String, Value)>> {
+    let rows: Vec<(String, String)> =
+        run!(tx, |c| sql::query_as(FIELDS).bind(user.0).fetch_all(c))?;
+    parsed(user, rows)
+}
+
+fn parsed(user: UserNid, rows: Vec<(String, String)>) -> Result<Vec<(String, Value)>> {
     let mut fields = Vec::with_capacity(rows.len());
     for (field, text) in rows {
         let value = parse(user, &text)?;

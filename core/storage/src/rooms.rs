@@ -8,7 +8,7 @@ use colonnade_model::{
 };
 
 use crate::{
-    Database,
+    Database, Tx,
     database::{int_list, sql},
     error::{Result, StorageError},
     varints,
@@ -191,4 +191,37 @@ pub async fn heads_page(db: &Database, after: RoomNid, limit: i64) -> Result<Vec
     let rows: Vec<HeadRow> =
         read!(db, |c| sql::query_as(PAGE).bind(after.0).bind(limit).fetch_all(c))?;
     rows.into_iter().map(HeadRow::head).collect()
+}
+
+/// Notes which room replaces another that had this tombstone before, `None` for no tombstone.
+///
+/// # Errors
+/// `Conflict` when another room does.
+pub(crate) async fn insert_successor(
+    tx: &mut Tx,
+    room: RoomNid,
+    tombstone: Option<EventNid>,
+    successor: RoomNid,
+) -> Result<()> {
+    const INSERT: &str = "INSERT INTO room_successors (room_nid, tombstone_nid, successor_nid) \
+         VALUES ($1, $2, $3)";
+    let tombstone = tombstone.map_or(0, |tombstone| tombstone.0);
+    execute!(tx, sql::query(INSERT).bind(room.0).bind(tombstone).bind(successor.0)).map(drop)
+}
+
+/// Returns the room that replaces another that had this tombstone before.
+///
+/// # Errors
+/// When the database fails.
+pub async fn successor(
+    db: &Database,
+    room: RoomNid,
+    tombstone: Option<EventNid>,
+) -> Result<Option<RoomNid>> {
+    const FIND: &str = "SELECT successor_nid FROM room_successors \
+         WHERE room_nid = $1 AND tombstone_nid = $2";
+    let tombstone = tombstone.map_or(0, |tombstone| tombstone.0);
+    let found: Option<i64> =
+        read!(db, |c| sql::query_scalar(FIND).bind(room.0).bind(tombstone).fetch_optional(c))?;
+    Ok(found.map(RoomNid))
 }

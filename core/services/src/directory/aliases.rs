@@ -1,13 +1,15 @@
 //! Aliases of rooms on this server: who may make, read and delete them.
 
+use std::sync::Arc;
+
 use colonnade_model::{
     MatrixError,
     ruma::{OwnedRoomAliasId, OwnedRoomId, RoomAliasId, RoomId},
 };
 use colonnade_storage::{directory as table, members::Membership};
-use serde_json::{Value, value::to_raw_value};
+use serde_json::Value;
 
-use super::Directory;
+use super::{Directory, no_member};
 use crate::{Error, Result, accounts::Session, rooms::Room};
 
 /// The longest alias, in bytes.
@@ -19,8 +21,8 @@ impl Directory {
     /// Points a new alias to a room the user is in.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` for an alias of another server, `M_NOT_FOUND`, `M_FORBIDDEN` outside the
-    /// room and when the user made as many as it may, and `M_UNKNOWN` with 409 when the alias is taken.
+    /// `M_INVALID_PARAM` for an alias of another server, `M_FORBIDDEN` outside the room and when the
+    /// user made as many as it may, and `M_UNKNOWN` with 409 when the alias is taken.
     pub async fn create_alias(
         &self,
         session: &Session,
@@ -31,7 +33,7 @@ impl Directory {
         let room = self.room(room_id).await?;
         let membership = self.rooms.membership(room.nid, session.user).await?;
         if membership != Some(Membership::Join) {
-            return Err(MatrixError::forbidden("you are not a member of this room").into());
+            return Err(no_member().into());
         }
         let (new, room, creator) = (alias.to_owned(), room.nid, session.user);
         let quota = self.context.settings.limits.aliases();
@@ -85,20 +87,10 @@ impl Directory {
 
     /// Takes a deleted alias out of the room's own list. The alias is gone either way, so failing is
     /// only noted.
-    async fn forget_alias(&self, session: &Session, room: &Room, alias: &RoomAliasId) {
-        let forgotten = async {
-            let current = self.rooms.state_event(room.nid, "m.room.canonical_alias", "").await?;
-            let Some(current) = current else { return Ok(()) };
-            let Ok(mut content) = current.event.content_as::<Value>() else { return Ok(()) };
-            if !strike(&mut content, alias.as_str()) {
-                return Ok(());
-            }
-            let content = to_raw_value(&content)
-                .map_err(|error| Error::internal("write a canonical alias", error))?;
-            let kind = "m.room.canonical_alias";
-            self.rooms.set_state(session, &room.room_id, kind, "", &content).await?;
-            Ok::<_, Error>(())
-        };
+    async fn forget_alias(&self, session: &Session, room: &Arc<Room>, alias: &RoomAliasId) {
+        let without = |mut content: Value| strike(&mut content, alias.as_str()).then_some(content);
+        let kind = "m.room.canonical_alias";
+        let forgotten = self.rooms.change_state(&session.user_id, room, kind, without);
         if let Err(error) = forgotten.await {
             tracing::info!(room = %room.room_id, %error, "a deleted alias stays in the room's list");
         }
@@ -113,7 +105,7 @@ impl Directory {
         session: &Session,
         room_id: &RoomId,
     ) -> Result<Vec<OwnedRoomAliasId>> {
-        let stranger = || Error::from(MatrixError::forbidden("you are not a member of this room"));
+        let stranger = || Error::from(no_member());
         let room = self.rooms.find(room_id).await?.ok_or_else(stranger)?;
         let membership = self.rooms.membership(room.nid, session.user).await?;
         if membership != Some(Membership::Join) && !self.is_world_readable(&room).await? {

@@ -51,19 +51,20 @@ pub struct PublishedPage {
 }
 
 impl Directory {
-    /// Tells whether a room is published.
+    /// Tells whether a room is published. One that does not exist is not: whoever asks, and that may be
+    /// anybody, does not learn which of those that are not published there are.
     ///
     /// # Errors
-    /// `M_NOT_FOUND`.
+    /// When the database fails.
     pub async fn is_published(&self, room_id: &RoomId) -> Result<bool> {
-        let room = self.room(room_id).await?;
+        let Some(room) = self.rooms.find(room_id).await? else { return Ok(false) };
         Ok(table::published(&self.context.db, room.nid).await?.unwrap_or(false))
     }
 
     /// Publishes a room or takes it off the list: who may change its canonical alias may.
     ///
     /// # Errors
-    /// `M_NOT_FOUND`, `M_FORBIDDEN`.
+    /// `M_FORBIDDEN`.
     pub async fn publish(
         &self,
         session: &Session,
@@ -84,7 +85,10 @@ impl Directory {
     /// # Errors
     /// `M_INVALID_PARAM` for a token that is not one, `M_NOT_FOUND` for another server's list.
     pub async fn published(&self, wish: PublishedWish) -> Result<PublishedPage> {
-        if wish.server.is_some_and(|server| server != self.context.server_name.as_str()) {
+        // No name stands for us.
+        let ours =
+            |server: &String| server.is_empty() || *server == *self.context.server_name.as_str();
+        if wish.server.is_some_and(|server| !ours(&server)) {
             let why = "this server cannot ask others for their rooms yet";
             return Err(MatrixError::not_found(why).into());
         }

@@ -15,8 +15,12 @@ use colonnade_storage::{
 };
 use serde_json::Value;
 
-use super::{Directory, no_room};
-use crate::{Result, accounts::Session, rooms::Room};
+use super::Directory;
+use crate::{
+    Result,
+    accounts::Session,
+    rooms::{Room, unknown_room},
+};
 
 /// Rooms looked at in a join rule that asks for membership of other rooms: bounds what one look at a
 /// room costs.
@@ -40,7 +44,7 @@ impl Directory {
         name: &RoomOrAliasId,
     ) -> Result<(RoomSummary, Option<MembershipState>)> {
         let room = self.rooms.resolve(name).await?;
-        let seen = self.look(session, &room).await?.ok_or_else(no_room)?;
+        let seen = self.look(session, &room).await?.ok_or_else(unknown_room)?;
         Ok((seen.summary, seen.membership.map(Membership::state)))
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use colonnade_model::{
     MatrixError,
+    nid::{EventNid, RoomNid},
     ruma::{
         CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedUserId, RoomAliasId,
         RoomId, RoomVersionId, UInt, events::TimelineEventType,
@@ -19,6 +20,7 @@ use super::{
     Preset, Room, Rooms, checks, content,
     join::member,
     presets,
+    profile::showing,
     work::{Proposal, Work, draft_error},
 };
 use crate::{Error, Result, accounts::Session};
@@ -74,6 +76,8 @@ pub(super) struct Plan {
     pub(super) proposals: Vec<Proposal>,
     pub(super) alias: Option<String>,
     pub(super) published: bool,
+    /// The room it replaces, and its tombstone of before.
+    pub(super) replaces: Option<(RoomNid, Option<EventNid>)>,
 }
 
 impl Rooms {
@@ -171,7 +175,8 @@ impl Rooms {
         }
         let create = content(create)?;
         let (creator, published) = (creator.clone(), wish.published);
-        Ok(Plan { creator, version, rules, create, proposals, alias, published })
+        let replaces = None;
+        Ok(Plan { creator, version, rules, create, proposals, alias, published, replaces })
     }
 
     /// Makes the alias of a new room.
@@ -188,6 +193,9 @@ impl Rooms {
     }
 
     /// Makes a room by a plan.
+    ///
+    /// # Errors
+    /// `M_ROOM_IN_USE` when the alias is taken, or the room it replaces has been replaced.
     pub(super) async fn found(&self, session: &Session, plan: Plan) -> Result<Arc<Room>> {
         for later_ms in 0..CREATE_ATTEMPTS_MAX {
             let create = self.create_event(&plan, later_ms)?;
@@ -224,10 +232,12 @@ impl Rooms {
             version: room.version.to_string(),
             created_ts: context.now_ms(),
             alias: plan.alias.clone().map(|alias| (alias, session.user)),
+            replaces: plan.replaces,
         };
         let mut work = Work::empty(Arc::clone(&room), new, plan.published);
         work.begin(&self.store, create).await.map_err(invalid_state)?;
-        let join = self.member_content(&plan.creator, "join", None).await?;
+        let shown = self.profile(&plan.creator).await?;
+        let join = content(showing(json!({ "membership": "join" }), &shown))?;
         let join = member(&plan.creator, &plan.creator, join);
         for proposal in std::iter::once(join).chain(plan.proposals.iter().cloned()) {
             checks::proposal(&mut work, &self.store, &proposal).await?;
@@ -238,6 +248,7 @@ impl Rooms {
             Err(StorageError::Conflict(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
+        self.came_in(&plan.creator, &shown).await?;
         Ok(Some(room))
     }
 
@@ -302,6 +313,7 @@ pub(super) fn state_event(
         content,
         redacts: None,
         txn: None,
+        over: None,
     }
 }
 

@@ -33,6 +33,7 @@ use tokio::time::Instant;
 use super::{
     Rooms,
     actor::{Actors, Ask, Refusal},
+    change::Over,
     store::Room,
     work::{Proposal, Sent},
 };
@@ -74,6 +75,9 @@ struct Wanted {
     content: CanonicalJsonObject,
     redacts: Option<OwnedEventId>,
     txn: Option<(DeviceNid, String, String)>,
+    /// A process of an older version does not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    over: Option<Over>,
 }
 
 /// What comes back.
@@ -301,17 +305,19 @@ impl From<&Ask> for Wish {
 
 impl From<Proposal> for Wanted {
     fn from(proposal: Proposal) -> Self {
-        let Proposal { sender, event_type, state_key, content, redacts, txn } = proposal;
+        let Proposal { sender, event_type, state_key, content, redacts, txn, over } = proposal;
         let txn = txn.map(|txn| (txn.device, txn.scope, txn.txn_id));
-        Self { sender, event_type: event_type.to_string(), state_key, content, redacts, txn }
+        let event_type = event_type.to_string();
+        Self { sender, event_type, state_key, content, redacts, txn, over }
     }
 }
 
 impl From<Wanted> for Proposal {
     fn from(wanted: Wanted) -> Self {
-        let Wanted { sender, event_type, state_key, content, redacts, txn } = wanted;
+        let Wanted { sender, event_type, state_key, content, redacts, txn, over } = wanted;
         let txn = txn.map(|(device, scope, txn_id)| ClientTxn { device, scope, txn_id });
-        Self { sender, event_type: event_type.into(), state_key, content, redacts, txn }
+        let event_type = event_type.into();
+        Self { sender, event_type, state_key, content, redacts, txn, over }
     }
 }
 

@@ -16,8 +16,8 @@ use colonnade_storage::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Room, Rooms, content, work::Proposal};
-use crate::{Result, accounts::Session};
+use super::{Room, Rooms, content, profile::showing, work::Proposal};
+use crate::{Error, Result, accounts::Session};
 
 /// Members looked at to find one who may let others in. Whoever may is nearly always an early one.
 const AUTHORISERS_MAX: i64 = 1_000;
@@ -30,14 +30,13 @@ impl Rooms {
     /// # Errors
     /// `M_NOT_FOUND` if there is none here.
     pub async fn resolve(&self, name: &RoomOrAliasId) -> Result<Arc<Room>> {
-        let unknown = || MatrixError::not_found("no such room, or no server known that is in it");
         if let Ok(alias) = <&colonnade_model::ruma::RoomAliasId>::try_from(name) {
             let target = directory::resolve(&self.context.db, alias).await?;
             let target = target.ok_or_else(|| MatrixError::not_found("no such room alias"))?;
             return self.room(target.room).await;
         }
-        let room_id = <&RoomId>::try_from(name).map_err(|_| unknown())?;
-        Ok(self.find(room_id).await?.ok_or_else(unknown)?)
+        let room_id = <&RoomId>::try_from(name).map_err(|_| unknown_room())?;
+        Ok(self.find(room_id).await?.ok_or_else(unknown_room)?)
     }
 
     /// Joins a room, and tells whether that changed anything: whoever is in it already stays as he
@@ -45,8 +44,45 @@ impl Rooms {
     /// room, keys of its own.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` for an unknown room, `M_FORBIDDEN` if the room does not let the user in.
+    /// `M_NOT_FOUND` for an unknown alias, `M_FORBIDDEN` if the room does not let the user in.
     pub async fn join(
+        &self,
+        session: &Session,
+        name: &RoomOrAliasId,
+        wish: Map<String, Value>,
+    ) -> Result<(Arc<Room>, bool)> {
+        let joined = self.join_known(session, name, wish).await;
+        self.keeping_quiet(session, name, joined).await
+    }
+
+    /// Says the same of a room that does not exist and of one that refuses a stranger who has its id
+    /// from nowhere. Aliases are public, and tell themselves whether they exist.
+    async fn keeping_quiet<T>(
+        &self,
+        session: &Session,
+        name: &RoomOrAliasId,
+        done: Result<T>,
+    ) -> Result<T> {
+        let is_refusal =
+            |error: &MatrixError| matches!(error.errcode, "M_FORBIDDEN" | "M_NOT_FOUND");
+        let (Err(Error::Client(error)), Ok(room_id)) = (&done, <&RoomId>::try_from(name)) else {
+            return done;
+        };
+        if !is_refusal(error) {
+            return done;
+        }
+        let room = self.find(room_id).await?;
+        let knows = match room {
+            Some(room) => self.membership(room.nid, session.user).await?.is_some(),
+            None => false,
+        };
+        if knows {
+            return done;
+        }
+        Err(MatrixError::forbidden("there is no such room, or it does not let you in").into())
+    }
+
+    async fn join_known(
         &self,
         session: &Session,
         name: &RoomOrAliasId,
@@ -57,20 +93,36 @@ impl Rooms {
         if membership == Some(Membership::Join) {
             return Ok((room, false));
         }
-        let mut content = self.member_content(&session.user_id, "join", None).await?;
-        for (key, value) in joining(wish)? {
+        let wish = joining(wish)?;
+        let names_itself = ["displayname", "avatar_url"].iter().any(|key| wish.contains_key(*key));
+        let shown = self.profile(&session.user_id).await?;
+        let mut content = content(showing(json!({ "membership": "join" }), &shown))?;
+        for (key, value) in wish {
             content.insert(key, value);
         }
         self.complete_member(session, &room, session.user_id.as_str(), &mut content).await?;
         self.propose(&room, member(&session.user_id, &session.user_id, content)).await?;
+        if !names_itself {
+            self.came_in(&session.user_id, &shown).await?;
+        }
         Ok((room, true))
     }
 
     /// Asks to be let into a room.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` for an unknown room, `M_FORBIDDEN` if the room takes no knocks.
+    /// `M_NOT_FOUND` for an unknown alias, `M_FORBIDDEN` if the room takes no knocks.
     pub async fn knock(
+        &self,
+        session: &Session,
+        name: &RoomOrAliasId,
+        reason: Option<&str>,
+    ) -> Result<OwnedRoomId> {
+        let knocked = self.knock_known(session, name, reason).await;
+        self.keeping_quiet(session, name, knocked).await
+    }
+
+    async fn knock_known(
         &self,
         session: &Session,
         name: &RoomOrAliasId,
@@ -102,12 +154,7 @@ impl Rooms {
     ) -> Result<CanonicalJsonObject> {
         let mut member = json!({ "membership": membership });
         if self.is_local(user_id) && matches!(membership, "join" | "invite" | "knock") {
-            let profile = self.profile(user_id).await?;
-            for (key, value) in [("displayname", profile.0), ("avatar_url", profile.1)] {
-                if let Some(value) = value {
-                    member[key] = value.into();
-                }
-            }
+            member = showing(member, &self.profile(user_id).await?);
         }
         if let Some(reason) = reason {
             member["reason"] = reason.into();
@@ -225,39 +272,11 @@ impl Rooms {
         let levels = levels.as_ref().map(|levels| &*levels.event);
         Ok(PowerLevels::new(&create.event, levels, &room.rules.authorization).ok())
     }
+}
 
-    /// Tells every room a user is in of his new profile.
-    ///
-    /// # Errors
-    /// When the database fails. A room that does not let the user change is skipped.
-    pub async fn profile_changed(
-        &self,
-        user_id: &UserId,
-        displayname: Option<&str>,
-        avatar_url: Option<&str>,
-    ) -> Result<()> {
-        let Some(user) = self.context.interned.find_user(user_id).await? else { return Ok(()) };
-        let mut profile = json!({ "membership": "join" });
-        for (key, value) in [("displayname", displayname), ("avatar_url", avatar_url)] {
-            if let Some(value) = value {
-                profile[key] = value.into();
-            }
-        }
-        let profile = content(profile)?;
-        let joined = members::rooms_of(&self.context.db, user, &[Membership::Join]).await?;
-        let nids: Vec<_> = joined.iter().map(|member| member.room).collect();
-        let rooms = self.rooms(&nids).await?;
-        let tell = |room: Arc<Room>| {
-            let proposal = member(user_id, user_id, profile.clone());
-            async move {
-                if let Err(error) = self.propose(&room, proposal).await {
-                    tracing::warn!(room = %room.room_id, %error, "cannot update a member");
-                }
-            }
-        };
-        futures_util::future::join_all(rooms.into_iter().map(tell)).await;
-        Ok(())
-    }
+/// What is said of a room that does not exist, and of one that shows nothing.
+pub(crate) fn unknown_room() -> MatrixError {
+    MatrixError::not_found("no such room, or no server known that is in it")
 }
 
 /// Returns what of a client's wish goes into its join.
@@ -283,5 +302,6 @@ pub(super) fn member(sender: &UserId, target: &UserId, content: CanonicalJsonObj
         content,
         redacts: None,
         txn: None,
+        over: None,
     }
 }

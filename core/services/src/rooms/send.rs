@@ -47,8 +47,15 @@ impl Rooms {
         let scope = format!("send {} {event_type}", room.nid);
         let txn = ClientTxn { device: session.device, scope, txn_id: txn_id.to_owned() };
         let sender = session.user_id.clone();
-        let proposal =
-            Proposal { sender, event_type, state_key: None, content, redacts, txn: Some(txn) };
+        let proposal = Proposal {
+            sender,
+            event_type,
+            state_key: None,
+            content,
+            redacts,
+            txn: Some(txn),
+            over: None,
+        };
         self.propose(&room, proposal).await
     }
 
@@ -83,6 +90,7 @@ impl Rooms {
             content,
             redacts: None,
             txn: None,
+            over: None,
         };
         self.propose(&room, proposal).await
     }
@@ -113,6 +121,7 @@ impl Rooms {
             content,
             redacts: Some(target.to_owned()),
             txn: Some(txn),
+            over: None,
         };
         self.propose(&room, proposal).await
     }

@@ -78,7 +78,8 @@ impl World {
     async fn user(&self, name: &str) -> Session {
         let user_id = UserId::parse(format!("@{name}:localhost")).unwrap();
         let user = self.context.interned.user(&user_id).await.unwrap();
-        Session { user_id, user, device_id: "D".into(), device: DeviceNid(user.0) }
+        let device = DeviceNid(user.0);
+        Session { user_id, user, device_id: "D".into(), device, address: None }
     }
 
     async fn room(&self, creator: &Session, version: RoomVersionId, levels: Value) -> Arc<Room> {

@@ -11,15 +11,22 @@ use colonnade_model::{
         events::TimelineEventType, room_version_rules::RoomVersionRules,
     },
 };
-use colonnade_storage::{directory, members::Membership, state::Part};
+use colonnade_storage::{
+    directory,
+    members::Membership,
+    rooms::{self, Head},
+    state::Part,
+};
 use serde_json::{Value, json};
 
 use super::{
-    Room, RoomEvent, Rooms, content,
+    Room, RoomEvent, Rooms,
+    change::{CHANGED_MEANWHILE, Over},
+    content,
     create::{Plan, rules_of, state_event},
     work::Proposal,
 };
-use crate::{Result, accounts::Session};
+use crate::{Error, Result, accounts::Session};
 
 /// State that a replacement takes over.
 ///
@@ -39,10 +46,12 @@ const TAKEN_OVER: [&str; 9] = [
 const BANS_MAX: usize = 1_000;
 
 impl Rooms {
-    /// Replaces a room.
+    /// Replaces a room. Of those who do so at the same time one makes the new room, and the others are
+    /// told of it; so are those who come later and wish for the version that it has.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` if the user may not close the room, `M_UNSUPPORTED_ROOM_VERSION`.
+    /// `M_FORBIDDEN` if the user may not close the room, or somebody replaces it by another version at
+    /// this moment; `M_UNSUPPORTED_ROOM_VERSION`.
     pub(crate) async fn upgrade(
         &self,
         session: &Session,
@@ -61,9 +70,59 @@ impl Rooms {
         }
         let head = self.head(old.nid).await?;
         let core = self.state_events(head.state, Part::Core).await?;
+        let tombstone = core.iter().find(|e| e.event.is_state(&"m.room.tombstone".into(), ""));
+        if let Some(new) = self.replaced_by(&old, tombstone, &version).await? {
+            return Ok(new);
+        }
+        let wish = (version.clone(), rules, additional_creators);
+        let plan = self.replacement(session, &old, &head, &core, wish).await?;
+        let new = match self.found(session, plan).await {
+            // Somebody else was faster.
+            Err(Error::Client(error)) if error.errcode == "M_ROOM_IN_USE" => {
+                let before = tombstone.map(|tombstone| tombstone.nid);
+                let faster = rooms::successor(&self.context.db, old.nid, before).await?;
+                let faster = faster.ok_or_else(|| Error::from(error))?;
+                self.room(faster).await?
+            }
+            made => made?,
+        };
+        if new.version != version {
+            let why = "somebody is replacing this room by one of another version";
+            return Err(MatrixError::forbidden(why).into());
+        }
+        self.retire(session, &old, tombstone, &new).await?;
+        Ok(new)
+    }
+
+    /// Returns the room that a tombstone points to, if it is a replacement of this version.
+    async fn replaced_by(
+        &self,
+        old: &Room,
+        tombstone: Option<&Arc<RoomEvent>>,
+        version: &RoomVersionId,
+    ) -> Result<Option<Arc<Room>>> {
+        let content: Option<Value> = tombstone.and_then(|event| event.event.content_as().ok());
+        let named = content.as_ref().and_then(|content| content["replacement_room"].as_str());
+        let Some(named) = named.and_then(|named| RoomId::parse(named).ok()) else {
+            return Ok(None);
+        };
+        let Some(new) = self.find(&named).await? else { return Ok(None) };
+        // Whoever writes a tombstone may point anywhere.
+        let follows = self.predecessor(&new).await?.is_some_and(|before| before.nid == old.nid);
+        Ok((follows && new.version == *version).then_some(new))
+    }
+
+    /// Plans the room that replaces one in this state.
+    async fn replacement(
+        &self,
+        session: &Session,
+        old: &Room,
+        head: &Head,
+        core: &[Arc<RoomEvent>],
+        (version, rules, additional_creators): (RoomVersionId, RoomVersionRules, &[OwnedUserId]),
+    ) -> Result<Plan> {
         let find = |kind: &str| core.iter().find(|e| e.event.is_state(&kind.into(), ""));
-        let create =
-            self.replacement_create(&old, &rules, find("m.room.create"), &head.extremities);
+        let create = self.replacement_create(old, &rules, find("m.room.create"), &head.extremities);
         let mut create = create.await?;
         create.remove("additional_creators");
         if rules.authorization.additional_room_creators && !additional_creators.is_empty() {
@@ -74,7 +133,7 @@ impl Rooms {
         let mut proposals = Vec::new();
         if let Some(levels) = find("m.room.power_levels") {
             let mut taken: Value = levels.event.content_as().unwrap_or_else(|_| json!({}));
-            fit_levels(&mut taken, &old, creator, additional_creators, &rules);
+            fit_levels(&mut taken, old, creator, additional_creators, &rules);
             proposals.push(state_event(
                 creator,
                 "m.room.power_levels",
@@ -82,10 +141,10 @@ impl Rooms {
                 content(taken)?,
             ));
         }
-        proposals.extend(taken_over(&core, creator)?);
+        proposals.extend(taken_over(core, creator)?);
         proposals.extend(self.bans(head.state, creator).await?);
         let published = directory::published(&self.context.db, old.nid).await?.unwrap_or(false);
-        let plan = Plan {
+        Ok(Plan {
             creator: creator.clone(),
             version,
             rules,
@@ -93,10 +152,8 @@ impl Rooms {
             proposals,
             alias: None,
             published,
-        };
-        let new = self.found(session, plan).await?;
-        self.retire(session, &old, &new).await?;
-        Ok(new)
+            replaces: Some((old.nid, find("m.room.tombstone").map(|tombstone| tombstone.nid))),
+        })
     }
 
     /// Returns the room that a room replaces, if it is known here.
@@ -150,13 +207,25 @@ impl Rooms {
         Ok(bans)
     }
 
-    /// Points the old room to the new one, moves its aliases, and lets nobody speak in it.
-    async fn retire(&self, session: &Session, old: &Arc<Room>, new: &Arc<Room>) -> Result<()> {
+    /// Points the old room to the new one, moves its aliases, and lets nobody speak in it. Two may do
+    /// so at the same time for the same new room.
+    async fn retire(
+        &self,
+        session: &Session,
+        old: &Arc<Room>,
+        before: Option<&Arc<RoomEvent>>,
+        new: &Arc<Room>,
+    ) -> Result<()> {
         let creator = &session.user_id;
         let body = "This room has been replaced";
         let tombstone = content(json!({ "body": body, "replacement_room": new.room_id }))?;
-        self.propose(old, state_event(creator, "m.room.tombstone", String::new(), tombstone))
-            .await?;
+        let mut tombstone = state_event(creator, "m.room.tombstone", String::new(), tombstone);
+        tombstone.over = Some(Over::read(before.map(|before| &**before)));
+        match self.propose(old, tombstone).await {
+            // It points there already: who was faster does the rest, too.
+            Err(Error::Client(error)) if error.status == CHANGED_MEANWHILE => return Ok(()),
+            sent => sent.map(drop)?,
+        }
         let (source, target) = (old.nid, new.nid);
         self.context
             .db
@@ -167,36 +236,41 @@ impl Rooms {
                 })
             })
             .await?;
-        if let Some(canonical) = self.state_event(old.nid, "m.room.canonical_alias", "").await? {
+        let kind = "m.room.canonical_alias";
+        if let Some(canonical) = self.state_event(old.nid, kind, "").await? {
             let taken: Value = canonical.event.content_as().unwrap_or_else(|_| json!({}));
-            let kind = "m.room.canonical_alias";
             let moved = state_event(creator, kind, String::new(), content(taken)?);
-            self.propose(new, moved).await?;
-            let none = state_event(creator, kind, String::new(), CanonicalJsonObject::new());
-            self.ignoring_refusal(old, none).await?;
+            // Refused to who is not in the new room, since another made it.
+            ignoring_refusal(self.propose(new, moved).await.map(drop))?;
+            let none = |_| Some(json!({}));
+            ignoring_refusal(self.change_state(creator, old, kind, none).await)?;
         }
-        if let Some(levels) = self.state_event(old.nid, "m.room.power_levels", "").await? {
-            let mut levels: Value = levels.event.content_as().unwrap_or_else(|_| json!({}));
-            let default = levels["users_default"].as_i64().unwrap_or(0);
-            let silent = default.saturating_add(1).max(50);
-            for key in ["events_default", "invite"] {
-                let level = levels[key].as_i64().unwrap_or(0);
-                levels[key] = level.max(silent).into();
-            }
-            let kind = "m.room.power_levels";
-            let silent = state_event(creator, kind, String::new(), content(levels)?);
-            self.ignoring_refusal(old, silent).await?;
-        }
-        Ok(())
+        let silent =
+            self.change_state(creator, old, "m.room.power_levels", |levels| Some(silenced(levels)));
+        ignoring_refusal(silent.await)
     }
+}
 
-    /// Sends what would be good to have in a retired room; the user may not have the power for it.
-    async fn ignoring_refusal(&self, room: &Arc<Room>, proposal: Proposal) -> Result<()> {
-        match self.propose(room, proposal).await {
-            Err(crate::Error::Client(error)) if error.errcode == "M_FORBIDDEN" => Ok(()),
-            other => other.map(|_| ()),
-        }
+/// Lets pass what would be good to have in a retired room; the user may not have the power for it.
+fn ignoring_refusal(sent: Result<()>) -> Result<()> {
+    match sent {
+        Err(Error::Client(error)) if error.errcode == "M_FORBIDDEN" => Ok(()),
+        other => other,
     }
+}
+
+/// Returns power levels by which only those above the usual level may speak and invite.
+fn silenced(mut levels: Value) -> Value {
+    if !levels.is_object() {
+        levels = json!({});
+    }
+    let default = levels["users_default"].as_i64().unwrap_or(0);
+    let silent = default.saturating_add(1).max(50);
+    for key in ["events_default", "invite"] {
+        let level = levels[key].as_i64().unwrap_or(0);
+        levels[key] = level.max(silent).into();
+    }
+    levels
 }
 
 fn taken_over(core: &[Arc<RoomEvent>], creator: &OwnedUserId) -> Result<Vec<Proposal>> {

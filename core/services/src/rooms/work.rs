@@ -34,6 +34,7 @@ use colonnade_storage::{
 use serde_json::value::to_raw_value;
 
 use super::{
+    change::{CHANGED_MEANWHILE, Over},
     ingest,
     store::{Room, RoomEvent, Store},
     summary,
@@ -64,6 +65,8 @@ pub(crate) struct Proposal {
     pub(crate) redacts: Option<OwnedEventId>,
     /// The client's name for the request.
     pub(crate) txn: Option<ClientTxn>,
+    /// What it was made from, for a state event that changes the one before it; `None`: whatever.
+    pub(crate) over: Option<Over>,
 }
 
 /// An event that was sent, now or before.
@@ -254,6 +257,7 @@ impl Work {
             false => Some(self.state_after_all(store, &prevs).await?),
         };
         let allowing = self.look_up(store, state_before, &keys).await?;
+        self.require_unchanged(store, state_before, &proposal).await?;
         if let Some(same) = self.same_state(store, state_before, &proposal, raw.get()).await? {
             return Ok(same);
         }
@@ -327,6 +331,25 @@ impl Work {
         let mut prevs = self.extremities.clone();
         prevs.sort_unstable();
         prevs.split_off(prevs.len().saturating_sub(PREVS_MAX))
+    }
+
+    /// Refuses a proposal that was made from something else than what stands there.
+    async fn require_unchanged(
+        &self,
+        store: &Store,
+        state: Option<StateNid>,
+        proposal: &Proposal,
+    ) -> Result<()> {
+        let (Some(over), Some(state_key)) = (&proposal.over, &proposal.state_key) else {
+            return Ok(());
+        };
+        let key: StateKey = (proposal.event_type.to_string().into(), state_key.clone());
+        let current = self.look_up(store, state, std::slice::from_ref(&key)).await?;
+        if over.is(current.get(&key)) {
+            return Ok(());
+        }
+        let why = "somebody else changed this at the same time; try again";
+        Err(MatrixError::unknown(why).with_status(CHANGED_MEANWHILE).into())
     }
 
     /// Returns the current event if the proposal would only repeat it.

@@ -43,6 +43,8 @@ macro_rules! migrations {
             18 "0018_chores",
             19 "0019_beside",
             20 "0020_inboxes",
+            21 "0021_sessions",
+            24 "0024_login_tokens",
             30 "0030_media_owners",
             31 "0031_alias_owners",
             32 "0032_report_owners",

@@ -109,6 +109,7 @@ fn batch() -> Batch {
             version: "12".to_owned(),
             created_ts: 0,
             alias: Some(("#a:b".to_owned(), UserNid(1))),
+            replaces: None,
         }),
         states: vec![state],
         events: vec![event(1, Some(live(1))), second, event(3, None)],

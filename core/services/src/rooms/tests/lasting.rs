@@ -134,6 +134,7 @@ async fn rules_of_their_own_make_exceptions() {
             content: super::super::content(text).unwrap(),
             redacts: None,
             txn: None,
+            over: None,
         };
         work.propose(store, proposal).await.unwrap();
         let live = work.batch().unwrap().events.pop().unwrap().live.unwrap();

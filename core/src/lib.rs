@@ -15,7 +15,7 @@ pub mod listener;
 pub mod logging;
 pub mod metrics;
 mod misdirected;
-mod private;
+pub mod private;
 pub mod roles;
 pub mod spans;
 mod time;

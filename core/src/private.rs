@@ -1,6 +1,9 @@
 //! Files for our own user's eyes only: they hold secrets, or may come to.
 
-use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{io::Write as _, path::Path};
+
+pub use colonnade_storage::private::make_folder;
+use colonnade_storage::private::{new_file, open_file, wider};
 
 /// Writes a new file that only its owner may read, in a folder that is made where it is missing, and
 /// makes sure it is on disk.
@@ -9,12 +12,33 @@ use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _, path::Path};
 /// When the file exists or cannot be written.
 pub(crate) fn write_new(path: &Path, text: &str) -> std::io::Result<()> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        make_folder(folder)?;
     }
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = new_file(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
+}
+
+/// Writes a file that only its owner may read, in place of what it held.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = open_file(path)?;
+    file.set_len(0)?;
+    file.write_all(bytes)
+}
+
+/// Warns when others than our own user may look into what should be private.
+pub(crate) fn warn_of_wider(data_dir: &Path) {
+    let Some(mode) = wider(data_dir) else { return };
+    // In a folder that others cannot enter, it does not matter what they could read.
+    tracing::warn!(
+        "others may enter the data folder {}, its rights are {mode:o}: it holds keys, messages and \
+         files; mend it with chmod -R go= {}",
+        data_dir.display(),
+        data_dir.display(),
+    );
 }
 
 #[cfg(test)]

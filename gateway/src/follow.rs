@@ -2,7 +2,8 @@
 //! it in force (docs/decisions/0013-slot-map.md). Nothing waits for it: without an answer, the map
 //! from the file or the consistent hash stands.
 
-use std::io;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -172,7 +173,11 @@ pub(crate) fn read_map(path: &Path) -> Option<SlotMap> {
 /// Keeps a map for the next start: written beside, then renamed, so that the file is always whole.
 pub(crate) fn keep_map(path: &Path, document: &[u8]) {
     let beside = path.with_extension("new");
-    let kept = std::fs::write(&beside, document).and_then(|()| std::fs::rename(&beside, path));
+    // It names the processes of a deployment: nobody else has to know.
+    let mut private = std::fs::OpenOptions::new();
+    let private = private.write(true).create(true).truncate(true).mode(0o600);
+    let written = private.open(&beside).and_then(|mut file| file.write_all(document));
+    let kept = written.and_then(|()| std::fs::rename(&beside, path));
     if let Err(error) = kept {
         tracing::warn!(%error, path = %path.display(), "cannot keep the slot map");
     }

@@ -146,6 +146,9 @@ impl Offer {
             std::fs::remove_file(&bound_at)?;
         }
         let listener = UnixListener::bind(&bound_at)?;
+        // Whoever connects is given our sockets: only our own user may, whatever the umask is.
+        let own = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&bound_at, own)?;
         Ok(Self { listener, path: path.to_owned(), bound_at, sockets: Arc::new(sockets) })
     }
 

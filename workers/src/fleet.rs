@@ -124,7 +124,7 @@ async fn start_workers(
     config: &Config,
     (count, program): (u16, &Path),
 ) -> Result<Vec<Supervised>, Failure> {
-    std::fs::create_dir_all(&config.data_dir).map_err(|error| {
+    colonnade_core::private::make_folder(&config.data_dir).map_err(|error| {
         Failure::Running(format!("cannot make {}: {error}", config.data_dir.display()))
     })?;
     let mut workers = Vec::new();

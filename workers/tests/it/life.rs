@@ -133,3 +133,34 @@ async fn wait_for_log(server: &Server, text: &str) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+#[tokio::test]
+async fn what_a_server_leaves_on_disk_is_private_whatever_the_umask_is() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start_with_umask(folder.path(), "000");
+    let alice = Client::register(&server.url, "alice").await;
+    let text = [("content-type", "text/plain")];
+    let upload = "/_matrix/media/v3/upload";
+    let method = colonnade_testkit::Method::POST;
+    alice.raw(method, upload, &text, b"x".to_vec()).await.answer().ok();
+    let data = folder.path().join("data");
+    let (mut open, mut found) = (vec![data.clone(), folder.path().join("colonnade.yaml")], 0);
+    while let Some(path) = open.pop() {
+        let facts = std::fs::symlink_metadata(&path).unwrap();
+        let mode = facts.permissions().mode() & 0o777;
+        if facts.is_dir() {
+            open.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        let wanted = if facts.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(format!("{mode:o}"), format!("{wanted:o}"), "{}", path.display());
+        found += 1;
+    }
+    assert!(found > 8, "database, its log, key, socket, folders and the file: {found}");
+    let log = server.stop();
+    assert!(!log.contains("others may enter the data folder"), "{log}");
+    std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let log = Server::start(folder.path()).stop();
+    assert!(log.contains("others may enter the data folder"), "{log}");
+    assert!(log.contains("chmod -R go="), "{log}");
+}

@@ -114,6 +114,15 @@ impl Server {
         Self::start_copy(Path::new(PROGRAM), folder, arguments)
     }
 
+    /// Starts `colonnade up` over a folder under another umask.
+    pub(crate) fn start_with_umask(folder: &Path, umask: &str) -> Self {
+        let mut command = command_of(Path::new("/bin/sh"), folder);
+        command.args(["-c", &format!("umask {umask}; exec \"$@\""), "sh", PROGRAM]);
+        command.args(["--listen", "127.0.0.1:0", "--set", "admin.gateway=127.0.0.1:0"]);
+        command.args(["--set", "admin.listen=127.0.0.1:0"]);
+        Self::run(command, "Stop with")
+    }
+
     /// The same with a copy of the program.
     pub(crate) fn start_copy(program: &Path, folder: &Path, arguments: &[&str]) -> Self {
         let mut command = command_of(program, folder);

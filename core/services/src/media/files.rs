@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use colonnade_storage::media::ContentHash;
+use colonnade_storage::{media::ContentHash, private};
 use futures_util::StreamExt as _;
 use tokio::{fs, io::AsyncWriteExt as _};
 
@@ -72,7 +72,7 @@ impl Files {
     pub(super) async fn open(data_dir: &Path, now_ms: i64) -> Result<Self, FileError> {
         let root = data_dir.join("media");
         let aside = root.join("aside");
-        fs::create_dir_all(&aside).await.map_err(FileError::new("create", &aside))?;
+        make_folder(&aside).await?;
         let old =
             Duration::from_millis(u64::try_from(now_ms).unwrap_or(0)).checked_sub(LEFT_BEHIND);
         if let Some(old) = old {
@@ -93,7 +93,7 @@ impl Files {
             let wrap = FileError::new(doing, path);
             move |error| Failure::Disk(wrap(error))
         };
-        let file = fs::File::create_new(&path).await;
+        let file = new_file(&path).await;
         let mut file = file.map_err(disk("create", &path))?;
         let mut aside = Aside { path: path.clone(), hash: [0; 32], bytes: 0 };
         let mut hasher = blake3::Hasher::new();
@@ -130,7 +130,7 @@ impl Files {
     /// then it is replaced by itself, which also mends a file that was damaged.
     pub(super) async fn keep(&self, aside: Aside) -> Result<(), FileError> {
         let (first, second, place) = self.place(&aside.hash);
-        fs::create_dir_all(&second).await.map_err(FileError::new("create", &second))?;
+        make_folder(&second).await?;
         fs::rename(&aside.path, &place).await.map_err(FileError::new("create", &place))?;
         for folder in [&second, &first, &self.root] {
             sync_folder(folder).await.map_err(FileError::new("sync", folder))?;
@@ -162,8 +162,7 @@ impl Files {
     ) -> Result<(), FileError> {
         let path = self.root.join("aside").join(name);
         let aside = Aside { path: path.clone(), hash: [0; 32], bytes: 0 };
-        let mut file =
-            fs::File::create_new(&path).await.map_err(FileError::new("create", &path))?;
+        let mut file = new_file(&path).await.map_err(FileError::new("create", &path))?;
         file.write_all(bytes).await.map_err(FileError::new("write", &path))?;
         file.sync_all().await.map_err(FileError::new("sync", &path))?;
         fs::rename(&path, place).await.map_err(FileError::new("create", place))?;
@@ -252,6 +251,19 @@ fn written(facts: &std::fs::Metadata) -> Option<Duration> {
 /// Makes the entries of a folder durable.
 async fn sync_folder(folder: &Path) -> io::Result<()> {
     fs::File::open(folder).await?.sync_all().await
+}
+
+/// Makes a folder for our own user's eyes only.
+async fn make_folder(path: &Path) -> Result<(), FileError> {
+    let mut builder = fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(private::FOLDER_MODE).create(path).await;
+    made.map_err(FileError::new("create", path))
+}
+
+/// Makes a file for our own user's eyes only.
+async fn new_file(path: &Path) -> std::io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.create_new(true).write(true).mode(private::FILE_MODE).open(path).await
 }
 
 /// Deletes files last written before `old`, counted from the Unix epoch.

@@ -30,8 +30,11 @@ use super::{
     stats::Stats,
     tx::Connection,
 };
-use crate::database::sql;
-use crate::error::{Result, StorageError};
+use crate::{
+    database::sql,
+    error::{Result, StorageError},
+    private,
+};
 
 /// Writes that share a commit at most: bounds how long the first of them waits for the last.
 const BATCH_MAX: usize = 256;
@@ -73,6 +76,8 @@ pub(crate) async fn open(path: &Path, listener: Arc<dyn CommitListener>) -> Resu
     let unusable = |error: sqlx::Error| {
         StorageError::Unusable(format!("cannot open the database {}: {error}", path.display()))
     };
+    // SQLite would make it for everybody to read; its companions get the rights that it has.
+    private::open_file(path).map_err(|error| unusable(error.into()))?;
     let mut connection = options.connect().await.map_err(unusable)?;
     migrations::sqlite(&mut connection, path).await?;
     let reader = SqliteConnectOptions::new()
@@ -148,14 +153,9 @@ fn lock_beside(path: &Path) -> Result<File> {
     let unusable =
         |why: String| StorageError::Unusable(format!("cannot lock {}: {why}", lock_path.display()));
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(|error| unusable(error.to_string()))?;
+        private::make_folder(folder).map_err(|error| unusable(error.to_string()))?;
     }
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&lock_path)
-        .map_err(|error| unusable(error.to_string()))?;
+    let file = private::open_file(&lock_path).map_err(|error| unusable(error.to_string()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(unusable(

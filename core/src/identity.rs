@@ -17,13 +17,14 @@ pub(crate) async fn look(location: &Location, name: &OwnedServerName) -> Result<
     stored.map_or(Ok(()), |stored| require_name(&stored, name))
 }
 
-/// Notes the server's name at the first start.
+/// Notes the server's name, and when that was, at the first start.
 pub(crate) async fn require_same_server(
     db: &Database,
     name: &OwnedServerName,
+    now_ms: i64,
 ) -> Result<(), StartError> {
     let ours = name.as_str().as_bytes().to_vec();
-    require_name(&settings::get_or_insert(db, "server_name", ours).await?, name)
+    require_name(&settings::begin(db, ours, now_ms).await?, name)
 }
 
 fn require_name(stored: &[u8], name: &OwnedServerName) -> Result<(), StartError> {

@@ -24,7 +24,7 @@ use crate::{
     internal::Internal,
     keys::{self, KeyError},
     metrics::Metrics,
-    time,
+    private, time,
 };
 
 /// How long noting when devices were last seen may take at the end: it is worth no more.
@@ -142,7 +142,7 @@ impl Homeserver {
     /// # Errors
     /// [`StartError`] with the mend.
     pub async fn start(options: Options) -> Result<Self, StartError> {
-        let Options { server_name, data_dir, location, shared, redis, settings, .. } = options;
+        let Options { server_name, data_dir, location, shared, redis, mut settings, .. } = options;
         let Options { trusted_proxies, clock, random, .. } = options;
         let location = location.unwrap_or_else(|| Location::Sqlite(data_dir.join("colonnade.db")));
         identity::look(&location, &server_name).await?;
@@ -161,7 +161,12 @@ impl Homeserver {
                 Footing::Alone(alone)
             }
         };
-        identity::require_same_server(&db, &server_name).await?;
+        identity::require_same_server(&db, &server_name, clock.now_ms()).await?;
+        let media = &mut settings.media;
+        if media.unauthenticated_until_ms.is_none() {
+            media.unauthenticated_until_ms = settings::first_start(&db).await?;
+        }
+        private::warn_of_wider(&data_dir);
         let key = data_dir.join("signing.key");
         let signing_key = identity::signing_key(&db, &key, random.as_ref()).await?;
         let digest_key = secret(&db, "digest_key", random.as_ref()).await?;

@@ -14,7 +14,10 @@ use colonnade_model::{
     },
 };
 use colonnade_services::{
-    Error, Result, Services, accounts::Session, bodies::Payer, limits::Class,
+    Error, Result, Services,
+    accounts::{Auth, Session},
+    bodies::Payer,
+    limits::Class,
 };
 use http::Request;
 use http_body::Body as _;
@@ -205,6 +208,24 @@ fn missing_token(why: &str) -> MatrixError {
 /// Returns where a request came from.
 pub(crate) fn address_of(extensions: &http::Extensions) -> Option<IpAddr> {
     extensions.get::<ClientAddress>().map(|address| address.0)
+}
+
+impl<R, Who> Call<R, Who> {
+    /// Returns what the caller shows to prove once more who he is.
+    ///
+    /// # Errors
+    /// `M_BAD_JSON` when it has not its shape.
+    pub(crate) fn auth(&self) -> Result<Option<Auth>, MatrixError> {
+        Auth::of_body(&self.body)
+    }
+}
+
+/// Returns the access token of a request, of whatever worth.
+pub(crate) fn token(parts: &http::request::Parts) -> Option<String> {
+    let mut head = http::Request::new(());
+    head.headers_mut().clone_from(&parts.headers);
+    head.uri_mut().clone_from(&parts.uri);
+    AccessToken::extract_authentication(&head).ok()
 }
 
 /// Finds out who makes a request that a handler reads itself.

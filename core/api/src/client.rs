@@ -11,6 +11,7 @@ pub(crate) mod keys;
 pub(crate) mod login;
 pub(crate) mod media;
 pub(crate) mod membership;
+pub(crate) mod naming;
 pub(crate) mod presence;
 pub(crate) mod profiles;
 pub(crate) mod push_rules;

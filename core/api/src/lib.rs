@@ -14,3 +14,8 @@ mod client;
 pub use call::{ByteBody, ClientAddress};
 pub use reply::Reply;
 pub use router::Router;
+
+/// Returns what `/versions` names as unstable features, each with the path by which it shows.
+pub fn client_features() -> &'static [(&'static str, &'static str)] {
+    client::versions::FEATURES
+}

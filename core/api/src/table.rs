@@ -14,6 +14,7 @@ use colonnade_model::{
 };
 use colonnade_services::{Error, Result, Services};
 use http::{Method, Request};
+use serde_json::{Map, Value};
 
 use crate::{
     bounds,
@@ -30,6 +31,14 @@ type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
 /// A handler in the one shape the router knows: services, request, decoded path arguments.
 pub type Erased =
     Arc<dyn Fn(Arc<Services>, Request<ByteBody>, Vec<String>) -> Answer + Send + Sync>;
+
+/// Changes a body before it becomes a typed request: what the library's type does not know, or asks for
+/// although the specification does not.
+pub(crate) type Prepare = fn(&mut Map<String, Value>);
+
+/// In the extensions of a request: how its body is prepared.
+#[derive(Clone, Copy)]
+struct Prepared(Prepare);
 
 /// One endpoint.
 #[derive(Clone)]
@@ -93,6 +102,29 @@ impl Table {
         H: Handler<R, R::OutgoingResponse>,
     {
         self.mount_everywhere::<R>(typed::<R, H>(limit, handler))
+    }
+
+    /// Mounts a typed endpoint whose body is prepared first. The handler finds it as it came in the call.
+    pub(crate) fn add_prepared<R, H>(&mut self, prepare: Prepare, handler: H) -> &mut Self
+    where
+        R: Endpoint,
+        H: Handler<R, R::OutgoingResponse>,
+    {
+        let run = typed::<R, H>(JSON_BYTES_MAX, handler);
+        self.mount_everywhere::<R>(Arc::new(move |services, mut request, args| {
+            request.extensions_mut().insert(Prepared(prepare));
+            run(services, request, args)
+        }))
+    }
+
+    /// Mounts a typed endpoint that asks who the user is once more. The handler reads `auth` from the
+    /// body as it came, for the library's type knows less of it than the specification.
+    pub(crate) fn add_guarded<R, H>(&mut self, handler: H) -> &mut Self
+    where
+        R: Endpoint,
+        H: Handler<R, R::OutgoingResponse>,
+    {
+        self.add_prepared::<R, H>(|body| drop(body.remove("auth")), handler)
     }
 
     /// Mounts an endpoint with a typed request whose answer the handler writes as JSON itself, for
@@ -256,9 +288,21 @@ pub(crate) async fn decode<R: Endpoint>(
         require_json(&body)?;
     }
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let request = R::try_from_http_request(Request::from_parts(parts, &body[..]), &args)
+    let prepared = match parts.extensions.get::<Prepared>() {
+        Some(Prepared(prepare)) if has_body => Some(prepared(&body, *prepare)?),
+        _ => None,
+    };
+    let typed = prepared.as_deref().unwrap_or(&body);
+    let request = R::try_from_http_request(Request::from_parts(parts, typed), &args)
         .map_err(|error| malformed(&error))?;
     Ok(Call { services, who, request, address, body })
+}
+
+fn prepared(body: &[u8], prepare: Prepare) -> Result<Vec<u8>, MatrixError> {
+    let malformed = |error: serde_json::Error| MatrixError::bad_json(error.to_string());
+    let mut body = serde_json::from_slice(body).map_err(malformed)?;
+    prepare(&mut body);
+    serde_json::to_vec(&body).map_err(malformed)
 }
 
 /// Makes sure that a body is a JSON object which can be stored and passed on: the one door for all JSON.

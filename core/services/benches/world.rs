@@ -61,7 +61,8 @@ impl World {
     pub async fn user(&self, name: &str) -> Session {
         let user_id = UserId::parse(format!("@{name}:localhost")).expect("a user id");
         let user = self.context.interned.user(&user_id).await.expect("a database");
-        Session { user_id, user, device_id: "D".into(), device: DeviceNid(user.0) }
+        let device = DeviceNid(user.0);
+        Session { user_id, user, device_id: "D".into(), device, address: None }
     }
 
     /// Makes a public room of `creator` and as many members more as `members` says.

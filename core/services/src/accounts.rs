@@ -6,13 +6,16 @@
 //! 2. A token that was revoked is refused from the moment the revoking call returns.
 //! 3. Passwords are hashed two at a time at most, away from the threads that answer requests.
 
+mod attempts;
+mod auth;
 mod cache;
-mod lifecycle;
+pub(crate) mod lifecycle;
 mod login;
 pub mod names;
 mod passwords;
 mod refresh;
 mod register;
+mod registration_tokens;
 mod seen;
 pub mod shared_secret;
 mod tokens;
@@ -27,9 +30,11 @@ use colonnade_model::{
 };
 use colonnade_storage::{accounts, figures::CacheFigures, sessions};
 
+pub use attempts::Origin;
+pub use auth::Auth;
 pub use colonnade_storage::accounts::Account;
 pub use login::{LoggedIn, Login, Proof};
-pub use register::Registration;
+pub use register::{Admission, Registration};
 pub use seen::Seen;
 
 use crate::{Context, Result, fresh::FreshCache, limits::Limits};
@@ -45,6 +50,8 @@ pub struct Session {
     pub device_id: OwnedDeviceId,
     /// The device's local id.
     pub device: DeviceNid,
+    /// Where the request comes from, if that is known.
+    pub address: Option<IpAddr>,
 }
 
 /// Accounts and their sessions.
@@ -52,6 +59,7 @@ pub struct Accounts {
     context: Arc<Context>,
     cache: FreshCache<sessions::TokenHash, Arc<cache::Cached>>,
     passwords: Arc<passwords::Passwords>,
+    attempts: Arc<attempts::Attempts>,
     /// Proofs for requests that need more than an access token.
     pub uia: uia::Uia,
     /// When devices were last seen.
@@ -61,10 +69,14 @@ pub struct Accounts {
 impl Accounts {
     pub(crate) fn new(context: Arc<Context>, limits: Arc<Limits>) -> Self {
         let passwords = Arc::new(passwords::Passwords::new(Arc::clone(&context)));
+        let attempts = attempts::Attempts::new(Arc::clone(&context), limits);
+        let attempts = Arc::new(attempts);
+        let (checks, tries) = (Arc::clone(&passwords), Arc::clone(&attempts));
         Self {
             cache: FreshCache::new(cache::CACHED_MAX),
-            uia: uia::Uia::new(Arc::clone(&context), Arc::clone(&passwords), limits),
+            uia: uia::Uia::new(Arc::clone(&context), checks, tries),
             passwords,
+            attempts,
             seen: Seen::start(Arc::clone(&context)),
             context,
         }
@@ -111,7 +123,7 @@ impl Accounts {
         }
         // The request's line in the log names its user.
         tracing::Span::current().record("user", known.session.user_id.as_str());
-        Ok(known.session.clone())
+        Ok(Session { address: from, ..known.session.clone() })
     }
 
     /// Tells whether this process has the session of an access token in memory.
@@ -134,6 +146,7 @@ impl Accounts {
             user: row.user,
             device_id: row.device_id,
             device: row.device,
+            address: None,
         };
         let known = Arc::new(cache::Cached::new(session, row.expires_ts));
         self.cache.insert(generation, hash, Arc::clone(&known));

@@ -13,7 +13,7 @@ use colonnade_storage::{device_lists, devices};
 
 use crate::{
     Context, Result,
-    accounts::{Accounts, Session},
+    accounts::{Accounts, Session, lifecycle::Gone},
 };
 
 /// The longest name of a device, in bytes.
@@ -97,7 +97,7 @@ impl Devices {
         let all = devices::list(&self.context.db, session.user).await?;
         let gone = all.into_iter().filter(|known| names.contains(&known.device_id));
         let gone = gone.map(|known| known.device).collect();
-        self.accounts.forget_devices(session.user, gone).await
+        self.accounts.forget_devices(session.user, Gone::These(gone)).await
     }
 
     fn with_seen(&self, mut device: Device) -> Device {

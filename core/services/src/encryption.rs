@@ -18,7 +18,7 @@ use std::sync::Arc;
 use colonnade_model::ruma::{ServerName, UserId};
 use serde_json::{Value, json};
 
-use crate::{Context, accounts::Accounts};
+use crate::{Context, accounts::Accounts, limits::Limits};
 
 pub use lists::DeviceListChanges;
 
@@ -26,12 +26,13 @@ pub use lists::DeviceListChanges;
 pub struct Encryption {
     context: Arc<Context>,
     accounts: Arc<Accounts>,
+    limits: Arc<Limits>,
     counts: counts::Counts,
 }
 
 impl Encryption {
-    pub(crate) fn new(context: Arc<Context>, accounts: Arc<Accounts>) -> Self {
-        Self { context, accounts, counts: counts::Counts::default() }
+    pub(crate) fn new(context: Arc<Context>, accounts: Arc<Accounts>, limits: Arc<Limits>) -> Self {
+        Self { context, accounts, limits, counts: counts::Counts::default() }
     }
 
     /// Returns the server of a user who is not ours.

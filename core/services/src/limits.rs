@@ -28,10 +28,14 @@ const TELL_EVERY: Duration = Duration::from_millis(250);
 /// Buckets told of in one message, of some 40 bytes each.
 const TOLD_MAX: usize = 500;
 
+mod attempt;
+
+pub use attempt::Attempt;
+
 /// What is limited together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Class {
-    /// Logging in.
+    /// Proving who one is and failing.
     Login,
     /// Registering.
     Registration,
@@ -41,6 +45,8 @@ pub enum Class {
     Join,
     /// Uploading files.
     Media,
+    /// Claiming one-time keys, by each user from each device.
+    Claim,
     /// Everything else that writes or searches.
     Other,
     /// Whatever is asked without a valid access token.
@@ -54,7 +60,7 @@ pub enum Key {
     User(UserNid),
     /// An address; IPv6 addresses of one /64 network count as one.
     Address(IpAddr),
-    /// Something else by its hash, such as the account somebody tries to log in to.
+    /// Something else by its hash, such as an account as seen from an address.
     Name(u64),
 }
 
@@ -132,6 +138,8 @@ impl Bucket {
 pub struct Limits {
     context: Arc<Context>,
     buckets: Cache<(Class, Key), Arc<Mutex<Bucket>>>,
+    /// Those of what is tried by guessing: nobody makes us forget them by filling the others.
+    guesses: Cache<(Class, Key), Arc<Mutex<Bucket>>>,
     /// What others have not been told of yet.
     untold: Mutex<HashMap<(Class, Key), u32>>,
 }
@@ -139,8 +147,8 @@ pub struct Limits {
 impl Limits {
     pub(crate) fn start(context: Arc<Context>) -> Arc<Self> {
         let is_shared = context.streams.is_shared();
-        let buckets = Cache::new(BUCKETS_MAX);
-        let limits = Arc::new(Self { context, buckets, untold: Mutex::default() });
+        let (buckets, guesses) = (Cache::new(BUCKETS_MAX), Cache::new(BUCKETS_MAX));
+        let limits = Arc::new(Self { context, buckets, guesses, untold: Mutex::default() });
         if is_shared {
             let weak = Arc::downgrade(&limits);
             tokio::spawn(async move {
@@ -186,6 +194,7 @@ impl Limits {
             Class::Message => limits.message,
             Class::Join => limits.join,
             Class::Media => limits.media,
+            Class::Claim => limits.claim,
             Class::Other => limits.other,
             Class::Stranger => limits.stranger,
         }
@@ -193,7 +202,11 @@ impl Limits {
 
     fn bucket(&self, key: (Class, Key), now_ms: i64) -> Arc<Mutex<Bucket>> {
         let fresh = || Arc::new(Mutex::new(Bucket::full(self.rate(key.0), now_ms)));
-        let found = self.buckets.get_or_insert_with(&key, || Ok::<_, ()>(fresh()));
+        let cache = match key.0 {
+            Class::Login | Class::Registration => &self.guesses,
+            _ => &self.buckets,
+        };
+        let found = cache.get_or_insert_with(&key, || Ok::<_, ()>(fresh()));
         found.unwrap_or_else(|()| fresh())
     }
 
@@ -232,18 +245,28 @@ impl Limits {
         if !self.context.settings.rate_limits.enabled {
             return Ok(());
         }
-        let (key, now_ms) = ((class, key.into()), self.context.now_ms());
-        let rate = self.rate(class);
-        let cost = cost.min(rate.burst).max(1);
-        let taken = self.bucket(key, now_ms).lock().take(rate, now_ms, cost);
-        taken.map_err(MatrixError::limit_exceeded)?;
+        let cost = cost.min(self.rate(class).burst).max(1);
+        let key = (class, key.into());
+        self.take(key, cost)?;
+        self.note_taken(key, cost);
+        Ok(())
+    }
+
+    /// Takes tokens here.
+    fn take(&self, key: (Class, Key), count: u32) -> Result<(), MatrixError> {
+        let now_ms = self.context.now_ms();
+        let taken = self.bucket(key, now_ms).lock().take(self.rate(key.0), now_ms, count);
+        taken.map_err(MatrixError::limit_exceeded)
+    }
+
+    /// Has the other processes told that tokens were taken here.
+    fn note_taken(&self, key: (Class, Key), count: u32) {
         if self.context.streams.is_shared() {
-            *self.untold.lock().entry(key).or_default() += cost;
-            if matches!(class, Class::Login | Class::Registration) {
+            *self.untold.lock().entry(key).or_default() += count;
+            if matches!(key.0, Class::Login | Class::Registration) {
                 self.tell();
             }
         }
-        Ok(())
     }
 }
 

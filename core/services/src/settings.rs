@@ -2,8 +2,10 @@
 //! value has a default, and a key that is not listed here is an error there.
 
 mod owner_limits;
+mod registration_token;
 
 use colonnade_model::ruma::RoomVersionId;
+pub use registration_token::RegistrationToken;
 use serde::{Deserialize, Serialize};
 
 pub use owner_limits::OwnerLimits;
@@ -33,19 +35,30 @@ pub struct Settings {
     pub limits: OwnerLimits,
     /// Requests on their way in.
     pub requests: Requests,
+    /// The assembly runs a trial server, which only programs on this machine reach; no key of the file.
+    #[serde(skip)]
+    pub is_local_trial: bool,
 }
 
-/// Who may register.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+/// Who may register, and what a new account begins with.
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Registration {
     /// Anybody may, without proof (`m.login.dummy`). `None`: only where the assembly switches it
     /// on, which it does when it listens on loopback as `localhost`.
     pub open: Option<bool>,
     /// Whoever knows one of these tokens may (`m.login.registration_token`).
-    pub tokens: Vec<String>,
+    pub tokens: Vec<RegistrationToken>,
     /// Lets an administrator's script register users at `/_synapse/admin/v1/register`.
     pub shared_secret: Option<String>,
+    /// A new account has its localpart as display name.
+    pub localpart_as_displayname: bool,
+}
+
+impl Default for Registration {
+    fn default() -> Self {
+        Self { open: None, tokens: Vec::new(), shared_secret: None, localpart_as_displayname: true }
+    }
 }
 
 /// Finding users by name.
@@ -105,8 +118,9 @@ pub struct Media {
     /// The largest upload, in bytes.
     pub upload_bytes_max: u64,
     /// Media uploaded from this instant on (milliseconds since the Unix epoch) is served only to
-    /// who is logged in. `None`: the old endpoints, which ask for no token, serve everything; 0:
-    /// they serve nothing.
+    /// who is logged in, whatever the old endpoints, which ask for no token, are asked for. 0: they
+    /// serve nothing. `None`: the first start of a new deployment, noted in its database; those that
+    /// are older than this rule serve everything.
     pub unauthenticated_until_ms: Option<i64>,
 }
 
@@ -137,7 +151,7 @@ impl Default for Sessions {
 pub struct RateLimits {
     /// False switches all of them off, for tests and load tests.
     pub enabled: bool,
-    /// Logging in, per address and per account.
+    /// Failing to log in, per address, and per account from addresses that were not seen before.
     pub login: Rate,
     /// Registering, per address.
     pub registration: Rate,
@@ -147,6 +161,8 @@ pub struct RateLimits {
     pub join: Rate,
     /// Uploading files, per user.
     pub media: Rate,
+    /// One-time keys claimed from one device, per claiming user.
+    pub claim: Rate,
     /// Everything else that writes or searches, per user.
     pub other: Rate,
     /// Whatever is asked without a valid access token, per address.
@@ -165,6 +181,9 @@ impl Default for RateLimits {
             message: Rate { per_second: 10.0, burst: 100 },
             join: Rate { per_second: 2.0, burst: 30 },
             media: Rate { per_second: 2.0, burst: 30 },
+            // A session with a device needs one key and lasts for weeks; somebody has a dozen
+            // devices, and each may begin anew. A device has 50 to 100 keys at a time.
+            claim: Rate { per_second: 0.02, burst: 20 },
             other: Rate { per_second: 20.0, burst: 200 },
             // A thousand people behind one address may open their clients in the same minute; answering
             // so many costs a tenth of a core.

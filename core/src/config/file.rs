@@ -408,6 +408,7 @@ impl File {
             rate_limits: self.rate_limits,
             limits: self.limits,
             requests: self.requests,
+            is_local_trial: false,
         };
         let mut config = Config {
             server_name: self.server_name,
@@ -433,6 +434,7 @@ impl File {
         };
         let open = config.settings.registration.open;
         config.settings.registration.open = Some(open.unwrap_or(config.is_local_trial()));
+        config.settings.is_local_trial = config.is_local_trial();
         Ok(config)
     }
 }

@@ -70,6 +70,18 @@ pub async fn find(db: &Database, user: UserNid) -> Result<Option<Account>> {
     }))
 }
 
+/// Tells inside a transaction whether an account is in use and has this password, so that what was
+/// proven before it still holds.
+///
+/// # Errors
+/// When the database fails.
+pub async fn is_current(tx: &mut Tx, user: UserNid, password: Option<&str>) -> Result<bool> {
+    const NOW: &str = "SELECT password FROM accounts WHERE user_nid = $1 AND deactivated = 0";
+    let row: Option<Option<String>> =
+        run!(tx, |c| sql::query_scalar(NOW).bind(user.0).fetch_optional(c))?;
+    Ok(row.is_some_and(|now| password.is_none() || now.as_deref() == password))
+}
+
 /// Returns which of these users closed their accounts with the wish that newcomers see nothing.
 ///
 /// # Errors
@@ -100,12 +112,13 @@ pub async fn set_admin(tx: &mut Tx, user: UserNid, admin: bool) -> Result<bool> 
     Ok(execute!(tx, sql::query(SET).bind(user.0).bind(i64::from(admin)))? == 1)
 }
 
-/// Closes an account for good and forgets its password; false when there is no such account.
+/// Closes an account for good; false when there is no such account. Its password is kept, so that only
+/// who knows it is told that the account is closed.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn deactivate(tx: &mut Tx, user: UserNid, erase: bool) -> Result<bool> {
-    const CLOSE: &str = "UPDATE accounts SET deactivated = 1, password = NULL, admin = 0, \
+    const CLOSE: &str = "UPDATE accounts SET deactivated = 1, admin = 0, \
          erased = CASE WHEN $2 = 1 THEN 1 ELSE erased END WHERE user_nid = $1";
     Ok(execute!(tx, sql::query(CLOSE).bind(user.0).bind(i64::from(erase)))? == 1)
 }

@@ -131,6 +131,16 @@ pub async fn list(db: &Database, user: UserNid) -> Result<Vec<Device>> {
     Ok(rows.into_iter().map(device_of).collect())
 }
 
+/// Returns the local ids of all devices of a user, inside a transaction that changes them.
+///
+/// # Errors
+/// When the database fails.
+pub async fn all_of(tx: &mut Tx, user: UserNid) -> Result<Vec<DeviceNid>> {
+    const ALL: &str = "SELECT device_nid FROM devices WHERE user_nid = $1 ORDER BY device_nid";
+    let nids: Vec<i64> = run!(tx, |c| sql::query_scalar(ALL).bind(user.0).fetch_all(c))?;
+    Ok(nids.into_iter().map(DeviceNid).collect())
+}
+
 /// Gives a device another name; false when there is no such device.
 ///
 /// # Errors

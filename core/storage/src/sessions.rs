@@ -177,17 +177,20 @@ pub async fn retire(tx: &mut Tx, device: DeviceNid, replaced: TokenHash) -> Resu
     dead.into_iter().map(|bytes| hash_of("access_tokens", device.0, bytes)).collect()
 }
 
-/// Forgets every token of these devices. Returns the access tokens that died.
+/// Forgets every token of these devices, and every login token made by them. Returns the access tokens
+/// that died.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn revoke(tx: &mut Tx, devices: &[DeviceNid]) -> Result<Vec<TokenHash>> {
     const ACCESS: &str = "DELETE FROM access_tokens WHERE device_nid IN {INTS 1} RETURNING hash";
     const REFRESH: &str = "DELETE FROM refresh_tokens WHERE device_nid IN {INTS 1}";
+    const LOGIN: &str = "DELETE FROM login_tokens WHERE device_nid IN {INTS 1}";
     let list = int_list(devices.iter().map(|device| device.0));
     let dead: Vec<Vec<u8>> =
         run_list!(tx, ACCESS, |sql, c| sql::query_scalar(sql).bind(list.clone()).fetch_all(c))?;
-    run_list!(tx, REFRESH, |sql, c| sql::query(sql).bind(list).execute(c).map_ok(drop))?;
+    run_list!(tx, REFRESH, |sql, c| sql::query(sql).bind(list.clone()).execute(c).map_ok(drop))?;
+    run_list!(tx, LOGIN, |sql, c| sql::query(sql).bind(list).execute(c).map_ok(drop))?;
     if !dead.is_empty() {
         for device in devices {
             to_device::forget(tx, *device).await?;
@@ -196,23 +199,46 @@ pub async fn revoke(tx: &mut Tx, devices: &[DeviceNid]) -> Result<Vec<TokenHash>
     dead.into_iter().map(|bytes| hash_of("access_tokens", "?", bytes)).collect()
 }
 
-/// Stores a token that logs a user in once, and forgets those that expired.
+/// A token that logs a user in once.
+#[derive(Debug, Clone, Copy)]
+pub struct LoginToken {
+    /// The token.
+    pub hash: TokenHash,
+    /// Whom it logs in.
+    pub user: UserNid,
+    /// The device that made it, with whose session it dies.
+    pub device: DeviceNid,
+    /// When it expires, in milliseconds since the Unix epoch.
+    pub expires_ts: i64,
+}
+
+/// Stores a token that logs a user in once, and forgets those that expired; false when the device that
+/// makes it is gone.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert_login_token(
-    tx: &mut Tx,
-    token: TokenHash,
-    user: UserNid,
-    expires_ts: i64,
-    now_ms: i64,
-) -> Result<()> {
+pub async fn insert_login_token(tx: &mut Tx, token: LoginToken, now_ms: i64) -> Result<bool> {
     const FORGET: &str = "DELETE FROM login_tokens WHERE expires_ts < $1";
-    const INSERT: &str =
-        "INSERT INTO login_tokens (hash, user_nid, expires_ts) VALUES ($1, $2, $3)";
+    const LIVES: &str = "SELECT device_nid FROM devices WHERE user_nid = $1 AND device_nid = $2";
+    const INSERT: &str = "INSERT INTO login_tokens (hash, user_nid, device_nid, expires_ts) \
+         VALUES ($1, $2, $3, $4)";
     execute!(tx, sql::query(FORGET).bind(now_ms))?;
-    execute!(tx, sql::query(INSERT).bind(token.to_vec()).bind(user.0).bind(expires_ts))?;
-    Ok(())
+    let lives: Option<i64> = run!(tx, |c| sql::query_scalar(LIVES)
+        .bind(token.user.0)
+        .bind(token.device.0)
+        .fetch_optional(c))?;
+    if lives.is_none() {
+        return Ok(false);
+    }
+    execute!(
+        tx,
+        sql::query(INSERT)
+            .bind(token.hash.to_vec())
+            .bind(token.user.0)
+            .bind(token.device.0)
+            .bind(token.expires_ts)
+    )?;
+    Ok(true)
 }
 
 /// Forgets a user's login tokens but the `count_max` newest.

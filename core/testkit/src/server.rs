@@ -41,11 +41,13 @@ pub struct TestServer {
     _folder: Option<Arc<tempfile::TempDir>>,
 }
 
-/// The settings tests start from: open registration, no rate limits.
+/// The settings tests start from: open registration, no rate limits, no display names.
 pub fn open_settings() -> Settings {
     let mut settings = Settings::default();
     settings.registration.open = Some(true);
     settings.rate_limits.enabled = false;
+    // Most tests begin with an empty profile.
+    settings.registration.localpart_as_displayname = false;
     settings
 }
 

@@ -93,7 +93,7 @@ async fn registration_may_be_closed_or_ask_for_a_token() {
     settings.registration.open = None;
     let server = TestServer::with_settings(settings.clone()).await;
     server.anonymous().post(REGISTER, dummy("alice")).await.err(403, "M_FORBIDDEN");
-    settings.registration.tokens = vec!["open-sesame".to_owned()];
+    settings.registration.tokens = vec!["open-sesame".into()];
     let server = TestServer::with_settings(settings).await;
     let client = server.anonymous();
     let validity = "/_matrix/client/v1/register/m.login.registration_token/validity?token=";
@@ -189,7 +189,7 @@ async fn a_known_device_loses_its_old_tokens() {
     let again = with_token(&server, &answer["access_token"]);
     let devices = again.get(DEVICES).await.ok();
     assert_eq!(devices["devices"].as_array().unwrap().len(), 1);
-    assert_eq!(devices["devices"][0].get("display_name"), None);
+    assert_eq!(devices["devices"][0]["display_name"], "unnamed");
 }
 
 #[tokio::test]

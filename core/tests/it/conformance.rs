@@ -57,7 +57,7 @@ fn golden(name: &str, wanted: &str) {
 }
 
 /// A path with its names left out.
-fn shape(path: &str) -> String {
+pub(crate) fn shape(path: &str) -> String {
     let segments = path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part });
     segments.collect::<Vec<_>>().join("/")
 }
@@ -172,7 +172,7 @@ impl Place {
     }
 }
 
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {

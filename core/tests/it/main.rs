@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod accounts;
+mod clients;
 mod conformance;
 mod containers;
 mod directory;
@@ -10,12 +11,15 @@ mod ephemeral;
 mod hostile;
 mod intake;
 mod media;
+mod oracles;
 mod profiles;
 mod quotas;
+mod races;
 mod reading;
 mod regression;
 mod rooms;
 mod search;
+mod sessions;
 mod successors;
 mod sync;
 mod targets;

@@ -361,7 +361,9 @@ async fn names_lead_nowhere() {
 
 #[tokio::test]
 async fn old_endpoints_can_be_frozen() {
-    let server = TestServer::start().await;
+    let mut settings = open_settings();
+    settings.media.unauthenticated_until_ms = Some(i64::MAX);
+    let server = TestServer::with_settings(settings).await;
     let alice = server.user("alice").await;
     let place = uploaded(&alice, "text/plain", "", b"old").await;
     let path = format!("/_matrix/media/v3/download/{place}");

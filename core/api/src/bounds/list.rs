@@ -204,6 +204,13 @@ pub static ALL: &[Bounds] = &[
     ),
     row(DELETE, "/_matrix/client/v3/profile/{userId}/{field}", Each(Class::Other), BODY, Nothing),
     row(
+        Method::PATCH,
+        "/_matrix/client/unstable/uk.tcpip.msc4133/profile/{userId}",
+        Each(Class::Other),
+        "names of 255 bytes",
+        Held("64 KiB for the whole profile, as the specification says"),
+    ),
+    row(
         PUT,
         "/_matrix/client/v3/presence/{userId}/status",
         Each(Class::Other),
@@ -258,7 +265,7 @@ pub static ALL: &[Bounds] = &[
         POST,
         "/_matrix/client/v3/keys/claim",
         Each(Class::Other),
-        "20,000 claims",
+        "20,000 claims; the fallback key beyond `rate_limits.claim` per claimer and device",
         Held("the last keys given out, per device"),
     ),
     row(

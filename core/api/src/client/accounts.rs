@@ -19,8 +19,8 @@ use crate::{call::Call, table::Table};
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
     table.add::<whoami::v3::Request, _>(who_am_i);
-    table.add::<change_password::v3::Request, _>(new_password);
-    table.add::<deactivate::v3::Request, _>(close);
+    table.add_guarded::<change_password::v3::Request, _>(new_password);
+    table.add_guarded::<deactivate::v3::Request, _>(close);
     table.add_json::<request_openid_token::v3::Request, _>(openid_token);
     table.add_json::<get_user_info::v3::Request, _>(who_is);
 }
@@ -38,8 +38,9 @@ fn require_session(who: Option<Session>) -> Result<Session, MatrixError> {
 async fn new_password(
     call: Call<change_password::v3::Request, Option<Session>>,
 ) -> Result<change_password::v3::Response> {
+    let auth = call.auth()?;
     let (session, accounts) = (require_session(call.who)?, &call.services.accounts);
-    accounts.uia.check(&session, call.request.auth.as_ref(), "account/password").await?;
+    accounts.uia.check(&session, auth.as_ref(), "account/password").await?;
     let change_password::v3::Request { new_password, logout_devices, .. } = call.request;
     accounts.change_password(&session, &new_password, logout_devices).await?;
     Ok(change_password::v3::Response {})
@@ -48,9 +49,9 @@ async fn new_password(
 async fn close(
     call: Call<deactivate::v3::Request, Option<Session>>,
 ) -> Result<deactivate::v3::Response> {
+    let auth = call.auth()?;
     let session = require_session(call.who)?;
-    let auth = call.request.auth.as_ref();
-    call.services.accounts.uia.check(&session, auth, "account/deactivate").await?;
+    call.services.accounts.uia.check(&session, auth.as_ref(), "account/deactivate").await?;
     call.services.deactivate(&session.user_id, call.request.erase).await?;
     // There is nothing to unbind: no account has addresses.
     let id_server_unbind_result = ThirdPartyIdRemovalStatus::Success;

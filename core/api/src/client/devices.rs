@@ -13,8 +13,8 @@ pub(crate) fn mount(table: &mut Table) {
     table.add_json::<get_devices::v3::Request, _>(list);
     table.add_json::<get_device::v3::Request, _>(get);
     table.add::<update_device::v3::Request, _>(rename);
-    table.add::<delete_device::v3::Request, _>(delete);
-    table.add::<delete_devices::v3::Request, _>(delete_many);
+    table.add_guarded::<delete_device::v3::Request, _>(delete);
+    table.add_guarded::<delete_devices::v3::Request, _>(delete_many);
 }
 
 /// Leaves out what is not known; the library's type would write `null`, which the specification
@@ -55,7 +55,8 @@ async fn rename(
 async fn delete(
     call: Call<delete_device::v3::Request, Session>,
 ) -> Result<delete_device::v3::Response> {
-    let delete_device::v3::Request { device_id, auth } = call.request;
+    let auth = call.auth()?;
+    let delete_device::v3::Request { device_id, .. } = call.request;
     let action = format!("devices/{device_id}");
     call.services.accounts.uia.check(&call.who, auth.as_ref(), &action).await?;
     call.services.devices.delete(&call.who, &[device_id]).await?;
@@ -65,7 +66,8 @@ async fn delete(
 async fn delete_many(
     call: Call<delete_devices::v3::Request, Session>,
 ) -> Result<delete_devices::v3::Response> {
-    let delete_devices::v3::Request { mut devices, auth } = call.request;
+    let auth = call.auth()?;
+    let delete_devices::v3::Request { mut devices, .. } = call.request;
     devices.sort();
     let names: Vec<&str> = devices.iter().map(|device| device.as_str()).collect();
     let action = format!("delete_devices/{}", names.join("/"));

@@ -21,7 +21,7 @@ pub(crate) fn mount(table: &mut Table) {
     table.add_rendered::<get_keys::v3::Request, _>(query);
     table.add_rendered::<claim_keys::v3::Request, _>(claim);
     table.add::<get_key_changes::v3::Request, _>(changes);
-    table.add::<upload_signing_keys::v3::Request, _>(upload_cross_signing);
+    table.add_guarded::<upload_signing_keys::v3::Request, _>(upload_cross_signing);
     table.add_rendered::<upload_signatures::v3::Request, _>(upload_signatures);
 }
 
@@ -68,7 +68,7 @@ struct Claimed<Failures, Keys> {
 }
 
 async fn claim(call: Call<claim_keys::v3::Request, Session>) -> Result<Reply> {
-    let claimed = call.services.encryption.claim(call.request).await?;
+    let claimed = call.services.encryption.claim(&call.who, call.request).await?;
     let claim_keys::v3::Response { failures, one_time_keys } = claimed;
     Ok(reply::ok(&Claimed { failures, one_time_keys }))
 }
@@ -84,7 +84,9 @@ async fn changes(
 async fn upload_cross_signing(
     call: Call<upload_signing_keys::v3::Request, Session>,
 ) -> Result<upload_signing_keys::v3::Response> {
-    call.services.encryption.upload_cross_signing(&call.who, call.request).await?;
+    let auth = call.auth()?;
+    let encryption = &call.services.encryption;
+    encryption.upload_cross_signing(&call.who, auth.as_ref(), call.request).await?;
     Ok(upload_signing_keys::v3::Response {})
 }
 

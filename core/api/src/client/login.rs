@@ -11,16 +11,18 @@ use colonnade_model::{
 };
 use colonnade_services::{
     Result, Services,
-    accounts::{Login, Proof, Session},
-    limits::{Class, Key},
+    accounts::{
+        Login, Origin, Proof, Session,
+        names::{self, Named},
+    },
 };
 use http::{Method, Request};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::registration::render;
+use super::{naming, registration::render};
 use crate::{
-    call::{ByteBody, Call, address_of, read_json, stranger},
+    call::{self, ByteBody, Call, address_of, read_json, stranger},
     reply::{self, Reply},
     table::Table,
 };
@@ -32,7 +34,7 @@ pub(crate) fn mount(table: &mut Table) {
     table.add_raw(Method::POST, "/_matrix/client/r0/login", login);
     table.add_raw(Method::POST, "/_matrix/client/v3/login", login);
     table.add::<get_login_types::v3::Request, _>(flows);
-    table.add::<get_login_token::v1::Request, _>(login_token);
+    table.add_guarded::<get_login_token::v1::Request, _>(login_token);
     table.add_raw(Method::POST, "/_matrix/client/unstable/org.matrix.msc2918/refresh", refresh);
     table.add_raw(Method::POST, "/_matrix/client/v3/refresh", refresh);
     table.add::<logout::v3::Request, _>(log_out);
@@ -59,23 +61,20 @@ async fn login(
     request: Request<ByteBody>,
     _args: Vec<String>,
 ) -> Result<Reply> {
-    let from = address_of(request.extensions());
-    if let Some(address) = from {
-        services.limits.check(Class::Login, address)?;
-    }
+    let (parts, body) = request.into_parts();
+    let from = address_of(&parts.extensions);
+    let origin = Origin { address: from, token: call::token(&parts) };
+    let client = naming::client(&parts.headers);
     let payer = stranger(&services, from)?;
-    let body: LoginBody = read_json(&services, payer, request.into_body()).await?;
+    let body: LoginBody = read_json(&services, payer, body).await?;
     let proof = proof_of(&body)?;
-    if let Proof::Password { user, .. } = &proof {
-        // Many addresses may try one account: it has a bucket of its own.
-        services.limits.check(Class::Login, Key::name(&user.to_lowercase()))?;
-    }
     let login = Login {
         device_id: body.device_id,
-        display_name: body.initial_device_display_name,
+        display_name: body.initial_device_display_name.or(client),
         refreshable: body.refresh_token,
+        address: origin.address,
     };
-    let logged_in = services.accounts.login(proof, login).await?;
+    let logged_in = services.accounts.login(proof, login, &origin).await?;
     Ok(reply::ok(&render(&logged_in)))
 }
 
@@ -84,7 +83,11 @@ fn proof_of(body: &LoginBody) -> Result<Proof, MatrixError> {
     match body.login_type.as_str() {
         "m.login.password" => {
             let password = body.password.clone().ok_or_else(|| missing("password"))?;
-            Ok(Proof::Password { user: name_of(body)?, password })
+            let by_address = body.medium.is_some();
+            match names::named(body.identifier.as_ref(), body.user.as_deref(), by_address)? {
+                Named::User(user) => Ok(Proof::Password { user, password }),
+                Named::Unknown => Err(unknown_person()),
+            }
         }
         "m.login.token" => Ok(Proof::Token(body.token.clone().ok_or_else(|| missing("token"))?)),
         "m.login.application_service" => {
@@ -94,28 +97,6 @@ fn proof_of(body: &LoginBody) -> Result<Proof, MatrixError> {
             let shown: String = other.chars().take(64).collect();
             Err(MatrixError::unknown(format!("the login type {shown:?} is not known")))
         }
-    }
-}
-
-/// Reads who wants to log in, from the identifier or its old form.
-///
-/// Source: Matrix v1.19, client-server, "Identifier types".
-fn name_of(body: &LoginBody) -> Result<String, MatrixError> {
-    let Some(identifier) = &body.identifier else {
-        if body.medium.is_some() {
-            return Err(unknown_person());
-        }
-        return body.user.clone().ok_or_else(|| MatrixError::missing_param("no identifier"));
-    };
-    match identifier.get("type").and_then(Value::as_str) {
-        Some("m.id.user") => {
-            let name = identifier.get("user").and_then(Value::as_str);
-            let missing = || MatrixError::missing_param("the identifier has no user");
-            name.map(str::to_owned).ok_or_else(missing)
-        }
-        // No account here has an address or a number.
-        Some("m.id.thirdparty" | "m.id.phone") => Err(unknown_person()),
-        _ => Err(MatrixError::unknown("the type of the identifier is not known")),
     }
 }
 
@@ -135,7 +116,8 @@ async fn login_token(
     call: Call<get_login_token::v1::Request, Session>,
 ) -> Result<get_login_token::v1::Response> {
     let accounts = &call.services.accounts;
-    accounts.uia.check(&call.who, call.request.auth.as_ref(), "login/get_token").await?;
+    let auth = call.auth()?;
+    accounts.uia.check(&call.who, auth.as_ref(), "login/get_token").await?;
     let (login_token, in_ms) = accounts.login_token(&call.who).await?;
     Ok(get_login_token::v1::Response { expires_in: Duration::from_millis(in_ms), login_token })
 }

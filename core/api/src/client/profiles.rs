@@ -41,6 +41,15 @@ pub(crate) fn mount(table: &mut Table) {
     table.add::<delete_profile_field::v3::Request, _>(delete_field);
     table.add_json::<search_users::v3::Request, _>(search);
     table.add::<get_mutual_rooms::v1::Request, _>(mutual_rooms);
+    table.add_at::<get_mutual_rooms::v1::Request, _>(
+        "/_matrix/client/unstable/uk.half-shot.msc2666/user/mutual_rooms",
+        mutual_rooms,
+    );
+    table.add_raw(
+        Method::PATCH,
+        "/_matrix/client/unstable/uk.tcpip.msc4133/profile/{user_id}",
+        set_fields,
+    );
 }
 
 async fn get(call: Call<get_profile::v3::Request, ()>) -> Result<Value> {
@@ -71,7 +80,27 @@ async fn set_field(
     let mut body: Map<String, Value> = read_json(&services, payer, body).await?;
     let given = body.remove(name);
     let given = given.ok_or_else(|| MatrixError::missing_param(format!("{name} is missing")))?;
-    services.set_profile_field(&who, name, Some(given)).await?;
+    services.set_profile_fields(&who, vec![(name.clone(), Some(given))]).await?;
+    Ok(reply::ok(&json!({})))
+}
+
+/// Sets several fields at once, all or none; `null` deletes one.
+///
+/// Source: MSC4133 in its unstable form, `PATCH /profile/{userId}`.
+async fn set_fields(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    args: Vec<String>,
+) -> Result<Reply> {
+    let (parts, body) = request.into_parts();
+    let who = call::session(&services, &parts).await?;
+    let user_id = UserId::parse(args.first().map(String::as_str).unwrap_or_default())
+        .map_err(|error| MatrixError::invalid_param(format!("not a user id: {error}")))?;
+    require_own(&who, &user_id)?;
+    let payer = Payer::User(who.user);
+    let body: Map<String, Value> = read_json(&services, payer, body).await?;
+    let wish = body.into_iter().map(|(name, value)| (name, Some(value).filter(|v| !v.is_null())));
+    services.set_profile_fields(&who, wish.collect()).await?;
     Ok(reply::ok(&json!({})))
 }
 
@@ -80,7 +109,8 @@ async fn delete_field(
 ) -> Result<delete_profile_field::v3::Response> {
     let delete_profile_field::v3::Request { user_id, field } = call.request;
     require_own(&call.who, &user_id)?;
-    call.services.set_profile_field(&call.who, field.as_str(), None).await?;
+    let wish = vec![(field.as_str().to_owned(), None)];
+    call.services.set_profile_fields(&call.who, wish).await?;
     Ok(delete_profile_field::v3::Response {})
 }
 

@@ -7,7 +7,7 @@ use colonnade_model::ruma::api::client::push::{
     set_pushrule, set_pushrule_actions, set_pushrule_enabled,
 };
 use colonnade_services::{Error, Result, accounts::Session, push};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{call::Call, table::Table};
 
@@ -16,12 +16,12 @@ pub(crate) fn mount(table: &mut Table) {
     table.add_json::<get_pushrules_all::v3::Request, _>(all);
     table.add_json::<get_pushrules_global_scope::v3::Request, _>(global);
     table.add::<get_pushrule::v3::Request, _>(rule);
-    table.add::<set_pushrule::v3::Request, _>(insert);
+    table.add_prepared::<set_pushrule::v3::Request, _>(complete_rule, insert);
     table.add::<delete_pushrule::v3::Request, _>(remove);
     table.add::<get_pushrule_enabled::v3::Request, _>(enabled);
     table.add::<set_pushrule_enabled::v3::Request, _>(set_enabled);
     table.add::<get_pushrule_actions::v3::Request, _>(actions);
-    table.add::<set_pushrule_actions::v3::Request, _>(set_actions);
+    table.add_prepared::<set_pushrule_actions::v3::Request, _>(complete_actions, set_actions);
     table.add_json::<get_pushers::v3::Request, _>(pushers);
     table.add::<set_pusher::v3::Request, _>(set_pusher);
 }
@@ -51,6 +51,30 @@ async fn insert(
     let (after, before) = (after.as_deref(), before.as_deref());
     call.services.push.insert(call.who.user, rule, after, before).await?;
     Ok(set_pushrule::v3::Response {})
+}
+
+/// Adds what the specification does not ask for, but the library's type does.
+///
+/// Source: Matrix v1.19, client-server, `PUT /pushrules/global/{kind}/{ruleId}`: only `actions` is
+/// required. A rule without conditions applies to every event.
+fn complete_rule(body: &mut Map<String, Value>) {
+    if body.get("conditions").is_none_or(Value::is_null) {
+        body.insert("conditions".to_owned(), json!([]));
+    }
+    complete_actions(body);
+}
+
+/// A sound without a value is the default one, as a highlight without a value is one.
+///
+/// Source: Matrix v1.19, client-server, "Actions".
+fn complete_actions(body: &mut Map<String, Value>) {
+    let actions = body.get_mut("actions").and_then(Value::as_array_mut);
+    for action in actions.into_iter().flatten().filter_map(Value::as_object_mut) {
+        let is_sound = action.get("set_tweak").is_some_and(|tweak| tweak == "sound");
+        if is_sound && action.get("value").is_none_or(Value::is_null) {
+            action.insert("value".to_owned(), json!("default"));
+        }
+    }
 }
 
 async fn remove(

@@ -7,21 +7,19 @@ use colonnade_model::{
     MatrixError,
     ruma::{
         OwnedDeviceId,
-        api::client::{
-            account::{check_registration_token_validity, get_username_availability},
-            uiaa::AuthData,
-        },
+        api::client::account::{check_registration_token_validity, get_username_availability},
     },
 };
 use colonnade_services::{
     Result, Services,
-    accounts::{LoggedIn, Login, Registration, shared_secret::SharedSecretRegistration},
+    accounts::{Auth, LoggedIn, Login, Registration, shared_secret::SharedSecretRegistration},
     limits::Class,
 };
 use http::{Method, Request};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::naming;
 use crate::{
     call::{ByteBody, Call, address_of, read_json, stranger},
     reply::{self, Reply},
@@ -45,7 +43,7 @@ struct RegisterBody {
     password: Option<String>,
     device_id: Option<OwnedDeviceId>,
     initial_device_display_name: Option<String>,
-    auth: Option<AuthData>,
+    auth: Option<Value>,
     #[serde(default)]
     inhibit_login: bool,
     #[serde(default)]
@@ -59,9 +57,10 @@ async fn register(
     request: Request<ByteBody>,
     _args: Vec<String>,
 ) -> Result<Reply> {
-    let from = address_of(request.extensions());
-    limit(&services, Class::Registration, from)?;
-    let payer = stranger(&services, from)?;
+    let address = address_of(request.extensions());
+    limit(&services, Class::Registration, address)?;
+    let payer = stranger(&services, address)?;
+    let client = naming::client(request.headers());
     require_user(request.uri().query().unwrap_or_default())?;
     let body: RegisterBody = read_json(&services, payer, request.into_body()).await?;
     if body.login_type.as_deref() == Some("m.login.application_service") {
@@ -72,16 +71,24 @@ async fn register(
     if let Some(name) = &body.username {
         services.accounts.require_available(name).await?;
     }
-    services.accounts.check_registration(body.auth.as_ref()).await?;
-    let password = body.password.ok_or_else(|| MatrixError::missing_param("no password"))?;
+    let auth = Auth::read(body.auth.as_ref())?;
+    // Clients ask for the stages without one.
+    let missing = || MatrixError::missing_param("no password");
+    let password = match (&auth, body.password) {
+        (Some(_), None) => return Err(missing().into()),
+        (_, password) => password.unwrap_or_default(),
+    };
+    let admission = services.accounts.check_registration(auth.as_ref(), address).await?;
     let login = Login {
         device_id: body.device_id,
-        display_name: body.initial_device_display_name,
+        display_name: body.initial_device_display_name.or(client),
         refreshable: body.refresh_token,
+        address,
     };
     let registration =
         Registration { username: body.username, login: (!body.inhibit_login).then_some(login) };
-    let (user_id, logged_in) = services.accounts.register(registration, &password).await?;
+    let accounts = &services.accounts;
+    let (user_id, logged_in) = accounts.register(admission, registration, &password).await?;
     Ok(match logged_in {
         Some(logged_in) => reply::ok(&render(&logged_in)),
         None => reply::ok(&json!({ "user_id": user_id })),
@@ -134,7 +141,7 @@ async fn is_token_valid(
     call: Call<check_registration_token_validity::v1::Request, ()>,
 ) -> Result<check_registration_token_validity::v1::Response> {
     limit(&call.services, Class::Registration, call.address)?;
-    let valid = call.services.accounts.is_registration_token(&call.request.token);
+    let valid = call.services.accounts.is_registration_token(&call.request.token).await?;
     Ok(check_registration_token_validity::v1::Response { valid })
 }
 
@@ -143,8 +150,10 @@ async fn nonce(
     request: Request<ByteBody>,
     _args: Vec<String>,
 ) -> Result<Reply> {
-    limit(&services, Class::Other, address_of(request.extensions()))?;
-    Ok(reply::ok(&json!({ "nonce": services.accounts.shared_secret_nonce().await? })))
+    let address = address_of(request.extensions());
+    limit(&services, Class::Other, address)?;
+    let nonce = services.accounts.shared_secret_nonce(address).await?;
+    Ok(reply::ok(&json!({ "nonce": nonce })))
 }
 
 #[derive(Deserialize)]

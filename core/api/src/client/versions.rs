@@ -12,7 +12,7 @@ use colonnade_model::{
     versions,
 };
 use colonnade_services::{Result, Services, accounts::Session, voip};
-use http::{Method, Request};
+use http::{Method, Request, header, uri::Authority};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -36,8 +36,51 @@ async fn supported_versions<Who>(
 ) -> Result<Value> {
     let versions = (1..=19).map(|minor| format!("v1.{minor}"));
     let versions: Vec<String> = ["r0.6.1".to_owned()].into_iter().chain(versions).collect();
-    Ok(json!({ "versions": versions, "unstable_features": {} }))
+    let features = FEATURES.iter().map(|(name, _)| ((*name).to_owned(), json!(true)));
+    let features: Map<String, Value> = features.collect();
+    Ok(json!({ "versions": versions, "unstable_features": features }))
 }
+
+/// Features under names of before they were specified, which clients still look for, and by which path
+/// each shows. A test compares this with what is mounted.
+///
+/// Source: Matrix v1.19, client-server, `GET /_matrix/client/versions`.
+pub(crate) const FEATURES: &[(&str, &str)] = &[
+    ("org.matrix.e2e_cross_signing", "/_matrix/client/unstable/keys/device_signing/upload"),
+    ("uk.half-shot.msc2666", "/_matrix/client/unstable/uk.half-shot.msc2666/user/mutual_rooms"),
+    (
+        "uk.half-shot.msc2666.query_mutual_rooms",
+        "/_matrix/client/unstable/uk.half-shot.msc2666/user/mutual_rooms",
+    ),
+    ("uk.half-shot.msc2666.query_mutual_rooms.stable", "/_matrix/client/v1/mutual_rooms"),
+    ("org.matrix.msc2432", "/_matrix/client/unstable/org.matrix.msc2432/rooms/{room_id}/aliases"),
+    ("fi.mau.msc2246", "/_matrix/media/unstable/fi.mau.msc2246/create"),
+    ("org.matrix.msc2946", "/_matrix/client/unstable/org.matrix.msc2946/rooms/{room_id}/hierarchy"),
+    (
+        "org.matrix.msc3030",
+        "/_matrix/client/unstable/org.matrix.msc3030/rooms/{room_id}/timestamp_to_event",
+    ),
+    ("org.matrix.msc3440.stable", "/_matrix/client/v1/rooms/{room_id}/threads"),
+    ("org.matrix.msc3771", "/_matrix/client/v3/rooms/{room_id}/receipt/{receipt_type}/{event_id}"),
+    ("org.matrix.msc3827.stable", "/_matrix/client/v3/publicRooms"),
+    ("org.matrix.msc3856", "/_matrix/client/unstable/org.matrix.msc3856/rooms/{room_id}/threads"),
+    ("org.matrix.msc3882", "/_matrix/client/unstable/org.matrix.msc3882/login/get_token"),
+    (
+        "org.matrix.msc3916",
+        "/_matrix/client/unstable/org.matrix.msc3916/media/download/{server_name}/{media_id}",
+    ),
+    ("org.matrix.msc3916.stable", "/_matrix/client/v1/media/download/{server_name}/{media_id}"),
+    ("org.matrix.msc2285.stable", "/_matrix/client/v3/rooms/{room_id}/read_markers"),
+    (
+        "im.nheko.summary",
+        "/_matrix/client/unstable/im.nheko.summary/rooms/{room_id_or_alias}/summary",
+    ),
+    ("uk.tcpip.msc4133", "/_matrix/client/unstable/uk.tcpip.msc4133/profile/{user_id}/{field}"),
+    ("uk.tcpip.msc4133.stable", "/_matrix/client/v3/profile/{user_id}/{field}"),
+    ("org.matrix.msc4151", "/_matrix/client/unstable/org.matrix.msc4151/rooms/{room_id}/report"),
+    ("org.matrix.msc4260", "/_matrix/client/unstable/org.matrix.msc4260/users/{user_id}/report"),
+    ("xyz.amorgan.knock", "/_matrix/client/unstable/xyz.amorgan.knock/knock/{room_id_or_alias}"),
+];
 
 /// The library's type leaves out what has the default value; here all of it is said.
 async fn capabilities(call: Call<get_capabilities::v3::Request, Session>) -> Result<Value> {
@@ -57,16 +100,33 @@ async fn capabilities(call: Call<get_capabilities::v3::Request, Session>) -> Res
     } }))
 }
 
+/// A trial server, which nobody reaches but this machine, is where it was asked at.
 async fn well_known(
     services: Arc<Services>,
-    _request: Request<ByteBody>,
+    request: Request<ByteBody>,
     _args: Vec<String>,
 ) -> Result<Reply> {
-    let Some(base_url) = &services.context.settings.public_base_url else {
+    let settings = &services.context.settings;
+    let asked_at = || host(&request).map(|host| format!("http://{host}"));
+    let base_url = match &settings.public_base_url {
+        Some(base_url) => Some(base_url.clone()),
+        None if settings.is_local_trial => asked_at(),
+        None => None,
+    };
+    let Some(base_url) = base_url else {
         return Err(MatrixError::not_found("public_base_url is not configured here").into());
     };
     let base_url = base_url.trim_end_matches('/');
     Ok(reply::ok(&json!({ "m.homeserver": { "base_url": base_url } })))
+}
+
+/// Returns the host and port that a request names.
+fn host(request: &Request<ByteBody>) -> Option<String> {
+    let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = named.map(str::parse::<Authority>).and_then(Result::ok);
+    let host = host.or_else(|| request.uri().authority().cloned())?;
+    // Without what may stand before it.
+    Some(host.port().map_or(host.host().to_owned(), |port| format!("{}:{port}", host.host())))
 }
 
 /// There is no OAuth 2.0 here: the answer by which clients find that out.

@@ -6,13 +6,25 @@ use colonnade_model::{
     ruma::{OwnedUserId, UserId},
 };
 use colonnade_storage::{
-    Result as StorageResult, Tx, accounts, device_lists, devices, encryption, profiles, pushers,
+    Result as StorageResult, Tx, accounts, device_lists, devices, encryption, login_addresses,
+    profiles, pushers,
     sessions::{self, TokenHash},
     user_words,
 };
 
-use super::{Accounts, Session, names};
+use super::{Accounts, Session, names, register::NewAccount};
 use crate::Result;
+
+/// Devices of a user that are to be forgotten.
+#[derive(Debug, Clone)]
+pub(crate) enum Gone {
+    /// These.
+    These(Vec<DeviceNid>),
+    /// All there are.
+    All,
+    /// All but this one.
+    AllBut(DeviceNid),
+}
 
 impl Accounts {
     /// Gives the session's user a new password, and logs the other devices out if asked to.
@@ -29,22 +41,28 @@ impl Accounts {
         if !logout_devices {
             return Ok(());
         }
-        let all = devices::list(&self.context.db, session.user).await?;
-        let others = all.into_iter().map(|known| known.device);
-        let others = others.filter(|device| *device != session.device).collect();
-        self.forget_devices(session.user, others).await
+        self.forget_devices(session.user, Gone::AllBut(session.device)).await
     }
 
-    /// Deletes devices of a user with all that belongs to them.
+    /// Deletes devices of a user with all that belongs to them. Which those are is read in the
+    /// transaction: nobody slips in between.
     ///
     /// # Errors
     /// When the database fails.
-    pub(crate) async fn forget_devices(&self, user: UserNid, gone: Vec<DeviceNid>) -> Result<()> {
-        if gone.is_empty() {
-            return Ok(());
-        }
+    pub(crate) async fn forget_devices(&self, user: UserNid, gone: Gone) -> Result<()> {
         let write = self.context.db.write(move |tx| {
             Box::pin(async move {
+                let gone = match gone {
+                    Gone::These(gone) => gone,
+                    Gone::All => devices::all_of(tx, user).await?,
+                    Gone::AllBut(kept) => {
+                        let all = devices::all_of(tx, user).await?.into_iter();
+                        all.filter(|device| *device != kept).collect()
+                    }
+                };
+                if gone.is_empty() {
+                    return Ok(Vec::new());
+                }
                 let dead = forget(tx, &gone).await?;
                 device_lists::changed(tx, user).await?;
                 Ok(dead)
@@ -54,8 +72,8 @@ impl Accounts {
         Ok(())
     }
 
-    /// Closes an account for good: password, profile, tokens and devices are gone, the name stays
-    /// taken.
+    /// Closes an account for good: profile, tokens and devices are gone, the name stays taken. The
+    /// password only tells, to who knows it, that the account is closed.
     /// Rooms are left by [`crate::Services::deactivate`].
     ///
     /// # Errors
@@ -67,12 +85,12 @@ impl Accounts {
                 profiles::delete(tx, user).await?;
                 user_words::replace(tx, user, Vec::new()).await?;
                 encryption::forget_user(tx, user).await?;
+                login_addresses::forget(tx, user).await?;
                 sessions::revoke_login_tokens(tx, user).await
             })
         });
         write.await?;
-        let all = devices::list(&self.context.db, user).await?;
-        self.forget_devices(user, all.into_iter().map(|known| known.device).collect()).await
+        self.forget_devices(user, Gone::All).await
     }
 
     // === For the operator ===
@@ -91,7 +109,10 @@ impl Accounts {
             rest.strip_suffix(self.context.server_name.as_str())?.strip_suffix(':')
         });
         let user_id = names::new_user(localpart.unwrap_or(name), &self.context.server_name)?;
-        self.create(&user_id, Some(password), admin, None).await?;
+        let (password, user_type) = (Some(password), None);
+        let cleared = Default::default();
+        let wish = NewAccount { user_id: &user_id, password, admin, user_type, cleared };
+        self.create(wish).await?;
         Ok(user_id)
     }
 
@@ -105,8 +126,7 @@ impl Accounts {
             MatrixError::not_found(format!("there is no account {user_id} in use"))
         })?;
         self.set_password(account.user, password).await?;
-        let all = devices::list(&self.context.db, account.user).await?;
-        self.forget_devices(account.user, all.into_iter().map(|known| known.device).collect()).await
+        self.forget_devices(account.user, Gone::All).await
     }
 
     /// Tells whether a user may administrate the server.

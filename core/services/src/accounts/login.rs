@@ -1,5 +1,7 @@
 //! Logging in: a password or a login token becomes a device with an access token.
 
+use std::net::IpAddr;
+
 use colonnade_model::{
     MatrixError,
     nid::{DeviceNid, UserNid},
@@ -8,11 +10,14 @@ use colonnade_model::{
 use colonnade_storage::{
     accounts, device_lists,
     devices::{self, Device},
-    sessions,
+    login_addresses, sessions,
 };
 
-use super::{Accounts, Session, lifecycle, names, passwords::wrong, tokens};
-use crate::{Result, devices::require_short, quotas::signed};
+use super::{Accounts, Origin, Session, attempts, lifecycle, names, passwords::wrong, tokens};
+use crate::{Error, Result, devices::require_short, quotas::signed};
+
+/// What a session is called whose client says nothing about itself.
+const UNNAMED: &str = "unnamed";
 
 /// Letters of a device id we choose.
 const DEVICE_ID_LENGTH: usize = 10;
@@ -45,6 +50,16 @@ pub struct Login {
     pub display_name: Option<String>,
     /// The client can refresh its access token.
     pub refreshable: bool,
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
+}
+
+/// Somebody who has proven who he is.
+pub(super) struct Proven {
+    pub(super) user: UserNid,
+    pub(super) user_id: OwnedUserId,
+    /// The stored password that was his when he proved it; `None` when it was not by password.
+    pub(super) password: Option<String>,
 }
 
 /// A new session with its tokens in clear, for the client only.
@@ -73,32 +88,44 @@ impl Accounts {
     ///
     /// # Errors
     /// `M_FORBIDDEN` when the proof is wrong, `M_USER_DEACTIVATED` when the account is closed.
-    pub async fn login(&self, proof: Proof, login: Login) -> Result<LoggedIn> {
-        let (user, user_id) = match proof {
-            Proof::Password { user, password } => self.prove_by_password(&user, &password).await?,
-            Proof::Token(token) => self.prove_by_token(&token).await?,
+    pub async fn login(&self, proof: Proof, login: Login, origin: &Origin) -> Result<LoggedIn> {
+        let proven = match proof {
+            Proof::Password { user, password } => {
+                self.prove_by_password(&user, &password, origin).await?
+            }
+            Proof::Token(token) => self.prove_by_token(&token, origin).await?,
         };
-        self.open_session(user, user_id, login).await
+        let login = Login { address: origin.address, ..login };
+        self.open_session(proven, login).await
     }
 
-    /// Makes a token that logs the user in once, on another device.
+    /// Makes a token that logs the user in once, on another device, unless the session that makes it
+    /// ends before.
     ///
     /// Source: Matrix v1.19, client-server, `POST /_matrix/client/v1/login/get_token`.
     ///
     /// # Errors
-    /// When the database fails.
+    /// `M_UNKNOWN_TOKEN` when the session has ended.
     pub async fn login_token(&self, session: &Session) -> Result<(String, u64)> {
         let token = tokens::login(self.context.random.as_ref());
-        let (hash, user, now_ms) = (tokens::hash(&token), session.user, self.context.now_ms());
-        let expires_ts = now_ms + LOGIN_TOKEN_MS;
+        let (user, now_ms) = (session.user, self.context.now_ms());
+        let stored = sessions::LoginToken {
+            hash: tokens::hash(&token),
+            user,
+            device: session.device,
+            expires_ts: now_ms + LOGIN_TOKEN_MS,
+        };
         let count_max = signed(self.context.settings.limits.login_tokens_max);
         let write = self.context.db.write(move |tx| {
             Box::pin(async move {
-                sessions::insert_login_token(tx, hash, user, expires_ts, now_ms).await?;
-                sessions::keep_login_tokens(tx, user, count_max).await
+                let is_stored = sessions::insert_login_token(tx, stored, now_ms).await?;
+                sessions::keep_login_tokens(tx, user, count_max).await?;
+                Ok(is_stored)
             })
         });
-        write.await?;
+        if !write.await? {
+            return Err(MatrixError::unknown_token("the access token is not known").into());
+        }
         Ok((token, LOGIN_TOKEN_MS.unsigned_abs()))
     }
 
@@ -124,20 +151,37 @@ impl Accounts {
         &self,
         name: &str,
         password: &str,
-    ) -> Result<(UserNid, OwnedUserId)> {
+        origin: &Origin,
+    ) -> Result<Proven> {
+        let mut named = None;
         for user_id in names::login_candidates(name, &self.context.server_name) {
             if let Some(account) = self.find(&user_id).await? {
-                require_open(&account)?;
-                self.passwords.require(account.user, password).await?;
-                return Ok((account.user, user_id));
+                named = Some((account, user_id));
+                break;
             }
         }
-        // Somebody we do not know: take the time a wrong password takes.
-        self.passwords.verify(password, None).await?;
-        Err(wrong().into())
+        let user = named.as_ref().map(|(account, _)| account.user);
+        let user_id = named.as_ref().map(|(_, user_id)| user_id.clone());
+        let user_id = user_id.or_else(|| attempts::nobody(name, &self.context));
+        let attempt = self.attempts.begin(user, user_id.as_ref(), origin).await?;
+        // Somebody we do not know takes the time a wrong password takes.
+        let stored = named.as_ref().and_then(|(account, _)| account.password.clone());
+        match named {
+            Some((account, user_id)) if self.passwords.verify(password, stored.clone()).await? => {
+                attempt.was_right();
+                require_open(&account)?;
+                Ok(Proven { user: account.user, user_id, password: stored })
+            }
+            Some(_) => Err(failed(user_id, name, origin)),
+            None => {
+                self.passwords.verify(password, None).await?;
+                Err(failed(user_id, name, origin))
+            }
+        }
     }
 
-    async fn prove_by_token(&self, token: &str) -> Result<(UserNid, OwnedUserId)> {
+    async fn prove_by_token(&self, token: &str, origin: &Origin) -> Result<Proven> {
+        let attempt = self.attempts.begin(None, None, origin).await?;
         let (hash, now_ms) = (tokens::hash(token), self.context.now_ms());
         let taken = self
             .context
@@ -146,21 +190,21 @@ impl Accounts {
             .await?;
         let unknown = || MatrixError::forbidden("the login token is not known, used or too old");
         let user = taken.ok_or_else(unknown)?;
+        attempt.was_right();
         let account = accounts::find(&self.context.db, user).await?.ok_or_else(unknown)?;
         require_open(&account)?;
-        Ok((user, self.context.interned.user_id(user).await?))
+        let user_id = self.context.interned.user_id(user).await?;
+        Ok(Proven { user, user_id, password: None })
     }
 
     /// Opens a session for a user who has proven who he is. A device of that name loses the tokens
     /// it had.
-    pub(super) async fn open_session(
-        &self,
-        user: UserNid,
-        user_id: OwnedUserId,
-        login: Login,
-    ) -> Result<LoggedIn> {
-        let Login { device_id, display_name, refreshable } = login;
+    pub(super) async fn open_session(&self, proven: Proven, login: Login) -> Result<LoggedIn> {
+        let Proven { user, user_id, password } = proven;
+        let Login { device_id, display_name, refreshable, address } = login;
         require_short(display_name.as_deref())?;
+        let display_name = display_name.filter(|name| !name.is_empty());
+        let display_name = Some(display_name.unwrap_or_else(|| UNNAMED.to_owned()));
         let device_id = match device_id {
             Some(device_id) => device_id,
             None => self.context.random.alphanumeric(DEVICE_ID_LENGTH).to_uppercase().into(),
@@ -177,11 +221,19 @@ impl Accounts {
             device_id: device_id.clone(),
             display_name,
             last_seen_ts: Some(now_ms),
-            last_seen_ip: None,
+            last_seen_ip: address.map(|address| address.to_string()),
         };
         let devices_max = self.context.settings.limits.devices().items.max;
+        let network = address.map(attempts::network);
         let write = self.context.db.write(move |tx| {
             Box::pin(async move {
+                // A password that was changed meanwhile, which ended all sessions, opens none.
+                if !accounts::is_current(tx, user, password.as_deref()).await? {
+                    return Ok(None);
+                }
+                if let Some(network) = network {
+                    login_addresses::note(tx, user, network, now_ms).await?;
+                }
                 let (device, is_new) = devices::create(tx, user, device, now_ms).await?;
                 let dead = if is_new {
                     // Nobody is locked out by devices that were forgotten: the one seen longest ago
@@ -196,14 +248,14 @@ impl Accounts {
                 if is_new {
                     device_lists::changed(tx, user).await?;
                 }
-                Ok((minted, dead))
+                Ok(Some((minted, dead)))
             })
         });
-        let (minted, dead) = write.await?;
+        let (minted, dead) = write.await?.ok_or_else(wrong)?;
         self.cache.remove(&dead);
         let device = minted.stored.device;
         Ok(LoggedIn {
-            session: Session { user_id, user, device_id, device },
+            session: Session { user_id, user, device_id, device, address },
             access_token: minted.access,
             refresh_token: minted.refresh,
             expires_in_ms: minted.expires_in_ms,
@@ -235,6 +287,12 @@ impl Accounts {
         };
         Minted { access, refresh, expires_in_ms, stored }
     }
+}
+
+/// Notes that somebody failed to log in.
+fn failed(user_id: Option<OwnedUserId>, name: &str, origin: &Origin) -> Error {
+    attempts::log_failure(user_id.as_ref().map_or(name, |id| id.as_str()), origin.address);
+    wrong().into()
 }
 
 fn require_open(account: &accounts::Account) -> Result<(), MatrixError> {

@@ -6,6 +6,7 @@ use colonnade_model::{
     MatrixError,
     ruma::{OwnedUserId, ServerName, UserId},
 };
+use serde_json::Value;
 
 /// The longest user id, in bytes, with `@`, colon and server name.
 const USER_ID_BYTES_MAX: usize = 255;
@@ -42,6 +43,45 @@ pub fn login_candidates(name: &str, server_name: &ServerName) -> Vec<OwnedUserId
     let mut candidates = vec![written];
     candidates.extend(UserId::parse(small).ok().filter(|small| *small != candidates[0]));
     candidates
+}
+
+/// Whom an identifier names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// A user, by localpart or user id.
+    User(String),
+    /// Somebody by an address or number, which no account here has.
+    Unknown,
+}
+
+/// Reads whom a client names, from the identifier or its old form, `user` or `medium` and `address`.
+///
+/// Source: Matrix v1.19, client-server, "Identifier types".
+///
+/// # Errors
+/// `M_MISSING_PARAM` when nobody is named, `M_UNKNOWN` for an unknown type of identifier.
+pub fn named(
+    identifier: Option<&Value>,
+    user: Option<&str>,
+    by_address: bool,
+) -> Result<Named, MatrixError> {
+    let missing = |what: &str| MatrixError::missing_param(what);
+    let Some(identifier) = identifier.filter(|identifier| !identifier.is_null()) else {
+        return match user {
+            Some(user) => Ok(Named::User(user.to_owned())),
+            None if by_address => Ok(Named::Unknown),
+            None => Err(missing("no identifier")),
+        };
+    };
+    match identifier.get("type").and_then(Value::as_str) {
+        Some("m.id.user") => {
+            let name = identifier.get("user").and_then(Value::as_str);
+            let name = name.ok_or_else(|| missing("the identifier has no user"))?;
+            Ok(Named::User(name.to_owned()))
+        }
+        Some("m.id.thirdparty" | "m.id.phone") => Ok(Named::Unknown),
+        _ => Err(MatrixError::unknown("the type of the identifier is not known")),
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use colonnade_model::{MatrixError, nid::DeviceNid};
 use colonnade_storage::sessions::{self, TokenHash};
 
-use super::{Accounts, LoggedIn, Session, tokens};
+use super::{Accounts, LoggedIn, Session, lifecycle::Gone, tokens};
 use crate::Result;
 
 impl Accounts {
@@ -37,7 +37,7 @@ impl Accounts {
         let known = colonnade_storage::devices::list(db, user).await?;
         let known = known.into_iter().find(|known| known.device == device).ok_or_else(unknown)?;
         Ok(LoggedIn {
-            session: Session { user_id, user, device_id: known.device_id, device },
+            session: Session { user_id, user, device_id: known.device_id, device, address: None },
             access_token: minted.access,
             refresh_token: minted.refresh,
             expires_in_ms: minted.expires_in_ms,
@@ -57,7 +57,7 @@ impl Accounts {
     /// # Errors
     /// When the database fails.
     pub async fn logout(&self, session: &Session) -> Result<()> {
-        self.forget_devices(session.user, vec![session.device]).await
+        self.forget_devices(session.user, Gone::These(vec![session.device])).await
     }
 
     /// Logs a user out everywhere.
@@ -65,8 +65,6 @@ impl Accounts {
     /// # Errors
     /// When the database fails.
     pub async fn logout_all(&self, session: &Session) -> Result<()> {
-        let devices = colonnade_storage::devices::list(&self.context.db, session.user).await?;
-        let devices = devices.into_iter().map(|device| device.device).collect();
-        self.forget_devices(session.user, devices).await
+        self.forget_devices(session.user, Gone::All).await
     }
 }

@@ -1,20 +1,27 @@
 //! Registering: who may, under which name, and the first session.
 
+use std::net::IpAddr;
+
 use colonnade_model::{
     MatrixError,
     nid::UserNid,
-    ruma::{OwnedUserId, UserId, api::client::uiaa::AuthData},
+    ruma::{OwnedUserId, UserId},
 };
 use colonnade_storage::{
+    StorageError,
     accounts::{self, Account},
-    user_words,
+    profiles::{self, DISPLAYNAME},
+    uia as table, user_words,
 };
+use serde_json::Value;
 
-use super::{Accounts, LoggedIn, Login, names, uia};
+use super::{Accounts, Auth, LoggedIn, Login, login::Proven, names, uia};
 use crate::{Error, Result, profiles::words_of};
 
 /// Letters of a user name we choose.
 const NAME_LENGTH: usize = 12;
+/// Why a transaction is undone that would use a session of stages twice.
+const SESSION_GONE: &str = "the session of stages has ended";
 
 /// A wish for an account.
 #[derive(Debug, Default)]
@@ -23,6 +30,33 @@ pub struct Registration {
     pub username: Option<String>,
     /// The first session; `None` for an account only.
     pub login: Option<Login>,
+}
+
+/// The right to register once, from [`Accounts::check_registration`].
+#[derive(Debug)]
+pub struct Admission(uia::Cleared);
+
+impl Admission {
+    /// Says that somebody may register who passed no stages, since the operator wants it so.
+    pub fn by_operator() -> Self {
+        Self(uia::Cleared::default())
+    }
+}
+
+/// A new account.
+pub(super) struct NewAccount<'n> {
+    pub(super) user_id: &'n UserId,
+    pub(super) password: Option<&'n str>,
+    pub(super) admin: bool,
+    pub(super) user_type: Option<String>,
+    /// What it took to be allowed to make it.
+    pub(super) cleared: uia::Cleared,
+}
+
+/// What became of a new account.
+enum Created {
+    Done,
+    InUse,
 }
 
 impl Accounts {
@@ -42,7 +76,11 @@ impl Accounts {
     ///
     /// # Errors
     /// `M_FORBIDDEN` when registration is closed, otherwise as [`uia::Uia::check`].
-    pub async fn check_registration(&self, auth: Option<&AuthData>) -> Result<()> {
+    pub async fn check_registration(
+        &self,
+        auth: Option<&Auth>,
+        from: Option<IpAddr>,
+    ) -> Result<Admission> {
         let mut flows = Vec::new();
         if self.context.settings.registration.open == Some(true) {
             flows.push(vec![uia::Stage::Dummy]);
@@ -53,7 +91,8 @@ impl Accounts {
         if flows.is_empty() {
             return Err(MatrixError::forbidden("registration is closed on this server").into());
         }
-        self.uia.check_flows(None, auth, "register", &flows).await
+        let caller = uia::Caller::Stranger(from);
+        self.uia.check_flows(caller, auth, "register", &flows).await.map(Admission)
     }
 
     /// Registers a user who was allowed to, and logs the first device in if asked to.
@@ -62,32 +101,48 @@ impl Accounts {
     /// `M_INVALID_USERNAME`, `M_USER_IN_USE`, `M_INVALID_PARAM` when the password cannot be one.
     pub async fn register(
         &self,
+        Admission(cleared): Admission,
         registration: Registration,
         password: &str,
     ) -> Result<(OwnedUserId, Option<LoggedIn>)> {
-        let user_id = match &registration.username {
+        // Nobody can come back to a session the client does not know: what it holds is given back.
+        let lost = cleared.session.clone().filter(|_| cleared.is_unknown);
+        let made = self.make(cleared, registration.username.as_deref(), password).await;
+        if let (Err(_), Some(name)) = (&made, lost) {
+            self.context.db.write(move |tx| Box::pin(table::end(tx, name))).await?;
+        }
+        let (user, user_id) = made?;
+        let logged_in = match registration.login {
+            Some(login) => {
+                let proven = Proven { user, user_id: user_id.clone(), password: None };
+                Some(self.open_session(proven, login).await?)
+            }
+            None => None,
+        };
+        Ok((user_id, logged_in))
+    }
+
+    async fn make(
+        &self,
+        cleared: uia::Cleared,
+        username: Option<&str>,
+        password: &str,
+    ) -> Result<(UserNid, OwnedUserId)> {
+        let user_id = match username {
             Some(name) => self.require_available(name).await?,
             None => {
                 let name = self.context.random.alphanumeric(NAME_LENGTH);
                 self.require_available(&name).await?
             }
         };
-        let user = self.create(&user_id, Some(password), false, None).await?;
-        let logged_in = match registration.login {
-            Some(login) => Some(self.open_session(user, user_id.clone(), login).await?),
-            None => None,
-        };
-        Ok((user_id, logged_in))
+        let (admin, user_type, password) = (false, None, Some(password));
+        let wish = NewAccount { user_id: &user_id, password, admin, user_type, cleared };
+        Ok((self.create(wish).await?, user_id))
     }
 
-    /// Stores a new account.
-    pub(super) async fn create(
-        &self,
-        user_id: &UserId,
-        password: Option<&str>,
-        admin: bool,
-        user_type: Option<String>,
-    ) -> Result<UserNid> {
+    /// Stores a new account, and ends the session of stages that led to it.
+    pub(super) async fn create(&self, wish: NewAccount<'_>) -> Result<UserNid> {
+        let NewAccount { user_id, password, admin, user_type, cleared } = wish;
         let password = match password {
             Some(text) => Some(self.passwords.hash(text).await?),
             None => None,
@@ -103,24 +158,42 @@ impl Accounts {
             created_ts: self.context.now_ms(),
         };
         let words = words_of(user_id, None);
+        let named = self.context.settings.registration.localpart_as_displayname;
+        let name = named.then(|| Value::from(user_id.localpart()));
         let write = self.context.db.write(move |tx| {
             Box::pin(async move {
-                let is_new = accounts::create(tx, account).await?;
-                if is_new {
-                    user_words::replace(tx, user, words).await?;
+                // First, since a name that is taken leaves the session to try another.
+                if !accounts::create(tx, account).await? {
+                    return Ok(Created::InUse);
                 }
-                Ok(is_new)
+                if let Some(session) = cleared.session
+                    && !table::end(tx, session).await?
+                {
+                    // Another request used it: the account goes with the transaction.
+                    return Err(StorageError::Conflict(SESSION_GONE.to_owned()));
+                }
+                if let Some(token) = cleared.token {
+                    table::token_used(tx, token).await?;
+                }
+                user_words::replace(tx, user, words).await?;
+                profiles::set(tx, user, DISPLAYNAME.to_owned(), name).await?;
+                Ok(Created::Done)
             })
         });
-        if !write.await? {
-            return Err(in_use(user_id));
+        match write.await {
+            Ok(Created::Done) => Ok(user),
+            Ok(Created::InUse) => Err(in_use(user_id)),
+            Err(StorageError::Conflict(why)) if why == SESSION_GONE => Err(uia::unknown_session()),
+            Err(error) => Err(error.into()),
         }
-        Ok(user)
     }
 
     /// Tells whether a registration token would be accepted.
-    pub fn is_registration_token(&self, token: &str) -> bool {
-        uia::is_listed(token, &self.context.settings.registration.tokens)
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn is_registration_token(&self, token: &str) -> Result<bool> {
+        self.uia.tokens().is_valid(token).await
     }
 }
 

@@ -4,6 +4,8 @@
 //! Source: Synapse, admin API, "Shared-Secret Registration":
 //! `HMAC-SHA1(secret, nonce \0 user \0 password \0 admin|notadmin [\0 user_type])`.
 
+use std::net::IpAddr;
+
 use colonnade_model::MatrixError;
 use colonnade_storage::uia::{self, UiaSession};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -11,13 +13,18 @@ use sha1::Sha1;
 use subtle::ConstantTimeEq as _;
 
 use super::{
-    Accounts, LoggedIn, Login, names,
-    uia::{LIFETIME_MS, SESSIONS_MAX},
+    Accounts, LoggedIn, Login,
+    login::Proven,
+    names,
+    register::NewAccount,
+    uia::{owner_at, store},
 };
 use crate::Result;
 
 /// How long a nonce can be used, in milliseconds.
 const NONCE_MS: i64 = 60 * 1_000;
+/// Nonces of one address: a script that registers many takes one at a time.
+const NONCES_MAX: i64 = 100;
 /// As what a nonce stands among the sessions of user-interactive authentication, which every process
 /// sees and which end once, as it does.
 const NONCE_ACTION: &str = "a nonce of registration by shared secret";
@@ -52,22 +59,19 @@ impl Accounts {
     ///
     /// # Errors
     /// `M_UNKNOWN` when there is no shared secret.
-    pub async fn shared_secret_nonce(&self) -> Result<String> {
+    pub async fn shared_secret_nonce(&self, from: Option<IpAddr>) -> Result<String> {
         self.shared_secret()?;
         let nonce = self.context.random.alphanumeric(NONCE_LENGTH);
         let session = UiaSession {
             session: nonce.clone(),
             action: NONCE_ACTION.to_owned(),
             user: None,
+            owner: format!("nonces of {}", owner_at(from)),
             completed: Vec::new(),
+            token: String::new(),
             created_ts: self.context.now_ms(),
         };
-        let oldest_ts = session.created_ts - LIFETIME_MS;
-        let put = self
-            .context
-            .db
-            .write(move |tx| Box::pin(uia::put(tx, session, oldest_ts, SESSIONS_MAX)));
-        put.await?;
+        store(&self.context, session, NONCES_MAX).await?;
         Ok(nonce)
     }
 
@@ -103,8 +107,12 @@ impl Accounts {
             return Err(MatrixError::forbidden("the code does not fit: HMAC incorrect").into());
         }
         let user_id = names::new_user(&wish.username, &self.context.server_name)?;
-        let user = self.create(&user_id, Some(&wish.password), wish.admin, wish.user_type).await?;
-        self.open_session(user, user_id, Login::default()).await
+        let SharedSecretRegistration { password, admin, user_type, .. } = wish;
+        let (password, cleared) = (Some(&*password), Default::default());
+        let account = NewAccount { user_id: &user_id, password, admin, user_type, cleared };
+        let user = self.create(account).await?;
+        let proven = Proven { user, user_id, password: None };
+        self.open_session(proven, Login::default()).await
     }
 }
 

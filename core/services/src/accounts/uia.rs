@@ -4,26 +4,32 @@
 //!
 //! Source: Matrix v1.19, client-server, "User-interactive authentication API".
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
-use colonnade_model::{
-    MatrixError,
-    ruma::api::client::uiaa::{AuthData, UserIdentifier},
-};
-use colonnade_storage::uia::{self, UiaSession};
+use colonnade_model::MatrixError;
+use colonnade_storage::uia::{self, Bounds, Passed, UiaSession};
 use serde_json::{Value, json};
-use subtle::ConstantTimeEq as _;
 
-use super::{Session, names, passwords::Passwords};
-use crate::{
-    Context, Error, Result,
-    limits::{Class, Limits},
+use super::{
+    Session,
+    attempts::{self, Attempts},
+    auth::Auth,
+    names::{self, Named},
+    passwords::Passwords,
+    registration_tokens::RegistrationTokens,
 };
+use crate::{Context, Error, Result};
 
 /// How long a session may take, in milliseconds.
 pub(super) const LIFETIME_MS: i64 = 15 * 60 * 1_000;
-/// Sessions kept at a time; beyond it the oldest end, so that strangers cannot fill the disk.
-pub(super) const SESSIONS_MAX: i64 = 10_000;
+/// Sessions of one user: each of his devices may be at several things.
+const OF_USER_MAX: i64 = 50;
+/// Sessions of those without an account at one address: more than the limit on registration lets in
+/// during a session's lifetime, so that a school registers behind one address.
+const OF_ADDRESS_MAX: i64 = 500;
+/// Sessions of all those together, some 300 bytes each. Beyond it nobody registers, but nobody's
+/// session ends either.
+const OF_STRANGERS_MAX: i64 = 50_000;
 /// Random characters of a session's name.
 const SESSION_LENGTH: usize = 32;
 
@@ -39,6 +45,8 @@ pub(super) enum Stage {
 }
 
 impl Stage {
+    const ALL: [Self; 3] = [Self::Password, Self::Dummy, Self::RegistrationToken];
+
     fn name(self) -> &'static str {
         match self {
             Self::Password => "m.login.password",
@@ -48,20 +56,70 @@ impl Stage {
     }
 }
 
+/// Who goes through stages.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Caller<'c> {
+    /// Somebody who is logged in.
+    User(&'c Session),
+    /// Somebody at an address.
+    Stranger(Option<IpAddr>),
+}
+
+impl<'c> Caller<'c> {
+    fn session(self) -> Option<&'c Session> {
+        match self {
+            Self::User(session) => Some(session),
+            Self::Stranger(_) => None,
+        }
+    }
+
+    /// Names among whose sessions one counts.
+    fn owner(self) -> String {
+        match self {
+            Self::User(session) => format!("user {}", session.user),
+            Self::Stranger(address) => owner_at(address),
+        }
+    }
+}
+
+/// Names the owner of what somebody without an account begins.
+pub(super) fn owner_at(address: Option<IpAddr>) -> String {
+    let network = address.map(attempts::network);
+    format!("address {}", network.as_deref().unwrap_or("unknown"))
+}
+
+/// Every stage of a flow was passed; the session still has to be ended.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Cleared {
+    /// The session, if it is stored.
+    pub(super) session: Option<String>,
+    /// The digest of the registration token it holds.
+    pub(super) token: Option<String>,
+    /// The client does not know the session, so nobody can come back to it.
+    pub(super) is_unknown: bool,
+}
+
 /// Checks proofs.
 pub struct Uia {
     context: Arc<Context>,
     passwords: Arc<Passwords>,
-    limits: Arc<Limits>,
+    attempts: Arc<Attempts>,
+    tokens: RegistrationTokens,
 }
 
 impl Uia {
     pub(super) fn new(
         context: Arc<Context>,
         passwords: Arc<Passwords>,
-        limits: Arc<Limits>,
+        attempts: Arc<Attempts>,
     ) -> Self {
-        Self { context, passwords, limits }
+        let tokens = RegistrationTokens::new(Arc::clone(&context));
+        Self { context, passwords, attempts, tokens }
+    }
+
+    /// Returns what registration tokens are good for.
+    pub(super) fn tokens(&self) -> &RegistrationTokens {
+        &self.tokens
     }
 
     /// Makes sure that the session's user proves who he is once more, by password.
@@ -73,53 +131,10 @@ impl Uia {
     /// [`Error::UserInteractive`] when a stage is needed or failed, `M_FORBIDDEN` when the session
     /// belongs to another request or the proof to another user, `M_UNKNOWN` when the session is not
     /// known (any more).
-    pub async fn check(
-        &self,
-        session: &Session,
-        auth: Option<&AuthData>,
-        action: &str,
-    ) -> Result<()> {
-        self.check_flows(Some(session), auth, action, &[vec![Stage::Password]]).await
-    }
-
-    /// Makes sure that every stage of one of the flows is done.
-    pub(super) async fn check_flows(
-        &self,
-        caller: Option<&Session>,
-        auth: Option<&AuthData>,
-        action: &str,
-        flows: &[Vec<Stage>],
-    ) -> Result<()> {
-        let Some(auth) = auth else {
-            let opened = self.open(caller, action);
-            self.put(&opened).await?;
-            return Err(demand(flows, &opened, None));
-        };
-        if let (AuthData::Password(proof), Some(caller)) = (auth, caller) {
-            require_same_user(&proof.identifier, caller)?;
-        }
-        let mut known = match auth.session() {
-            Some(name) => self.resume(name, caller, action).await?,
-            None => self.open(caller, action),
-        };
-        match self.pass(caller, auth, flows).await {
-            Ok(Some(stage)) if !known.completed.iter().any(|done| done == stage.name()) => {
-                known.completed.push(stage.name().to_owned());
-            }
-            Ok(_) => {}
-            Err(Error::Client(why)) if why.errcode == "M_FORBIDDEN" => {
-                self.put(&known).await?;
-                return Err(demand(flows, &known, Some(&why)));
-            }
-            Err(error) => return Err(error),
-        }
-        let is_done = |stage: &Stage| known.completed.iter().any(|done| done == stage.name());
-        if !flows.iter().any(|flow| flow.iter().all(is_done)) {
-            self.put(&known).await?;
-            return Err(demand(flows, &known, None));
-        }
-        if auth.session().is_some() {
-            let name = known.session;
+    pub async fn check(&self, session: &Session, auth: Option<&Auth>, action: &str) -> Result<()> {
+        let flows = [vec![Stage::Password]];
+        let cleared = self.check_flows(Caller::User(session), auth, action, &flows).await?;
+        if let Some(name) = cleared.session {
             let ended = self.context.db.write(move |tx| Box::pin(uia::end(tx, name))).await?;
             if !ended {
                 return Err(unknown_session());
@@ -128,74 +143,183 @@ impl Uia {
         Ok(())
     }
 
+    /// Makes sure that every stage of one of the flows is done. Ending the session is left to the
+    /// caller, who does it together with what it was for.
+    pub(super) async fn check_flows(
+        &self,
+        caller: Caller<'_>,
+        auth: Option<&Auth>,
+        action: &str,
+        flows: &[Vec<Stage>],
+    ) -> Result<Cleared> {
+        let Some(auth) = auth else {
+            let opened = self.new_session(caller, action);
+            self.open(caller, &opened).await?;
+            return Err(demand(flows, &opened, None));
+        };
+        if let (Some(stage), Some(user)) = (auth.stage(), caller.session())
+            && stage == Stage::Password.name()
+        {
+            require_same_user(auth, user)?;
+        }
+        let mut is_stored = auth.session.is_some();
+        let mut known = match &auth.session {
+            Some(name) => self.resume(name, caller, action).await?,
+            None => self.new_session(caller, action),
+        };
+        match self.pass(caller, auth, flows).await {
+            Ok(Some(stage)) => {
+                // What only has to be seen once needs no row, unless it holds something.
+                if !is_stored && stage != Stage::RegistrationToken && is_done(flows, stage) {
+                    return Ok(Cleared::default());
+                }
+                if !is_stored {
+                    self.open(caller, &known).await?;
+                    is_stored = true;
+                }
+                self.note(&mut known, stage, auth, flows).await?;
+            }
+            Ok(None) => {}
+            Err(Error::Client(why)) if is_failure(&why) => {
+                if !is_stored {
+                    self.open(caller, &known).await?;
+                }
+                return Err(demand(flows, &known, Some(&why)));
+            }
+            Err(error) => return Err(error),
+        }
+        let done = |stage: &Stage| known.completed.iter().any(|done| done == stage.name());
+        if !flows.iter().any(|flow| flow.iter().all(done)) {
+            if !is_stored {
+                self.open(caller, &known).await?;
+            }
+            return Err(demand(flows, &known, None));
+        }
+        Ok(Cleared {
+            session: Some(known.session),
+            token: Some(known.token).filter(|token| !token.is_empty()),
+            is_unknown: auth.session.is_none(),
+        })
+    }
+
     /// Checks one stage; `None` when there was nothing to check.
     async fn pass(
         &self,
-        caller: Option<&Session>,
-        auth: &AuthData,
+        caller: Caller<'_>,
+        auth: &Auth,
         flows: &[Vec<Stage>],
     ) -> Result<Option<Stage>> {
-        let stage = match auth {
-            AuthData::Password(_) => Stage::Password,
-            AuthData::Dummy(_) => Stage::Dummy,
-            AuthData::RegistrationToken(_) => Stage::RegistrationToken,
-            AuthData::FallbackAcknowledgement(_) => return Ok(None),
-            _ => return Err(not_offered()),
-        };
-        if !flows.iter().any(|flow| flow.contains(&stage)) {
-            return Err(not_offered());
-        }
-        match auth {
-            AuthData::Password(proof) => {
-                let user = caller.ok_or_else(not_offered)?;
+        let Some(name) = auth.stage() else { return Ok(None) };
+        let offered = |stage: &Stage| flows.iter().any(|flow| flow.contains(stage));
+        let stage = Stage::ALL.into_iter().find(|stage| stage.name() == name);
+        let stage = stage.filter(offered).ok_or_else(not_offered)?;
+        match stage {
+            Stage::Password => {
+                let session = caller.session().ok_or_else(not_offered)?;
+                let password = auth.text("password")?;
                 // Whoever stole an access token must not be able to try out passwords.
-                self.limits.check(Class::Login, user.user)?;
-                self.passwords.require(user.user, &proof.password).await?;
+                let attempt = self.attempts.again(session.user)?;
+                match self.passwords.require(session.user, password).await {
+                    Ok(()) => attempt.was_right(),
+                    Err(error) => {
+                        attempts::log_failure(session.user_id.as_str(), session.address);
+                        return Err(error);
+                    }
+                }
             }
-            AuthData::RegistrationToken(proof)
-                if !is_listed(&proof.token, &self.context.settings.registration.tokens) =>
-            {
-                return Err(MatrixError::forbidden("the registration token is not valid").into());
+            Stage::RegistrationToken => {
+                self.tokens.require(auth.text("token")?)?;
             }
-            _ => {}
+            Stage::Dummy => {}
         }
         Ok(Some(stage))
     }
 
-    fn open(&self, caller: Option<&Session>, action: &str) -> UiaSession {
+    /// Notes that a stage is done.
+    async fn note(
+        &self,
+        known: &mut UiaSession,
+        stage: Stage,
+        auth: &Auth,
+        flows: &[Vec<Stage>],
+    ) -> Result<()> {
+        let hold = match stage {
+            Stage::RegistrationToken => Some(self.tokens.hold(auth.text("token")?)?),
+            Stage::Password | Stage::Dummy => None,
+        };
+        let token = hold.as_ref().map(|hold| hold.token.clone());
+        let (name, stage) = (known.session.clone(), stage.name());
+        let passed =
+            self.context.db.write(move |tx| Box::pin(uia::pass(tx, name, stage, hold))).await?;
+        match passed {
+            Passed::Noted(completed) => {
+                known.completed = completed;
+                known.token = token.unwrap_or_else(|| std::mem::take(&mut known.token));
+                Ok(())
+            }
+            Passed::Gone => Err(unknown_session()),
+            Passed::UsedUp => {
+                let why = MatrixError::forbidden("the registration token is used up");
+                Err(demand(flows, known, Some(&why)))
+            }
+        }
+    }
+
+    fn new_session(&self, caller: Caller<'_>, action: &str) -> UiaSession {
         UiaSession {
             session: self.context.random.alphanumeric(SESSION_LENGTH),
             action: digest(action),
-            user: caller.map(|session| session.user),
+            user: caller.session().map(|session| session.user),
+            owner: caller.owner(),
             completed: Vec::new(),
+            token: String::new(),
             created_ts: self.context.now_ms(),
         }
     }
 
-    async fn resume(
-        &self,
-        name: &str,
-        caller: Option<&Session>,
-        action: &str,
-    ) -> Result<UiaSession> {
+    async fn resume(&self, name: &str, caller: Caller<'_>, action: &str) -> Result<UiaSession> {
         let oldest_ts = self.context.now_ms() - LIFETIME_MS;
         let known = uia::find(&self.context.db, name, oldest_ts).await?;
         let known = known.ok_or_else(unknown_session)?;
-        if known.action != digest(action) || known.user != caller.map(|session| session.user) {
+        let user = caller.session().map(|session| session.user);
+        if known.action != digest(action) || known.user != user {
             let why = "this authentication session was opened for another request";
             return Err(MatrixError::forbidden(why).into());
         }
         Ok(known)
     }
 
-    async fn put(&self, session: &UiaSession) -> Result<()> {
-        let (session, oldest_ts) = (session.clone(), self.context.now_ms() - LIFETIME_MS);
-        let write = self
-            .context
-            .db
-            .write(move |tx| Box::pin(uia::put(tx, session, oldest_ts, SESSIONS_MAX)));
-        Ok(write.await?)
+    async fn open(&self, caller: Caller<'_>, session: &UiaSession) -> Result<()> {
+        let owned_max = match caller {
+            Caller::User(_) => OF_USER_MAX,
+            Caller::Stranger(_) => OF_ADDRESS_MAX,
+        };
+        store(&self.context, session.clone(), owned_max).await
     }
+}
+
+/// Stores a new session within its bounds.
+///
+/// # Errors
+/// `M_LIMIT_EXCEEDED` when strangers have too many.
+pub(super) async fn store(context: &Context, session: UiaSession, owned_max: i64) -> Result<()> {
+    let oldest_ts = context.now_ms() - LIFETIME_MS;
+    let bounds = Bounds { oldest_ts, owned_max, strangers_max: OF_STRANGERS_MAX };
+    let write = context.db.write(move |tx| Box::pin(uia::open(tx, session, bounds)));
+    if write.await? {
+        return Ok(());
+    }
+    Err(MatrixError::limit_exceeded(LIFETIME_MS.unsigned_abs()).into())
+}
+
+/// Tells whether a stage is a whole flow.
+fn is_done(flows: &[Vec<Stage>], stage: Stage) -> bool {
+    flows.iter().any(|flow| flow.iter().all(|needed| *needed == stage))
+}
+
+/// Tells whether an error means that a stage failed, which the client hears with what it can do next.
+fn is_failure(why: &MatrixError) -> bool {
+    matches!(why.errcode, "M_FORBIDDEN" | "M_MISSING_PARAM")
 }
 
 /// Shortens an action, which may list a thousand devices.
@@ -203,28 +327,30 @@ fn digest(action: &str) -> String {
     blake3::hash(action.as_bytes()).to_hex().to_string()
 }
 
-/// Makes sure that the name in a password proof is the caller's own.
-fn require_same_user(identifier: &UserIdentifier, caller: &Session) -> Result<()> {
-    if let UserIdentifier::Matrix(named) = identifier {
-        let candidates = names::login_candidates(&named.user, caller.user_id.server_name());
-        if candidates.contains(&caller.user_id) {
-            return Ok(());
+/// Makes sure that the name in a password proof is the caller's own, if there is one: whose session it
+/// is, is known.
+fn require_same_user(auth: &Auth, caller: &Session) -> Result<()> {
+    let is_own = match auth.named() {
+        Ok(Named::User(name)) => {
+            let server = caller.user_id.server_name();
+            names::login_candidates(&name, server).contains(&caller.user_id)
         }
+        Ok(Named::Unknown) => false,
+        // Nobody is named: a stage that failed.
+        Err(error) if is_failure(&error) => true,
+        Err(error) => return Err(error.into()),
+    };
+    if is_own {
+        return Ok(());
     }
     Err(MatrixError::forbidden("this is not the user who is logged in").into())
-}
-
-/// Tells whether a secret is among those listed, in a time that does not say which letter differs.
-pub(super) fn is_listed(secret: &str, list: &[String]) -> bool {
-    list.iter()
-        .fold(false, |found, listed| found | bool::from(listed.as_bytes().ct_eq(secret.as_bytes())))
 }
 
 fn not_offered() -> Error {
     MatrixError::forbidden("this stage is not among the flows of this request").into()
 }
 
-fn unknown_session() -> Error {
+pub(super) fn unknown_session() -> Error {
     MatrixError::unknown("the authentication session is not known, or took too long").into()
 }
 
@@ -234,10 +360,12 @@ fn demand(flows: &[Vec<Stage>], session: &UiaSession, why: Option<&MatrixError>)
         .iter()
         .map(|flow| json!({ "stages": flow.iter().map(|stage| stage.name()).collect::<Vec<_>>() }))
         .collect();
-    let mut body = json!({ "flows": flows, "params": {}, "session": session.session });
-    if !session.completed.is_empty() {
-        body["completed"] = json!(session.completed);
-    }
+    let mut body = json!({
+        "flows": flows,
+        "params": {},
+        "session": session.session,
+        "completed": session.completed,
+    });
     if let Some(why) = why {
         body["errcode"] = json!(why.errcode);
         body["error"] = json!(why.message);

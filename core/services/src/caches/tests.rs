@@ -16,7 +16,7 @@ use serde_json::{Value, json, value::to_raw_value};
 use super::*;
 use crate::{
     Context, Services, Settings,
-    accounts::{LoggedIn, Login, Registration, Session},
+    accounts::{Admission, LoggedIn, Login, Registration, Session},
     elsewhere,
     limits::{Class, Key},
     rooms::NewRoomWish,
@@ -66,7 +66,9 @@ impl World {
     async fn user(&self) -> (Session, String) {
         let login = Some(Login { refreshable: true, ..Login::default() });
         let registration = Registration { username: Some("alice".to_owned()), login };
-        let made = self.writer.accounts.register(registration, "correct horse").await.unwrap();
+        let accounts = &self.writer.accounts;
+        let admission = Admission::by_operator();
+        let made = accounts.register(admission, registration, "correct horse").await.unwrap();
         let LoggedIn { session, access_token, .. } = made.1.unwrap();
         (session, access_token)
     }

@@ -15,12 +15,16 @@ use colonnade_model::{
 };
 use colonnade_storage::{
     StorageError,
-    encryption::one_time_keys::{self, OneTimeKey},
+    encryption::one_time_keys::{self, OneTimeKey, Supply},
     to_device,
 };
 
 use super::{Encryption, unreachable_server};
-use crate::Result;
+use crate::{
+    Result,
+    accounts::Session,
+    limits::{Class, Key},
+};
 
 /// Keys claimed in one transaction, so that a claim for a large room does not hold the writer long.
 const BATCH: usize = 100;
@@ -34,14 +38,18 @@ struct Wanted {
     device_id: OwnedDeviceId,
     device: DeviceNid,
     algorithm: OneTimeKeyAlgorithm,
+    supply: Supply,
 }
 
 impl Encryption {
     /// Hands out one key for each device asked for. Unknown devices are left out.
     ///
+    /// A user who claims many of one device gets its fallback key, which is not used up: nobody can
+    /// take away the keys that others need.
+    ///
     /// # Errors
     /// `M_TOO_LARGE` when too many are asked for at once.
-    pub async fn claim(&self, request: Request) -> Result<Response> {
+    pub async fn claim(&self, session: &Session, request: Request) -> Result<Response> {
         let mut response = Response { failures: BTreeMap::new(), one_time_keys: BTreeMap::new() };
         // Also who exists nowhere has to be looked for.
         let named = request.one_time_keys.values().map(|devices| devices.len().max(1));
@@ -57,7 +65,12 @@ impl Encryption {
                 local.push((user_id, devices));
             }
         }
-        let wanted = self.find_devices(local).await?;
+        let mut wanted = self.find_devices(local).await?;
+        for wanted in &mut wanted {
+            let key = Key::name(&format!("{} claims of {}", session.user, wanted.device));
+            let is_within = self.limits.check(Class::Claim, key).is_ok();
+            wanted.supply = if is_within { Supply::OneTime } else { Supply::Fallback };
+        }
         for batch in wanted.chunks(BATCH) {
             let claimed = self.claim_batch(batch).await?;
             for (wanted, key) in batch.iter().zip(claimed) {
@@ -93,7 +106,8 @@ impl Encryption {
             let device_id = OwnedDeviceId::from(device.device_id);
             let Some(algorithm) = devices.remove(&device_id) else { continue };
             let user_id = user_id.clone();
-            wanted.push(Wanted { user_id, device_id, device: device.device, algorithm });
+            let (device, supply) = (device.device, Supply::OneTime);
+            wanted.push(Wanted { user_id, device_id, device, algorithm, supply });
         }
         wanted.sort_by_key(|wanted| wanted.device);
         Ok(wanted)
@@ -101,13 +115,14 @@ impl Encryption {
 
     async fn claim_batch(&self, batch: &[Wanted]) -> Result<Vec<Option<OneTimeKey>>> {
         let devices: Vec<DeviceNid> = batch.iter().map(|wanted| wanted.device).collect();
-        let asked: Vec<_> = batch.iter().map(|w| (w.device, w.algorithm.to_string())).collect();
+        let asked = batch.iter().map(|w| (w.device, w.algorithm.to_string(), w.supply));
+        let asked: Vec<_> = asked.collect();
         let claimed = self.context.db.write(move |tx| {
             Box::pin(async move {
                 let mut claimed = Vec::with_capacity(asked.len());
                 let mut touched = Vec::with_capacity(asked.len());
-                for (device, algorithm) in asked {
-                    let key = one_time_keys::claim(tx, device, &algorithm).await?;
+                for (device, algorithm, supply) in asked {
+                    let key = one_time_keys::claim(tx, device, &algorithm, supply).await?;
                     if key.is_some() {
                         touched.push(device);
                     }

@@ -20,7 +20,10 @@ use colonnade_storage::{
 };
 
 use super::{Encryption, signed};
-use crate::{Result, accounts::Session};
+use crate::{
+    Error, Result,
+    accounts::{Auth, Session},
+};
 
 /// Bytes of a cross-signing key: a public key and a signature per device.
 const KEY_BYTES_MAX: usize = 64 * 1024;
@@ -58,6 +61,17 @@ enum Proof {
     Again,
 }
 
+/// What became of keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Put {
+    /// They are stored.
+    Stored,
+    /// They take another proof.
+    Refused,
+    /// The master key was replaced since they were checked.
+    OtherMaster,
+}
+
 impl Encryption {
     /// Stores the cross-signing keys of a user.
     ///
@@ -65,8 +79,13 @@ impl Encryption {
     /// `M_INVALID_PARAM` for malformed or foreign keys, `M_INVALID_SIGNATURE` when a key is not
     /// signed by the master key, `M_MISSING_PARAM` when there is no master key, `M_FORBIDDEN` when a
     /// public key is a device id, a demand for authentication when keys would be replaced.
-    pub async fn upload_cross_signing(&self, session: &Session, request: Request) -> Result<()> {
-        let Request { auth, master_key, self_signing_key, user_signing_key } = request;
+    pub async fn upload_cross_signing(
+        &self,
+        session: &Session,
+        auth: Option<&Auth>,
+        request: Request,
+    ) -> Result<()> {
+        let Request { master_key, self_signing_key, user_signing_key, .. } = request;
         let given = [
             (Usage::Master, master_key),
             (Usage::SelfSigning, self_signing_key),
@@ -78,19 +97,24 @@ impl Encryption {
                 keys.push(parse(session, usage, &raw)?);
             }
         }
-        self.check_signatures(session, &keys).await?;
+        let master = self.check_signatures(session, &keys).await?;
         self.check_free_names(session, &keys).await?;
-        if self.put_cross_signing(session.user, keys.clone(), Proof::Token).await? {
-            return Ok(());
+        let put = |proof| self.put_cross_signing(session.user, keys.clone(), &master, proof);
+        match put(Proof::Token).await? {
+            Put::Stored => return Ok(()),
+            Put::Refused => {}
+            Put::OtherMaster => return Err(other_master()),
         }
-        self.accounts.uia.check(session, auth.as_ref(), ACTION).await?;
-        self.put_cross_signing(session.user, keys, Proof::Again).await?;
-        Ok(())
+        self.accounts.uia.check(session, auth, ACTION).await?;
+        match put(Proof::Again).await? {
+            Put::OtherMaster => Err(other_master()),
+            Put::Stored | Put::Refused => Ok(()),
+        }
     }
 
     /// Makes sure that self-signing and user-signing key are signed by the master key: the one in
-    /// the request, or else the stored one.
-    async fn check_signatures(&self, session: &Session, keys: &[NewKey]) -> Result<()> {
+    /// the request, or else the stored one. Returns that master key.
+    async fn check_signatures(&self, session: &Session, keys: &[NewKey]) -> Result<String> {
         let master = match keys.iter().find(|key| key.usage == Usage::Master) {
             Some(master) => master.public_key.clone(),
             None => {
@@ -115,7 +139,7 @@ impl Encryption {
             };
             signed::verify(&key.object, signature, &master)?;
         }
-        Ok(())
+        Ok(master)
     }
 
     /// A key called like a device would be mistaken for it where signatures are uploaded.
@@ -127,20 +151,30 @@ impl Encryption {
         Ok(())
     }
 
-    /// Stores the keys unless that takes another proof; false then. Decided inside the transaction,
-    /// so that of two first uploads the second cannot slip through.
+    /// Stores the keys unless that takes another proof, or the master key they were checked against is
+    /// no longer the one. Decided inside the transaction, so that of two first uploads the second
+    /// cannot slip through, and no key stays that an old master key signed.
     async fn put_cross_signing(
         &self,
         user: UserNid,
         keys: Vec<NewKey>,
+        master: &str,
         proof: Proof,
-    ) -> Result<bool> {
+    ) -> Result<Put> {
+        let master = master.to_owned();
         let stored = self.context.db.write(move |tx| {
             Box::pin(async move {
                 let stored = cross_signing::of_user(tx, user).await?;
+                let gives_master = keys.iter().any(|key| key.usage == Usage::Master);
+                let is_master = |key: &cross_signing::CrossSigningKey| {
+                    key.usage == Usage::Master && key.public_key == master
+                };
+                if !gives_master && !stored.iter().any(is_master) {
+                    return Ok(Put::OtherMaster);
+                }
                 match compare(&stored, &keys) {
-                    Standing::Same => return Ok(true),
-                    Standing::Change if proof == Proof::Token => return Ok(false),
+                    Standing::Same => return Ok(Put::Stored),
+                    Standing::Change if proof == Proof::Token => return Ok(Put::Refused),
                     Standing::First | Standing::Change => {}
                 }
                 let find = |usage| keys.iter().find(|key| key.usage == usage);
@@ -161,11 +195,15 @@ impl Encryption {
                     cross_signing::put(tx, row).await?;
                 }
                 device_lists::changed(tx, user).await?;
-                Ok(true)
+                Ok(Put::Stored)
             })
         });
         Ok(stored.await?)
     }
+}
+
+fn other_master() -> Error {
+    MatrixError::invalid_signature("the master key was replaced at the same time").into()
 }
 
 fn compare(stored: &[cross_signing::CrossSigningKey], keys: &[NewKey]) -> Standing {

@@ -127,14 +127,30 @@ pub async fn put_fallback(tx: &mut Tx, device: DeviceNid, keys: Vec<OneTimeKey>)
     ALGORITHMS.require(kept, 0)
 }
 
+/// From what a claim is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Supply {
+    /// One-time keys, and the fallback key when none is left.
+    OneTime,
+    /// The fallback key alone.
+    Fallback,
+}
+
 /// Hands out a key of `device`: the oldest one-time key, for the last time, or the fallback key.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn claim(tx: &mut Tx, device: DeviceNid, algorithm: &str) -> Result<Option<OneTimeKey>> {
+pub async fn claim(
+    tx: &mut Tx,
+    device: DeviceNid,
+    algorithm: &str,
+    supply: Supply,
+) -> Result<Option<OneTimeKey>> {
     const FALLBACK: &str = "UPDATE fallback_keys SET used = 1 \
          WHERE device_nid = $1 AND algorithm = $2 RETURNING key_id, key";
-    if let Some((key_id, key)) = take(tx, device, algorithm).await? {
+    if supply == Supply::OneTime
+        && let Some((key_id, key)) = take(tx, device, algorithm).await?
+    {
         remember(tx, device, algorithm, &key_id, &key).await?;
         return Ok(Some(OneTimeKey { algorithm: algorithm.to_owned(), key_id, key }));
     }

@@ -8,7 +8,7 @@ use colonnade_model::{
     stream::{Stream, StreamAdvance, Touch},
 };
 
-use super::one_time_keys::{self, OneTimeKey, Uploaded};
+use super::one_time_keys::{self, OneTimeKey, Supply, Uploaded};
 use crate::{
     CommitListener, Database,
     database::{sql, testing::World},
@@ -59,7 +59,9 @@ async fn put(db: &Database, keys: Vec<OneTimeKey>) -> Uploaded {
 
 async fn claim(db: &Database) -> Option<String> {
     let claimed = db.write(|tx| {
-        Box::pin(async move { one_time_keys::claim(tx, DEVICE, "signed_curve25519").await })
+        Box::pin(async move {
+            one_time_keys::claim(tx, DEVICE, "signed_curve25519", Supply::OneTime).await
+        })
     });
     claimed.await.unwrap().map(|key| key.key_id)
 }

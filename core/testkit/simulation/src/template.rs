@@ -13,7 +13,7 @@ use colonnade_model::{
 use colonnade_replication::{Slots, Streams};
 use colonnade_services::{
     Context, Services, Settings,
-    accounts::{Login, Registration, Session},
+    accounts::{Admission, Login, Registration, Session},
     elsewhere::{Carrier, Nobody},
     rooms::{NewRoomWish, Preset},
 };
@@ -133,9 +133,11 @@ async fn make() -> colonnade_services::Result<Template> {
             device_id: Some(name.to_uppercase().into()),
             display_name: None,
             refreshable: false,
+            address: None,
         };
         let wish = Registration { username: Some(name.to_owned()), login: Some(login) };
-        let (_, logged_in) = services.accounts.register(wish, "correct horse").await?;
+        let (_, logged_in) =
+            services.accounts.register(Admission::by_operator(), wish, "correct horse").await?;
         users.push(logged_in.expect("a session was asked for").session);
     }
     let mut rooms = Vec::new();

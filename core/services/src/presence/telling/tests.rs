@@ -36,7 +36,7 @@ impl World {
         let user_id = UserId::parse(format!("@{name}:localhost")).unwrap();
         let user = self.services.context.interned.user(&user_id).await.unwrap();
         let device = colonnade_model::nid::DeviceNid(user.0);
-        Session { user_id, user, device_id: "D".into(), device }
+        Session { user_id, user, device_id: "D".into(), device, address: None }
     }
 
     async fn room(&self, creator: &Session) -> Arc<Room> {

@@ -1,0 +1,143 @@
+//! Who may try a password, and how often: failures count, right passwords do not.
+//!
+//! An account has one bucket for all addresses that it was never used from, however its name is
+//! spelled, and one for each address and each device that it was: strangers who guess at a password
+//! use up their own, and do not keep the user out. An address has a bucket for all accounts together.
+//!
+//! A failure is one line in the log, of a form that programs like fail2ban read:
+//! `failed login from <address> for <account>`. docs/operating/fail2ban.md holds the filter, and
+//! tests compare the two.
+
+use std::{borrow::Cow, net::IpAddr, sync::Arc};
+
+use colonnade_model::{nid::UserNid, ruma::OwnedUserId};
+use colonnade_storage::{login_addresses, sessions};
+
+use super::{names, tokens};
+use crate::{
+    Context, Result,
+    limits::{Attempt, Class, Key, Limits},
+};
+
+/// The longest account name in the log, in bytes: user ids are no longer.
+const SHOWN_BYTES_MAX: usize = 255;
+
+/// Where a login comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// The address.
+    pub address: Option<IpAddr>,
+    /// An access token that the device has had, valid or expired.
+    pub token: Option<String>,
+}
+
+/// Guards passwords against guessing.
+pub(super) struct Attempts {
+    context: Arc<Context>,
+    limits: Arc<Limits>,
+}
+
+impl Attempts {
+    pub(super) fn new(context: Arc<Context>, limits: Arc<Limits>) -> Self {
+        Self { context, limits }
+    }
+
+    /// Begins an attempt to log in as somebody: the user, if there is one of that name, and the name.
+    ///
+    /// # Errors
+    /// `M_LIMIT_EXCEEDED` when too many failed.
+    pub(super) async fn begin(
+        &self,
+        user: Option<UserNid>,
+        user_id: Option<&OwnedUserId>,
+        origin: &Origin,
+    ) -> Result<Attempt> {
+        let mut attempt = self.limits.attempt();
+        if let Some(address) = origin.address {
+            // Right ones cost a hash, too.
+            self.limits.check(Class::Other, address)?;
+            attempt = attempt.and(Class::Login, address)?;
+        }
+        let Some(user_id) = user_id else { return Ok(attempt) };
+        let known = match user {
+            Some(user) => self.way_in(user, origin).await?,
+            None => String::new(),
+        };
+        Ok(attempt.and(Class::Login, Key::name(&format!("log in as {user_id} {known}")))?)
+    }
+
+    /// Begins an attempt of a user who is logged in to prove who he is once more.
+    ///
+    /// # Errors
+    /// `M_LIMIT_EXCEEDED` when too many failed.
+    pub(super) fn again(&self, user: UserNid) -> Result<Attempt> {
+        Ok(self.limits.attempt().and(Class::Login, user)?)
+    }
+
+    /// Names what of the origin the user is known by; empty for nothing.
+    async fn way_in(&self, user: UserNid, origin: &Origin) -> Result<String> {
+        let db = &self.context.db;
+        if let Some(token) = &origin.token
+            && let Some(session) = sessions::find(db, tokens::hash(token)).await?
+            && session.user == user
+        {
+            return Ok(format!("on device {}", session.device));
+        }
+        let Some(address) = origin.address else { return Ok(String::new()) };
+        let network = network(address);
+        let known = login_addresses::of_user(db, user).await?;
+        let is_known = |text: &String| {
+            *text == network || text.parse::<IpAddr>().is_ok_and(|ip| self::network(ip) == network)
+        };
+        Ok(if known.iter().any(is_known) { format!("from {network}") } else { String::new() })
+    }
+}
+
+/// Returns what of an address stays the same for a while, as [`Key`] has it: IPv6 hosts change the
+/// second half.
+pub(super) fn network(address: IpAddr) -> String {
+    match Key::from(address) {
+        Key::Address(network) => network.to_string(),
+        Key::User(_) | Key::Name(_) => address.to_string(),
+    }
+}
+
+/// Returns the account that a name stands for in limits and log when nobody has it: all spellings are
+/// one.
+pub(super) fn nobody(name: &str, context: &Context) -> Option<OwnedUserId> {
+    names::login_candidates(name, &context.server_name).pop()
+}
+
+/// Writes the line of a failed login.
+pub(super) fn log_failure(account: &str, address: Option<IpAddr>) {
+    let address =
+        address.map_or(Cow::Borrowed("unknown"), |ip| ip.to_canonical().to_string().into());
+    tracing::warn!(target: "colonnade::login", "failed login from {address} for {}", shown(account));
+}
+
+/// Returns an account's name that cannot be mistaken for more of the line.
+fn shown(account: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '\\');
+    let plain = |c: char| if is_plain(c) { c } else { '?' };
+    account.chars().take(SHOWN_BYTES_MAX).map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_never_ends_its_line() {
+        assert_eq!(shown("@alice:example.org"), "@alice:example.org");
+        assert_eq!(shown("@a b\n\u{1b}[2Jé:x"), "@a?b??[2J?:x");
+        assert_eq!(shown(&"a".repeat(1_000)).len(), SHOWN_BYTES_MAX);
+    }
+
+    #[test]
+    fn hosts_of_one_network_are_one() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("2001:db8::1"), of("2001:db8::2"));
+        assert_eq!(of("::ffff:192.0.2.1"), "192.0.2.1");
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+    }
+}

@@ -13,7 +13,7 @@ use colonnade_model::{
     },
 };
 use colonnade_services::{Error, Result, Services};
-use http::{Method, Request};
+use http::{Method, Request, Uri};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -143,9 +143,24 @@ impl Table {
         R: Endpoint,
         H: Handler<R, serde_json::Value>,
     {
-        let run = json::<R, H>(handler);
-        self.routes.push(Route { method: R::METHOD, path: path.to_owned(), name: path, run });
+        self.push(R::METHOD, path, path, json::<R, H>(handler));
         self
+    }
+
+    /// Mounts such an endpoint without the parameters of its query that have no value, where the
+    /// library's type would call them malformed.
+    pub(crate) fn add_json_without_empty<R, H>(&mut self, handler: H) -> &mut Self
+    where
+        R: Endpoint,
+        H: Handler<R, serde_json::Value>,
+    {
+        let run = json::<R, H>(handler);
+        self.mount_everywhere::<R>(Arc::new(move |services, mut request, args| {
+            if let Some(uri) = without_empty(request.uri()) {
+                *request.uri_mut() = uri;
+            }
+            run(services, request, args)
+        }))
     }
 
     /// Mounts an endpoint with a typed request whose handler renders the whole answer, for answers
@@ -244,6 +259,19 @@ where
             }
         })
     })
+}
+
+/// Returns an address without the parameters that have no value; `None` when all have one.
+fn without_empty(uri: &Uri) -> Option<Uri> {
+    let query = uri.query()?;
+    let is_empty = |pair: &&str| pair.ends_with('=') || !pair.contains('=');
+    if !query.split('&').any(|pair| is_empty(&pair)) {
+        return None;
+    }
+    let left: Vec<&str> = query.split('&').filter(|pair| !is_empty(pair)).collect();
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = format!("{}?{}", uri.path(), left.join("&")).parse().ok();
+    Uri::from_parts(parts).ok()
 }
 
 fn typed<R, H>(limit: usize, handler: H) -> Erased

@@ -207,12 +207,17 @@ impl AccountDataService {
 
     // === Tags ===
 
-    /// Returns the tags of a room as the content of `m.tag`.
+    /// Returns the tags of a room as the content of `m.tag`: none of a room that the user has nothing
+    /// to do with.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` when there is no such room.
+    /// When the database fails.
     pub async fn tags(&self, session: &Session, room: &RoomId) -> Result<Value> {
-        let room = self.room(session, Some(room)).await?;
+        let room = match self.room(session, Some(room)).await {
+            Ok(room) => room,
+            Err(Error::Client(_)) => return Ok(Value::Object(tags_of(None))),
+            Err(error) => return Err(error),
+        };
         let stored = account_data::get(&self.context.db, session.user, room, TAGS).await?;
         Ok(Value::Object(tags_of(stored.as_deref())))
     }

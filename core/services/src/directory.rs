@@ -18,7 +18,7 @@ use colonnade_storage::members::Membership;
 use crate::{
     Context, Result,
     accounts::Session,
-    rooms::{Room, Rooms},
+    rooms::{Room, Rooms, no_member},
 };
 
 pub use hierarchy::{Branch, HierarchyPage, HierarchyWish};
@@ -63,9 +63,4 @@ impl Directory {
         let kind = TimelineEventType::RoomCanonicalAlias;
         Ok(levels.is_some_and(|levels| levels.may_send_state(&session.user_id, &kind)))
     }
-}
-
-/// What a stranger is told of a room, whether it exists or not.
-fn no_member() -> MatrixError {
-    MatrixError::forbidden("you are not a member of this room")
 }

@@ -105,9 +105,8 @@ impl Services {
         let push = Arc::new(push::Push::new(Arc::clone(&context), Arc::clone(&account_data)));
         let filters = filters::Filters::new(Arc::clone(&context));
         let reports = reports::Reports::new(Arc::clone(&context));
-        let (keys_of, claims) = (Arc::clone(&accounts), Arc::clone(&limits));
-        let encryption = encryption::Encryption::new(Arc::clone(&context), keys_of, claims);
-        let encryption = Arc::new(encryption);
+        let (who, rates) = (Arc::clone(&accounts), Arc::clone(&limits));
+        let encryption = Arc::new(encryption::Encryption::new(Arc::clone(&context), who, rates));
         let key_backup = key_backup::KeyBackup::new(Arc::clone(&context));
         let to_device = Arc::new(to_device::ToDevice::new(Arc::clone(&context)));
         let media = media::Media::start(Arc::clone(&context)).await?;

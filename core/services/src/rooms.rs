@@ -41,7 +41,7 @@ pub use store::{Room, RoomEvent, Store};
 pub(crate) use work::RelatesTo;
 pub use work::Sent;
 
-use crate::{Context, Result};
+use crate::{Context, Result, accounts::Session};
 
 /// The rooms of this server. Cheap to clone.
 #[derive(Clone)]
@@ -80,14 +80,28 @@ impl Rooms {
         Ok(sent.pop().ok_or_else(none)?)
     }
 
-    /// Returns a room a user wants to do something in.
+    /// Returns a room a user wants to write to; whether he may is found out where it is written.
     ///
     /// # Errors
     /// `M_FORBIDDEN` if there is none: a stranger is not told which rooms exist.
     async fn known(&self, room_id: &RoomId) -> Result<Arc<Room>> {
-        let unknown = || MatrixError::forbidden("you are not a member of this room");
-        Ok(self.find(room_id).await?.ok_or_else(unknown)?)
+        Ok(self.find(room_id).await?.ok_or_else(no_member)?)
     }
+
+    /// Returns a room a user has or had to do with.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if there is none, or he never had: a stranger is not told which.
+    async fn known_to(&self, session: &Session, room_id: &RoomId) -> Result<Arc<Room>> {
+        let room = self.known(room_id).await?;
+        self.membership(room.nid, session.user).await?.ok_or_else(no_member)?;
+        Ok(room)
+    }
+}
+
+/// What a stranger is told of a room, whether it exists or not.
+pub(crate) fn no_member() -> MatrixError {
+    MatrixError::forbidden("you are not a member of this room")
 }
 
 /// Takes JSON as the content of an event.

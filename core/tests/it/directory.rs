@@ -46,7 +46,7 @@ async fn aliases() {
         ("a:elsewhere.org", first.as_str(), 400, "M_INVALID_PARAM"),
         (":localhost", first.as_str(), 400, "M_INVALID_PARAM"),
         (&format!("{}:localhost", "a".repeat(300)), first.as_str(), 400, "M_INVALID_PARAM"),
-        ("b:localhost", "!nothing:localhost", 404, "M_NOT_FOUND"),
+        ("b:localhost", "!nothing:localhost", 403, "M_FORBIDDEN"),
         ("b:localhost", "nonsense", 400, "M_BAD_JSON"),
     ] {
         alice.put(&alias(name), json!({ "room_id": room })).await.err(status, errcode);
@@ -114,8 +114,9 @@ async fn visibility() {
     alice.put(&path, json!({ "visibility": "private" })).await.ok();
     assert_eq!(anybody.get(&path).await.ok(), json!({ "visibility": "private" }));
     let unknown = format!("{V3}/directory/list/room/!nothing:localhost");
-    anybody.get(&unknown).await.err(404, "M_NOT_FOUND");
-    alice.put(&unknown, json!({})).await.err(404, "M_NOT_FOUND");
+    // As of a room that is not published, and as of a room of others.
+    assert_eq!(anybody.get(&unknown).await.ok(), json!({ "visibility": "private" }));
+    alice.put(&unknown, json!({})).await.err(403, "M_FORBIDDEN");
 }
 
 #[tokio::test]

@@ -43,6 +43,13 @@ async fn thumbnail(user: &Client, place: &str, query: &str) -> RawAnswer {
     user.raw(Method::GET, &format!("{THUMBNAIL}/{place}?{query}"), &[], vec![]).await
 }
 
+/// A server whose old endpoints serve everything.
+async fn open_to_all() -> TestServer {
+    let mut settings = open_settings();
+    settings.media.unauthenticated_until_ms = Some(i64::MAX);
+    TestServer::with_settings(settings).await
+}
+
 /// Files below a folder.
 fn files(folder: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
@@ -110,7 +117,7 @@ fn jpeg_size(bytes: &[u8]) -> (u16, u16) {
 
 #[tokio::test]
 async fn a_file_comes_back_as_it_went() {
-    let server = TestServer::start().await;
+    let server = open_to_all().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
     let bytes: Vec<u8> = (0..700_000u32).flat_map(u32::to_le_bytes).collect();
     let place = uploaded(&alice, "image/png", "d%C3%B6g.png", &bytes).await;
@@ -361,9 +368,7 @@ async fn names_lead_nowhere() {
 
 #[tokio::test]
 async fn old_endpoints_can_be_frozen() {
-    let mut settings = open_settings();
-    settings.media.unauthenticated_until_ms = Some(i64::MAX);
-    let server = TestServer::with_settings(settings).await;
+    let server = open_to_all().await;
     let alice = server.user("alice").await;
     let place = uploaded(&alice, "text/plain", "", b"old").await;
     let path = format!("/_matrix/media/v3/download/{place}");
@@ -384,7 +389,7 @@ async fn old_endpoints_can_be_frozen() {
 
 #[tokio::test]
 async fn thumbnails() {
-    let server = TestServer::start().await;
+    let server = open_to_all().await;
     let alice = server.user("alice").await;
     let place = uploaded(&alice, "image/png", "", &png(400, 200, 200)).await;
     for (query, size) in [

@@ -114,7 +114,8 @@ async fn four_who_replace_a_room_at_once_make_one() {
 async fn of_rooms_made_at_once_with_one_alias_there_is_one() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
-    let make = || alice.post(&format!("{V3}/createRoom"), json!({ "room_alias_name": "one" }));
+    let path = format!("{V3}/createRoom");
+    let make = || alice.post(&path, json!({ "room_alias_name": "one" }));
     let answers = join_all((0..4).map(|_| make())).await;
     assert_eq!(succeeded(&answers), 1);
     for answer in answers.into_iter().filter(|answer| answer.status != 200) {
@@ -224,7 +225,8 @@ async fn who_logs_in_by_a_password_that_is_being_changed_does_not_stay() {
     let change = json!({ "new_password": "second", "auth": auth });
     let (stranger, path) = (server.anonymous(), format!("{V3}/login"));
     let login = || stranger.post(&path, by_password("password-alice"));
-    let changing = alice.post(&format!("{V3}/account/password"), change);
+    let password = format!("{V3}/account/password");
+    let changing = alice.post(&password, change);
     let (changed, logins) = tokio::join!(changing, join_all((0..6).map(|_| login())));
     changed.ok();
     for answer in logins.into_iter().filter(|answer| answer.status == 200) {

@@ -154,7 +154,7 @@ async fn moderation() {
         .err(403, "M_FORBIDDEN");
     alice.post(&path("invite"), json!({ "user_id": "x" })).await.err(400, "M_BAD_JSON");
     let nowhere = room_path("!nowhere:localhost", "join");
-    bob.post(&nowhere, json!({})).await.err(404, "M_NOT_FOUND");
+    bob.post(&nowhere, json!({})).await.err(403, "M_FORBIDDEN");
     bob.post("/_matrix/client/v3/join/%23none%3Alocalhost", json!({}))
         .await
         .err(404, "M_NOT_FOUND");

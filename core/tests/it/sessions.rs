@@ -307,7 +307,9 @@ async fn what_a_server_stores_is_for_its_own_user_alone() {
     let alice = server.user("alice").await;
     let upload = "/_matrix/media/v3/upload";
     alice.raw(Method::POST, upload, &[("content-type", "text/plain")], b"x".to_vec()).await;
-    let mut open = vec![server.data_dir.clone()];
+    // The folder itself is the test's.
+    let inside = std::fs::read_dir(&server.data_dir).unwrap();
+    let mut open: Vec<_> = inside.map(|entry| entry.unwrap().path()).collect();
     let mut looked_at = 0;
     while let Some(path) = open.pop() {
         let facts = std::fs::symlink_metadata(&path).unwrap();
@@ -349,7 +351,7 @@ async fn a_failed_login_is_a_line_that_the_documented_filter_reads() {
         return;
     }
     let log = tracing_subscriber::fmt().with_ansi(false).with_writer(|| Log);
-    log.with_env_filter("colonnade::login=warn").init();
+    log.with_env_filter("colonnade::login=warn").try_init().unwrap();
     let alice = server.user("logged.alice").await;
     let client = server.anonymous();
     login_from(&client, "192.0.2.77", "LOGGED.ALICE", "guess").await.err(403, "M_FORBIDDEN");
@@ -368,7 +370,9 @@ async fn a_failed_login_is_a_line_that_the_documented_filter_reads() {
         ("2001:db8::77", "no?body?failed"),
         ("127.0.0.1", "@logged.alice:localhost"),
     ] {
-        assert!(failures.contains(&wanted), "{wanted:?}: {logged}");
+        let (address, account) = wanted;
+        let is_it = |found: &(&str, &str)| found.0 == address && found.1.contains(account);
+        assert!(failures.iter().any(is_it), "{wanted:?}: {logged}");
     }
     assert!(!logged.contains("192.0.2.78"), "{logged}");
     assert!(failures.iter().all(|(_, account)| !account.contains([' ', '"'])), "{logged}");

@@ -43,8 +43,9 @@ pub(crate) fn mount(table: &mut Table) {
     ] {
         table.add_raw(Method::PUT, path, set_visibility);
     }
-    table.add_json::<get_public_rooms::v3::Request, _>(list);
-    table.add_json::<get_public_rooms_filtered::v3::Request, _>(list_filtered);
+    // No server stands for ours.
+    table.add_json_without_empty::<get_public_rooms::v3::Request, _>(list);
+    table.add_json_without_empty::<get_public_rooms_filtered::v3::Request, _>(list_filtered);
 }
 
 async fn create(

@@ -9,8 +9,12 @@ use colonnade_model::{
 use colonnade_storage::{directory as table, members::Membership};
 use serde_json::Value;
 
-use super::{Directory, no_member};
-use crate::{Error, Result, accounts::Session, rooms::Room};
+use super::Directory;
+use crate::{
+    Error, Result,
+    accounts::Session,
+    rooms::{Room, no_member},
+};
 
 /// The longest alias, in bytes.
 ///

@@ -85,10 +85,7 @@ impl Directory {
     /// # Errors
     /// `M_INVALID_PARAM` for a token that is not one, `M_NOT_FOUND` for another server's list.
     pub async fn published(&self, wish: PublishedWish) -> Result<PublishedPage> {
-        // No name stands for us.
-        let ours =
-            |server: &String| server.is_empty() || *server == *self.context.server_name.as_str();
-        if wish.server.is_some_and(|server| !ours(&server)) {
+        if wish.server.is_some_and(|server| server != self.context.server_name.as_str()) {
             let why = "this server cannot ask others for their rooms yet";
             return Err(MatrixError::not_found(why).into());
         }

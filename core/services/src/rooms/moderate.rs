@@ -24,7 +24,7 @@ impl Rooms {
         target: &UserId,
         reason: Option<&str>,
     ) -> Result<()> {
-        let room = self.known(room_id).await?;
+        let room = self.known_to(session, room_id).await?;
         self.require_reachable(target)?;
         if self.membership_of(&room, target).await? == Some(Membership::Join) {
             return Err(MatrixError::forbidden(format!("{target} is in the room already")).into());
@@ -43,7 +43,7 @@ impl Rooms {
         room_id: &RoomId,
         reason: Option<&str>,
     ) -> Result<()> {
-        let room = self.known(room_id).await?;
+        let room = self.known_to(session, room_id).await?;
         if self.membership(room.nid, session.user).await? == Some(Membership::Leave) {
             return Ok(());
         }
@@ -78,7 +78,7 @@ impl Rooms {
         target: &UserId,
         reason: Option<&str>,
     ) -> Result<()> {
-        let room = self.known(room_id).await?;
+        let room = self.known_to(session, room_id).await?;
         let membership = self.membership_of(&room, target).await?;
         let present = [Membership::Join, Membership::Invite, Membership::Knock];
         if !membership.is_some_and(|membership| present.contains(&membership)) {
@@ -98,7 +98,7 @@ impl Rooms {
         target: &UserId,
         reason: Option<&str>,
     ) -> Result<()> {
-        let room = self.known(room_id).await?;
+        let room = self.known_to(session, room_id).await?;
         self.set_membership(session, &room, target, "ban", reason).await
     }
 
@@ -113,7 +113,7 @@ impl Rooms {
         target: &UserId,
         reason: Option<&str>,
     ) -> Result<()> {
-        let room = self.known(room_id).await?;
+        let room = self.known_to(session, room_id).await?;
         if self.membership_of(&room, target).await? != Some(Membership::Ban) {
             return Err(MatrixError::forbidden(format!("{target} is not banned")).into());
         }

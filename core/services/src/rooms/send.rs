@@ -3,7 +3,7 @@
 use colonnade_model::{
     MatrixError,
     ruma::{
-        CanonicalJsonObject, CanonicalJsonValue, EventId, RoomAliasId, RoomId,
+        CanonicalJsonObject, CanonicalJsonValue, EventId, RoomAliasId, RoomId, UserId,
         events::TimelineEventType,
     },
 };
@@ -14,7 +14,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::{
     Rooms, Sent,
     actor::Ask,
-    content,
+    content, no_member,
     store::Room,
     work::{Proposal, draft_error},
 };
@@ -72,7 +72,12 @@ impl Rooms {
         state_key: &str,
         body: &RawValue,
     ) -> Result<Sent> {
-        let room = self.known(room_id).await?;
+        // A member event of one's own may be how one comes in.
+        let is_own = event_type == "m.room.member" && state_key == session.user_id.as_str();
+        let room = match is_own {
+            true => self.known(room_id).await?,
+            false => self.known_to(session, room_id).await?,
+        };
         let mut content = content_from_json(body).map_err(draft_error)?;
         match event_type {
             "m.room.canonical_alias" => self.check_aliases(&room, &content).await?,
@@ -132,8 +137,31 @@ impl Rooms {
         room: &std::sync::Arc<Room>,
         proposal: Proposal,
     ) -> Result<Sent> {
-        let mut sent = self.actors.ask(room, Ask::Send(vec![proposal])).await?;
+        let sender = proposal.sender.clone();
+        let is_own = proposal.state_key.as_deref() == Some(sender.as_str());
+        let asked = self.actors.ask(room, Ask::Send(vec![proposal])).await;
+        let mut sent = match asked {
+            Err(Error::Client(error)) if !is_own && matches!(error.status, 403 | 404) => {
+                return Err(self.as_told_to(room, &sender, error).await?.into());
+            }
+            asked => asked?,
+        };
         sent.pop().ok_or_else(|| Error::internal("send an event", NoAnswer))
+    }
+
+    /// Returns what a sender is told who was refused: why, or, to who never had to do with the room, the
+    /// same as if there were none.
+    async fn as_told_to(
+        &self,
+        room: &Room,
+        sender: &UserId,
+        why: MatrixError,
+    ) -> Result<MatrixError> {
+        let known = match self.context.interned.find_user(sender).await? {
+            Some(user) => self.membership(room.nid, user).await?,
+            None => None,
+        };
+        Ok(if known.is_some() { why } else { no_member() })
     }
 
     /// Checks that creators who stand above all levels are given none. The authorization rules refuse

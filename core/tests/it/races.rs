@@ -42,7 +42,8 @@ async fn a_name_and_a_picture_set_at_once_both_reach_every_room() {
             alice.put(&names, json!({ "displayname": name })),
             alice.put(&urls, json!({ "avatar_url": url })),
         );
-        (first.ok(), second.ok());
+        first.ok();
+        second.ok();
         for room in &rooms {
             assert_eq!(shown(room, &alice).await, (json!(name), json!(url)), "round {round}");
         }
@@ -61,7 +62,8 @@ async fn a_room_that_is_joined_while_a_name_changes_shows_the_new_one() {
         let own = json!({});
         let (joined, named, made) =
             tokio::join!(alice.post(&join, json!({})), alice.put(&names, wish), room(&alice, own),);
-        (joined.ok(), named.ok());
+        joined.ok();
+        named.ok();
         for room in [&public, &made] {
             assert_eq!(shown(room, &alice).await.0, json!(name), "round {round}");
         }

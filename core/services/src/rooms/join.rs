@@ -63,23 +63,26 @@ impl Rooms {
         name: &RoomOrAliasId,
         done: Result<T>,
     ) -> Result<T> {
-        let is_refusal =
-            |error: &MatrixError| matches!(error.errcode, "M_FORBIDDEN" | "M_NOT_FOUND");
         let (Err(Error::Client(error)), Ok(room_id)) = (&done, <&RoomId>::try_from(name)) else {
             return done;
         };
-        if !is_refusal(error) {
-            return done;
-        }
-        let room = self.find(room_id).await?;
-        let knows = match room {
-            Some(room) => self.membership(room.nid, session.user).await?.is_some(),
-            None => false,
-        };
-        if knows {
+        let is_refusal = matches!(error.errcode, "M_FORBIDDEN" | "M_NOT_FOUND");
+        if !is_refusal || self.is_no_secret_to(session, room_id).await? {
             return done;
         }
         Err(MatrixError::forbidden("there is no such room, or it does not let you in").into())
+    }
+
+    /// Tells whether a user may know that a room exists: he had to do with it, or everybody may join.
+    async fn is_no_secret_to(&self, session: &Session, room_id: &RoomId) -> Result<bool> {
+        let Some(room) = self.find(room_id).await? else { return Ok(false) };
+        if self.membership(room.nid, session.user).await?.is_some() {
+            return Ok(true);
+        }
+        let rules = self.state_event(room.nid, "m.room.join_rules", "").await?;
+        let rules: Value =
+            rules.and_then(|event| event.event.content_as().ok()).unwrap_or(Value::Null);
+        Ok(rules["join_rule"] == "public")
     }
 
     async fn join_known(

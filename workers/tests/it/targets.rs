@@ -6,8 +6,9 @@ use std::{collections::BTreeMap, net::SocketAddr};
 use colonnade_gateway::{
     RunOptions, Source,
     config::{Config, Overrides},
-    explain, run, sticky,
-    target::{Target, pairs, value_of},
+    explain,
+    request_target::{Target, pairs, value_of},
+    run, sticky,
 };
 use colonnade_testkit::reader::{self, Understood};
 use tokio::{

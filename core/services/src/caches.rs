@@ -11,8 +11,8 @@ use colonnade_model::stream::{Stream, StreamAdvance, Touch};
 use colonnade_replication::Streams;
 
 use crate::{
-    account_data::AccountDataService, accounts::Accounts, encryption::Encryption,
-    presence::Presence, push::Push, rooms::Rooms,
+    Context, account_data::AccountDataService, accounts::Accounts, encryption::Encryption,
+    presence::Presence, push::Push, rooms::Rooms, sync::Sources, typing::Typing,
 };
 
 /// The caches over rows that change.
@@ -24,13 +24,34 @@ pub(crate) struct Caches {
     pub(crate) encryption: Arc<Encryption>,
     pub(crate) rooms: Rooms,
     pub(crate) presence: Arc<Presence>,
+    pub(crate) typing: Arc<Typing>,
 }
 
 impl Caches {
+    /// Collects them.
+    pub(crate) fn of(
+        context: &Context,
+        sources: &Sources,
+        accounts: &Arc<Accounts>,
+        push: &Arc<Push>,
+    ) -> Self {
+        Self {
+            streams: Arc::clone(&context.streams),
+            accounts: Arc::clone(accounts),
+            account_data: Arc::clone(&sources.account_data),
+            push: Arc::clone(push),
+            encryption: Arc::clone(&sources.encryption),
+            rooms: sources.rooms.clone(),
+            presence: Arc::clone(&sources.presence),
+            typing: Arc::clone(&sources.typing),
+        }
+    }
+
     /// Forgets what an advance says is stale.
     pub(crate) fn freshen(&self, advance: &StreamAdvance) {
-        // What it keeps of memberships no writer forgets.
+        // What they keep of memberships no writer forgets.
         self.presence.follow(advance);
+        self.typing.follow(advance);
         if !self.streams.is_shared() {
             return;
         }
@@ -54,6 +75,7 @@ impl Caches {
     /// Forgets everything: nobody knows what was missed.
     pub(crate) fn clear(&self) {
         self.presence.follow_all();
+        self.typing.follow_all();
         for stream in Stream::ALL {
             self.clear_those_of(stream);
         }

@@ -130,15 +130,7 @@ impl Services {
             presence: Arc::clone(&presence),
             account_data: Arc::clone(&account_data),
         };
-        let caches = caches::Caches {
-            streams: Arc::clone(&context.streams),
-            accounts: Arc::clone(&accounts),
-            account_data: Arc::clone(&account_data),
-            push: Arc::clone(&push),
-            encryption: Arc::clone(&encryption),
-            rooms: rooms.clone(),
-            presence: Arc::clone(&presence),
-        };
+        let caches = caches::Caches::of(&context, &sources, &accounts, &push);
         let sync = sync::Sync::start(Arc::clone(&context), sources, caches).await?;
         let services = Arc::new(Self {
             bodies: bodies::Bodies::new(context.settings.requests.bodies_bytes_max),

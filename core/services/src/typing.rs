@@ -1,18 +1,26 @@
 //! Who is typing where. Lives in memory: a restart forgets it, and nobody minds. Each process is told
 //! by the one that heard it, and may miss some.
 //!
+//! Whoever leaves a room stops typing in it, in every process: each follows the events and takes off
+//! whose membership changed. What a user said is worth as much as the membership it was checked by, so
+//! it comes with the position of that check, and is dropped where the membership has changed since.
+//!
 //! Source: Matrix v1.19, client-server, "Typing notifications".
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use colonnade_model::{
     MatrixError,
-    nid::RoomNid,
-    ruma::{OwnedUserId, RoomId, UserId},
-    stream::{Position, Stream, Touch},
+    nid::{RoomNid, UserNid},
+    ruma::{OwnedUserId, RoomId},
+    stream::{Position, Stream, StreamAdvance, Touch},
 };
 use colonnade_replication::Streams;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use crate::{Context, Result, accounts::Session, rooms::Rooms, whispers::Whisper};
 
@@ -21,36 +29,147 @@ const TIMEOUT_MS_MAX: i64 = 120_000;
 /// Users who type in one room at a time; more are not noted.
 const TYPISTS_MAX: usize = 200;
 
+/// Changes of memberships that are remembered, 24 bytes each: what a user said is older than these only
+/// where another process is that many behind.
+const MOVES_MAX: usize = 4_096;
+
 /// Who is typing in a room.
 #[derive(Default)]
 struct Room {
-    /// User → until when, in milliseconds since 1970.
-    until: HashMap<OwnedUserId, i64>,
+    typists: HashMap<UserNid, Typist>,
     /// The last change.
     pos: Position,
+}
+
+struct Typist {
+    name: OwnedUserId,
+    /// Milliseconds since 1970.
+    until: i64,
+    /// The position of the events at which the user was a member.
+    at: Position,
+}
+
+/// That a user types, as one process tells the others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Said {
+    room: RoomNid,
+    user: OwnedUserId,
+    /// Until when, in milliseconds since 1970; `None`: the user stopped.
+    until: Option<i64>,
+    /// The same user. Absent from a process of an older version, which is not listened to.
+    nid: Option<UserNid>,
+    /// The position of the events at which the user was a member.
+    #[serde(default)]
+    at: Position,
+}
+
+/// Everybody who types, and who came and went of late.
+#[derive(Default)]
+struct State {
+    rooms: HashMap<RoomNid, Room>,
+    /// The latest changes of memberships, in order.
+    moves: VecDeque<(Position, RoomNid, UserNid)>,
+    /// Changes up to here are not remembered.
+    moves_after: Position,
+}
+
+impl State {
+    /// Tells whether a user's membership is still the one at a position.
+    fn is_as_at(&self, at: Position, room: RoomNid, user: UserNid) -> bool {
+        let mut later = self.moves.iter().rev().take_while(|(pos, ..)| *pos > at);
+        at >= self.moves_after && later.all(|(_, r, u)| (*r, *u) != (room, user))
+    }
+
+    fn remember(&mut self, moved: (Position, RoomNid, UserNid)) {
+        if self.moves.len() >= MOVES_MAX
+            && let Some((forgotten, ..)) = self.moves.pop_front()
+        {
+            self.moves_after = forgotten;
+        }
+        self.moves.push_back(moved);
+    }
+
+    fn typist(&self, room: RoomNid, user: UserNid) -> Option<&Typist> {
+        self.rooms.get(&room)?.typists.get(&user)
+    }
+
+    /// Takes a user off the list of a room.
+    fn stop(&mut self, streams: &Streams, room: RoomNid, user: UserNid) {
+        if let Some(typing) = self.rooms.get_mut(&room)
+            && typing.typists.remove(&user).is_some()
+        {
+            typing.pos = moved(streams, room);
+        }
+    }
 }
 
 /// Typing notifications.
 pub struct Typing {
     context: Arc<Context>,
     store: Rooms,
-    rooms: Arc<Mutex<HashMap<RoomNid, Room>>>,
+    state: Arc<Mutex<State>>,
 }
 
 impl Typing {
     pub(crate) fn start(context: Arc<Context>, store: Rooms) -> Arc<Self> {
-        Arc::new(Self { context, store, rooms: Arc::default() })
+        let moves_after = context.streams.position(Stream::Events);
+        let state = State { moves_after, ..State::default() };
+        Arc::new(Self { context, store, state: Arc::new(Mutex::new(state)) })
     }
 
-    /// Takes in what another process heard: until when a user types, in milliseconds since 1970, or
-    /// that the user stopped.
-    pub(crate) fn heard(&self, room: RoomNid, user: OwnedUserId, until: Option<i64>) {
-        match until {
-            Some(until) => {
-                let until = until.min(self.context.now_ms() + TIMEOUT_MS_MAX);
-                self.note(room, user, until);
+    /// Takes in what another process heard.
+    pub(crate) fn heard(&self, said: Said) {
+        let latest = self.context.now_ms() + TIMEOUT_MS_MAX;
+        self.note(Said { until: said.until.map(|until| until.min(latest)), ..said });
+    }
+
+    /// Takes off whose memberships an advance says have changed. A new name takes off, too: who still
+    /// types says so again.
+    pub(crate) fn follow(&self, advance: &StreamAdvance) {
+        if advance.stream != Stream::Events {
+            return;
+        }
+        let touched = &advance.touched;
+        if touched.iter().any(|(touch, _)| *touch == Touch::Anybody) {
+            return self.follow_all();
+        }
+        let mut moves: Vec<(Position, UserNid)> = Vec::new();
+        for (touch, pos) in touched {
+            if let Touch::User(user) = touch {
+                moves.push((*pos, *user));
             }
-            None => self.stop(room, &user),
+        }
+        if moves.is_empty() {
+            return;
+        }
+        moves.sort_unstable();
+        let rooms = touched.iter().filter_map(|(touch, pos)| match touch {
+            Touch::Room(room) => Some((*pos, *room)),
+            _ => None,
+        });
+        let rooms: HashMap<Position, RoomNid> = rooms.collect();
+        let mut state = self.state.lock();
+        for (pos, user) in moves {
+            // Each event has one position, and touches its room.
+            let Some(room) = rooms.get(&pos) else { continue };
+            state.remember((pos, *room, user));
+            if state.typist(*room, user).is_some_and(|typist| typist.at < pos) {
+                state.stop(&self.context.streams, *room, user);
+            }
+        }
+    }
+
+    /// Takes everybody off: anybody may have left.
+    pub(crate) fn follow_all(&self) {
+        let streams = &self.context.streams;
+        let mut state = self.state.lock();
+        state.moves.clear();
+        state.moves_after = streams.known().get(Stream::Events);
+        for (room, typing) in &mut state.rooms {
+            if !typing.typists.is_empty() {
+                typing.typists.clear();
+                typing.pos = moved(streams, *room);
+            }
         }
     }
 
@@ -64,76 +183,69 @@ impl Typing {
         room_id: &RoomId,
         timeout_ms: Option<i64>,
     ) -> Result<()> {
-        let room = self.store.joined_room(room_id, session.user).await?;
-        let Some(timeout_ms) = timeout_ms else {
-            self.stop(room.nid, &session.user_id);
-            self.tell(room.nid, session, None);
-            return Ok(());
-        };
-        if timeout_ms < 0 {
+        // Taken before the membership is read: what changes afterwards has a later position.
+        let reached = self.context.streams.position(Stream::Events);
+        let (room, member) = self.store.joined_member(room_id, session.user).await?;
+        if timeout_ms.is_some_and(|timeout_ms| timeout_ms < 0) {
             return Err(MatrixError::invalid_param("timeout must not be negative").into());
         }
-        let timeout_ms = timeout_ms.min(TIMEOUT_MS_MAX);
-        let until = self.context.now_ms() + timeout_ms;
-        self.note(room.nid, session.user_id.clone(), until);
-        self.tell(room.nid, session, Some(until));
+        let now_ms = self.context.now_ms();
+        let said = Said {
+            room: room.nid,
+            user: session.user_id.clone(),
+            until: timeout_ms.map(|timeout_ms| now_ms + timeout_ms.min(TIMEOUT_MS_MAX)),
+            nid: Some(session.user),
+            // Another process may have let the user in, and this one not have heard of it.
+            at: reached.max(member.pos),
+        };
+        self.note(said.clone());
+        Whisper::Typing(said).say(&self.context.streams);
         Ok(())
     }
 
-    /// Tells other processes.
-    fn tell(&self, room: RoomNid, session: &Session, until: Option<i64>) {
-        let user = session.user_id.clone();
-        Whisper::Typing { room, user, until }.say(&self.context.streams);
-    }
-
-    fn note(&self, room: RoomNid, user: OwnedUserId, until: i64) {
-        {
-            let mut rooms = self.rooms.lock();
-            let typing = rooms.entry(room).or_default();
-            let is_new = !typing.until.contains_key(&user);
-            if is_new && typing.until.len() >= TYPISTS_MAX {
-                return;
-            }
-            typing.until.insert(user.clone(), until);
-            if is_new {
-                typing.pos = moved(&self.context.streams, room);
-            }
+    fn note(&self, said: Said) {
+        let Said { room, user: name, until, nid: Some(user), at } = said else { return };
+        let streams = &self.context.streams;
+        let mut state = self.state.lock();
+        let Some(until) = until else { return state.stop(streams, room, user) };
+        if !state.is_as_at(at, room, user) {
+            return;
         }
+        let typing = state.rooms.entry(room).or_default();
+        let is_new = !typing.typists.contains_key(&user);
+        if is_new && typing.typists.len() >= TYPISTS_MAX {
+            return;
+        }
+        typing.typists.insert(user, Typist { name, until, at });
+        if is_new {
+            typing.pos = moved(streams, room);
+        }
+        drop(state);
         self.expire_later(room, user, until);
     }
 
-    fn stop(&self, room: RoomNid, user: &UserId) {
-        let mut rooms = self.rooms.lock();
-        if let Some(typing) = rooms.get_mut(&room)
-            && typing.until.remove(user).is_some()
-        {
-            typing.pos = moved(&self.context.streams, room);
-        }
-    }
-
     /// Takes a user off the list when the time is over, unless it was extended.
-    fn expire_later(&self, room: RoomNid, user: OwnedUserId, until: i64) {
-        let rooms = Arc::clone(&self.rooms);
+    fn expire_later(&self, room: RoomNid, user: UserNid, until: i64) {
+        let state = Arc::clone(&self.state);
         let context = Arc::clone(&self.context);
         let timeout_ms = (until - self.context.now_ms()).clamp(0, TIMEOUT_MS_MAX);
         let wait = std::time::Duration::from_millis(timeout_ms.unsigned_abs());
         tokio::spawn(async move {
             tokio::time::sleep(wait).await;
-            let mut rooms = rooms.lock();
-            let Some(typing) = rooms.get_mut(&room) else { return };
+            let mut state = state.lock();
             // Not by the clock, which may have been set meanwhile.
-            if typing.until.get(&user) == Some(&until) {
-                typing.until.remove(&user);
-                typing.pos = moved(&context.streams, room);
+            if state.typist(room, user).is_some_and(|typist| typist.until == until) {
+                state.stop(&context.streams, room, user);
             }
         });
     }
 
     /// Returns who types in a room, if that changed after `after`.
     pub fn changed(&self, room: RoomNid, after: Position) -> Option<Vec<OwnedUserId>> {
-        let rooms = self.rooms.lock();
-        let typing = rooms.get(&room).filter(|typing| typing.pos > after)?;
-        let mut users: Vec<OwnedUserId> = typing.until.keys().cloned().collect();
+        let state = self.state.lock();
+        let typing = state.rooms.get(&room).filter(|typing| typing.pos > after)?;
+        let mut users: Vec<OwnedUserId> =
+            typing.typists.values().map(|typist| typist.name.clone()).collect();
         users.sort();
         Some(users)
     }
@@ -142,3 +254,6 @@ impl Typing {
 fn moved(streams: &Streams, room: RoomNid) -> Position {
     streams.advance_in_memory(Stream::Typing, &[Touch::Room(room)])
 }
+
+#[cfg(test)]
+mod tests;

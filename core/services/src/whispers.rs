@@ -3,21 +3,20 @@
 
 use std::sync::Arc;
 
-use colonnade_model::{nid::RoomNid, ruma::OwnedUserId};
 use colonnade_replication::Streams;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     limits::{Class, Key, Limits},
     presence::{Heard, Presence},
-    typing::Typing,
+    typing::{Said, Typing},
 };
 
 /// One thing said.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Whisper {
-    /// A user types in a room until then (milliseconds since 1970), or stopped.
-    Typing { room: RoomNid, user: OwnedUserId, until: Option<i64> },
+    /// A user types in a room, or stopped.
+    Typing(Said),
     /// A user is there.
     Presence(Heard),
     /// So much was taken from these buckets.
@@ -50,7 +49,7 @@ pub(crate) fn listen(
             };
             // What a newer version says and we do not understand is passed over.
             match serde_json::from_slice(&text) {
-                Ok(Whisper::Typing { room, user, until }) => typing.heard(room, user, until),
+                Ok(Whisper::Typing(said)) => typing.heard(said),
                 Ok(Whisper::Presence(heard)) => presence.heard(heard),
                 Ok(Whisper::Taken(taken)) => {
                     if let Some(limits) = limits.upgrade() {

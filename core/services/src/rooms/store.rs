@@ -211,10 +211,23 @@ impl Store {
     /// # Errors
     /// `M_FORBIDDEN` if the user is not, or the room does not exist: a stranger is not told which.
     pub async fn joined_room(&self, room_id: &RoomId, user: UserNid) -> Result<Arc<Room>> {
+        Ok(self.joined_member(room_id, user).await?.0)
+    }
+
+    /// Returns a room in which the user is joined, and the membership.
+    ///
+    /// # Errors
+    /// As [`Store::joined_room`].
+    pub async fn joined_member(
+        &self,
+        room_id: &RoomId,
+        user: UserNid,
+    ) -> Result<(Arc<Room>, Member)> {
         if let Some(room) = self.find(room_id).await?
-            && self.membership(room.nid, user).await? == Some(Membership::Join)
+            && let Some(member) = self.member(room.nid, user).await?
+            && member.membership == Membership::Join
         {
-            return Ok(room);
+            return Ok((room, member));
         }
         Err(MatrixError::forbidden("you are not a member of this room").into())
     }

@@ -8,18 +8,35 @@ use std::{collections::BTreeMap, sync::Arc};
 use colonnade_model::{
     MatrixError,
     nid::{RoomNid, UserNid},
-    ruma::{EventId, RoomId},
+    ruma::{EventId, OwnedEventId, RoomId},
     stream::Position,
 };
 use colonnade_storage::{
     account_data::{self, AccountData},
     receipts::{self, Receipt},
 };
-use serde_json::{Map, Value, json, value::to_raw_value};
+use serde_json::{
+    Map, Value, json,
+    value::{RawValue, to_raw_value},
+};
 
 pub use colonnade_storage::receipts::Kind;
 
-use crate::{Context, Error, Result, accounts::Session, quotas::signed, rooms::Rooms};
+use crate::{
+    Context, Error, Result,
+    accounts::Session,
+    quotas::signed,
+    rooms::{RelatesTo, RoomEvent, Rooms},
+};
+
+/// The thread of what is in no thread.
+const MAIN: &str = "main";
+/// Relations followed from an event to the root of its thread, as the specification recommends.
+const HOPS_MAX: usize = 3;
+/// How often a read marker is compared anew because another request moved it meanwhile.
+const MARKER_TRIES_MAX: usize = 8;
+/// The type of the read marker.
+const MARKER: &str = "m.fully_read";
 
 /// Read receipts.
 pub struct Receipts {
@@ -53,21 +70,16 @@ impl Receipts {
         let Some(event_pos) = event.pos else {
             return Err(MatrixError::not_found("this event is not in the timeline").into());
         };
-        if thread == Some("main") && event.thread.is_some() {
-            let why = "the event is in a thread, not in the main timeline";
-            return Err(MatrixError::invalid_param(why).into());
-        }
-        if let Some(root) = thread.filter(|thread| *thread != "main") {
-            let root = match EventId::parse(root) {
-                Ok(root) => self.store.event_by_id(&root).await?,
-                Err(_) => None,
-            };
-            let is_in =
-                root.is_some_and(|root| event.thread == Some(root.nid) || event.nid == root.nid);
-            if !is_in {
+        match thread {
+            Some(MAIN) if event.thread.is_some() => {
+                let why = "the event is in a thread, not in the main timeline";
+                return Err(MatrixError::invalid_param(why).into());
+            }
+            Some(root) if root != MAIN && !self.belongs_to(&event, root).await? => {
                 let why = "thread_id must be `main` or the root of the thread the event is in";
                 return Err(MatrixError::invalid_param(why).into());
             }
+            _ => {}
         }
         let receipt = Receipt {
             room: room.nid,
@@ -83,6 +95,34 @@ impl Receipts {
         Ok(())
     }
 
+    /// Tells whether a thread's root is that of the thread an event is in. The root itself counts, and
+    /// so does what relates to it in another way: it is in the main timeline, but clients show it with
+    /// the thread.
+    ///
+    /// Source: Matrix v1.19, client-server, "Threaded read receipts".
+    async fn belongs_to(&self, event: &RoomEvent, root: &str) -> Result<bool> {
+        let Ok(root) = EventId::parse(root) else { return Ok(false) };
+        let Some(root) = self.store.event_by_id(&root).await? else { return Ok(false) };
+        // No thread starts at what relates to another event.
+        let is_root = root.thread.is_none() && RelatesTo::of(&root.event).is_none();
+        if !is_root || root.room != event.room {
+            return Ok(false);
+        }
+        if event.thread.is_some() || event.nid == root.nid {
+            return Ok(event.thread.is_none_or(|thread| thread == root.nid));
+        }
+        let mut relates_to = RelatesTo::of(&event.event);
+        for _ in 0..HOPS_MAX {
+            let Some(parent) = relates_to else { return Ok(false) };
+            if parent.event_id == root.event.event_id() {
+                return Ok(true);
+            }
+            let parent = self.store.event_by_id(&parent.event_id).await?;
+            relates_to = parent.and_then(|parent| RelatesTo::of(&parent.event));
+        }
+        Ok(false)
+    }
+
     /// Moves the user's read marker: `m.fully_read` in the room's account data. Going back is
     /// ignored.
     ///
@@ -94,33 +134,50 @@ impl Receipts {
         room_id: &RoomId,
         event_id: &EventId,
     ) -> Result<()> {
-        #[derive(serde::Deserialize)]
-        struct Marker {
-            event_id: colonnade_model::ruma::OwnedEventId,
-        }
-        const TYPE: &str = "m.fully_read";
         let room = self.store.joined_room(room_id, session.user).await?;
         let position = self.timeline_place(room.nid, event_id).await?;
         let not_found = || MatrixError::not_found("no such event in this room");
         let position = position.ok_or_else(not_found)?;
-        let (db, user) = (&self.context.db, session.user);
-        let stands = account_data::get(db, user, Some(room.nid), TYPE).await?;
-        let stands = stands.and_then(|body| serde_json::from_str::<Marker>(body.get()).ok());
-        if let Some(stands) = stands
-            && let Some(stands) = self.timeline_place(room.nid, &stands.event_id).await?
-            && stands >= position
-        {
-            return Ok(());
-        }
         let body = to_raw_value(&json!({ "event_id": event_id }))
             .map_err(|error| Error::internal("render a read marker", error))?;
-        let data = AccountData { room: Some(room.nid), event_type: TYPE.to_owned(), body };
+        let (db, user) = (&self.context.db, session.user);
+        for _ in 0..MARKER_TRIES_MAX {
+            let stands = account_data::get(db, user, Some(room.nid), MARKER).await?;
+            if let Some(stands) = stands.as_deref().and_then(marked)
+                && let Some(stands) = self.timeline_place(room.nid, &stands).await?
+                && stands >= position
+            {
+                return Ok(());
+            }
+            if self.move_marker(user, room.nid, stands, body.clone()).await? {
+                return Ok(());
+            }
+        }
+        let why = "the read marker is being moved by other requests; try again";
+        Err(MatrixError::new(409, "M_UNKNOWN", why).into())
+    }
+
+    /// Writes a read marker unless it is another one by now than that which was compared.
+    async fn move_marker(
+        &self,
+        user: UserNid,
+        room: RoomNid,
+        compared: Option<Box<RawValue>>,
+        body: Box<RawValue>,
+    ) -> Result<bool> {
         let quota = self.context.settings.limits.account_data();
-        db.write(move |tx| {
-            Box::pin(async move { account_data::put(tx, user, data, &quota).await })
-        })
-        .await?;
-        Ok(())
+        let write = self.context.db.write(move |tx| {
+            Box::pin(async move {
+                let stands = account_data::get_in(tx, user, Some(room), MARKER).await?;
+                if stands.as_deref().map(RawValue::get) != compared.as_deref().map(RawValue::get) {
+                    return Ok(false);
+                }
+                let data = AccountData { room: Some(room), event_type: MARKER.to_owned(), body };
+                account_data::put(tx, user, data, &quota).await?;
+                Ok(true)
+            })
+        });
+        Ok(write.await?)
     }
 
     /// Returns where an event stands in the timeline of this room.
@@ -154,12 +211,25 @@ impl Receipts {
                 Kind::Private => "m.read.private",
             };
             let mut body = json!({ "ts": receipt.ts });
-            if !receipt.thread.is_empty() {
+            let is_threaded = !receipt.thread.is_empty();
+            if is_threaded {
                 body["thread_id"] = receipt.thread.into();
             }
             let by_kind = content.entry(receipt.event_id).or_default().entry(kind).or_default();
-            by_kind.insert(user.to_string(), body);
+            // There is place for one: that of the whole room, which reads the thread, too (MSC4102).
+            if !is_threaded || !by_kind.contains_key(user.as_str()) {
+                by_kind.insert(user.to_string(), body);
+            }
         }
         Ok(Some(json!(content)))
     }
+}
+
+/// Returns the event a read marker stands at.
+fn marked(body: &RawValue) -> Option<OwnedEventId> {
+    #[derive(serde::Deserialize)]
+    struct Marker {
+        event_id: OwnedEventId,
+    }
+    Some(serde_json::from_str::<Marker>(body.get()).ok()?.event_id)
 }

@@ -16,6 +16,7 @@ mod profiles;
 mod quotas;
 mod races;
 mod reading;
+mod receipts;
 mod regression;
 mod rooms;
 mod search;

@@ -33,6 +33,8 @@ const TAGS: &str = "m.tag";
 const DIRECT: &str = "m.direct";
 /// The type of the list of ignored users.
 const IGNORED: &str = "m.ignored_user_list";
+/// The type of what a user says about being invited.
+pub(crate) const INVITE_PERMISSION: &str = "m.invite_permission_config";
 /// The type of the push rules.
 pub(crate) const PUSH_RULES: &str = "m.push_rules";
 /// Types that have endpoints of their own.
@@ -318,6 +320,14 @@ pub(crate) fn ignored_of(body: &RawValue) -> HashSet<OwnedUserId> {
     let users = body.get("ignored_users").and_then(Value::as_object);
     let names = users.into_iter().flat_map(|users| users.keys());
     names.filter_map(|name| UserId::parse(name).ok()).collect()
+}
+
+/// Tells whether a user wants no invitations. What is malformed or not known says nothing.
+///
+/// Source: Matrix v1.19, client-server, "Invite permission".
+pub(crate) fn blocks_invites(wish: &RawValue) -> bool {
+    let wish: Option<Value> = serde_json::from_str(wish.get()).ok();
+    wish.is_some_and(|wish| wish["default_action"] == "block")
 }
 
 pub(crate) fn raw(value: &Value) -> Result<Box<RawValue>> {

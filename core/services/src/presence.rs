@@ -87,9 +87,16 @@ struct Users {
     due: HashSet<UserNid>,
     /// Whose rooms may be others than noted.
     moved: HashSet<UserNid>,
+    /// Those of them whose rooms are being read.
+    asked: HashSet<UserNid>,
 }
 
 impl Users {
+    /// Tells whether the rooms noted of a user may be others than the user's.
+    fn may_have_moved(&self, user: UserNid) -> bool {
+        self.moved.contains(&user) || self.asked.contains(&user)
+    }
+
     /// Returns what is known of a user, who is offline if nothing was; `None` when no more are kept.
     fn known(&mut self, user: UserNid, now_ms: i64) -> Option<&mut Known> {
         if !self.known.contains_key(&user) && self.known.len() >= USERS_MAX {
@@ -261,7 +268,11 @@ impl Presence {
         after: Position,
         upto: Position,
     ) -> Result<Vec<Value>> {
-        let shown = self.changed(viewer, rooms, after, upto);
+        let mut shown = match after {
+            0 => self.all_shown(viewer, rooms, upto).await?,
+            _ => self.changed(viewer, rooms, after, upto),
+        };
+        shown.truncate(CHANGES_MAX);
         let nids: Vec<UserNid> = shown.iter().map(|(user, _)| *user).collect();
         let names = self.context.interned.user_ids(&nids).await?;
         let now_ms = self.context.now_ms();
@@ -271,7 +282,8 @@ impl Presence {
         Ok(events.collect())
     }
 
-    /// In memory alone: everybody who waits asks this after each change.
+    /// In memory alone: everybody who waits asks this after each change. Who shares a room is as noted
+    /// when the change was told: whoever came since is told of by [`Presence::of_newcomers`].
     fn changed(
         &self,
         viewer: UserNid,
@@ -285,50 +297,76 @@ impl Presence {
         let latest_first = users.by_pos.range(range).rev().take(LOOKED_AT_MAX);
         let shown = latest_first.filter_map(|(pos, user)| {
             let known = users.known.get(user).filter(|_| *pos <= upto && *user != viewer)?;
-            let is_shown = (after > 0 || known.state != PresenceState::Offline)
-                && known.rooms.iter().any(|room| rooms.contains(room));
-            is_shown.then(|| (*user, known.clone()))
+            known.is_in_any(rooms).then(|| (*user, known.clone()))
+        });
+        shown.take(CHANGES_MAX).collect()
+    }
+
+    /// Returns everybody who is not offline, for a client that was told nothing yet. Nobody is told to
+    /// it later because of a membership from before, so those whose noted rooms may be old are looked
+    /// up.
+    async fn all_shown(
+        &self,
+        viewer: UserNid,
+        rooms: &HashSet<RoomNid>,
+        upto: Position,
+    ) -> Result<Vec<(UserNid, Known)>> {
+        let (mut shown, unsure) = {
+            let users = self.users.lock();
+            let latest_first = users.by_pos.iter().rev().filter_map(|(pos, user)| {
+                let known = users.known.get(user).filter(|_| *pos <= upto && *user != viewer)?;
+                (known.state != PresenceState::Offline).then_some((*user, known))
+            });
+            let (mut shown, mut unsure) = (Vec::new(), Vec::new());
+            for (user, known) in latest_first.take(LOOKED_AT_MAX) {
+                match users.may_have_moved(user) {
+                    true => unsure.push((user, known.clone())),
+                    false if known.is_in_any(rooms) => shown.push((user, known.clone())),
+                    false => {}
+                }
+                if shown.len() >= CHANGES_MAX {
+                    break;
+                }
+            }
+            (shown, unsure)
+        };
+        let asked: Vec<UserNid> = unsure.iter().map(|(user, _)| *user).collect();
+        let sharing = rows::sharing_of(&self.context.db, viewer, &asked).await?;
+        shown.splice(0..0, unsure.into_iter().filter(|(user, _)| sharing.contains(user)));
+        Ok(shown)
+    }
+
+    /// Returns the `m.presence` events of users who newly share a room with `viewer`, those who are not
+    /// offline. Whose last change is told above `upto` is left to the answer that tells it: it is told
+    /// to the rooms the user was in by then. That a room is shared is the caller's to know.
+    pub(crate) fn of_newcomers(
+        &self,
+        viewer: UserNid,
+        users: &[&(OwnedUserId, UserNid)],
+        upto: Position,
+    ) -> Vec<Value> {
+        let now_ms = self.context.now_ms();
+        let of = self.users.lock();
+        let shown = users.iter().filter_map(|(name, user)| {
+            let known = of.known.get(user).filter(|known| {
+                known.is_told
+                    && known.pos <= upto
+                    && known.state != PresenceState::Offline
+                    && *user != viewer
+            })?;
+            let content = known.content(now_ms);
+            Some(json!({ "type": "m.presence", "sender": name, "content": content }))
         });
         shown.take(CHANGES_MAX).collect()
     }
 }
 
-impl Presence {
-    /// Returns the `m.presence` events of users of whom `viewer` had heard nothing so far, those who
-    /// are not offline. Whose last change is told above `upto` is left to the answer that tells it.
-    /// That a room is shared is the caller's to know.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub(crate) async fn of_newcomers(
-        &self,
-        viewer: UserNid,
-        users: &[&OwnedUserId],
-        upto: Position,
-    ) -> Result<Vec<Value>> {
-        let now_ms = self.context.now_ms();
-        let mut events = Vec::new();
-        let asked = || users.iter().take(CHANGES_MAX).copied();
-        let nids = self.context.interned.find_users(asked().map(|user_id| &**user_id)).await?;
-        for user_id in asked() {
-            let Some(user) = nids.get(&**user_id).copied() else { continue };
-            let known = self.users.lock().known.get(&user).cloned();
-            let is_shown = |known: &Known| {
-                known.is_told
-                    && known.pos <= upto
-                    && known.state != PresenceState::Offline
-                    && user != viewer
-            };
-            if let Some(known) = known.filter(is_shown) {
-                let content = known.content(now_ms);
-                events.push(json!({ "type": "m.presence", "sender": user_id, "content": content }));
-            }
-        }
-        Ok(events)
-    }
-}
-
 impl Known {
+    /// Tells whether the user is in one of these rooms, as noted.
+    fn is_in_any(&self, rooms: &HashSet<RoomNid>) -> bool {
+        self.rooms.iter().any(|room| rooms.contains(room))
+    }
+
     /// Takes back what cannot be, since it is too far ahead: the clock was set back meanwhile.
     fn bound(&mut self, now_ms: i64) {
         let latest_ms = now_ms + WAIT_MS_MAX + GRACE_MS;

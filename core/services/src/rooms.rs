@@ -21,6 +21,7 @@ mod create;
 mod errand;
 mod fork;
 mod ingest;
+mod invitation;
 mod join;
 mod moderate;
 mod own_rules;

@@ -1,6 +1,8 @@
 //! Device lists: who has to look at whose keys again. A change is one row of the stream; who sees it
 //! is found when it is read, from who shares a room with whom. Never holds keys itself.
 
+use std::collections::HashMap;
+
 use colonnade_model::{
     nid::{RoomNid, UserNid},
     stream::{Position, Stream, Touch},
@@ -26,9 +28,10 @@ const LIST_MAX: usize = 5_000;
 /// When the database fails.
 pub async fn changed(tx: &mut Tx, user: UserNid) -> Result<Position> {
     const ROOMS: &str = "SELECT room_nid FROM room_members WHERE user_nid = $1 AND membership = $2";
+    let pos = insert(tx, user, None).await?;
+    // Last of all: whoever joins a room after this is told as one who came.
     let rooms: Vec<i64> =
         run!(tx, |c| sql::query_scalar(ROOMS).bind(user.0).bind(JOIN).fetch_all(c))?;
-    let pos = insert(tx, user, None).await?;
     tx.touch(Stream::DeviceLists, Touch::User(user), pos);
     for room in rooms {
         tx.touch(Stream::DeviceLists, Touch::Room(RoomNid(room)), pos);
@@ -91,21 +94,20 @@ pub async fn any_membership(db: &Database, from: Position, upto: Position) -> Re
     Ok(found > 0)
 }
 
-/// A user's membership of a room at the two ends of a range of positions.
+/// A user who went in or out of a room within a range of positions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moved {
     /// The user.
     pub user: UserNid,
     /// The room.
     pub room: RoomNid,
-    /// Was joined before the range.
-    pub before: bool,
-    /// Is joined at its end.
-    pub after: bool,
+    /// Is joined at the end of the range: came, or went and came back.
+    pub is_in: bool,
 }
 
 /// Returns who entered or left the rooms that concern `viewer` after `from` up to `upto`: every move
-/// of the viewer, and the moves of others in rooms the viewer is joined to now.
+/// of the viewer, and the moves of others in rooms the viewer is joined to now. Whoever left and came
+/// back within the range has entered: nobody was told of what the user did meanwhile.
 ///
 /// # Errors
 /// When the database fails.
@@ -127,19 +129,31 @@ pub async fn moves(
         .bind(upto)
         .bind(JOIN)
         .fetch_all(c))?;
-    let mut last = std::collections::HashMap::with_capacity(rows.len());
+    let mut stays: HashMap<(i64, i64), Stay> = HashMap::with_capacity(rows.len());
     for (user, room, membership, before) in rows {
-        last.insert((user, room), (before == JOIN, membership == JOIN));
+        let (began_in, is_in) = (before == JOIN, membership == JOIN);
+        let stay = stays.entry((user, room)).or_insert(Stay { began_in, was_out: false, is_in });
+        stay.was_out |= !is_in;
+        stay.is_in = is_in;
     }
-    let moves = last.into_iter().filter(|(_, (before, after))| before != after);
+    let moves = stays.into_iter().filter(|(_, stay)| match stay.is_in {
+        true => !stay.began_in || stay.was_out,
+        false => stay.began_in,
+    });
     Ok(moves
-        .map(|((user, room), (before, after))| Moved {
+        .map(|((user, room), stay)| Moved {
             user: UserNid(user),
             room: RoomNid(room),
-            before,
-            after,
+            is_in: stay.is_in,
         })
         .collect())
+}
+
+/// What became of a user in a room within a range.
+struct Stay {
+    began_in: bool,
+    was_out: bool,
+    is_in: bool,
 }
 
 /// Returns everybody who is joined to one of `rooms`.

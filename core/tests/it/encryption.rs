@@ -96,7 +96,7 @@ async fn changed_since(
     let upto = services.context.streams.positions();
     let user = session(server, client).await.user;
     let changes = services.encryption.device_list_changes(user, from, &upto).await.unwrap();
-    changes.changed.iter().map(ToString::to_string).collect()
+    changes.changed.iter().map(|(name, _)| name.to_string()).collect()
 }
 
 const UPLOAD: &str = "/_matrix/client/v3/keys/upload";

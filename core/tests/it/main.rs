@@ -11,6 +11,7 @@ mod ephemeral;
 mod hostile;
 mod intake;
 mod media;
+mod moving;
 mod oracles;
 mod profiles;
 mod quotas;

@@ -78,7 +78,8 @@ async fn changes(
 ) -> Result<get_key_changes::v3::Response> {
     let get_key_changes::v3::Request { from, to } = call.request;
     let changes = call.services.encryption.changes_between(&call.who, &from, &to).await?;
-    Ok(get_key_changes::v3::Response { changed: changes.changed, left: changes.left })
+    let changed = changes.changed.into_iter().map(|(name, _)| name).collect();
+    Ok(get_key_changes::v3::Response { changed, left: changes.left })
 }
 
 async fn upload_cross_signing(

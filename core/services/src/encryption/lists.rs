@@ -19,8 +19,8 @@ use crate::{Result, accounts::Session};
 /// What changed between two places of the streams.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceListChanges {
-    /// Users with new keys, and users who newly share a room.
-    pub changed: Vec<OwnedUserId>,
+    /// Users with new keys, and users who newly share a room, by name.
+    pub changed: Vec<(OwnedUserId, UserNid)>,
     /// Users who no longer share any room.
     pub left: Vec<OwnedUserId>,
 }
@@ -51,7 +51,7 @@ impl Encryption {
         {
             let (mut entered, mut exited) = (Vec::new(), Vec::new());
             for moved in device_lists::moves(db, user, events_from, events_upto).await? {
-                match (moved.user == user, moved.after) {
+                match (moved.user == user, moved.is_in) {
                     (true, true) => entered.push(moved.room),
                     (true, false) => exited.push(moved.room),
                     (false, true) => drop(changed.insert(moved.user)),
@@ -67,7 +67,11 @@ impl Encryption {
             }
         }
         changed.retain(|user| !left.contains(user));
-        Ok(DeviceListChanges { changed: self.names(changed).await?, left: self.names(left).await? })
+        let left = self.named(left).await?;
+        Ok(DeviceListChanges {
+            changed: self.named(changed).await?,
+            left: left.into_iter().map(|(name, _)| name).collect(),
+        })
     }
 
     /// Returns the changes between two sync tokens.
@@ -89,13 +93,15 @@ impl Encryption {
         self.device_list_changes(session.user, &from.positions, &to.positions).await
     }
 
-    async fn names(&self, users: HashSet<UserNid>) -> Result<Vec<OwnedUserId>> {
+    /// Returns the users with their ids, in the order of these.
+    async fn named(&self, users: HashSet<UserNid>) -> Result<Vec<(OwnedUserId, UserNid)>> {
         if users.is_empty() {
             return Ok(Vec::new());
         }
         let nids: Vec<UserNid> = users.into_iter().collect();
-        let mut names = self.context.interned.user_ids(&nids).await?;
-        names.sort();
-        Ok(names)
+        let names = self.context.interned.user_ids(&nids).await?;
+        let mut named: Vec<_> = names.into_iter().zip(nids).collect();
+        named.sort();
+        Ok(named)
     }
 }

@@ -76,11 +76,14 @@ impl Presence {
     async fn tell(&self) -> Result<()> {
         let (due, moved) = {
             let mut users = self.users.lock();
-            (take(&mut users.due), take(&mut users.moved))
+            let (due, moved) = (take(&mut users.due), take(&mut users.moved));
+            users.asked.clone_from(&moved);
+            (due, moved)
         };
         let asked: Vec<UserNid> = due.union(&moved).copied().collect();
         let read = rows::rooms_joined(&self.context.db, &asked).await;
         let mut users = self.users.lock();
+        users.asked.clear();
         let told = match read {
             Ok(rooms) => {
                 self.note(&mut users, &due, &asked, &rooms);
@@ -98,7 +101,9 @@ impl Presence {
         told
     }
 
-    /// `rooms` are those of all who were `asked` for, in order of the users.
+    /// `rooms` are those of all who were `asked` for, in order of the users. Whoever has moved since is
+    /// told of later: a client that already knows of the new room would never hear of a change that
+    /// was told to the rooms of before alone.
     fn note(
         &self,
         users: &mut Users,
@@ -113,6 +118,9 @@ impl Presence {
                 known.rooms = own.map(|(_, room)| *room).collect();
             }
         }
+        let (later, due): (HashSet<UserNid>, HashSet<UserNid>) =
+            due.iter().copied().partition(|user| users.moved.contains(user));
+        users.due.extend(later);
         if due.is_empty() {
             return;
         }
@@ -121,7 +129,7 @@ impl Presence {
         let touched: Vec<Touch> = touched.into_iter().collect();
         // Under the lock of the users: whoever is woken finds the changes noted.
         let pos = self.context.streams.advance_in_memory(Stream::Presence, &touched);
-        for user in due {
+        for user in &due {
             let Some(known) = users.known.get_mut(user) else { continue };
             known.is_told = !users.due.contains(user);
             let before = std::mem::replace(&mut known.pos, pos);

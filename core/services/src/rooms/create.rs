@@ -7,7 +7,7 @@ use colonnade_model::{
     nid::{EventNid, RoomNid},
     ruma::{
         CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedUserId, RoomAliasId,
-        RoomId, RoomVersionId, UInt, events::TimelineEventType,
+        RoomId, RoomVersionId, UInt, UserId, events::TimelineEventType,
         room_version_rules::RoomVersionRules,
     },
     versions,
@@ -85,7 +85,7 @@ impl Rooms {
     ///
     /// # Errors
     /// `M_UNSUPPORTED_ROOM_VERSION`, `M_ROOM_IN_USE` for a taken alias, `M_INVALID_ROOM_STATE` when
-    /// the wishes contradict what a room can be, `M_BAD_JSON`, `M_INVALID_PARAM`.
+    /// the wishes contradict what a room can be, `M_INVITE_BLOCKED`, `M_BAD_JSON`, `M_INVALID_PARAM`.
     pub async fn create(&self, session: &Session, wish: NewRoomWish) -> Result<OwnedRoomId> {
         if wish.invite.len() > INVITES_MAX {
             let why = format!("at most {INVITES_MAX} users can be invited with a new room");
@@ -95,8 +95,9 @@ impl Rooms {
             let why = format!("at most {INITIAL_STATE_MAX} state events can start a room");
             return Err(MatrixError::invalid_param(why).into());
         }
-        for user_id in &wish.invite {
-            self.require_reachable(user_id)?;
+        let invited = wish.invite.iter().cloned().chain(invited_by_state(&wish.initial_state));
+        for user_id in invited.filter(|user_id| *user_id != session.user_id) {
+            self.require_invitable(&user_id).await?;
         }
         let plan = self.plan(session, wish).await?;
         if let Some(alias) = &plan.alias {
@@ -361,6 +362,14 @@ fn initial_state(given: &[Value]) -> Result<Vec<(String, String, Value)>> {
         state.push((kind, state_key, content.ok_or_else(bad)?));
     }
     Ok(state)
+}
+
+/// Returns whom member events in the initial state invite: another way to do what `invite` does.
+fn invited_by_state(given: &[Value]) -> impl Iterator<Item = OwnedUserId> {
+    let invites = given.iter().filter(|event| {
+        event["type"] == "m.room.member" && event["content"]["membership"] == "invite"
+    });
+    invites.filter_map(|event| UserId::parse(event["state_key"].as_str()?).ok())
 }
 
 /// Replaces the parts of the power levels that the creator wants otherwise.

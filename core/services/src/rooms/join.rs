@@ -169,7 +169,8 @@ impl Rooms {
     /// for that.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` for an invitation to another server, and when nothing lets the user in.
+    /// `M_FORBIDDEN` for an invitation to another server, and when nothing lets the user in;
+    /// `M_INVITE_BLOCKED`.
     pub(super) async fn complete_member(
         &self,
         session: &Session,
@@ -182,7 +183,7 @@ impl Rooms {
             Some("invite") => {
                 let invited = UserId::parse(state_key)
                     .map_err(|_| MatrixError::invalid_param("not a user id"))?;
-                self.require_reachable(&invited)?;
+                self.require_invitable(&invited).await?;
             }
             Some("join") if state_key == session.user_id.as_str() => {
                 // Ours to say, not the client's.
@@ -195,15 +196,6 @@ impl Rooms {
             _ => {}
         }
         Ok(())
-    }
-
-    /// Refuses users of other servers, which this one does not talk to yet.
-    pub(super) fn require_reachable(&self, user_id: &UserId) -> Result<()> {
-        if self.is_local(user_id) {
-            return Ok(());
-        }
-        let why = format!("{user_id} is on another server, and this one does not federate");
-        Err(MatrixError::forbidden(why).into())
     }
 
     /// Finds who lets a user into a room that asks for membership of other rooms; `None` where the

@@ -16,7 +16,8 @@ impl Rooms {
     /// Invites a user.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` if the inviter may not, or the user is in the room or banned.
+    /// `M_FORBIDDEN` if the inviter may not, or the user is in the room or banned;
+    /// `M_INVITE_BLOCKED` if the user wants no invitations.
     pub async fn invite(
         &self,
         session: &Session,
@@ -25,7 +26,7 @@ impl Rooms {
         reason: Option<&str>,
     ) -> Result<()> {
         let room = self.known_to(session, room_id).await?;
-        self.require_reachable(target)?;
+        self.require_invitable(target).await?;
         if self.membership_of(&room, target).await? == Some(Membership::Join) {
             return Err(MatrixError::forbidden(format!("{target} is in the room already")).into());
         }

@@ -11,12 +11,19 @@ use colonnade_model::{
     ruma::{OwnedUserId, UserId},
     stream::{Position, Stream},
 };
-use colonnade_storage::account_data::{self, AccountData};
+use colonnade_storage::{
+    account_data::{self, AccountData},
+    members::{Member, Membership},
+};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{Memberships, Sync, Turn, filter, response::Events};
-use crate::{Result, rooms::Room};
+use crate::{
+    Result,
+    account_data::{INVITE_PERMISSION, blocks_invites},
+    rooms::Room,
+};
 
 /// A piece of account data as a client gets it.
 #[derive(Serialize)]
@@ -50,6 +57,13 @@ impl ChangedData {
     }
 }
 
+/// Which invitations an answer shows.
+pub(super) enum Invites {
+    None,
+    New,
+    All,
+}
+
 impl Sync {
     /// Returns whom the user ignores.
     pub(super) async fn ignored(&self, user: UserNid) -> Result<Arc<[OwnedUserId]>> {
@@ -63,7 +77,7 @@ impl Sync {
         &self,
         turn: &Turn<'_>,
         memberships: &Memberships,
-        newcomers: &[OwnedUserId],
+        newcomers: &[(OwnedUserId, UserNid)],
     ) -> Result<Events> {
         let now = turn.now(Stream::Presence);
         // A token of an earlier process may stand above the positions of this one.
@@ -81,9 +95,11 @@ impl Sync {
             }
             false => Vec::new(),
         };
-        let is_told = |user: &OwnedUserId| changes.iter().any(|e| e["sender"] == user.as_str());
-        let untold: Vec<_> = newcomers.iter().filter(|user| !is_told(user)).collect();
-        changes.extend(presence.of_newcomers(turn.viewer.user, &untold, now).await?);
+        let told: HashSet<&str> = changes.iter().filter_map(|e| e["sender"].as_str()).collect();
+        let untold: Vec<_> =
+            newcomers.iter().filter(|(name, _)| !told.contains(name.as_str())).collect();
+        let newcomers = presence.of_newcomers(turn.viewer.user, &untold, now);
+        changes.extend(newcomers);
         let changes = changes.into_iter().filter(|event| {
             let sender = event["sender"].as_str().and_then(|id| <&UserId>::try_from(id).ok());
             !turn.ignored.iter().any(|ignored| Some(&**ignored) == sender)
@@ -101,9 +117,41 @@ impl Sync {
         Ok(Events { events: changes.map(entry).collect() })
     }
 
-    /// Returns the rooms for which the user's account data changed.
-    pub(super) async fn rooms_with_data(&self, turn: &Turn<'_>) -> Result<HashSet<RoomNid>> {
-        Ok(self.data_changes(turn).await?.rooms.keys().copied().collect())
+    /// Returns the rooms for which the user's account data changed, and whether what the user says
+    /// about being invited did.
+    pub(super) async fn rooms_with_data(
+        &self,
+        turn: &Turn<'_>,
+    ) -> Result<(HashSet<RoomNid>, bool)> {
+        let changes = self.data_changes(turn).await?;
+        let is_permission = |data: &AccountData| data.event_type == INVITE_PERMISSION;
+        let invites_moved = changes.global.iter().any(is_permission);
+        Ok((changes.rooms.keys().copied().collect(), invites_moved))
+    }
+
+    /// Returns which invitations an answer shows: none to a user who wants none, and all once the user
+    /// wants them again.
+    ///
+    /// Source: Matrix v1.19, client-server, "Invite permission".
+    pub(super) async fn invites(
+        &self,
+        turn: &Turn<'_>,
+        memberships: &Memberships,
+        permission_moved: bool,
+    ) -> Result<Invites> {
+        let since = turn.since(Stream::Events);
+        let mut rooms = memberships.rooms.iter();
+        let is_news = |member: &Member| permission_moved || member.pos > since;
+        if !rooms.any(|member| member.membership == Membership::Invite && is_news(member)) {
+            return Ok(Invites::New);
+        }
+        let (db, user) = (&self.context.db, turn.viewer.user);
+        let wish = account_data::get(db, user, None, INVITE_PERMISSION).await?;
+        Ok(match wish.is_some_and(|wish| blocks_invites(&wish)) {
+            true => Invites::None,
+            false if permission_moved => Invites::All,
+            false => Invites::New,
+        })
     }
 
     /// Returns the user's account data for a room that changed above `after`.

@@ -1,7 +1,5 @@
 //! Puts an answer together: which rooms have anything to tell, and everything outside rooms.
 
-use std::collections::HashSet;
-
 use colonnade_model::{
     nid::DeviceNid,
     ruma::api::client::filter::RoomFilter,
@@ -12,6 +10,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Memberships, Sync, SyncResponse, Turn,
+    account::Invites,
     heads::RoomHead,
     response::{ChangedDevices, Events, InvitedRoom, KnockedRoom, Rooms},
 };
@@ -108,10 +107,11 @@ impl Sync {
         let mut strangers = self.context.settings.limits.invite_states_bytes_max as usize;
         let data_moved =
             self.heads.user(turn.viewer.user).account_data > turn.since(Stream::AccountData);
-        let data_rooms = match data_moved {
+        let (data_rooms, invites_moved) = match data_moved {
             true => self.rooms_with_data(turn).await?,
-            false => HashSet::new(),
+            false => Default::default(),
         };
+        let invites = self.invites(turn, memberships, invites_moved).await?;
         for (member, head) in memberships.rooms.iter().zip(heads) {
             let is_new = member.pos > turn.since(Stream::Events);
             let is_due = match member.membership {
@@ -124,7 +124,12 @@ impl Sync {
                         || head.typing > turn.since(Stream::Typing)
                         || data_rooms.contains(&member.room)
                 }
-                Membership::Invite | Membership::Knock => is_new,
+                Membership::Knock => is_new,
+                Membership::Invite => match invites {
+                    Invites::None => false,
+                    Invites::New => is_new,
+                    Invites::All => true,
+                },
                 Membership::Leave | Membership::Ban => {
                     // Forgotten or not: other devices have to hear that their user left.
                     is_new && (turn.since.is_some() || wanted.include_leave && !member.forgotten)

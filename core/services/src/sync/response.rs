@@ -70,6 +70,7 @@ pub struct ChangedDevices {
 impl ChangedDevices {
     pub(super) fn of(changes: DeviceListChanges) -> Option<Self> {
         let DeviceListChanges { changed, left } = changes;
+        let changed: Vec<OwnedUserId> = changed.into_iter().map(|(name, _)| name).collect();
         (!changed.is_empty() || !left.is_empty()).then_some(Self { changed, left })
     }
 }

@@ -223,10 +223,9 @@ async fn whoever_shares_a_room_is_told_and_whoever_left_is_named() {
         let upto = positions(&server).await;
         let encryption = &server.inside().await.services.encryption;
         let changes = encryption.device_list_changes(user, &from, &upto).await.unwrap();
-        let names = |users: Vec<_>| -> Vec<String> {
-            users.iter().map(|user: &colonnade_model::ruma::OwnedUserId| user.to_string()).collect()
-        };
-        (names(changes.changed), names(changes.left))
+        let changed = changes.changed.iter().map(|(name, _)| name.to_string());
+        let left = changes.left.iter().map(|name| name.to_string());
+        (changed.collect::<Vec<_>>(), left.collect::<Vec<_>>())
     };
     let none = || (Vec::<String>::new(), Vec::<String>::new());
     let create = json!({ "preset": "public_chat" });

@@ -120,3 +120,44 @@ async fn those_who_share_a_room_now_are_seen() {
     world.services.rooms.leave(&bob, &room.room_id, None).await.unwrap();
     world.until_seen(&alice, &[&room], &[]).await;
 }
+
+#[tokio::test]
+async fn whoever_moves_while_a_change_is_told_is_told_of_later() {
+    let world = World::new().await;
+    let (alice, bob) = (world.user("alice").await, world.user("bob").await);
+    let room = world.room(&alice).await;
+    world.join(&bob, &room).await;
+    world.online(&bob);
+    world.until_seen(&alice, &[&room], &["@bob:localhost"]).await;
+    let presence = &world.services.presence;
+    let mut users = presence.users.lock();
+    // The rooms were read before the join, which this process has heard of since.
+    let pos = users.known[&bob.user].pos;
+    users.moved.insert(bob.user);
+    let due = HashSet::from([bob.user]);
+    presence.note(&mut users, &due, &[bob.user], &[]);
+    assert_eq!(users.known[&bob.user].pos, pos, "nobody is told yet");
+    assert!(users.due.contains(&bob.user));
+    drop(users);
+    world.services.presence.news.notify_one();
+    world.until_seen(&alice, &[&room], &["@bob:localhost"]).await;
+}
+
+#[tokio::test]
+async fn a_first_sync_sees_who_joined_before_it_was_noted() {
+    let world = World::new().await;
+    let (alice, bob) = (world.user("alice").await, world.user("bob").await);
+    let room = world.room(&alice).await;
+    world.join(&bob, &room).await;
+    world.online(&bob);
+    world.until_seen(&alice, &[&room], &["@bob:localhost"]).await;
+    for is_being_read in [false, true] {
+        {
+            let mut users = world.services.presence.users.lock();
+            users.known.get_mut(&bob.user).unwrap().rooms = Arc::default();
+            let waiting = if is_being_read { &mut users.asked } else { &mut users.moved };
+            waiting.insert(bob.user);
+        }
+        assert_eq!(world.seen(&alice, &[&room]).await, ["@bob:localhost"]);
+    }
+}

@@ -1,0 +1,30 @@
+//! Who may be invited: users this server can reach, who want to be.
+
+use colonnade_model::{MatrixError, ruma::UserId};
+use colonnade_storage::account_data;
+
+use super::Rooms;
+use crate::{Result, account_data::INVITE_PERMISSION, account_data::blocks_invites};
+
+impl Rooms {
+    /// Refuses to invite users of other servers, which this one does not talk to yet, and those who
+    /// want no invitations. Every way to invite asks here.
+    ///
+    /// Source: Matrix v1.19, client-server, "Invite permission".
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN`, `M_INVITE_BLOCKED`.
+    pub(super) async fn require_invitable(&self, user_id: &UserId) -> Result<()> {
+        if !self.is_local(user_id) {
+            let why = format!("{user_id} is on another server, and this one does not federate");
+            return Err(MatrixError::forbidden(why).into());
+        }
+        let Some(user) = self.context.interned.find_user(user_id).await? else { return Ok(()) };
+        let wish = account_data::get(&self.context.db, user, None, INVITE_PERMISSION).await?;
+        if wish.is_some_and(|wish| blocks_invites(&wish)) {
+            let why = format!("{user_id} does not want to be invited");
+            return Err(MatrixError::new(403, "M_INVITE_BLOCKED", why).into());
+        }
+        Ok(())
+    }
+}

@@ -141,6 +141,16 @@ pub async fn all_of(tx: &mut Tx, user: UserNid) -> Result<Vec<DeviceNid>> {
     Ok(nids.into_iter().map(DeviceNid).collect())
 }
 
+/// Tells whether a device is there, and not logged out meanwhile, for what is about to be stored for it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn is_there(tx: &mut Tx, device: DeviceNid) -> Result<bool> {
+    const THERE: &str = "SELECT count(*) FROM devices WHERE device_nid = $1";
+    let found: i64 = run!(tx, |c| sql::query_scalar(THERE).bind(device.0).fetch_one(c))?;
+    Ok(found > 0)
+}
+
 /// Gives a device another name; false when there is no such device.
 ///
 /// # Errors

@@ -14,7 +14,7 @@ use colonnade_model::{
     },
 };
 use colonnade_storage::{
-    device_lists,
+    device_lists, devices,
     encryption::{
         device_keys,
         one_time_keys::{self, Uploaded},
@@ -52,7 +52,9 @@ impl Encryption {
     ///
     /// # Errors
     /// `M_INVALID_PARAM` when the device keys are somebody else's, `M_BAD_JSON` when they are
-    /// malformed, `M_FORBIDDEN` or `M_TOO_LARGE` when the device keeps as many as it may, `M_UNKNOWN` when a one-time key comes again with another content.
+    /// malformed, `M_FORBIDDEN` or `M_TOO_LARGE` when the device keeps as many as it may, `M_UNKNOWN` when
+    /// a one-time key comes again with another content, `M_UNKNOWN_TOKEN` when the device was logged out
+    /// meanwhile.
     pub async fn upload(
         &self,
         session: &Session,
@@ -79,10 +81,14 @@ impl Encryption {
         let quota = self.context.settings.limits.one_time_keys();
         let stored = self.context.db.write(move |tx| {
             Box::pin(async move {
+                // Logged out since it was authenticated: its keys would be there for ever.
+                if !devices::is_there(tx, device).await? {
+                    return Ok(None);
+                }
                 // First, since it is the one that can refuse, and then nothing may be stored.
                 let uploaded = one_time_keys::put(tx, device, fresh, &quota).await?;
                 if uploaded != Uploaded::Stored {
-                    return Ok(uploaded);
+                    return Ok(Some(uploaded));
                 }
                 one_time_keys::put_fallback(tx, device, fallback).await?;
                 let changed = match identity {
@@ -93,14 +99,15 @@ impl Encryption {
                     device_lists::changed(tx, user).await?;
                 }
                 to_device::forget(tx, device).await?;
-                Ok(uploaded)
+                Ok(Some(uploaded))
             })
         });
         let stored = stored.await?;
         self.counts.forget(&[device]);
         match stored {
-            Uploaded::Stored => Ok(()),
-            Uploaded::Differs(key_id) => Err(MatrixError::unknown(format!(
+            Some(Uploaded::Stored) => Ok(()),
+            None => Err(MatrixError::unknown_token("this device was logged out").into()),
+            Some(Uploaded::Differs(key_id)) => Err(MatrixError::unknown(format!(
                 "the one-time key {key_id} exists already with another content"
             ))
             .into()),

@@ -10,6 +10,7 @@ pub mod routes;
 pub mod table;
 
 mod client;
+mod enums;
 
 pub use call::{ByteBody, ClientAddress};
 pub use reply::Reply;

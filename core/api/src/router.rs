@@ -11,6 +11,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::{
     call::{ByteBody, require_welcome},
+    enums,
     reply::{self, Reply},
     routes,
     table::{Route, Table},
@@ -95,6 +96,11 @@ impl Router {
             }
         };
         let name = EndpointName(route.name);
+        let checked = enums::check_query(&route.path, request.uri().query())
+            .and_then(|()| enums::check_arguments(&route.method, &route.path, &args));
+        if let Err(error) = checked {
+            return reply::matrix_error(&error);
+        }
         let mut answer = (route.run)(Arc::clone(&self.services), request, args).await;
         answer.extensions_mut().insert(name);
         answer

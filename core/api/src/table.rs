@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 use crate::{
     bounds,
     call::{ByteBody, Call, Caller, address_of, caller, collect},
+    enums,
     reply::{self, Reply},
 };
 
@@ -314,6 +315,8 @@ pub(crate) async fn decode<R: Endpoint>(
     let body = if has_body && body.is_empty() { Bytes::from_static(b"{}") } else { body };
     if has_body {
         require_json(&body)?;
+        let path = R::PATH_BUILDER.all_paths().last().unwrap_or_default();
+        enums::check_body(&parts.method, path, &body)?;
     }
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let prepared = match parts.extensions.get::<Prepared>() {

@@ -5,6 +5,7 @@
 //! forbid further members, so this finds what is missing or of the wrong type, not what is extra.
 //! Containers must be there whether or not the schema demands them: see [`containers`].
 
+mod choices;
 mod containers;
 mod parse;
 
@@ -16,6 +17,8 @@ use std::{
 use colonnade_model::ruma::{EventId, MxcUri, RoomAliasId, RoomId, ServerName, UserId};
 use jsonschema::{Registry, Validator};
 use serde_json::{Value, json};
+
+pub use choices::Choice;
 
 /// The specification, read once per process.
 pub static SPEC: LazyLock<Spec> = LazyLock::new(Spec::read);
@@ -53,6 +56,8 @@ pub struct Parameter {
     pub required: bool,
     /// A value for it.
     pub example: Option<Value>,
+    /// The values it may have; empty where it may have any.
+    pub values: Vec<String>,
 }
 
 /// An operation of the specification.
@@ -70,12 +75,16 @@ pub struct Operation {
     pub deprecated: bool,
     /// It takes an access token.
     pub authenticated: bool,
+    /// And can be asked without one.
+    pub token_optional: bool,
     /// Its parameters.
     pub parameters: Vec<Parameter>,
     /// It takes a JSON body.
     pub takes_json: bool,
     /// A JSON body for it.
     pub example: Option<Value>,
+    /// Where the body takes one of a few values.
+    pub choices: Vec<Choice>,
     /// The schema of the JSON body of each status; `None` when that status has no JSON.
     pub answers: BTreeMap<u16, Option<String>>,
 }

@@ -71,7 +71,7 @@ fn mounted() -> BTreeMap<String, BTreeSet<String>> {
     mounted
 }
 
-fn served() -> impl Fn(&Operation) -> bool {
+pub(crate) fn served() -> impl Fn(&Operation) -> bool {
     let mounted = mounted();
     move |operation| {
         let methods = mounted.get(&shape(&operation.path));
@@ -113,13 +113,13 @@ fn docs_endpoints_md_is_what_is_served() {
 }
 
 /// A user with a room, an event in it and a media id, to put into paths.
-struct Place {
-    user: Client,
+pub(crate) struct Place {
+    pub(crate) user: Client,
     names: BTreeMap<&'static str, String>,
 }
 
 impl Place {
-    async fn new(server: &TestServer, number: usize) -> Self {
+    pub(crate) async fn new(server: &TestServer, number: usize) -> Self {
         let user = server.user(&format!("user{number}")).await;
         let v3 = "/_matrix/client/v3";
         let room = user.post(&format!("{v3}/createRoom"), json!({})).await.ok();
@@ -153,7 +153,7 @@ impl Place {
     }
 
     /// The path of an operation with everything filled in that it needs.
-    fn path(&self, operation: &Operation) -> String {
+    pub(crate) fn path(&self, operation: &Operation) -> String {
         let mut path = operation.path.clone();
         let mut query = Vec::new();
         for parameter in &operation.parameters {

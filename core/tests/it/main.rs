@@ -7,6 +7,7 @@ mod conformance;
 mod containers;
 mod directory;
 mod encryption;
+mod enums;
 mod ephemeral;
 mod hostile;
 mod intake;

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use colonnade_model::{
     MatrixError,
     ruma::{
-        api::client::sync::sync_events::v3::{Filter, Request},
+        api::client::{
+            filter::EventFormat,
+            sync::sync_events::v3::{Filter, Request},
+        },
         presence::PresenceState,
     },
 };
@@ -37,7 +40,13 @@ async fn understand(call: Call<Request, Session>) -> Result<(Arc<Services>, Sess
     let Call { services, request, who, .. } = call;
     let filter = match request.filter {
         None => Arc::default(),
-        Some(Filter::FilterDefinition(filter)) => Arc::new(filter),
+        Some(Filter::FilterDefinition(filter)) => {
+            if ![EventFormat::Client, EventFormat::Federation].contains(&filter.event_format) {
+                let why = "filter: event_format is one of client, federation";
+                return Err(MatrixError::invalid_param(why).into());
+            }
+            Arc::new(filter)
+        }
         Some(Filter::FilterId(id)) => services.sync.filter_by_id(&who, &id).await?,
     };
     let known = [PresenceState::Online, PresenceState::Unavailable, PresenceState::Offline];

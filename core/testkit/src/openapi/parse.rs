@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::Value;
 
-use super::{Operation, Parameter};
+use super::{Operation, Parameter, choices};
 
 /// Methods an OpenAPI path may have.
 const METHODS: [&str; 6] = ["get", "put", "post", "delete", "patch", "head"];
@@ -93,6 +93,7 @@ impl Reader<'_> {
                 place: text("in"),
                 required: parameter["required"] == true,
                 example: example.into_iter().find(|example| !example.is_null()).cloned(),
+                values: self.values(&parameter["schema"]),
             }
         });
         let parameters = parameters.collect();
@@ -111,6 +112,7 @@ impl Reader<'_> {
             });
             Some((status.parse().ok()?, schema))
         });
+        let mut schemes = described["security"].as_array().into_iter().flatten();
         Operation {
             id: described["operationId"].as_str().unwrap_or_default().to_owned(),
             method: method.to_uppercase(),
@@ -118,11 +120,19 @@ impl Reader<'_> {
             file: String::new(),
             deprecated: described["deprecated"] == true,
             authenticated: described["security"].is_array(),
+            token_optional: schemes.any(|scheme| scheme == &serde_json::json!({})),
             parameters,
             takes_json: json.is_object(),
+            choices: choices::of_schema(self.documents, self.name, &json["schema"]),
             example: self.example(json),
             answers: answers.collect(),
         }
+    }
+
+    /// Returns what the schema of a parameter lists; nothing where it takes anything.
+    fn values(&self, schema: &Value) -> Vec<String> {
+        let choices = choices::of_schema(self.documents, self.name, schema).into_iter();
+        choices.filter(|choice| choice.place.is_empty()).flat_map(|choice| choice.values).collect()
     }
 
     /// Follows a reference within the file.

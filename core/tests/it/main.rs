@@ -24,6 +24,7 @@ mod rooms;
 mod search;
 mod sessions;
 mod successors;
+mod sweep;
 mod sync;
 mod targets;
 mod tidy;

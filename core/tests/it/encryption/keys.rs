@@ -308,3 +308,22 @@ async fn a_deleted_device_leaves_nothing_behind() {
     assert_eq!(answer["device_keys"][&alice.user_id], json!({}));
     assert_eq!(changed_since(&server, &alice, &before).await, [alice.user_id.as_str()]);
 }
+
+#[tokio::test]
+async fn a_device_logged_out_while_it_uploads_stores_no_keys() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let phone = alice.another_device().await;
+    // As far as a request is when it has been authenticated.
+    let authenticated = session(&server, &phone).await;
+    phone.post("/_matrix/client/v3/logout", json!({})).await.ok();
+    let keys = device_keys(&phone, &Signer::new());
+    let mut request = colonnade_model::ruma::api::client::keys::upload_keys::v3::Request::new();
+    request.device_keys = Some(serde_json::from_value(keys).unwrap());
+    let encryption = &server.inside().await.services.encryption;
+    let refused = encryption.upload(&authenticated, request).await.unwrap_err();
+    assert!(refused.to_string().contains("logged out"), "{refused}");
+    let body = json!({ "device_keys": { &alice.user_id: [] } });
+    let answer = alice.post(QUERY, body).await.ok();
+    assert_eq!(answer["device_keys"][&alice.user_id], json!({}));
+}

@@ -130,16 +130,17 @@ async fn whoever_moves_while_a_change_is_told_is_told_of_later() {
     world.online(&bob);
     world.until_seen(&alice, &[&room], &["@bob:localhost"]).await;
     let presence = &world.services.presence;
-    let mut users = presence.users.lock();
-    // The rooms were read before the join, which this process has heard of since.
-    let pos = users.known[&bob.user].pos;
-    users.moved.insert(bob.user);
-    let due = HashSet::from([bob.user]);
-    presence.note(&mut users, &due, &[bob.user], &[]);
-    assert_eq!(users.known[&bob.user].pos, pos, "nobody is told yet");
-    assert!(users.due.contains(&bob.user));
-    drop(users);
-    world.services.presence.news.notify_one();
+    {
+        let mut users = presence.users.lock();
+        // The rooms were read before the join, which this process has heard of since.
+        let pos = users.known[&bob.user].pos;
+        users.moved.insert(bob.user);
+        let due = HashSet::from([bob.user]);
+        presence.note(&mut users, &due, &[bob.user], &[]);
+        assert_eq!(users.known[&bob.user].pos, pos, "nobody is told yet");
+        assert!(users.due.contains(&bob.user));
+    }
+    presence.news.notify_one();
     world.until_seen(&alice, &[&room], &["@bob:localhost"]).await;
 }
 

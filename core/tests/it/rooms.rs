@@ -92,7 +92,7 @@ async fn wishes_that_cannot_be() {
     wish(json!({ "room_version": 12 })).await.err(400, "M_BAD_JSON");
     wish(json!({ "invite": "@bob:localhost" })).await.err(400, "M_BAD_JSON");
     wish(json!({ "invite": ["bob"] })).await.err(400, "M_BAD_JSON");
-    wish(json!({ "preset": "secret" })).await.err(400, "M_INVALID_PARAM");
+    wish(json!({ "preset": "secret" })).await.err(400, "M_BAD_JSON");
     wish(json!({ "room_alias_name": "a:b" })).await.err(400, "M_INVALID_PARAM");
     wish(json!({ "room_alias_name": "a b" })).await.err(400, "M_INVALID_PARAM");
     wish(json!({ "room_alias_name": "taken" })).await.ok();

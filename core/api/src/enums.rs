@@ -30,7 +30,6 @@ const PARAMETERS: &[Parameter] = &[
     ("/state/{event_type}/", "format", &["content", "event"]),
     ("/state/{event_type}/{state_key}", "format", &["content", "event"]),
     ("/thumbnail/{server_name}/{media_id}", "method", &["crop", "scale"]),
-    ("/register", "kind", &["guest", "user"]),
     ("/sync", "set_presence", &["offline", "online", "unavailable"]),
 ];
 
@@ -62,12 +61,17 @@ const FIELDS: &[Field] = &[
     ),
 ];
 
-/// Checks the query string of a request to the endpoint at `path`.
+/// Checks the query string of a request that reads. What writes is counted before anything is said of it,
+/// and its handler checks what it takes.
 ///
 /// # Errors
 /// `M_INVALID_PARAM` for a value the specification does not list.
-pub(crate) fn check_query(path: &str, query: Option<&str>) -> Result<(), MatrixError> {
-    let Some(query) = query else { return Ok(()) };
+pub(crate) fn check_query(
+    method: &Method,
+    path: &str,
+    query: Option<&str>,
+) -> Result<(), MatrixError> {
+    let Some(query) = query.filter(|_| *method == Method::GET) else { return Ok(()) };
     for (_, name, values) in PARAMETERS.iter().filter(|(end, ..)| path.ends_with(end)) {
         let given = form_urlencoded::parse(query.as_bytes());
         let mut given = given.filter(|(key, _)| key == name);

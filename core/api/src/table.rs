@@ -309,13 +309,14 @@ pub(crate) async fn decode<R: Endpoint>(
     let address = address_of(request.extensions());
     let (who, payer) = caller::<R::Authentication, _>(&services, &request).await?;
     bounds::admit(&services, request.extensions(), R::Authentication::user(&who))?;
+    let path = R::PATH_BUILDER.all_paths().last().unwrap_or_default();
+    enums::check_arguments(request.method(), path, args)?;
     let (parts, body) = request.into_parts();
     let body = collect(&services, payer, body, limit).await?;
     let has_body = parts.method != Method::GET && parts.method != Method::HEAD;
     let body = if has_body && body.is_empty() { Bytes::from_static(b"{}") } else { body };
     if has_body {
         require_json(&body)?;
-        let path = R::PATH_BUILDER.all_paths().last().unwrap_or_default();
         enums::check_body(&parts.method, path, &body)?;
     }
     let args: Vec<&str> = args.iter().map(String::as_str).collect();

@@ -34,7 +34,13 @@ impl World {
         let user = async |name: &str| {
             let user_id = UserId::parse(format!("@{name}:localhost")).unwrap();
             let user = services.context.interned.user(&user_id).await.unwrap();
-            Session { user_id, user, device_id: "D".into(), device: DeviceNid(user.0) }
+            Session {
+                user_id,
+                user,
+                device_id: "D".into(),
+                device: DeviceNid(user.0),
+                address: None,
+            }
         };
         let (alice, bob) = (user("alice").await, user("bob").await);
         let wish = NewRoomWish { preset: Some(Preset::Public), ..NewRoomWish::default() };

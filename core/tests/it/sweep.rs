@@ -24,10 +24,16 @@ mod rooms;
 const OUTSIDE: &[(&str, &str)] =
     &[("/_synapse/admin/v1/register", "a proof by the secret the server shares with its operator")];
 /// Paths from before an endpoint was in the specification, and that which it has now.
-const RENAMED: &[(&str, &str)] = &[(
-    "/_matrix/client/unstable/im.nheko.summary/summary/{room_id_or_alias}",
-    "/_matrix/client/v1/room_summary/{room_id_or_alias}",
-)];
+const RENAMED: &[(&str, &str)] = &[
+    (
+        "/_matrix/client/unstable/im.nheko.summary/summary/{room_id_or_alias}",
+        "/_matrix/client/v1/room_summary/{room_id_or_alias}",
+    ),
+    (
+        "/_matrix/client/unstable/uk.half-shot.msc2666/user/mutual_rooms",
+        "/_matrix/client/v1/mutual_rooms",
+    ),
+];
 /// Operations of the specification that answer without a token, too, each with the reason.
 const OPEN: &[(&str, &str)] =
     &[("getRoomSummary", "the specification lets servers show public rooms to anybody")];

@@ -44,8 +44,21 @@ pub async fn put(tx: &mut Tx, user: UserNid, data: AccountData, quota: &Quota) -
     Ok(pos)
 }
 
+/// Tells whether data has a bound of its own: push rules by their number and size, the one list of ignored
+/// users by the size of an item, read markers by the rooms a user is in. A full quota keeps nobody from reading
+/// on, from being silent or from ignoring somebody.
+fn is_bounded_by_itself(data: &AccountData) -> bool {
+    match data.room {
+        None => ["m.push_rules", "m.ignored_user_list"].contains(&data.event_type.as_str()),
+        Some(_) => data.event_type == "m.fully_read",
+    }
+}
+
 /// Refuses what makes a user's account data too much. What does not make it more is not counted.
 async fn require_room(tx: &mut Tx, user: UserNid, data: &AccountData, quota: &Quota) -> Result<()> {
+    if is_bounded_by_itself(data) {
+        return Ok(());
+    }
     const STANDS: &str = "SELECT CAST(octet_length(body) AS BIGINT) FROM account_data \
          WHERE user_nid = $1 AND room_nid = $2 AND type = $3";
     const ALL: &str = "SELECT count(*), CAST(COALESCE(SUM(octet_length(body)), 0) AS BIGINT) \

@@ -64,9 +64,27 @@ async fn account_data_is_bounded_by_bytes() {
     over(more, 413, "M_TOO_LARGE", "limits.account_data_bytes_max");
     alice.put(&data(&alice, "org.example.a"), json!({})).await.ok();
     alice.put(&data(&alice, "org.example.c"), fat(2_000)).await.ok();
-    let rules = format!("{V3}/pushrules/global/content/fat");
-    let rule = json!({ "pattern": "y".repeat(9_000), "actions": [] });
-    over(alice.put(&rules, rule).await, 413, "M_TOO_LARGE", "account_data_bytes_max");
+}
+
+#[tokio::test]
+async fn full_account_data_keeps_nobody_from_reading_on_or_ignoring_somebody() {
+    let server = server(|limits| limits.account_data_bytes_max = 3_000).await;
+    let alice = server.user("alice").await;
+    let room = room(&alice, json!({})).await;
+    alice.put(&data(&alice, "org.example.a"), json!({ "x": "x".repeat(2_900) })).await.ok();
+    let more = alice.put(&data(&alice, "org.example.b"), json!({ "x": "x".repeat(200) })).await;
+    over(more, 413, "M_TOO_LARGE", "limits.account_data_bytes_max");
+    let tag = format!("{V3}/user/{}/rooms/{room}/tags/u.x", alice.user_id);
+    let tagged = alice.put(&tag, json!({ "why": "x".repeat(200) })).await;
+    over(tagged, 413, "M_TOO_LARGE", "limits.account_data_bytes_max");
+    let send = format!("{V3}/rooms/{room}/send/m.room.message/1");
+    let sent = alice.put(&send, json!({ "msgtype": "m.text", "body": "a" })).await.ok();
+    let markers = json!({ "m.fully_read": sent["event_id"], "m.read": sent["event_id"] });
+    alice.post(&format!("{V3}/rooms/{room}/read_markers"), markers).await.ok();
+    let rule = json!({ "pattern": "y".repeat(300), "actions": [] });
+    alice.put(&format!("{V3}/pushrules/global/content/fat"), rule).await.ok();
+    let ignored = json!({ "ignored_users": { "@mallory:elsewhere.example": {} } });
+    alice.put(&data(&alice, "m.ignored_user_list"), ignored).await.ok();
 }
 
 #[tokio::test]

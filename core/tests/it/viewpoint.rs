@@ -419,3 +419,32 @@ async fn ignored_senders_do_not_shine_through() {
     let bundle = relations(&bob, &room, &root).await;
     assert_eq!(bundle["m.thread"]["count"], 2, "others see all of it: {bundle}");
 }
+
+/// The reason of a redaction is said to those who see it: somebody who had left sees that the event has
+/// become empty, and no more.
+#[tokio::test]
+async fn a_redaction_of_later_does_not_hang_on_what_was_seen_before() {
+    let server = TestServer::start().await;
+    let (alice, carol) = (server.user("alice").await, server.user("carol").await);
+    let room = room(&alice, "joined", "public").await;
+    act(&carol, &room, "join").await;
+    let event = say(&alice, &room, "of old").await;
+    let read = async |client: &Client| {
+        client.get(&in_room(&room, &format!("event/{}", encode(&event)))).await.ok()
+    };
+    act(&carol, &room, "leave").await;
+    let path = in_room(&room, &format!("redact/{}/1", encode(&event)));
+    alice.put(&path, json!({ "reason": "a secret reason" })).await.ok();
+    let seen = read(&alice).await;
+    assert_eq!(seen["unsigned"]["redacted_because"]["content"]["reason"], "a secret reason");
+    for rejoined in [false, true] {
+        if rejoined {
+            act(&carol, &room, "join").await;
+        }
+        let seen = read(&carol).await;
+        assert_eq!(seen["content"], json!({}), "{seen}");
+        assert!(seen["unsigned"].get("redacted_because").is_none(), "{seen}");
+        let page = carol.get(&in_room(&room, "messages?dir=b&limit=50")).await.ok();
+        assert!(text(&page).contains(&event) && !text(&page).contains("a secret reason"), "{page}");
+    }
+}

@@ -97,12 +97,7 @@ impl Timeline {
             let sent = client_txns::of_events(db, viewer.device, &own).await?;
             extras.transactions = sent.into_iter().collect();
         }
-        let redacted = page.iter().filter(|shown| shown.row.flags.has(EventFlags::REDACTED));
-        for shown in redacted {
-            if let Some(json) = self.redaction_of(shown, format).await? {
-                extras.because.insert(shown.row.nid, json);
-            }
-        }
+        extras.because = self.redactions(viewer, page, format).await?;
         for shown in page {
             let (Some(key), Some(state)) = (shown.row.event.state_key(), shown.row.state_before)
             else {
@@ -119,22 +114,30 @@ impl Timeline {
         Ok(extras)
     }
 
-    /// Renders the event that redacted another one.
-    async fn redaction_of(
+    /// Renders the events that redacted others of a page, by the event redacted. One the viewer may not see,
+    /// since it came after they left say, is left out: its reason is not for them.
+    async fn redactions(
         &self,
-        shown: &Shown,
+        viewer: &Viewer,
+        page: &[Shown],
         format: ClientFormat,
-    ) -> Result<Option<Box<RawValue>>> {
-        let target = shown.row.event.event_id();
-        let Some(nid) = aggregations::redaction_of(&self.context.db, target).await? else {
-            return Ok(None);
-        };
-        let redaction = self.read(&[nid]).await?.pop();
-        Ok(redaction.map(|redaction| {
+    ) -> Result<HashMap<EventNid, Box<RawValue>>> {
+        let mut targets = HashMap::new();
+        for shown in page.iter().filter(|shown| shown.row.flags.has(EventFlags::REDACTED)) {
+            let target = shown.row.event.event_id();
+            if let Some(nid) = aggregations::redaction_of(&self.context.db, target).await? {
+                targets.insert(nid, shown.row.nid);
+            }
+        }
+        let nids: Vec<EventNid> = targets.keys().copied().collect();
+        let redactions = self.visible(viewer, self.read(&nids).await?).await?;
+        let rendered = redactions.into_iter().filter_map(|redaction| {
             let age = Some((self.context.now_ms() - sent_ms(&redaction)).max(0));
             let unsigned = Unsigned { age, ..Unsigned::default() };
-            redaction.row.event.to_client(format, Some(&unsigned))
-        }))
+            let target = targets.get(&redaction.row.nid)?;
+            Some((*target, redaction.row.event.to_client(format, Some(&unsigned))))
+        });
+        Ok(rendered.collect())
     }
 }
 

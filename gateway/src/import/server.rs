@@ -227,9 +227,8 @@ impl Importer {
             self.note(directive.line, format!("location {name} {why}"));
             targets = Some(vec![(None, None)]);
         }
-        // nginx takes several slashes for one.
         let denies = targets.as_ref().is_some_and(|targets| targets == &[(None, None)]);
-        let pattern = if denies && class != 2 { pattern.replace('/', "/+") } else { pattern };
+        let pattern = if denies { any_slashes(&pattern) } else { pattern };
         let known = |rule: &Rule| rule.class == class && rule.pattern == pattern;
         if let Some(targets) = targets.filter(|_| !self.rules.iter().any(known)) {
             self.rules.push(Rule { class, length, pattern, targets });
@@ -308,4 +307,32 @@ fn whole(regex: &str) -> String {
     let inner = regex.trim_start_matches('^');
     let start = if regex.starts_with('^') { "^" } else { begin };
     format!("{start}{open}{inner}{close}{}", if ends { "" } else { ".*$" })
+}
+
+/// Makes a pattern that denies take what nginx takes for a slash: several of them, and escaped ones. A slash in a
+/// class of characters stays as it is.
+fn any_slashes(pattern: &str) -> String {
+    let mut made = String::with_capacity(pattern.len());
+    let (mut escaped, mut in_class) = (false, false);
+    let mut letters = pattern.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '/' if !in_class => {
+                // An escaped slash is a slash.
+                if escaped {
+                    made.pop();
+                }
+                let is_repeated = letters.peek().is_some_and(|next| "?*+{".contains(*next));
+                made.push_str(if is_repeated { "(?:(?:/|%2F)+)" } else { "(?:/|%2F)+" });
+            }
+            _ => made.push(letter),
+        }
+        match letter {
+            '[' if !escaped => in_class = true,
+            ']' if !escaped => in_class = false,
+            _ => {}
+        }
+        escaped = letter == '\\' && !escaped;
+    }
+    made
 }

@@ -201,6 +201,24 @@ fn what_nginx_closes_stays_closed_and_is_named() {
     }
 }
 
+/// nginx decodes a path and takes several slashes for one before it looks for a location.
+#[test]
+fn closed_patterns_stay_closed_however_slashes_are_written() {
+    for location in ["^~ /_synapse/admin", "~ ^/_synapse/admin", "~* ^/_synapse/?[^/]*admin"] {
+        let (config, _) = imported(&format!(
+            "upstream a {{ server 127.0.0.1:1; }}\n\
+             server {{ listen 80; location {location} {{ deny all; proxy_pass http://a; }}\n\
+             location / {{ proxy_pass http://a; }} }}"
+        ));
+        for target in
+            ["/_synapse/admin", "//_synapse/admin/x", "/_synapse//admin/x", "/_synapse%2Fadmin/x"]
+        {
+            assert_eq!(pool_of(&config, "GET", target), "none", "{location} {target}");
+        }
+        assert_eq!(pool_of(&config, "GET", "/_synapse/client"), "a", "{location}");
+    }
+}
+
 #[test]
 fn what_is_inherited_closes_too_and_can_be_taken_back() {
     for (server, location, open) in [

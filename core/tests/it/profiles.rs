@@ -399,6 +399,4 @@ async fn the_server_says_what_it_can() {
     bob.get(&who).await.err(403, "M_FORBIDDEN");
     bob.post(&path, json!({})).await.err(403, "M_FORBIDDEN");
     bob.get("/_matrix/client/v1/auth_metadata").await.err(404, "M_UNRECOGNIZED");
-    let plain = TestServer::start().await;
-    plain.anonymous().get("/.well-known/matrix/client").await.err(404, "M_NOT_FOUND");
 }

@@ -1,7 +1,7 @@
 //! The target of a request, read once at the door: rules, keys, limits and the log see what is read
 //! here, and the worker is sent what it was read from. What two readers could understand differently
 //! is refused. The cases in docs/targets.tsv are the contract with the workers, which refuse the same
-//! (`core/api/src/target.rs`).
+//! (`core/api/src/request_target.rs`).
 //!
 //! Invariants of a [`Target`]:
 //! 1. It is visible ASCII that begins with `/`, without `#` and `\`, and every `%` begins an escape.

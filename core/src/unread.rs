@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use colonnade_api::{ByteBody, Reply};
 use futures_util::FutureExt as _;
-use http::Request;
+use http::{Request, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use parking_lot::Mutex;
@@ -43,8 +43,9 @@ pub(crate) struct Unread;
 /// What is left of a body when its endpoint has let go of it.
 pub(crate) struct Rest(Option<Arc<Shared>>);
 
-#[derive(Default)]
 struct Shared {
+    /// Whoever sends it asked first, and sends nothing until somebody reads (`Expect: 100-continue`).
+    asked_first: bool,
     ended: AtomicBool,
     left: Mutex<Option<ByteBody>>,
 }
@@ -54,7 +55,9 @@ pub(crate) fn watch(request: Request<ByteBody>) -> (Request<ByteBody>, Rest) {
     if request.body().is_end_stream() {
         return (request, Rest(None));
     }
-    let shared = Arc::new(Shared::default());
+    let asked_first = request.headers().contains_key(header::EXPECT);
+    let shared = Shared { asked_first, ended: AtomicBool::new(false), left: Mutex::default() };
+    let shared = Arc::new(shared);
     let watched = |body| Watched { body: Some(body), shared: Arc::clone(&shared) }.boxed_unsync();
     (request.map(watched), Rest(Some(shared)))
 }
@@ -69,8 +72,8 @@ impl Rest {
         // Whoever still holds it has not read it, either.
         let left = shared.left.lock().take();
         let ended = match left {
-            Some(body) => ends_soon(body).await,
-            None => false,
+            Some(body) if !shared.asked_first => ends_soon(body).await,
+            Some(_) | None => false,
         };
         if !ended {
             reply.extensions_mut().insert(Unread);

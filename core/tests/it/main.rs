@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod accounts;
+mod answers;
 mod clients;
 mod conformance;
 mod containers;

@@ -4,7 +4,7 @@
 mod download;
 mod headers;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use colonnade_model::{
     MatrixError,
@@ -17,22 +17,15 @@ use colonnade_model::{
     },
 };
 use colonnade_services::{Result, Services, accounts::Session, media::Described};
-use futures_util::StreamExt as _;
 use http::{Method, Request, header, request::Parts};
 use http_body::Body as _;
-use http_body_util::{BodyDataStream, BodyExt as _};
+use http_body_util::BodyExt as _;
 
 use crate::{
     call::{ByteBody, Call, query, session},
     reply::{self, Reply},
     table::Table,
 };
-
-/// How much of a refused body is read and thrown away, so that a client that writes before it reads
-/// gets to see why it was refused.
-const REFUSED_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// How long that may take.
-const REFUSED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
@@ -79,25 +72,17 @@ async fn old_config(
     Ok(get_media_config::v3::Response { upload_size })
 }
 
+// What is refused is answered at once; the listener sees to the rest of its body.
+
 async fn upload(
     services: Arc<Services>,
     request: Request<ByteBody>,
     _args: Vec<String>,
 ) -> Result<Reply> {
     let (parts, body) = request.into_parts();
-    let bytes = body.size_hint().exact();
-    let (session, described) = match admitted(&services, &parts, bytes).await {
-        Ok(admitted) => admitted,
-        Err(error) => return refused(&parts, body.into_data_stream(), error).await,
-    };
-    let mut stream = body.into_data_stream();
-    match services.media.upload(&session, described, &mut stream).await {
-        Ok(media_id) => {
-            let content_uri = content_uri(&services, &media_id);
-            Ok(reply::ok(&serde_json::json!({ "content_uri": content_uri })))
-        }
-        Err(error) => refused(&parts, stream, error).await,
-    }
+    let (session, described) = admitted(&services, &parts, body.size_hint().exact()).await?;
+    let media_id = services.media.upload(&session, described, &mut body.into_data_stream()).await?;
+    Ok(reply::ok(&serde_json::json!({ "content_uri": content_uri(&services, &media_id) })))
 }
 
 async fn fill(
@@ -106,17 +91,11 @@ async fn fill(
     args: Vec<String>,
 ) -> Result<Reply> {
     let (parts, body) = request.into_parts();
-    let bytes = body.size_hint().exact();
-    let (session, described) = match admitted(&services, &parts, bytes).await {
-        Ok(admitted) => admitted,
-        Err(error) => return refused(&parts, body.into_data_stream(), error).await,
-    };
+    let (session, described) = admitted(&services, &parts, body.size_hint().exact()).await?;
     let [server_name, media_id] = args.as_slice() else { return Err(no_arguments().into()) };
     let mut stream = body.into_data_stream();
-    match services.media.fill(&session, server_name, media_id, described, &mut stream).await {
-        Ok(()) => Ok(reply::ok(&serde_json::json!({}))),
-        Err(error) => refused(&parts, stream, error).await,
-    }
+    services.media.fill(&session, server_name, media_id, described, &mut stream).await?;
+    Ok(reply::ok(&serde_json::json!({})))
 }
 
 /// Finds out who uploads what, without touching the body.
@@ -146,28 +125,6 @@ fn described(parts: &Parts, bytes: Option<u64>) -> Result<Described, MatrixError
     };
     let file_name = query(parts, "filename").filter(|name| !name.is_empty());
     Ok(Described { content_type, file_name, bytes })
-}
-
-/// Answers with an error after letting the client finish writing, within limits. A client that asked
-/// first (`Expect: 100-continue`) has written nothing and is told at once.
-async fn refused(
-    parts: &Parts,
-    mut body: BodyDataStream<ByteBody>,
-    error: colonnade_services::Error,
-) -> Result<Reply> {
-    if !parts.headers.contains_key(header::EXPECT) {
-        let drained = async {
-            let mut bytes = 0;
-            while let Some(Ok(piece)) = body.next().await {
-                bytes += piece.len();
-                if bytes > REFUSED_BYTES_MAX {
-                    break;
-                }
-            }
-        };
-        let _ = tokio::time::timeout(REFUSED_TIMEOUT, drained).await;
-    }
-    Err(error)
 }
 
 /// The router gives as many arguments as the path has, so this is never seen.

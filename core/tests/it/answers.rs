@@ -1,0 +1,66 @@
+//! Requests that are answered before they are there: nobody has to send what is refused.
+
+use std::{net::SocketAddr, time::Duration};
+
+use colonnade_testkit::{Client, Method, TestServer};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+const UPLOAD: &str = "/_matrix/media/v3/upload";
+const MIB: usize = 1024 * 1024;
+/// An answer that waits for nothing takes less, on the busiest machine.
+const AT_ONCE: Duration = Duration::from_secs(4);
+
+/// Sends the head of a request, and nothing after it.
+async fn begin(client: &Client, head: &str) -> TcpStream {
+    let address: SocketAddr = client.url.trim_start_matches("http://").parse().unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let token = client.token.as_ref();
+    let token = token.map_or(String::new(), |token| format!("authorization: Bearer {token}\r\n"));
+    stream.write_all(format!("{head}\r\nhost: x\r\n{token}\r\n").as_bytes()).await.unwrap();
+    stream
+}
+
+/// Reads until the other side closes.
+async fn whole(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn an_upload_without_a_token_is_refused_before_it_is_sent() {
+    let server = TestServer::start().await;
+    let nobody = server.anonymous();
+    let mut bogus = server.anonymous();
+    bogus.token = Some("bogus".to_owned());
+    for (client, errcode) in [(&nobody, "M_MISSING_TOKEN"), (&bogus, "M_UNKNOWN_TOKEN")] {
+        for request in [format!("POST {UPLOAD}"), format!("PUT {UPLOAD}/localhost/abc")] {
+            for expects in ["", "\r\nexpect: 100-continue"] {
+                let head = format!("{request} HTTP/1.1\r\ncontent-length: 50000000{expects}");
+                let mut stream = begin(client, &head).await;
+                let answer = tokio::time::timeout(AT_ONCE, whole(&mut stream)).await;
+                let answer = answer.unwrap_or_else(|_| panic!("{head}: no answer at once"));
+                assert!(answer.starts_with("HTTP/1.1 401"), "{head}: {answer}");
+                assert!(answer.contains(errcode), "{head}: {answer}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_sends_a_refused_upload_sees_why() {
+    let server = TestServer::start().await;
+    let nobody = server.anonymous();
+    let body = vec![b'x'; 8 * MIB];
+    nobody.raw(Method::POST, UPLOAD, &[], body.clone()).await.answer().err(401, "M_MISSING_TOKEN");
+    // This one does not even look before everything is sent.
+    let head = format!("POST {UPLOAD} HTTP/1.1\r\ncontent-length: {}", body.len());
+    let mut stream = begin(&nobody, &head).await;
+    stream.write_all(&body).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 401");
+}

@@ -17,6 +17,7 @@ pub mod metrics;
 mod misdirected;
 pub mod private;
 pub mod roles;
+mod slow;
 pub mod spans;
 mod time;
 mod unread;

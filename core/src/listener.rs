@@ -30,6 +30,7 @@ use tokio_util::{either::Either, sync::CancellationToken};
 
 use crate::{
     front::Front,
+    slow::Impatient,
     unread::{Lingering, Unread},
 };
 
@@ -172,7 +173,7 @@ impl Serving {
         let (front, leaving) = (Arc::clone(&self.front), self.leaving.clone());
         let under_way = Arc::clone(&self.under_way);
         let lingers = Arc::new(AtomicBool::new(false));
-        let connection = Lingering::new(connection, Arc::clone(&lingers));
+        let connection = Lingering::new(Impatient::new(connection), Arc::clone(&lingers));
         let service = service_fn(move |request| {
             let (front, leaving) = (Arc::clone(&front), leaving.clone());
             let lingers = Arc::clone(&lingers);

@@ -1,0 +1,187 @@
+//! Clients that do not take their answer. What is said to them stays in memory until they do, so a
+//! connection that takes too little of what waits for it is closed. A connection that has nothing to take
+//! may rest as long as it likes.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::Sleep,
+};
+
+/// How long is looked at together. The system takes from us in pieces, as large as half of what it keeps
+/// for the connection: two minutes between them are not rare over a bad line.
+const WINDOW: Duration = Duration::from_secs(120);
+/// How many bytes a client takes in that time at least while there are any: the slowest telephones do.
+const TAKEN_BYTES_MIN: usize = 240 * 1024;
+
+/// A connection that is closed when its client takes too little.
+pub(crate) struct Impatient<S> {
+    stream: S,
+    waiting: Option<Window>,
+}
+
+/// A time in which something waited to be taken.
+struct Window {
+    ends: Pin<Box<Sleep>>,
+    taken: usize,
+}
+
+impl<S> Impatient<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self { stream, waiting: None }
+    }
+
+    /// Looks at what became of a write: at once if the client takes it, else for as long as it waits.
+    fn judge(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = written {
+            let bytes = written.as_ref().map_or(0, |bytes| *bytes);
+            if let Some(window) = &mut self.waiting {
+                window.taken += bytes;
+            }
+            return Poll::Ready(written);
+        }
+        let window = self.waiting.get_or_insert_with(Window::begin);
+        while window.ends.as_mut().poll(cx).is_ready() {
+            if window.taken < TAKEN_BYTES_MIN {
+                let why = "the client does not take its answer";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+            }
+            *window = Window::begin();
+        }
+        Poll::Pending
+    }
+}
+
+impl Window {
+    fn begin() -> Self {
+        Self { ends: Box::pin(tokio::time::sleep(WINDOW)), taken: 0 }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.judge(written, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        self.judge(written, cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        // All that waited was taken.
+        self.waiting = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
+    use hyper::{Response, server::conn::http1, service::service_fn};
+    use hyper_util::rt::{TokioIo, TokioTimer};
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex},
+        task::JoinHandle,
+        time::{Instant, sleep},
+    };
+
+    use super::*;
+
+    const ANSWER_BYTES: usize = 4 * 1024 * 1024;
+
+    /// Serves a large answer over a connection that keeps little, and asks for it.
+    async fn asked() -> (DuplexStream, JoinHandle<bool>) {
+        let (mut client, server) = duplex(16 * 1024);
+        let answer = service_fn(async |_| {
+            Ok::<_, io::Error>(Response::new(Full::new(Bytes::from(vec![b'x'; ANSWER_BYTES]))))
+        });
+        let mut serving = http1::Builder::new();
+        serving.timer(TokioTimer::new()).header_read_timeout(None);
+        let serving = serving.serve_connection(TokioIo::new(Impatient::new(server)), answer);
+        let serving = tokio::spawn(async move { serving.await.is_ok() });
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        (client, serving)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_take_his_answer_is_not_waited_for() {
+        let begun = Instant::now();
+        let (client, serving) = asked().await;
+        assert!(!serving.await.unwrap());
+        assert!(begun.elapsed() >= WINDOW && begun.elapsed() < 2 * WINDOW);
+        drop(client);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_it_in_sips_is_not_waited_for() {
+        let (mut client, serving) = asked().await;
+        let sips = tokio::spawn(async move {
+            let mut sip = [0; 1_000];
+            while client.read(&mut sip).await.is_ok_and(|bytes| bytes > 0) {
+                sleep(Duration::from_secs(1)).await;
+            }
+        });
+        let begun = Instant::now();
+        assert!(!serving.await.unwrap());
+        assert!(begun.elapsed() < 2 * WINDOW);
+        sips.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_it_slowly_gets_all_and_may_rest_then() {
+        let (mut client, serving) = asked().await;
+        let mut taken = 0;
+        let mut piece = vec![0; 8 * 1024];
+        while taken < ANSWER_BYTES {
+            let bytes = client.read(&mut piece).await.unwrap();
+            assert!(bytes > 0, "closed after {taken} bytes");
+            taken += bytes;
+            sleep(Duration::from_secs(2)).await;
+        }
+        sleep(WINDOW / 2).await;
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert!(client.read(&mut piece).await.unwrap() > 0);
+        sleep(WINDOW * 3 / 4).await;
+        assert!(!serving.is_finished(), "a rest counts for nothing");
+    }
+}

@@ -18,7 +18,10 @@ mod summary;
 mod unread;
 mod waiting;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use colonnade_model::{
     MatrixError,
@@ -46,7 +49,7 @@ use crate::{
     presence::Presence,
     receipts::Receipts,
     rooms::Rooms,
-    timeline::{Timeline, Viewer},
+    timeline::{PAGE_BYTES_MAX, Timeline, Viewer},
     to_device::ToDevice,
     typing::Typing,
 };
@@ -56,6 +59,9 @@ use heads::Heads;
 const BEFORE_ALL: i64 = 1;
 /// Initial syncs computed at a time: each may read a lot.
 const INITIAL_MAX: usize = 4;
+/// Bytes of all timelines of an answer. Beyond the half of it a room is shown with its newest event, which
+/// twenty thousand ordinary rooms have room for, and beyond all of it with none.
+const TIMELINES_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Users whose room lists are kept in memory, about 100 bytes a room each.
 const USERS_MAX: usize = 10_000;
 /// Rooms a head is read of at a time when the process starts.
@@ -133,6 +139,29 @@ struct Turn<'a> {
     ignored: Arc<[OwnedUserId]>,
     /// The user's account data that changed, read once.
     data: tokio::sync::OnceCell<account::ChangedData>,
+    timelines: Timelines,
+}
+
+/// How many bytes the timelines of an answer have so far.
+#[derive(Default)]
+struct Timelines(AtomicUsize);
+
+impl Timelines {
+    /// Returns how many bytes the timeline of the next room may have, and one event more at most: none
+    /// when there is no room even for that.
+    fn room(&self) -> usize {
+        match self.0.load(Ordering::Relaxed) {
+            told if told < TIMELINES_BYTES_MAX / 2 => {
+                (TIMELINES_BYTES_MAX / 2 - told).min(PAGE_BYTES_MAX)
+            }
+            told if told < TIMELINES_BYTES_MAX => 1,
+            _ => 0,
+        }
+    }
+
+    fn tell(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Turn<'_> {

@@ -28,7 +28,7 @@ pub use colonnade_storage::aggregations::Direction;
 pub use context::Surroundings;
 pub use pages::{Page, PageRequest};
 pub use related::{RelatedPage, RelatedRequest};
-pub use render::Bundles;
+pub use render::{Bundles, PAGE_BYTES_MAX};
 pub use search::SearchWish;
 pub(crate) use search::WordIndex;
 pub use state::MemberProfile;

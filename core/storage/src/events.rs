@@ -23,6 +23,12 @@ use crate::{
 /// Ids bound to one statement at most; longer lists are read in parts.
 const LIST_MAX: usize = 5_000;
 
+/// Bytes of events that a read of a range returns, and one event more at most: a page of sixteen of the
+/// largest. Who wants more reads on.
+pub const PIECE_BYTES_MAX: i64 = 1024 * 1024;
+/// So few events are read without a look at how large they are: they are hardly more than that.
+const FEW: i64 = 20;
+
 /// What is known about an event beside its JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct EventFlags(pub i64);
@@ -285,43 +291,120 @@ pub async fn prevs(db: &Database, nid: EventNid) -> Result<Vec<EventNid>> {
     Ok(nids.into_iter().map(EventNid).collect())
 }
 
-/// Reads a room's timeline between two timeline keys.
-///
-/// # Errors
-/// When the database fails.
-pub async fn timeline(db: &Database, room: RoomNid, range: Range) -> Result<Vec<StoredEvent>> {
-    const UP: &str =
-        events!("WHERE e.room_nid = $1 AND e.tl > $2 AND e.tl <= $3 ORDER BY e.tl LIMIT $4");
-    const DOWN: &str =
-        events!("WHERE e.room_nid = $1 AND e.tl > $2 AND e.tl <= $3 ORDER BY e.tl DESC LIMIT $4");
-    let sql = if range.newest_first { DOWN } else { UP };
-    let rows: Vec<Row> = read!(db, |c| sql::query_as(sql)
-        .bind(room.0)
-        .bind(range.after)
-        .bind(range.upto)
-        .bind(range.limit)
-        .fetch_all(c))?;
-    rows.into_iter().map(Row::event).collect()
+/// Expands to a read of the first events of a range that are not many bytes together.
+macro_rules! piece {
+    ($place:literal, $range:literal, $order:literal) => {
+        concat!(
+            "WITH picked AS (SELECT e.event_nid AS nid, ",
+            $place,
+            " AS place, length(j.body) AS bytes FROM events e ",
+            "JOIN event_json j ON j.event_nid = e.event_nid ",
+            "LEFT JOIN event_stream s ON s.event_nid = e.event_nid WHERE ",
+            $range,
+            " ORDER BY ",
+            $place,
+            $order,
+            " LIMIT $4), measured AS (SELECT nid, place, SUM(bytes) OVER (ORDER BY place",
+            $order,
+            ") - bytes AS ahead FROM picked) ",
+            "SELECT e.event_nid, e.room_nid, e.event_id, e.type_nid, e.sender_nid, e.skey_nid, ",
+            "e.depth, e.origin_ts, e.flags, e.state_before, e.state_after, e.tl, s.pos, ",
+            "s.thread_nid, s.action, j.codec, j.body FROM measured m ",
+            "JOIN events e ON e.event_nid = m.nid ",
+            "JOIN event_json j ON j.event_nid = m.nid ",
+            "LEFT JOIN event_stream s ON s.event_nid = m.nid ",
+            "WHERE m.ahead < $5 ORDER BY m.place",
+            $order
+        )
+    };
 }
 
-/// Reads a room's live events between two positions.
+/// The first events of a range.
+#[derive(Debug)]
+pub struct Piece {
+    /// In the order asked for.
+    pub events: Vec<StoredEvent>,
+    /// There are no more in the range.
+    pub is_last: bool,
+}
+
+/// Reads a room's timeline between two timeline keys: as many events as asked for, but not many more bytes
+/// of them than [`PIECE_BYTES_MAX`].
 ///
 /// # Errors
 /// When the database fails.
-pub async fn live(db: &Database, room: RoomNid, range: Range) -> Result<Vec<StoredEvent>> {
-    const UP: &str =
+pub async fn timeline(db: &Database, room: RoomNid, range: Range) -> Result<Piece> {
+    const FEW_UP: &str =
+        events!("WHERE e.room_nid = $1 AND e.tl > $2 AND e.tl <= $3 ORDER BY e.tl LIMIT $4");
+    const FEW_DOWN: &str =
+        events!("WHERE e.room_nid = $1 AND e.tl > $2 AND e.tl <= $3 ORDER BY e.tl DESC LIMIT $4");
+    const UP: &str = piece!("e.tl", "e.room_nid = $1 AND e.tl > $2 AND e.tl <= $3", " ASC");
+    const DOWN: &str = piece!("e.tl", "e.room_nid = $1 AND e.tl > $2 AND e.tl <= $3", " DESC");
+    let statement = match (range.limit <= FEW, range.newest_first) {
+        (true, false) => FEW_UP,
+        (true, true) => FEW_DOWN,
+        (false, false) => UP,
+        (false, true) => DOWN,
+    };
+    piece_of(db, statement, room, range).await
+}
+
+/// Reads a room's live events between two positions, as [`timeline`] does.
+///
+/// # Errors
+/// When the database fails.
+pub async fn live(db: &Database, room: RoomNid, range: Range) -> Result<Piece> {
+    const FEW_UP: &str =
         events!("WHERE s.room_nid = $1 AND s.pos > $2 AND s.pos <= $3 ORDER BY s.pos LIMIT $4");
-    const DOWN: &str = events!(
+    const FEW_DOWN: &str = events!(
         "WHERE s.room_nid = $1 AND s.pos > $2 AND s.pos <= $3 ORDER BY s.pos DESC LIMIT $4"
     );
-    let sql = if range.newest_first { DOWN } else { UP };
-    let rows: Vec<Row> = read!(db, |c| sql::query_as(sql)
-        .bind(room.0)
-        .bind(range.after)
-        .bind(range.upto)
-        .bind(range.limit)
-        .fetch_all(c))?;
-    rows.into_iter().map(Row::event).collect()
+    const UP: &str = piece!("s.pos", "s.room_nid = $1 AND s.pos > $2 AND s.pos <= $3", " ASC");
+    const DOWN: &str = piece!("s.pos", "s.room_nid = $1 AND s.pos > $2 AND s.pos <= $3", " DESC");
+    let statement = match (range.limit <= FEW, range.newest_first) {
+        (true, false) => FEW_UP,
+        (true, true) => FEW_DOWN,
+        (false, false) => UP,
+        (false, true) => DOWN,
+    };
+    piece_of(db, statement, room, range).await
+}
+
+async fn piece_of(
+    db: &Database,
+    statement: &'static str,
+    room: RoomNid,
+    range: Range,
+) -> Result<Piece> {
+    let is_measured = range.limit > FEW;
+    let rows: Vec<Row> = read!(db, |c| {
+        let query = sql::query_as(statement).bind(room.0).bind(range.after).bind(range.upto);
+        let query = query.bind(range.limit);
+        let query = if is_measured { query.bind(PIECE_BYTES_MAX) } else { query };
+        query.fetch_all(c)
+    })?;
+    let events = rows.into_iter().map(Row::event).collect::<Result<Vec<_>>>()?;
+    let bytes: usize = events.iter().map(|event| event.json.len()).sum();
+    let is_full = is_measured && bytes as i64 >= PIECE_BYTES_MAX;
+    let is_last = !is_full && (events.len() as i64) < range.limit;
+    Ok(Piece { events, is_last })
+}
+
+/// Returns how many bytes the JSON has of those of the events that exist.
+///
+/// # Errors
+/// When the database fails.
+pub async fn sizes(db: &Database, nids: &[EventNid]) -> Result<HashMap<EventNid, i64>> {
+    const SIZES: &str = "SELECT event_nid, CAST(length(body) AS BIGINT) FROM event_json \
+         WHERE event_nid IN {INTS 1}";
+    let mut found = HashMap::with_capacity(nids.len());
+    for part in nids.chunks(LIST_MAX) {
+        let list = int_list(part.iter().map(|nid| nid.0));
+        let rows: Vec<(i64, i64)> =
+            read_list!(db, SIZES, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
+        found.extend(rows.into_iter().map(|(nid, bytes)| (EventNid(nid), bytes)));
+    }
+    Ok(found)
 }
 
 /// Expands to a read of stream rows with this ending.

@@ -15,6 +15,7 @@ mod intake;
 mod media;
 mod moving;
 mod oracles;
+mod pages;
 mod profiles;
 mod quotas;
 mod races;

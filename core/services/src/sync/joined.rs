@@ -8,10 +8,10 @@ use colonnade_model::{
 };
 use colonnade_rules::event::ClientFormat;
 use colonnade_storage::{
-    events::{self, EventFlags, Range},
+    events::{self, EventFlags, Piece, Range},
     members::{self, Member, Membership},
 };
-use serde_json::json;
+use serde_json::{json, value::RawValue};
 
 use super::{
     Sync, Turn,
@@ -21,11 +21,7 @@ use super::{
     response::{JoinedRoom, Plain, StatePart, Summary, TimelinePart},
     state::Gap,
 };
-use crate::{
-    Result,
-    rooms::Room,
-    timeline::{Bundles, Shown},
-};
+use crate::{Result, rooms::Room, timeline::Shown};
 
 /// Events of a room in one answer if the client does not say.
 const TIMELINE_DEFAULT: i64 = 10;
@@ -38,10 +34,19 @@ const SCANNED_MAX: usize = 3_000;
 pub(super) struct Stretch {
     /// The events, oldest first.
     pub(super) events: Vec<Shown>,
+    /// The same as the client wants them.
+    pub(super) json: Vec<Box<RawValue>>,
     /// More happened since the token.
     pub(super) limited: bool,
     /// Where to read further back.
     pub(super) prev_batch: Option<TimelineToken>,
+}
+
+impl From<Stretch> for TimelinePart {
+    fn from(stretch: Stretch) -> Self {
+        let prev_batch = stretch.prev_batch.map(|token| token.to_string());
+        Self { events: stretch.json, limited: stretch.limited, prev_batch }
+    }
 }
 
 impl Sync {
@@ -110,7 +115,7 @@ impl Sync {
         };
         let heroes = summary.heroes.as_deref().unwrap_or_default();
         let state = self.state(turn, room, &stretch, lacking, heroes).await?;
-        Ok((self.rendered(turn, room, &stretch).await?, state, summary))
+        Ok((stretch.into(), state, summary))
     }
 
     /// Reads the newest events above `after` up to `upto` that the client wants and may see.
@@ -125,34 +130,42 @@ impl Sync {
         let limit = wanted.limit.map_or(TIMELINE_DEFAULT, |limit| {
             i64::try_from(u64::from(limit)).unwrap_or(i64::MAX).clamp(0, TIMELINE_MAX)
         });
-        let limit = usize::try_from(limit).unwrap_or(0);
+        let bytes_max = turn.timelines.room();
+        let limit = if bytes_max == 0 { 0 } else { usize::try_from(limit).unwrap_or(0) };
         let mut found: Vec<Shown> = Vec::new();
-        let (mut top, mut scanned, mut more) = (upto, 0, true);
-        while more && found.len() <= limit && scanned < SCANNED_MAX {
+        let (mut top, mut scanned, mut bytes, mut more) = (upto, 0, 0, true);
+        while more && found.len() <= limit && bytes < bytes_max.max(1) && scanned < SCANNED_MAX {
             let block = (limit + 1 - found.len()).max(20) as i64;
             let range = Range { after, upto: top, newest_first: true, limit: block };
-            let rows = events::live(&self.context.db, room.nid, range).await?;
-            more = rows.len() as i64 == block;
+            let Piece { events: rows, is_last } =
+                events::live(&self.context.db, room.nid, range).await?;
+            more = !is_last;
             scanned += rows.len();
             let Some(lowest) = rows.last().and_then(|row| row.pos) else { break };
             top = lowest - 1;
             let page = self.from.timeline.shown(rows).await?;
             let page = page.into_iter().filter(|shown| self.is_wanted(turn, shown));
             let page = self.from.timeline.visible(&turn.viewer, page.collect()).await?;
+            bytes += page.iter().map(|shown| shown.row.event.json().len()).sum::<usize>();
             found.extend(page);
         }
-        let limited = found.len() > limit || (more && scanned >= SCANNED_MAX);
+        let known = found.len();
         found.truncate(limit);
+        let mut json = self.rendered(turn, room, &mut found, bytes_max).await?;
+        turn.timelines.tell(json.iter().map(|event| event.get().len()).sum());
+        let is_cut = bytes >= bytes_max.max(1) || scanned >= SCANNED_MAX;
+        let limited = known > found.len() || (more && is_cut);
         found.reverse();
+        json.reverse();
         let prev_batch = match found.first().and_then(|first| first.row.tl) {
             Some(tl) => Some(TimelineToken(tl - 1)),
             None => {
                 let range = Range { after: 0, upto, newest_first: true, limit: 1 };
-                let row = events::live(&self.context.db, room.nid, range).await?.pop();
+                let row = events::live(&self.context.db, room.nid, range).await?.events.pop();
                 row.and_then(|row| row.tl).map(TimelineToken)
             }
         };
-        Ok(Stretch { events: found, limited, prev_batch })
+        Ok(Stretch { events: found, json, limited, prev_batch })
     }
 
     fn is_wanted(&self, turn: &Turn<'_>, shown: &Shown) -> bool {
@@ -162,24 +175,25 @@ impl Sync {
             && (shown.row.skey.is_some() || !self.from.timeline.is_from(shown, &turn.ignored))
     }
 
-    /// Renders a stretch.
-    pub(super) async fn rendered(
+    /// Renders the newest of the events that were found, which come first, as the client wants them, and
+    /// leaves out those for which there is no room.
+    async fn rendered(
         &self,
         turn: &Turn<'_>,
         room: &Room,
-        stretch: &Stretch,
-    ) -> Result<TimelinePart> {
+        found: &mut Vec<Shown>,
+        bytes_max: usize,
+    ) -> Result<Vec<Box<RawValue>>> {
         let format = ClientFormat::WithoutRoom;
         let (timeline, viewer) = (&self.from.timeline, &turn.viewer);
         let wish = &turn.request.filter;
         let events = if wish.event_format == EventFormat::Federation {
-            federation_format(&stretch.events)
+            federation_format(found)
         } else {
-            timeline.render(viewer, room, &stretch.events, format, Bundles::All).await?
+            timeline.render_within(viewer, room, found, format, bytes_max).await?
         };
-        let events = with_fields(events, wish.event_fields.as_deref());
-        let prev_batch = stretch.prev_batch.map(|token| token.to_string());
-        Ok(TimelinePart { events, limited: stretch.limited, prev_batch })
+        found.truncate(events.len());
+        Ok(with_fields(events, wish.event_fields.as_deref()))
     }
 
     async fn ephemeral(

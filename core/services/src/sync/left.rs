@@ -47,7 +47,7 @@ impl Sync {
         let state = self.state(turn, room, &stretch, lacking, &[]).await?;
         let since_data = if known { turn.since(Stream::AccountData) } else { 0 };
         Ok(Some(LeftRoom {
-            timeline: self.rendered(turn, room, &stretch).await?,
+            timeline: stretch.into(),
             state,
             account_data: self.room_data(turn, room, since_data).await?,
         }))

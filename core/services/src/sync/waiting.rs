@@ -64,11 +64,9 @@ impl Sync {
     ) -> Result<SyncResponse> {
         let ignored = self.ignored(session.user).await?;
         let viewer = Viewer::from(session);
-        self.look(
-            &Turn { viewer, since, now, request, ignored, data: Default::default() },
-            memberships,
-        )
-        .await
+        let (data, timelines) = Default::default();
+        let turn = Turn { viewer, since, now, request, ignored, data, timelines };
+        self.look(&turn, memberships).await
     }
 
     /// Registers for everything that may concern the user.

@@ -11,11 +11,13 @@ use colonnade_rules::event::ClientFormat;
 use colonnade_storage::aggregations::Direction;
 use serde_json::value::RawValue;
 
-use super::{Bundles, Shown, Timeline, Viewer, pages::Span};
+use super::{Bundles, PAGE_BYTES_MAX, Shown, Timeline, Viewer, pages::Span};
 use crate::{Error, Result, rooms::Room, sync::filter};
 
 /// Events around an event at most.
 const AROUND_MAX: i64 = 100;
+/// Bytes of them on each side: together a page.
+const AROUND_BYTES_MAX: usize = PAGE_BYTES_MAX / 2;
 
 /// An event with what was said around it.
 #[derive(Debug)]
@@ -57,15 +59,22 @@ impl Timeline {
             to: None,
             direction,
             limit,
+            bytes_max: AROUND_BYTES_MAX,
             filter: &filter,
         };
+        let format = ClientFormat::WithRoom;
         let backward = span(Direction::Backward, limit / 2, tl - 1);
-        let (before, _) = self.scan(viewer, &room, backward).await?;
+        let (mut before, _) = self.scan(viewer, &room, backward).await?;
+        let before_json =
+            self.render_within(viewer, &room, &before, format, AROUND_BYTES_MAX).await?;
+        before.truncate(before_json.len());
         let forward = span(Direction::Forward, limit - limit / 2, tl);
-        let (after, _) = self.scan(viewer, &room, forward).await?;
+        let (mut after, _) = self.scan(viewer, &room, forward).await?;
+        let after_json =
+            self.render_within(viewer, &room, &after, format, AROUND_BYTES_MAX).await?;
+        after.truncate(after_json.len());
         let oldest = before.last().and_then(|shown| shown.row.tl).unwrap_or(tl);
         let newest = after.last().and_then(|shown| shown.row.tl).unwrap_or(tl);
-        let format = ClientFormat::WithRoom;
         let lazy = filter::lazy_loads(&filter);
         let state = if lazy {
             let mut all = before.clone();
@@ -81,9 +90,9 @@ impl Timeline {
         Ok(Surroundings {
             start: TimelineToken(oldest - 1).to_string(),
             end: TimelineToken(newest).to_string(),
-            before: self.render(viewer, &room, &before, format, Bundles::All).await?,
+            before: before_json,
             event: event.ok_or_else(not_found)?,
-            after: self.render(viewer, &room, &after, format, Bundles::All).await?,
+            after: after_json,
             state,
         })
     }

@@ -13,14 +13,14 @@ use colonnade_model::{
 use colonnade_rules::event::ClientFormat;
 use colonnade_storage::{
     aggregations::{self, Direction},
-    events::{self, EventFlags, Range},
+    events::{self, EventFlags, Piece, Range},
     rooms as room_rows,
     state::Part,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Bundles, Shown, Timeline, Viewer};
+use super::{Bundles, PAGE_BYTES_MAX, Shown, Timeline, Viewer};
 use crate::{Result, rooms::Room, sync::filter};
 
 /// Events on a page at most, whatever the client asks for.
@@ -59,6 +59,8 @@ pub(super) struct Span<'a> {
     pub(super) direction: Direction,
     /// How many events at most.
     pub(super) limit: i64,
+    /// How many bytes of them, and one event more at most.
+    pub(super) bytes_max: usize,
     /// Which events.
     pub(super) filter: &'a RoomEventFilter,
 }
@@ -104,11 +106,16 @@ impl Timeline {
             to,
             direction: request.direction,
             limit: request.limit,
+            bytes_max: PAGE_BYTES_MAX,
             filter: &request.filter,
         };
-        let (shown, end) = self.scan(viewer, &room, span).await?;
+        let (mut shown, mut end) = self.scan(viewer, &room, span).await?;
         let format = ClientFormat::WithRoom;
-        let chunk = self.render(viewer, &room, &shown, format, Bundles::All).await?;
+        let chunk = self.render_within(viewer, &room, &shown, format, PAGE_BYTES_MAX).await?;
+        if chunk.len() < shown.len() {
+            shown.truncate(chunk.len());
+            end = shown.last().and_then(|last| beyond(last, request.direction)).or(end);
+        }
         let state = match filter::lazy_loads(&request.filter) {
             true => self.senders(viewer, &room, &shown).await?,
             false => Vec::new(),
@@ -138,12 +145,14 @@ impl Timeline {
             false => (span.from.0, span.to.map_or(i64::MAX, |to| to.0)),
         };
         let mut page: Vec<Shown> = Vec::new();
-        let (mut scanned, mut at_end) = (0, false);
-        while page.len() < wanted && scanned < SCANNED_MAX && !at_end {
+        let (mut scanned, mut bytes, mut at_end) = (0, 0, false);
+        let mut is_full = wanted == 0;
+        while !is_full && scanned < SCANNED_MAX && !at_end {
             let block = (limit - page.len() as i64).max(BLOCK_MIN);
             let range = Range { after, upto, newest_first: backward, limit: block };
-            let rows = events::timeline(&self.context.db, room.nid, range).await?;
-            at_end = (rows.len() as i64) < block;
+            let Piece { events: rows, is_last } =
+                events::timeline(&self.context.db, room.nid, range).await?;
+            at_end = is_last;
             scanned += rows.len() as i64;
             let Some(last_tl) = rows.last().and_then(|row| row.tl) else { break };
             let shown = self.shown(rows).await?;
@@ -152,20 +161,23 @@ impl Timeline {
                     && filter::wants(span.filter, &shown.row.event)
                     && (shown.row.skey.is_some() || !self.is_from(shown, &ignored))
             });
-            page.extend(self.visible(viewer, shown.collect()).await?);
+            for shown in self.visible(viewer, shown.collect()).await? {
+                bytes += shown.row.event.json().len();
+                page.push(shown);
+                is_full = page.len() >= wanted || bytes >= span.bytes_max;
+                if is_full {
+                    break;
+                }
+            }
             if backward { upto = last_tl - 1 } else { after = last_tl }
         }
         if page.is_empty() && at_end {
             return Ok((page, None));
         }
-        if page.len() >= wanted {
-            page.truncate(wanted);
-            if let Some(last) = page.last().and_then(|shown| shown.row.tl) {
-                (after, upto) = (last, last - 1);
-            }
-        }
-        let end = TimelineToken(if backward { upto } else { after });
-        Ok((page, Some(end)))
+        let last = page.last().filter(|_| is_full);
+        let beyond_last = last.and_then(|last| beyond(last, span.direction));
+        let scanned_upto = TimelineToken(if backward { upto } else { after });
+        Ok((page, Some(beyond_last.unwrap_or(scanned_upto))))
     }
 
     /// Renders the member events of the senders of a page.
@@ -253,4 +265,10 @@ impl Timeline {
     pub(super) async fn ignored(&self, viewer: &Viewer) -> Result<Vec<OwnedUserId>> {
         Ok(self.account_data.ignored(viewer.user).await?.iter().cloned().collect())
     }
+}
+
+/// Returns where a page goes on that ends with an event.
+fn beyond(last: &Shown, direction: Direction) -> Option<TimelineToken> {
+    let tl = last.row.tl?;
+    Some(TimelineToken(if direction == Direction::Backward { tl - 1 } else { tl }))
 }

@@ -2,6 +2,7 @@
 
 use colonnade_model::{
     MatrixError,
+    nid::EventNid,
     ruma::{EventId, RoomId},
     token::{BadToken, TimelineToken},
 };
@@ -12,7 +13,7 @@ use colonnade_storage::{
 };
 use serde_json::value::RawValue;
 
-use super::{Bundles, Timeline, Viewer};
+use super::{PAGE_BYTES_MAX, Shown, Timeline, Viewer};
 use crate::{Result, rooms::Room};
 use std::sync::Arc;
 
@@ -80,12 +81,12 @@ impl Timeline {
         };
         let lens = self.lens(viewer, &room).await?;
         let mut found = aggregations::related(&self.context.db, wanted, &lens).await?;
-        let more = found.len() as i64 > limit;
-        found.truncate(usize::try_from(limit).unwrap_or(0));
+        let mut more = self.shorten(&mut found, limit).await?;
         let nids: Vec<_> = found.iter().map(|(nid, _)| *nid).collect();
         let page = self.visible(viewer, self.read(&nids).await?).await?;
         let format = ClientFormat::WithRoom;
-        let chunk = self.render(viewer, &room, &page, format, Bundles::All).await?;
+        let chunk = self.render_within(viewer, &room, &page, format, PAGE_BYTES_MAX).await?;
+        more |= end_with(&mut found, &page, chunk.len());
         let last = found.last().filter(|_| more);
         Ok(RelatedPage {
             chunk,
@@ -119,8 +120,7 @@ impl Timeline {
         };
         let lens = self.lens(viewer, &room).await?;
         let mut roots = aggregations::thread_roots(&self.context.db, wanted, &lens).await?;
-        let more = roots.len() as i64 > limit;
-        roots.truncate(usize::try_from(limit).unwrap_or(0));
+        let mut more = self.shorten(&mut roots, limit).await?;
         let nids: Vec<_> = roots.iter().map(|(nid, _)| *nid).collect();
         let mut page = self.visible(viewer, self.read(&nids).await?).await?;
         let ignored = self.ignored(viewer).await?;
@@ -133,7 +133,8 @@ impl Timeline {
             }
         }
         let format = ClientFormat::WithRoom;
-        let chunk = self.render(viewer, &room, &page, format, Bundles::All).await?;
+        let chunk = self.render_within(viewer, &room, &page, format, PAGE_BYTES_MAX).await?;
+        more |= end_with(&mut roots, &page, chunk.len());
         let last = roots.last().filter(|_| more);
         Ok(RelatedPage {
             chunk,
@@ -142,11 +143,32 @@ impl Timeline {
         })
     }
 
+    /// Leaves of events that were found, each with its place, what fits on a page of `limit` events; tells
+    /// whether there are more.
+    async fn shorten(&self, found: &mut Vec<(EventNid, i64)>, limit: i64) -> Result<bool> {
+        let count = found.len();
+        found.truncate(usize::try_from(limit).unwrap_or(0));
+        let fitting = self.fitting(found.iter().map(|(nid, _)| *nid)).await?;
+        found.truncate(fitting);
+        Ok(found.len() < count)
+    }
+
     /// Finds what a token means: one of ours, of a page or of /sync.
     async fn place(&self, room: &Room, token: Option<&str>) -> Result<Option<i64>> {
         let Some(token) = token else { return Ok(None) };
         Ok(Some(self.place_of(room, token).await?.0))
     }
+}
+
+/// Ends what was found with the last event that was told, if of a page only the first ones were; tells
+/// whether that is so.
+fn end_with(found: &mut Vec<(EventNid, i64)>, page: &[Shown], told: usize) -> bool {
+    let last = page[..told].last().filter(|_| told < page.len());
+    let place = last.and_then(|last| found.iter().position(|(nid, _)| *nid == last.row.nid));
+    if let Some(place) = place {
+        found.truncate(place + 1);
+    }
+    place.is_some()
 }
 
 /// Reads a token of a page of threads, which are not in the order of the timeline.

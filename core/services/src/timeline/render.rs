@@ -4,7 +4,11 @@ use std::{collections::HashMap, pin::Pin};
 
 use colonnade_model::nid::EventNid;
 use colonnade_rules::event::{ClientFormat, Event, Unsigned};
-use colonnade_storage::{aggregations, client_txns, events::EventFlags, members::Membership};
+use colonnade_storage::{
+    aggregations, client_txns,
+    events::{self, EventFlags},
+    members::Membership,
+};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
@@ -14,6 +18,13 @@ use crate::{Result, rooms::Room};
 /// Rendered events to come.
 pub(super) type Rendering<'a> =
     Pin<Box<dyn Future<Output = Result<Vec<Box<RawValue>>>> + Send + 'a>>;
+
+/// Bytes of events on a page: it ends with the event that reaches them. A hundred messages have a tenth of it;
+/// sixteen of the largest events fill it.
+pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Events of a page rendered at once. With what hangs on them, an edit and the last answer in a thread,
+/// the largest have five times their bytes: 8 MB are made before it is seen that they are too many.
+pub(super) const RENDERED_AT_ONCE: usize = 25;
 
 /// How much of what hangs on an event goes along with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +78,46 @@ impl Timeline {
             shown.row.event.to_client(format, Some(&unsigned))
         });
         Ok(rendered.collect())
+    }
+
+    /// Renders the first events of a page with all that hangs on them, at least one, until they have so many
+    /// bytes.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn render_within(
+        &self,
+        viewer: &Viewer,
+        room: &Room,
+        page: &[Shown],
+        format: ClientFormat,
+        bytes_max: usize,
+    ) -> Result<Vec<Box<RawValue>>> {
+        let (mut rendered, mut bytes) = (Vec::new(), 0);
+        for some in page.chunks(RENDERED_AT_ONCE) {
+            for json in self.render(viewer, room, some, format, Bundles::All).await? {
+                bytes += json.get().len();
+                rendered.push(json);
+                if bytes >= bytes_max {
+                    return Ok(rendered);
+                }
+            }
+        }
+        Ok(rendered)
+    }
+
+    /// Returns how many of these events, the first ones, fit on a page as they are stored; at least one.
+    pub(super) async fn fitting(&self, nids: impl IntoIterator<Item = EventNid>) -> Result<usize> {
+        let nids: Vec<EventNid> = nids.into_iter().collect();
+        let sizes = events::sizes(&self.context.db, &nids).await?;
+        let mut bytes = 0;
+        for (at, nid) in nids.iter().enumerate() {
+            bytes += usize::try_from(sizes.get(nid).copied().unwrap_or(0)).unwrap_or(0);
+            if bytes >= PAGE_BYTES_MAX {
+                return Ok(at + 1);
+            }
+        }
+        Ok(nids.len())
     }
 
     /// [`Timeline::render`] as a boxed future: a bundle renders the events in it.

@@ -26,13 +26,18 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 pub(crate) use index::WordIndex;
 
-use super::{Bundles, Direction, Shown, Timeline, Viewer, pages::Span};
+use super::{
+    Bundles, Direction, PAGE_BYTES_MAX, Shown, Timeline, Viewer, pages::Span,
+    render::RENDERED_AT_ONCE,
+};
 use crate::{Result, rooms::Room, sync::filter};
 
 /// Events in one answer at most.
 const PAGE_MAX: usize = 100;
 /// Events around a find at most, on each side.
 const AROUND_MAX: i64 = 20;
+/// Bytes of them on each side: eight finds with all that was said around them fill a page.
+const AROUND_BYTES_MAX: usize = PAGE_BYTES_MAX / 16;
 /// Matches looked at for one answer, the newest: many may be hidden from the user or filtered out. As
 /// far are they counted, too, and the best found among them.
 const SCANNED_MAX: i64 = 1_000;
@@ -81,6 +86,22 @@ impl SearchWish {
         let cost = words.max(1) + rooms / ROOMS_PER_COST + states;
         u32::try_from(cost).unwrap_or(u32::MAX).saturating_add(u32::try_from(around).unwrap_or(0))
     }
+
+    /// Returns how many of the best were told already.
+    fn told(&self) -> Result<usize, MatrixError> {
+        match &self.from {
+            Some(token) => Ok(usize::try_from(number(token, 'n')?).unwrap_or(0)),
+            None => Ok(0),
+        }
+    }
+
+    /// Returns the token to go on with after these.
+    fn token_after(&self, page: &[Match]) -> Result<String, MatrixError> {
+        match page.last().filter(|_| self.recent) {
+            Some(last) => Ok(format!("p{}", last.pos)),
+            None => Ok(format!("n{}", self.told()? + page.len())),
+        }
+    }
 }
 
 /// A match that the user may see and wants.
@@ -96,6 +117,12 @@ struct Matches {
     all: Vec<Match>,
     /// Where to look on, if there may be more.
     below: Option<Position>,
+}
+
+/// What of an answer was rendered: finds, and the states of their rooms.
+struct Results {
+    results: Vec<Value>,
+    states: BTreeMap<OwnedRoomId, Vec<Box<RawValue>>>,
 }
 
 /// An event that was found.
@@ -137,17 +164,27 @@ impl Timeline {
         let limit = wish.limit.clamp(1, PAGE_MAX);
         let newest = self.matches(viewer, &wish, &wanted, Position::MAX).await?;
         let count = newest.all.len();
-        let (page, next) = match wish.recent {
+        let (page, mut next) = match wish.recent {
             true => self.newest(viewer, &wish, &wanted, newest, limit).await?,
             false => best(&wish, newest, limit)?,
         };
-        let finds = self.finds(viewer, &page).await?;
+        let mut told = self.fitting(page.iter().map(|one| one.event)).await?;
+        let mut finds = self.finds(viewer, &page[..told]).await?;
+        let Results { results, states } = self.results(viewer, &wish, &finds).await?;
+        if results.len() < finds.len() {
+            finds.truncate(results.len());
+            let last = finds.last().map(|find| find.shown.row.nid);
+            told = page.iter().position(|one| Some(one.event) == last).map_or(told, |at| at + 1);
+        }
+        if told < page.len() {
+            next = Some(wish.token_after(&page[..told])?);
+        }
         let mut body = json!({
             "count": count,
             "highlights": if count > 0 { wanted.words.as_slice() } else { &[] },
-            "results": self.results(viewer, &wish, &finds).await?,
+            "results": results,
             "groups": groups(&wish.group_by, &finds),
-            "state": if wish.state { self.states(viewer, &finds).await? } else { json!({}) },
+            "state": states,
         });
         if let Some(next) = next {
             body["next_batch"] = next.into();
@@ -242,13 +279,40 @@ impl Timeline {
         Ok(finds.collect())
     }
 
+    /// Renders the first finds, as many as fit on a page with what is shown along with them.
+    async fn results(&self, viewer: &Viewer, wish: &SearchWish, finds: &[Find]) -> Result<Results> {
+        let (mut results, mut states) = (Vec::new(), BTreeMap::new());
+        let mut bytes = 0;
+        for some in finds.chunks(RENDERED_AT_ONCE) {
+            let mut rendered = self.rendered_finds(viewer, some).await?;
+            for find in some {
+                let json = rendered.remove(&find.shown.row.nid);
+                bytes += json.as_ref().map_or(0, |json| json.get().len());
+                let mut result = json!({ "rank": find.rank, "result": json });
+                if let Some(context) = self.around(viewer, wish, find, &mut bytes).await? {
+                    result["context"] = context;
+                }
+                results.push(result);
+                let room_id = &find.room.room_id;
+                if wish.state && !states.contains_key(room_id) {
+                    let state = self.state(viewer, room_id).await?;
+                    bytes += state.iter().map(|event| event.get().len()).sum::<usize>();
+                    states.insert(room_id.clone(), state);
+                }
+                if bytes >= PAGE_BYTES_MAX {
+                    return Ok(Results { results, states });
+                }
+            }
+        }
+        Ok(Results { results, states })
+    }
+
     /// Renders finds, those of a room together.
-    async fn results(
+    async fn rendered_finds(
         &self,
         viewer: &Viewer,
-        wish: &SearchWish,
         finds: &[Find],
-    ) -> Result<Vec<Value>> {
+    ) -> Result<HashMap<EventNid, Box<RawValue>>> {
         let mut by_room: BTreeMap<RoomNid, (&Room, Vec<Shown>)> = BTreeMap::new();
         for find in finds {
             let (_, page) = by_room.entry(find.room.nid).or_insert((&find.room, Vec::new()));
@@ -260,24 +324,16 @@ impl Timeline {
             let jsons = self.render(viewer, room, &page, format, Bundles::All).await?;
             rendered.extend(page.iter().map(|shown| shown.row.nid).zip(jsons));
         }
-        let mut results = Vec::with_capacity(finds.len());
-        for find in finds {
-            let json = rendered.get(&find.shown.row.nid);
-            let mut result = json!({ "rank": find.rank, "result": json });
-            if let Some(context) = self.around(viewer, wish, find).await? {
-                result["context"] = context;
-            }
-            results.push(result);
-        }
-        Ok(results)
+        Ok(rendered)
     }
 
-    /// Renders what was said around a find, if that is wanted.
+    /// Renders what was said around a find, if that is wanted, and counts its bytes.
     async fn around(
         &self,
         viewer: &Viewer,
         wish: &SearchWish,
         find: &Find,
+        bytes: &mut usize,
     ) -> Result<Option<Value>> {
         let (room, format) = (&find.room, ClientFormat::WithRoom);
         let (Some((before, after, profiles)), Some(tl)) = (wish.context, find.shown.row.tl) else {
@@ -289,16 +345,25 @@ impl Timeline {
             to: None,
             direction,
             limit: limit.clamp(0, AROUND_MAX),
+            bytes_max: AROUND_BYTES_MAX,
             filter: &everything,
         };
-        let (before, _) =
-            self.scan(viewer, room, span(Direction::Backward, before, tl - 1)).await?;
-        let (after, _) = self.scan(viewer, room, span(Direction::Forward, after, tl)).await?;
+        let mut sides = Vec::with_capacity(2);
+        for span in [span(Direction::Backward, before, tl - 1), span(Direction::Forward, after, tl)]
+        {
+            let (mut side, _) = self.scan(viewer, room, span).await?;
+            let json = self.render_within(viewer, room, &side, format, AROUND_BYTES_MAX).await?;
+            side.truncate(json.len());
+            *bytes += json.iter().map(|event| event.get().len()).sum::<usize>();
+            sides.push((side, json));
+        }
+        let (after, after_json) = sides.pop().unwrap_or_default();
+        let (before, before_json) = sides.pop().unwrap_or_default();
         let oldest = before.last().and_then(|shown| shown.row.tl).unwrap_or(tl);
         let newest = after.last().and_then(|shown| shown.row.tl).unwrap_or(tl);
         let mut context = json!({
-            "events_before": self.render(viewer, room, &before, format, Bundles::All).await?,
-            "events_after": self.render(viewer, room, &after, format, Bundles::All).await?,
+            "events_before": before_json,
+            "events_after": after_json,
             "start": TimelineToken(oldest - 1).to_string(),
             "end": TimelineToken(newest).to_string(),
             "profile_info": {},
@@ -329,16 +394,6 @@ impl Timeline {
         }
         Ok(profiles.into())
     }
-
-    /// Renders the state of every room something was found in.
-    async fn states(&self, viewer: &Viewer, finds: &[Find]) -> Result<Value> {
-        let rooms: BTreeSet<&OwnedRoomId> = finds.iter().map(|find| &find.room.room_id).collect();
-        let mut states: BTreeMap<&OwnedRoomId, Vec<Box<RawValue>>> = BTreeMap::new();
-        for room in rooms {
-            states.insert(room, self.state(viewer, room).await?);
-        }
-        Ok(json!(states))
-    }
 }
 
 /// Returns how large a part of an event the words are; `None` if it has none: an erased user's words may
@@ -355,10 +410,7 @@ fn best(
     mut found: Matches,
     limit: usize,
 ) -> Result<(Vec<Match>, Option<String>)> {
-    let told = match &wish.from {
-        Some(token) => usize::try_from(number(token, 'n')?).unwrap_or(0),
-        None => 0,
-    };
+    let told = wish.told()?;
     // Among equals the newest stays first.
     found.all.sort_by(|one, other| other.rank.total_cmp(&one.rank));
     let page: Vec<Match> = found.all.into_iter().skip(told).take(limit).collect();

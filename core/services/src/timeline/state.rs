@@ -62,7 +62,7 @@ impl Timeline {
         let state = self.rooms.states().at(room.nid, ended).await?;
         let state = state.filter(|_| point.remembers()).ok_or_else(forbidden)?;
         let range = Range { after: ended - 1, upto: ended, newest_first: true, limit: 1 };
-        let upto = events::live(db, room.nid, range).await?.pop().and_then(|row| row.tl);
+        let upto = events::live(db, room.nid, range).await?.events.pop().and_then(|row| row.tl);
         Ok(Readable { room, state, upto })
     }
 
@@ -139,8 +139,8 @@ impl Timeline {
         let db = &self.context.db;
         let before = Range { after: i64::MIN, upto: tl, newest_first: true, limit: 1 };
         let after = Range { after: tl, upto: i64::MAX, newest_first: false, limit: 1 };
-        let before = events::timeline(db, room.nid, before).await?.pop();
-        let after = events::timeline(db, room.nid, after).await?.pop();
+        let before = events::timeline(db, room.nid, before).await?.events.pop();
+        let after = events::timeline(db, room.nid, after).await?.events.pop();
         let around = before.clone().into_iter().chain(after).collect();
         let seen = self.visible(viewer, self.shown(around).await?).await?;
         if !seen.iter().any(|shown| shown.shows_state) {
@@ -159,7 +159,7 @@ impl Timeline {
         const CREATE_AND_JOIN: i64 = 2;
         let range =
             Range { after: i64::MIN, upto: i64::MAX, newest_first: false, limit: CREATE_AND_JOIN };
-        Ok(events::timeline(&self.context.db, room.nid, range).await?.pop())
+        Ok(events::timeline(&self.context.db, room.nid, range).await?.events.pop())
     }
 
     /// Reads who is in a room now.
@@ -218,7 +218,7 @@ impl Timeline {
             .map_err(|error| MatrixError::invalid_param(error.to_string()))?;
         let pos = sync.positions.get(colonnade_model::stream::Stream::Events);
         let range = Range { after: 0, upto: pos, newest_first: true, limit: 1 };
-        let row = events::live(&self.context.db, room.nid, range).await?.pop();
+        let row = events::live(&self.context.db, room.nid, range).await?.events.pop();
         Ok(TimelineToken(row.and_then(|row| row.tl).unwrap_or(BEFORE_ALL)))
     }
 }

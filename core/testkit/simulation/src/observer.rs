@@ -10,7 +10,7 @@ use colonnade_model::{
 };
 use colonnade_storage::{
     CommitListener, Database, Stepwise,
-    events::{self, Range, StoredEvent},
+    events::{self, Piece, Range, StoredEvent},
     ownership::{
         coordinator::{self, SlotMap},
         pools::ROOMS,
@@ -72,20 +72,37 @@ impl Observer {
 
     /// Returns the events of a room in the order of their positions.
     pub(crate) fn events(&self, room: RoomNid) -> Vec<StoredEvent> {
-        let range = Range { after: 0, upto: i64::MAX, newest_first: false, limit: ROWS_MAX };
-        now(events::live(&self.db, room, range))
+        let read = |range| now(events::live(&self.db, room, range));
+        whole(0, read, |event| event.pos)
     }
 
     /// Returns the ids of a room's events as a timeline shows them.
     pub(crate) fn timeline(&self, room: RoomNid) -> Vec<OwnedEventId> {
-        let range = Range { after: i64::MIN, upto: i64::MAX, newest_first: false, limit: ROWS_MAX };
-        let events = now(events::timeline(&self.db, room, range));
-        events.into_iter().map(|event| event.event_id).collect()
+        let read = |range| now(events::timeline(&self.db, room, range));
+        whole(i64::MIN, read, |event| event.tl).into_iter().map(|event| event.event_id).collect()
     }
 
     /// Returns the rooms of the events stream between two positions.
     pub(crate) fn stream(&self, after: Position, upto: Position) -> Vec<(Position, RoomNid)> {
         let rows = now(events::stream(&self.db, after, upto, ROWS_MAX));
         rows.into_iter().map(|row| (row.pos, row.room_nid)).collect()
+    }
+}
+
+/// Reads all events there are after a place, piece by piece.
+fn whole(
+    mut after: i64,
+    read: impl Fn(Range) -> Piece,
+    place: impl Fn(&StoredEvent) -> Option<i64>,
+) -> Vec<StoredEvent> {
+    let mut found = Vec::new();
+    loop {
+        let range = Range { after, upto: i64::MAX, newest_first: false, limit: ROWS_MAX };
+        let Piece { events, is_last } = read(range);
+        after = events.last().and_then(&place).unwrap_or(after);
+        found.extend(events);
+        if is_last {
+            return found;
+        }
     }
 }

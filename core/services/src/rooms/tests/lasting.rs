@@ -11,7 +11,8 @@ fn body(text: &str) -> Box<serde_json::value::RawValue> {
 async fn timeline(world: &World, room: &Room) -> Vec<Arc<RoomEvent>> {
     let range = Range { after: 0, upto: i64::MAX, newest_first: false, limit: 10_000 };
     let stored = events::timeline(&world.context.db, room.nid, range).await.unwrap();
-    world.rooms.parsed(stored).await.unwrap()
+    assert!(stored.is_last);
+    world.rooms.parsed(stored.events).await.unwrap()
 }
 
 #[tokio::test]

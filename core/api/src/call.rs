@@ -26,6 +26,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     bounds,
+    needs::Needed,
     table::{JSON_BYTES_MAX, require_json},
 };
 
@@ -51,6 +52,8 @@ pub struct Call<R, Who> {
     pub address: Option<IpAddr>,
     /// The body as it came, for what the typed request does not carry.
     pub body: Bytes,
+    /// What is set aside for the answer.
+    pub(crate) needed: Needed,
 }
 
 /// How the caller of an endpoint is found out.
@@ -239,6 +242,7 @@ pub async fn session(services: &Services, parts: &http::request::Parts) -> Resul
     head.extensions_mut().clone_from(&parts.extensions);
     let (session, _) = caller::<AccessToken, ()>(services, &head).await?;
     bounds::admit(services, &parts.extensions, Some(session.user))?;
+    Needed::of(&parts.extensions).admit(services, Payer::User(session.user)).await?;
     Ok(session)
 }
 

@@ -11,6 +11,7 @@ pub mod table;
 
 mod client;
 mod enums;
+mod needs;
 
 pub use call::{ByteBody, ClientAddress};
 pub use reply::Reply;

@@ -1,19 +1,75 @@
 //! Answers: the one place that turns a service's error into HTTP.
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use bytes::Bytes;
 use colonnade_model::MatrixError;
-use colonnade_services::Error;
+use colonnade_services::{Error, answers::Reserved};
 use http::{HeaderValue, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
 
-/// The body of an answer: whole or streamed.
-pub type ReplyBody = UnsyncBoxBody<Bytes, std::io::Error>;
+/// The body of an answer.
+#[derive(Debug)]
+pub enum ReplyBody {
+    /// All of it. What was set aside for it goes with its bytes.
+    Whole(Bytes),
+    /// A piece at a time.
+    Streamed {
+        /// The pieces.
+        body: UnsyncBoxBody<Bytes, std::io::Error>,
+        /// What was set aside to make them.
+        reserved: Option<Reserved>,
+    },
+}
+
 /// An answer on its way out.
 pub type Reply = Response<ReplyBody>;
 
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        match &mut *self {
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Streamed { body, .. } => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_empty(),
+            Self::Streamed { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Streamed { body, .. } => body.size_hint(),
+        }
+    }
+}
+
 /// Wraps bytes as a body.
 pub fn full(bytes: impl Into<Bytes>) -> ReplyBody {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    ReplyBody::Whole(bytes.into())
+}
+
+/// Wraps a stream of pieces as a body.
+pub fn streamed<B>(body: B) -> ReplyBody
+where
+    B: Body<Data = Bytes, Error = std::io::Error> + Send + 'static,
+{
+    ReplyBody::Streamed { body: body.boxed_unsync(), reserved: None }
 }
 
 /// Answers with JSON.

@@ -12,6 +12,7 @@ use percent_encoding::percent_decode_str;
 use crate::{
     call::{ByteBody, require_welcome},
     enums,
+    needs::Needed,
     reply::{self, Reply},
     routes,
     table::{Route, Table},
@@ -84,7 +85,7 @@ impl Router {
         Some((EndpointName(route.name), room))
     }
 
-    async fn dispatch(&self, request: Request<ByteBody>) -> Reply {
+    async fn dispatch(&self, mut request: Request<ByteBody>) -> Reply {
         let (route, args) = match self.find(&request) {
             Ok(found) => found,
             Err(error) => {
@@ -99,7 +100,10 @@ impl Router {
         if let Err(error) = enums::check_query(&route.method, &route.path, request.uri().query()) {
             return reply::matrix_error(&error);
         }
-        let mut answer = (route.run)(Arc::clone(&self.services), request, args).await;
+        let needed = Needed::new(route.need);
+        request.extensions_mut().insert(needed.clone());
+        let answer = (route.run)(Arc::clone(&self.services), request, args).await;
+        let mut answer = needed.pay(answer);
         answer.extensions_mut().insert(name);
         answer
     }

@@ -12,7 +12,7 @@ use colonnade_model::{
         path_builder::PathBuilder as _,
     },
 };
-use colonnade_services::{Error, Result, Services};
+use colonnade_services::{Error, Result, Services, answers::Need};
 use http::{Method, Request, Uri};
 use serde_json::{Map, Value};
 
@@ -20,6 +20,7 @@ use crate::{
     bounds,
     call::{ByteBody, Call, Caller, address_of, caller, collect},
     enums,
+    needs::{self, Needed},
     reply::{self, Reply},
 };
 
@@ -50,6 +51,8 @@ pub struct Route {
     pub path: String,
     /// The endpoint's name in metrics and logs: its newest path.
     pub name: &'static str,
+    /// What its answer needs.
+    pub need: Need,
     /// Runs it.
     pub run: Erased,
 }
@@ -195,7 +198,8 @@ impl Table {
     /// Every route comes in here, and with it the class its requests are counted in.
     fn push(&mut self, method: Method, path: &'static str, name: &'static str, run: Erased) {
         let run = bounds::counted(&method, path, run);
-        self.routes.push(Route { method, path: path.to_owned(), name, run });
+        let need = needs::of(&method, path);
+        self.routes.push(Route { method, path: path.to_owned(), name, need, run });
     }
 
     /// Mounts a typed endpoint at one further path, for what its type does not list.
@@ -313,6 +317,8 @@ pub(crate) async fn decode<R: Endpoint>(
     enums::check_arguments(request.method(), path, args)?;
     let (parts, body) = request.into_parts();
     let body = collect(&services, payer, body, limit).await?;
+    let needed = Needed::of(&parts.extensions);
+    needed.admit(&services, payer).await?;
     let has_body = parts.method != Method::GET && parts.method != Method::HEAD;
     let body = if has_body && body.is_empty() { Bytes::from_static(b"{}") } else { body };
     if has_body {
@@ -327,7 +333,7 @@ pub(crate) async fn decode<R: Endpoint>(
     let typed = prepared.as_deref().unwrap_or(&body);
     let request = R::try_from_http_request(Request::from_parts(parts, typed), &args)
         .map_err(|error| malformed(&error))?;
-    Ok(Call { services, who, request, address, body })
+    Ok(Call { services, who, request, address, body, needed })
 }
 
 fn prepared(body: &[u8], prepare: Prepare) -> Result<Vec<u8>, MatrixError> {

@@ -31,7 +31,8 @@ pub enum Payer {
 }
 
 impl Payer {
-    fn key(self) -> Option<Key> {
+    /// Names whose share it is.
+    pub(crate) fn key(self) -> Option<Key> {
         match self {
             Self::Stranger(Some(address)) => Some(address.into()),
             Self::Stranger(None) => Some(Key::name("somewhere")),

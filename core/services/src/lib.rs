@@ -12,6 +12,7 @@ pub mod settings;
 // In the order in which they are built.
 pub mod account_data;
 pub mod accounts;
+pub mod answers;
 pub mod bodies;
 pub mod deactivation;
 pub mod devices;
@@ -53,6 +54,8 @@ pub struct Services {
     pub limits: Arc<limits::Limits>,
     /// The bodies of requests that are in memory.
     pub bodies: Arc<bodies::Bodies>,
+    /// The answers that are made, or wait to be taken.
+    pub answers: Arc<answers::Answers>,
     /// Accounts and sessions.
     pub accounts: Arc<accounts::Accounts>,
     /// Devices as their owners see them.
@@ -120,7 +123,9 @@ impl Services {
         let typing = typing::Typing::start(Arc::clone(&context), rooms.clone());
         let presence = presence::Presence::start(Arc::clone(&context));
         whispers::listen(&context.streams, (&typing, &presence, &limits));
+        let answers = answers::Answers::new(context.settings.requests.answers_bytes_max);
         let sources = sync::Sources {
+            answers: Arc::clone(&answers),
             rooms: rooms.clone(),
             timeline: Arc::clone(&timeline),
             encryption: Arc::clone(&encryption),
@@ -134,6 +139,7 @@ impl Services {
         let sync = sync::Sync::start(Arc::clone(&context), sources, caches).await?;
         let services = Arc::new(Self {
             bodies: bodies::Bodies::new(context.settings.requests.bodies_bytes_max),
+            answers,
             context,
             limits,
             accounts,

@@ -33,7 +33,7 @@ pub struct Settings {
     pub rate_limits: RateLimits,
     /// What one owner may keep.
     pub limits: OwnerLimits,
-    /// Requests on their way in.
+    /// Requests on their way in, and answers on their way out.
     pub requests: Requests,
     /// The assembly runs a trial server, which only programs on this machine reach; no key of the file.
     #[serde(skip)]
@@ -192,24 +192,33 @@ impl Default for RateLimits {
     }
 }
 
-/// Requests on their way in.
+/// Requests on their way in, and answers on their way out.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Requests {
     /// How many bytes of request bodies a process holds in memory at once.
     pub bodies_bytes_max: u64,
+    /// How many bytes of answers a process holds in memory at once, or sets aside to make them.
+    pub answers_bytes_max: u64,
 }
 
 impl Requests {
     /// The least that makes sense: an ordinary body of the largest kind is a quarter of it, which is what
     /// one user may hold.
     pub const BODIES_BYTES_MIN: u64 = 16 * 1024 * 1024;
+    /// The least with which a user has two pages at a time.
+    pub const ANSWERS_BYTES_MIN: u64 = 32 * 1024 * 1024;
 }
 
 impl Default for Requests {
     fn default() -> Self {
-        // One user may hold a quarter: exactly the largest upload of keys.
-        Self { bodies_bytes_max: 128 * 1024 * 1024 }
+        Self {
+            // One user may hold a quarter: exactly the largest upload of keys.
+            bodies_bytes_max: 128 * 1024 * 1024,
+            // One user may hold a quarter: two first syncs with all the account data there may be, and
+            // four pages beside them. All together make 32 pages at a time.
+            answers_bytes_max: 128 * 1024 * 1024,
+        }
     }
 }
 

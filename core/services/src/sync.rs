@@ -44,6 +44,7 @@ use crate::{
     Context, Result,
     account_data::AccountDataService,
     accounts::Session,
+    answers::Answers,
     caches::Caches,
     encryption::Encryption,
     presence::Presence,
@@ -90,6 +91,7 @@ pub struct SyncRequest {
 
 /// The services a sync reads from.
 pub(crate) struct Sources {
+    pub(crate) answers: Arc<Answers>,
     pub(crate) rooms: Rooms,
     pub(crate) timeline: Arc<Timeline>,
     pub(crate) encryption: Arc<Encryption>,
@@ -234,11 +236,6 @@ impl Sync {
         let since = match &request.since {
             Some(text) => Some(Box::pin(self.within_reach(self.token(text)?)).await?),
             None => None,
-        };
-        let _permit = match since {
-            // Closed never: an error would only mean no limit.
-            None => self.initial.acquire().await.ok(),
-            Some(_) => None,
         };
         Box::pin(self.arrive(session, since, &request)).await?;
         self.answer(session, since, &request).await

@@ -394,9 +394,11 @@ impl File {
         if versions::rules(version).is_none() {
             return Err(unknown_version(version));
         }
-        if self.requests.bodies_bytes_max < services::Requests::BODIES_BYTES_MIN {
-            return Err(too_few_bytes(self.requests.bodies_bytes_max));
-        }
+        let services::Requests { bodies_bytes_max, answers_bytes_max } = self.requests;
+        let least = services::Requests::BODIES_BYTES_MIN;
+        require_bytes("bodies_bytes_max", bodies_bytes_max, least, "one user's largest request")?;
+        let least = services::Requests::ANSWERS_BYTES_MIN;
+        require_bytes("answers_bytes_max", answers_bytes_max, least, "one user's pages")?;
         let settings = Settings {
             public_base_url: self.public_base_url,
             registration: self.registration,
@@ -449,14 +451,16 @@ fn unknown_version(version: &RoomVersionId) -> ConfigError {
     }])
 }
 
-fn too_few_bytes(bytes: u64) -> ConfigError {
-    let least = services::Requests::BODIES_BYTES_MIN;
-    ConfigError::Problems(vec![Problem {
+fn require_bytes(key: &str, bytes: u64, least: u64, what: &str) -> Result<(), ConfigError> {
+    if bytes >= least {
+        return Ok(());
+    }
+    Err(ConfigError::Problems(vec![Problem {
         place: "requests".to_owned(),
-        key: Some("requests.bodies_bytes_max".to_owned()),
-        problem: format!("{bytes} bytes are too few for one user's largest request"),
+        key: Some(format!("requests.{key}")),
+        problem: format!("{bytes} bytes are too few for {what}"),
         mend: Some(format!("name {least} or more")),
-    }])
+    }]))
 }
 
 fn existing(path: std::path::PathBuf) -> Result<std::path::PathBuf, ConfigError> {

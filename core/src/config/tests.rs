@@ -121,6 +121,10 @@ fn mistakes_name_their_place_and_their_mend() {
     assert!(secret.contains("database") && !secret.contains("hunter2"), "{secret}");
     let version = load("rooms: { default_version: \"5\" }", &[], &[]).unwrap_err();
     assert!(version.contains("rooms.default_version") && version.contains("6, 7"), "{version}");
+    for key in ["bodies_bytes_max", "answers_bytes_max"] {
+        let few = load(&format!("requests: {{ {key}: 1000000 }}"), &[], &[]).unwrap_err();
+        assert!(few.contains(&format!("requests.{key}")) && few.contains("or more"), "{few}");
+    }
     let missing = load("routes: nowhere.yaml", &[], &[]).unwrap_err();
     assert!(missing.starts_with("nowhere.yaml: routes: there is no such file"), "{missing}");
 }

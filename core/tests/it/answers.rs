@@ -1,13 +1,16 @@
-//! Requests that are answered before they are there: nobody has to send what is refused.
+//! Answers that nobody takes, and requests that are answered before they are there: who asks and does not
+//! read holds no more than a share, and nobody has to send what is refused.
 
 use std::{net::SocketAddr, time::Duration};
 
-use colonnade_testkit::{Client, Method, TestServer};
+use colonnade_testkit::{Client, Method, TestServer, server::open_settings};
+use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
+const V3: &str = "/_matrix/client/v3";
 const UPLOAD: &str = "/_matrix/media/v3/upload";
 const MIB: usize = 1024 * 1024;
 /// An answer that waits for nothing takes less, on the busiest machine.
@@ -63,4 +66,46 @@ async fn who_sends_a_refused_upload_sees_why() {
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.unwrap();
     assert_eq!(&answer, b"HTTP/1.1 401");
+}
+
+#[tokio::test]
+async fn who_does_not_take_his_answers_holds_a_share_and_others_are_served() {
+    let mut settings = open_settings();
+    settings.requests.answers_bytes_max = 32 * MIB as u64;
+    let server = TestServer::with_settings(settings).await;
+    if server.has_gateway() || server.takes_turns() {
+        // Each process has a budget of its own.
+        return;
+    }
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    for n in 0..16 {
+        let path = format!("{V3}/user/{}/account_data/org.example.{n}", alice.user_id);
+        alice.put(&path, json!({ "x": "y".repeat(500_000) })).await.ok();
+    }
+    let answers = std::sync::Arc::clone(&server.inside().await.services.answers);
+    while answers.bytes() > 0 {
+        tokio::task::yield_now().await;
+    }
+    // What the system keeps for a connection is less than half of each.
+    let sync = format!("GET {V3}/sync HTTP/1.1");
+    let mut untaken = Vec::new();
+    for held in 1..3 {
+        untaken.push(begin(&alice, &sync).await);
+        while answers.bytes() < held * 4 * MIB {
+            tokio::task::yield_now().await;
+        }
+    }
+    let refused = alice.get(&format!("{V3}/sync")).await.err(429, "M_LIMIT_EXCEEDED");
+    assert!(refused["retry_after_ms"].as_u64().unwrap() > 0);
+    assert_eq!(answers.bytes(), 8 * MIB);
+    alice.get(&format!("{V3}/account/whoami")).await.ok();
+    bob.get(&format!("{V3}/sync")).await.ok();
+    drop(untaken);
+    while answers.bytes() > 0 {
+        tokio::task::yield_now().await;
+    }
+    alice.get(&format!("{V3}/sync")).await.ok();
+    while answers.bytes() > 0 {
+        tokio::task::yield_now().await;
+    }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod admin;
+mod answers;
 mod authority;
 mod bodies;
 mod cluster;

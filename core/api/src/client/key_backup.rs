@@ -25,12 +25,12 @@ use colonnade_services::{
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use http::{HeaderValue, Request, Response, header, request::Parts};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, StreamBody};
+use http_body_util::StreamBody;
 use serde_json::Value;
 
 use crate::{
     call::{ByteBody, Call, query, session},
-    reply::Reply,
+    reply::{self, Reply},
     table::{KEYS_BYTES_MAX, Table},
 };
 
@@ -213,7 +213,7 @@ async fn streamed(mut reader: Reader, shape: Shape) -> Result<Reply> {
     });
     let begun = futures_util::stream::once(async move { Ok::<_, std::io::Error>(begun) });
     let frames = begun.chain(rest).map_ok(|text| Frame::data(Bytes::from(text)));
-    let mut reply = Response::new(StreamBody::new(frames).boxed_unsync());
+    let mut reply = Response::new(reply::streamed(StreamBody::new(frames)));
     let kind = HeaderValue::from_static("application/json");
     reply.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(reply)

@@ -28,8 +28,10 @@ pub(crate) fn mount(table: &mut Table) {
 
 async fn sync(call: Call<Request, Session>) -> Result<Reply> {
     // Boxed, for a client that waits shall not carry what was needed to understand it.
+    let needed = call.needed.clone();
     let (services, who, request) = Box::pin(understand(call)).await?;
-    let answer = services.sync.sync(&who, request).await?;
+    let mut answer = services.sync.sync(&who, request).await?;
+    needed.keep(answer.reserved.take());
     let body = serde_json::to_vec(&answer)
         .map_err(|error| Error::internal("render the answer to a sync", error))?;
     Ok(reply::json(StatusCode::OK, body))

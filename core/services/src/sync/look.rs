@@ -53,6 +53,7 @@ impl Sync {
             device_lists: None,
             device_one_time_keys_count: encryption.one_time_key_counts(device).await?,
             device_unused_fallback_key_types: encryption.unused_fallback_key_types(device).await?,
+            reserved: None,
         })
     }
 

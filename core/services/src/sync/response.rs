@@ -8,7 +8,7 @@ use colonnade_model::ruma::{OneTimeKeyAlgorithm, OwnedRoomId, OwnedUserId, UInt}
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
 
-use crate::encryption::DeviceListChanges;
+use crate::{answers::Reserved, encryption::DeviceListChanges};
 
 /// A list of events.
 #[derive(Debug, Default, Serialize)]
@@ -47,6 +47,9 @@ pub struct SyncResponse {
     pub device_one_time_keys_count: BTreeMap<OneTimeKeyAlgorithm, UInt>,
     /// Algorithms with a fallback key that was not handed out.
     pub device_unused_fallback_key_types: Vec<OneTimeKeyAlgorithm>,
+    /// What was set aside to make it, if anything had to be read.
+    #[serde(skip)]
+    pub reserved: Option<Reserved>,
 }
 
 impl SyncResponse {

@@ -6,7 +6,13 @@ use colonnade_model::stream::{Positions, Stream};
 use tokio::time::Instant;
 
 use super::{Memberships, Sync, SyncRequest, SyncResponse, Turn, filter, heads::Watch};
-use crate::{Result, accounts::Session, timeline::Viewer};
+use crate::{
+    Result,
+    accounts::Session,
+    answers::{Need, PAGE_BYTES},
+    bodies::Payer,
+    timeline::{PAGE_BYTES_MAX, Viewer},
+};
 
 /// The longest a client may wait, in milliseconds.
 const TIMEOUT_MS_MAX: u64 = 5 * 60 * 1_000;
@@ -53,7 +59,7 @@ impl Sync {
         }
     }
 
-    /// Looks, as this session sees it.
+    /// Looks, as this session sees it, once there is room for the answer.
     async fn look_from(
         &self,
         session: &Session,
@@ -62,11 +68,31 @@ impl Sync {
         request: &SyncRequest,
         memberships: &Memberships,
     ) -> Result<SyncResponse> {
+        let need = match since {
+            Some(since) if !request.full_state => self.need(memberships, since),
+            _ => Need::Whole,
+        };
+        let reserved = self.from.answers.reserve(Payer::User(session.user), need).await?;
+        let _permit = match since {
+            // Closed never: an error would only mean no limit.
+            None => self.initial.acquire().await.ok(),
+            Some(_) => None,
+        };
         let ignored = self.ignored(session.user).await?;
         let viewer = Viewer::from(session);
         let (data, timelines) = Default::default();
         let turn = Turn { viewer, since, now, request, ignored, data, timelines };
-        self.look(&turn, memberships).await
+        Ok(SyncResponse { reserved, ..self.look(&turn, memberships).await? })
+    }
+
+    /// Returns what an answer takes: as much as a page if the timelines in it are few.
+    fn need(&self, memberships: &Memberships, since: Positions) -> Need {
+        let heads = self.heads.rooms(memberships.joined());
+        let moved = heads.iter().filter(|head| head.events > since.get(Stream::Events)).count();
+        match moved * PAGE_BYTES_MAX <= PAGE_BYTES {
+            true => Need::Page,
+            false => Need::Whole,
+        }
     }
 
     /// Registers for everything that may concern the user.

@@ -7,16 +7,19 @@ use bytes::Bytes;
 use colonnade_model::MatrixError;
 use colonnade_services::{
     Result, Services,
+    answers::Need,
+    bodies::Payer,
     media::{Download, Method as Fit, ThumbnailRequest},
 };
 use futures_util::TryStreamExt as _;
 use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Frame;
-use http_body_util::{BodyExt as _, StreamBody};
+use http_body_util::StreamBody;
 
 use super::{headers, no_arguments};
 use crate::{
     call::{ByteBody, address_of, query, session, stranger},
+    needs::Needed,
     reply::{self, Reply},
     table::Table,
 };
@@ -71,19 +74,20 @@ pub(super) fn mount(table: &mut Table) {
     }
 }
 
-/// Lets through who may ask for this media at this endpoint.
+/// Lets through who may ask for this media at this endpoint, and says who that is.
 async fn admit(
     services: &Services,
     parts: &Parts,
     access: Access,
     server_name: &str,
     media_id: &str,
-) -> Result<()> {
+) -> Result<Payer> {
     match access {
-        Access::LoggedIn => session(services, parts).await.map(|_| ()),
+        Access::LoggedIn => Ok(Payer::User(session(services, parts).await?.user)),
         Access::Anybody => {
-            stranger(services, address_of(&parts.extensions))?;
-            services.media.may_be_public(server_name, media_id).await
+            let payer = stranger(services, address_of(&parts.extensions))?;
+            services.media.may_be_public(server_name, media_id).await?;
+            Ok(payer)
         }
     }
 }
@@ -134,7 +138,7 @@ async fn ranged(parts: &Parts, etag: &http::HeaderValue, download: Download) -> 
         }
     };
     let body = StreamBody::new(download.stream(first, count).await?.map_ok(Frame::data));
-    let mut reply = Response::new(body.boxed_unsync());
+    let mut reply = Response::new(reply::streamed(body));
     *reply.status_mut() = status;
     headers::set(&mut reply, header::CONTENT_LENGTH, count.to_string());
     if status == StatusCode::PARTIAL_CONTENT {
@@ -152,7 +156,7 @@ async fn thumbnail(
 ) -> Result<Reply> {
     let (parts, _) = request.into_parts();
     let [server_name, media_id] = args.as_slice() else { return Err(no_arguments().into()) };
-    admit(&services, &parts, access, server_name, media_id).await?;
+    let payer = admit(&services, &parts, access, server_name, media_id).await?;
     let fit = match query(&parts, "method").as_deref() {
         None | Some("scale") => Fit::Scale,
         Some("crop") => Fit::Crop,
@@ -165,6 +169,7 @@ async fn thumbnail(
         wait: wait(&parts)?,
     };
     let made = services.media.thumbnail(server_name, media_id, &wish).await?;
+    Needed::of(&parts.extensions).reserve(&services, payer, Need::Page).await?;
     let public = access == Access::Anybody;
     let variant = format!("-{}x{}-{fit:?}", wish.width, wish.height);
     let etag = headers::etag(&made.hash, &variant);

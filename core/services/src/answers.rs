@@ -1,0 +1,227 @@
+//! The budget of answers: how many bytes of them this process holds in memory at once, all together and for
+//! one user or address, from before an answer is made until its last byte is written. What making it
+//! takes is set aside before anything is read for it, and who asks waits in line for that, for a while.
+//! When the answer is there, it is counted by its size: so whoever asks and does not take what is said
+//! holds a share at most, and uses up nobody else's.
+//!
+//! 1. Nothing that was made is thrown away: only who waits for room is refused.
+//! 2. One answer is always possible, of whatever size, and counts as [`Need::Whole`] at most: a client that
+//!    cannot have its first sync could do nothing about it.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use colonnade_model::MatrixError;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::{bodies::Payer, limits::Key};
+
+/// What is counted at once, in bytes: a semaphore counts to four billion of them.
+const UNIT: usize = 1024;
+/// Set aside for a page: a MiB of events as they are stored, parsed and rendered, and what hangs on them.
+pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
+/// Of the budget, one such part is set aside for an answer that cannot be a page: so many are made at a time.
+const WHOLES: usize = 8;
+/// One user or address holds at most this part of the budget: two such answers, one of which somebody
+/// takes slowly. His other devices are served meanwhile.
+const SHARE: usize = 4;
+/// Requests of one user or address that wait for room: two connections of HTTP/2 with all they may ask at a
+/// time. Each holds its connection and its body, which have bounds of their own.
+const WAITING_MAX: usize = 256;
+/// How long they wait. Answers come and go within a second, except those of floods.
+const WAIT_MAX: Duration = Duration::from_secs(10);
+/// When to try again, in milliseconds, for who has waited.
+const RETRY_MS: u64 = 2_000;
+
+/// What making an answer takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Next to nothing: it is small whatever was stored.
+    Little,
+    /// The service that makes it says so when it begins: it may wait for something to tell.
+    Own,
+    /// What a page takes, [`PAGE_BYTES`].
+    Page,
+    /// What an answer takes that lists all there is: an eighth of the budget.
+    Whole,
+}
+
+/// What one user or address has of the budget.
+struct Share {
+    room: Arc<Semaphore>,
+    /// Requests that wait for room or have some.
+    known: usize,
+    waiting: usize,
+}
+
+/// The budget.
+pub struct Answers {
+    units_max: usize,
+    room: Arc<Semaphore>,
+    shares: Mutex<HashMap<Key, Share>>,
+}
+
+impl Answers {
+    /// Makes a budget of so many bytes.
+    pub fn new(bytes_max: u64) -> Arc<Self> {
+        let units_max = usize::try_from(bytes_max).unwrap_or(usize::MAX) / UNIT;
+        let units_max = units_max.min(u32::MAX as usize);
+        let room = Arc::new(Semaphore::new(units_max));
+        Arc::new(Self { units_max, room, shares: Mutex::default() })
+    }
+
+    /// Returns how many bytes are held or set aside.
+    pub fn bytes(&self) -> usize {
+        (self.units_max - self.room.available_permits()) * UNIT
+    }
+
+    /// The most that one answer counts for.
+    fn whole(&self) -> usize {
+        (self.units_max / WHOLES).max(PAGE_BYTES / UNIT)
+    }
+
+    /// Sets aside what making an answer takes, as soon as there is room.
+    ///
+    /// # Errors
+    /// `M_LIMIT_EXCEEDED` when there is none for long, or too many of this payer wait already.
+    pub async fn reserve(
+        self: &Arc<Self>,
+        payer: Payer,
+        need: Need,
+    ) -> Result<Option<Reserved>, MatrixError> {
+        let units = match need {
+            Need::Little | Need::Own => return Ok(None),
+            Need::Page => PAGE_BYTES / UNIT,
+            Need::Whole => self.whole(),
+        };
+        let mut place = self.place(payer)?;
+        let taken = tokio::time::timeout(WAIT_MAX, async {
+            let own = match &place.room {
+                Some(room) => Some(take(room, units).await?),
+                None => None,
+            };
+            Some((own, take(&self.room, units).await?))
+        });
+        let taken = taken.await.ok().flatten();
+        place.stops_waiting();
+        let (own, all) = taken.ok_or_else(|| MatrixError::limit_exceeded(RETRY_MS))?;
+        Ok(Some(Reserved { own, all, place }))
+    }
+
+    /// Puts a request in line.
+    fn place(self: &Arc<Self>, payer: Payer) -> Result<Place, MatrixError> {
+        let mut place = Place { answers: Arc::clone(self), key: None, room: None, waits: false };
+        let Some(key) = payer.key() else { return Ok(place) };
+        let mut shares = self.shares.lock();
+        let share = shares.entry(key).or_insert_with(|| Share {
+            room: Arc::new(Semaphore::new(self.units_max / SHARE)),
+            known: 0,
+            waiting: 0,
+        });
+        if share.waiting >= WAITING_MAX {
+            return Err(MatrixError::limit_exceeded(RETRY_MS));
+        }
+        share.known += 1;
+        share.waiting += 1;
+        place.key = Some(key);
+        place.room = Some(Arc::clone(&share.room));
+        place.waits = true;
+        Ok(place)
+    }
+
+    fn leaves(&self, key: Key, waits: bool, goes: bool) {
+        let mut shares = self.shares.lock();
+        let Some(share) = shares.get_mut(&key) else { return };
+        share.waiting -= usize::from(waits);
+        share.known -= usize::from(goes);
+        if share.known == 0 {
+            shares.remove(&key);
+        }
+    }
+}
+
+/// Takes so much of a room. `None` never: no room is ever closed.
+async fn take(room: &Arc<Semaphore>, units: usize) -> Option<OwnedSemaphorePermit> {
+    let units = u32::try_from(units).unwrap_or(u32::MAX);
+    Arc::clone(room).acquire_many_owned(units).await.ok()
+}
+
+/// The place of a request among those of its payer.
+struct Place {
+    answers: Arc<Answers>,
+    key: Option<Key>,
+    room: Option<Arc<Semaphore>>,
+    waits: bool,
+}
+
+impl Place {
+    fn stops_waiting(&mut self) {
+        if let Some(key) = self.key.filter(|_| self.waits) {
+            self.answers.leaves(key, true, false);
+            self.waits = false;
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.answers.leaves(key, self.waits, true);
+        }
+    }
+}
+
+/// A part of the budget, given back when dropped.
+pub struct Reserved {
+    // Given back in this order: the share is forgotten last.
+    own: Option<OwnedSemaphorePermit>,
+    all: OwnedSemaphorePermit,
+    place: Place,
+}
+
+impl std::fmt::Debug for Reserved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reserved").field("units", &self.all.num_permits()).finish_non_exhaustive()
+    }
+}
+
+impl Reserved {
+    /// Returns the answer for which this was set aside, counted by its size until its last copy is dropped.
+    pub fn pay(mut self, answer: Bytes) -> Bytes {
+        let answers = Arc::clone(&self.place.answers);
+        let units = answer.len().div_ceil(UNIT).min(answers.whole());
+        resize(&mut self.all, units, &answers.room);
+        if let (Some(own), Some(room)) = (&mut self.own, &self.place.room) {
+            resize(own, units, room);
+        }
+        Bytes::from_owner(Paid { answer, _reserved: self })
+    }
+}
+
+/// Makes a permit so large; smaller than that where the room has no more, for nobody waits here.
+fn resize(permit: &mut OwnedSemaphorePermit, units: usize, room: &Arc<Semaphore>) {
+    let has = permit.num_permits();
+    if units < has {
+        drop(permit.split(has - units));
+    } else if let Ok(more) = u32::try_from(units - has)
+        && let Ok(more) = Arc::clone(room).try_acquire_many_owned(more)
+    {
+        permit.merge(more);
+    }
+}
+
+/// An answer and what it holds of the budget.
+struct Paid {
+    answer: Bytes,
+    _reserved: Reserved,
+}
+
+impl AsRef<[u8]> for Paid {
+    fn as_ref(&self) -> &[u8] {
+        &self.answer
+    }
+}
+
+#[cfg(test)]
+mod tests;

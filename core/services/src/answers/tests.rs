@@ -1,0 +1,83 @@
+//! Tests of the budget of answers.
+
+use colonnade_model::nid::UserNid;
+use futures_util::FutureExt as _;
+
+use super::*;
+
+const MIB: usize = 1024 * 1024;
+
+fn user(n: i64) -> Payer {
+    Payer::User(UserNid(n))
+}
+
+/// Sets something aside that there is room for.
+async fn reserved(answers: &Arc<Answers>, payer: Payer, need: Need) -> Reserved {
+    answers.reserve(payer, need).now_or_never().expect("there is room").unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_is_counted_by_its_size_until_its_last_copy_is_gone() {
+    let answers = Answers::new(128 * MIB as u64);
+    let held = reserved(&answers, user(1), Need::Page).await;
+    assert_eq!(answers.bytes(), PAGE_BYTES);
+    let answer = held.pay(Bytes::from(vec![b'x'; 10_000]));
+    assert_eq!(answers.bytes(), 10 * 1024);
+    let copy = answer.slice(5..6);
+    drop(answer);
+    assert_eq!(answers.bytes(), 10 * 1024);
+    drop(copy);
+    assert_eq!(answers.bytes(), 0);
+    let larger = reserved(&answers, user(1), Need::Page).await.pay(vec![0; 9 * MIB].into());
+    assert_eq!(answers.bytes(), 9 * MIB);
+    drop(larger);
+    let huge = reserved(&answers, user(1), Need::Whole).await.pay(vec![0; 40 * MIB].into());
+    assert_eq!(answers.bytes(), 16 * MIB, "no answer counts for more than an eighth");
+    drop(huge);
+    assert!(answers.shares.lock().is_empty(), "nobody is remembered who holds nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_holds_his_share_waits_and_is_refused_and_others_are_not() {
+    let answers = Answers::new(128 * MIB as u64);
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        held.push(reserved(&answers, user(1), Need::Page).await);
+    }
+    let refused = answers.reserve(user(1), Need::Page).await.unwrap_err();
+    assert_eq!((refused.status, refused.errcode), (429, "M_LIMIT_EXCEEDED"));
+    drop(reserved(&answers, user(2), Need::Whole).await);
+    // Who waits is served as soon as there is room.
+    let mut waits = Box::pin(answers.reserve(user(1), Need::Page));
+    assert!(waits.as_mut().now_or_never().is_none());
+    held.pop();
+    waits.await.unwrap();
+    drop(held);
+    assert_eq!(answers.bytes(), 0);
+    assert!(answers.shares.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_together_hold_the_budget_and_few_wait_in_line() {
+    let answers = Answers::new(32 * MIB as u64);
+    let mut held = Vec::new();
+    for n in 0..4 {
+        for _ in 0..2 {
+            held.push(reserved(&answers, user(n), Need::Page).await);
+        }
+    }
+    answers.reserve(user(9), Need::Page).await.unwrap_err();
+    answers.reserve(Payer::Process, Need::Page).await.unwrap_err();
+    let mut line: Vec<_> =
+        (0..WAITING_MAX).map(|_| Box::pin(answers.reserve(user(9), Need::Page))).collect();
+    for waits in &mut line {
+        assert!(waits.as_mut().now_or_never().is_none());
+    }
+    let refused = answers.reserve(user(9), Need::Page).now_or_never();
+    refused.expect("the line is full").unwrap_err();
+    drop(line);
+    drop(held);
+    reserved(&answers, user(9), Need::Page).await;
+    assert_eq!(answers.bytes(), 0);
+    assert!(answers.shares.lock().is_empty());
+}

@@ -1,0 +1,96 @@
+//! What floods of answers that nobody takes make a worker hold: no more than a share of the budget, and
+//! nothing of it afterwards.
+
+use std::{
+    io::Write as _,
+    net::TcpStream,
+    time::{Duration, Instant},
+};
+
+use colonnade_testkit::Client;
+use serde_json::json;
+
+use crate::process::{PATIENCE, Server};
+
+const V3: &str = "/_matrix/client/v3";
+/// What one user's answers may make it hold, in MB: a quarter of 128 MiB, an answer of 8 MB that is being
+/// made in a few copies, and what the database and the allocator keep.
+const GROWTH_MB_MAX: u64 = 110;
+/// What may stay when all is over: the caches of events and pages, and what the allocator keeps at hand.
+const AFTER_MB_MAX: u64 = 60;
+/// How often memory is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long is looked: all that wait in line are answered or refused by then.
+const LOOK: Duration = Duration::from_secs(12);
+
+/// The memory of a process, in MB.
+fn held_mb(server: &Server) -> u64 {
+    server.resident_kb().unwrap() / 1_024
+}
+
+/// Asks over many connections and takes nothing of what is answered; returns the most that was held.
+fn flood(
+    server: &Server,
+    client: &Client,
+    path: &str,
+    connections: usize,
+) -> (u64, Vec<TcpStream>) {
+    let address = server.url.trim_start_matches("http://");
+    let token = client.token.as_deref().unwrap();
+    let request =
+        format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
+    let mut untaken = Vec::new();
+    for _ in 0..connections {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        untaken.push(stream);
+    }
+    let (begun, mut most) = (Instant::now(), 0);
+    while begun.elapsed() < LOOK {
+        most = most.max(held_mb(server));
+        std::thread::sleep(LOOK_EVERY);
+    }
+    (most, untaken)
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_of_answers_hold_a_bounded_memory_and_give_it_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["--set", "registration.open=true", "--set", "rate_limits.enabled=false"];
+    let server = Server::worker(folder.path(), "all", &settings);
+    let alice = Client::register(&server.url, "alice").await;
+    let bob = Client::register(&server.url, "bob").await;
+    for n in 0..16 {
+        let path = format!("{V3}/user/{}/account_data/org.example.{n}", alice.user_id);
+        alice.put(&path, json!({ "x": "y".repeat(500_000) })).await.ok();
+    }
+    let made = alice.post(&format!("{V3}/createRoom"), json!({})).await.ok();
+    let room = made["room_id"].as_str().unwrap();
+    for n in 0..240 {
+        let path = format!("{V3}/rooms/{room}/send/m.room.message/t{n}");
+        alice.put(&path, json!({ "body": "x".repeat(60_000) })).await.ok();
+    }
+    let before = held_mb(&server);
+    for (path, connections) in
+        [(format!("{V3}/sync"), 120), (format!("{V3}/rooms/{room}/messages?dir=b&limit=1000"), 60)]
+    {
+        let (most, untaken) = flood(&server, &alice, &path, connections);
+        println!("{path}: {before} MB, then {most} MB");
+        assert!(most < before + GROWTH_MB_MAX, "{path}: {before} MB, then {most} MB");
+        // Others are served meanwhile.
+        bob.get(&format!("{V3}/sync")).await.ok();
+        drop(untaken);
+    }
+    let begun = Instant::now();
+    loop {
+        // What was freed is given back when something is done.
+        bob.get(&format!("{V3}/account/whoami")).await.ok();
+        let after = held_mb(&server);
+        if after < before + AFTER_MB_MAX {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{before} MB before, {after} MB after");
+    }
+    server.stop();
+}

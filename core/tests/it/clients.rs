@@ -218,22 +218,27 @@ async fn rooms_in_common_are_found_by_the_name_of_before() {
 async fn fields_of_a_profile_change_together_or_not_at_all() {
     let server = TestServer::start().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
-    let path = format!("/_matrix/client/unstable/uk.tcpip.msc4133/profile/{}", alice.user_id);
-    let patch = async |client: &Client, body: Value| {
-        client.send(Method::PATCH, &path, Some(body.to_string().into_bytes())).await
-    };
-    let both = json!({ "displayname": "Alice", "org.example.mood": "fine" });
-    patch(&alice, both.clone()).await.ok();
     let whole = format!("{V3}/profile/{}", alice.user_id);
-    assert_eq!(alice.get(&whole).await.ok(), both);
-    patch(&alice, json!({ "org.example.mood": "bad", "displayname": 7 }))
-        .await
-        .err(400, "M_BAD_JSON");
-    assert_eq!(alice.get(&whole).await.ok(), both);
-    patch(&alice, json!({ "org.example.mood": null, "m.tz": "Europe/Berlin" })).await.ok();
-    let wanted = json!({ "displayname": "Alice", "m.tz": "Europe/Berlin" });
-    assert_eq!(alice.get(&whole).await.ok(), wanted);
-    patch(&bob, json!({})).await.err(403, "M_FORBIDDEN");
+    // matrix-js-sdk asks at the second, since the specification has the rest of the proposal.
+    for prefix in ["/_matrix/client/unstable/uk.tcpip.msc4133", V3] {
+        let path = format!("{prefix}/profile/{}", alice.user_id);
+        let patch = async |client: &Client, body: Value| {
+            client.send(Method::PATCH, &path, Some(body.to_string().into_bytes())).await
+        };
+        let both = json!({ "displayname": "Alice", "org.example.mood": "fine" });
+        let first = json!({ "displayname": "Alice", "org.example.mood": "fine", "m.tz": null });
+        assert_eq!(patch(&alice, first).await.ok(), both, "{path}");
+        assert_eq!(alice.get(&whole).await.ok(), both);
+        patch(&alice, json!({ "org.example.mood": "bad", "displayname": 7 }))
+            .await
+            .err(400, "M_BAD_JSON");
+        assert_eq!(alice.get(&whole).await.ok(), both);
+        let wanted = json!({ "displayname": "Alice", "m.tz": "Europe/Berlin" });
+        let second = json!({ "org.example.mood": null, "m.tz": "Europe/Berlin" });
+        assert_eq!(patch(&alice, second).await.ok(), wanted);
+        assert_eq!(alice.get(&whole).await.ok(), wanted);
+        patch(&bob, json!({})).await.err(403, "M_FORBIDDEN");
+    }
 }
 
 #[tokio::test]

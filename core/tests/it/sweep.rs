@@ -32,6 +32,11 @@ const OUTSIDE: &[(&str, Access, &str)] = &[
         Access::Token,
         "several fields of one's profile at once, which did not become part of the specification",
     ),
+    (
+        "/_matrix/client/v3/profile/{user_id}",
+        Access::Token,
+        "the same, where matrix-js-sdk asks for it",
+    ),
 ];
 /// Paths from before an endpoint was in the specification, and that which it has now.
 const RENAMED: &[(&str, &str)] = &[

@@ -205,7 +205,7 @@ pub static ALL: &[Bounds] = &[
     row(DELETE, "/_matrix/client/v3/profile/{userId}/{field}", Each(Class::Other), BODY, Nothing),
     row(
         Method::PATCH,
-        "/_matrix/client/unstable/uk.tcpip.msc4133/profile/{userId}",
+        "/_matrix/client/v3/profile/{userId}",
         Each(Class::Other),
         "names of 255 bytes",
         Held("64 KiB for the whole profile, as the specification says"),

@@ -29,6 +29,12 @@ const SET_FIELD: [&str; 3] = [
     "/_matrix/client/r0/profile/{user_id}/{field}",
     "/_matrix/client/v3/profile/{user_id}/{field}",
 ];
+/// Where several are set at once. matrix-js-sdk asks at the path of the specification as soon as a server has
+/// 1.16, which took over the rest of the proposal.
+const SET_FIELDS: [&str; 2] = [
+    "/_matrix/client/unstable/uk.tcpip.msc4133/profile/{user_id}",
+    "/_matrix/client/v3/profile/{user_id}",
+];
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
@@ -45,11 +51,9 @@ pub(crate) fn mount(table: &mut Table) {
         "/_matrix/client/unstable/uk.half-shot.msc2666/user/mutual_rooms",
         mutual_rooms,
     );
-    table.add_raw(
-        Method::PATCH,
-        "/_matrix/client/unstable/uk.tcpip.msc4133/profile/{user_id}",
-        set_fields,
-    );
+    for path in SET_FIELDS {
+        table.add_raw(Method::PATCH, path, set_fields);
+    }
 }
 
 async fn get(call: Call<get_profile::v3::Request, ()>) -> Result<Value> {
@@ -84,7 +88,7 @@ async fn set_field(
     Ok(reply::ok(&json!({})))
 }
 
-/// Sets several fields at once, all or none; `null` deletes one.
+/// Sets several fields at once, all or none; `null` deletes one. Answers the profile as it is now.
 ///
 /// Source: MSC4133 in its unstable form, `PATCH /profile/{userId}`.
 async fn set_fields(
@@ -101,7 +105,7 @@ async fn set_fields(
     let body: Map<String, Value> = read_json(&services, payer, body).await?;
     let wish = body.into_iter().map(|(name, value)| (name, Some(value).filter(|v| !v.is_null())));
     services.set_profile_fields(&who, wish.collect()).await?;
-    Ok(reply::ok(&json!({})))
+    Ok(reply::ok(&Value::Object(services.profiles.get(&user_id).await?)))
 }
 
 async fn delete_field(

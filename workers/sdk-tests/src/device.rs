@@ -1,6 +1,6 @@
 //! A device of a user: the real client, syncing in the background, and what its user sees.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use matrix_sdk::{
     Client, Room,
@@ -14,10 +14,11 @@ use matrix_sdk::{
             account::register::v3::Request as Register,
             uiaa::{AuthData, Dummy},
         },
+        events::key::verification::mac::ToDeviceKeyVerificationMacEvent,
     },
 };
 use serde_json::Value;
-use tokio::task::JoinHandle;
+use tokio::{sync::Notify, task::JoinHandle};
 
 use crate::{eventually, server};
 
@@ -174,11 +175,27 @@ impl Device {
             eventually("emoji are shown", || async { sas.emoji() }).await.map(|emoji| emoji.symbol)
         };
         assert_eq!(shown(ours.clone()).await, shown(theirs.clone()).await);
+        // Who confirms while the other's confirmation is under way sends his own from here and says
+        // that he is done from his sync, at once: two requests of which either may be first, and the
+        // other client drops a "done" that comes before the confirmation. People are slower than that.
+        let arrived = other.next_confirmation();
         ours.confirm().await.expect("confirmed");
+        arrived.notified().await;
         theirs.confirm().await.expect("confirmed");
         for sas in [ours, theirs] {
             eventually("the verification is done", || async { sas.is_done().then_some(()) }).await;
         }
+    }
+
+    /// Gives notice when the next confirmation of another device has arrived and was taken in.
+    fn next_confirmation(&self) -> Arc<Notify> {
+        let arrived = Arc::new(Notify::new());
+        let notice = Arc::clone(&arrived);
+        self.client.add_event_handler(move |_: ToDeviceKeyVerificationMacEvent| {
+            notice.notify_one();
+            std::future::ready(())
+        });
+        arrived
     }
 
     /// Tells whether this device sees another one as signed by its owner.

@@ -85,6 +85,8 @@ pub struct Operation {
     pub example: Option<Value>,
     /// Where the body takes one of a few values.
     pub choices: Vec<Choice>,
+    /// And where any text.
+    pub texts: Vec<Choice>,
     /// The schema of the JSON body of each status; `None` when that status has no JSON.
     pub answers: BTreeMap<u16, Option<String>>,
 }

@@ -1,4 +1,5 @@
-//! Which values the specification lists for what a request says: of parameters, and in JSON bodies.
+//! Where a request says something in words, and which values the specification lists for it: of
+//! parameters, and in JSON bodies.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -11,12 +12,12 @@ const DEPTH_MAX: usize = 12;
 /// The step into the elements of an array.
 const EACH: &str = "[]";
 
-/// A place in a JSON body that takes one of some values.
+/// A place in a JSON body that takes one of some values, or any text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
     /// The way there: names of members, and `[]` for the elements of an array.
     pub place: Vec<String>,
-    /// What may stand there.
+    /// What may stand there; of any text, the specification's example.
     pub values: Vec<String>,
 }
 
@@ -39,20 +40,21 @@ fn put(body: &Value, place: &[String], value: &str) -> Value {
     Value::Object(members)
 }
 
-/// Looks for choices in a schema of a document.
+/// Looks in a schema of a document for what takes one of some values, and for what takes any text.
 pub(super) fn of_schema(
     documents: &BTreeMap<String, Value>,
     name: &str,
     schema: &Value,
-) -> Vec<Choice> {
-    let mut found = Vec::new();
-    Walk { documents, found: &mut found }.visit(name, schema, &mut Vec::new(), DEPTH_MAX);
-    found
+) -> (Vec<Choice>, Vec<Choice>) {
+    let mut walk = Walk { documents, choices: Vec::new(), texts: Vec::new() };
+    walk.visit(name, schema, &mut Vec::new(), DEPTH_MAX);
+    (walk.choices, walk.texts)
 }
 
 struct Walk<'a> {
     documents: &'a BTreeMap<String, Value>,
-    found: &'a mut Vec<Choice>,
+    choices: Vec<Choice>,
+    texts: Vec<Choice>,
 }
 
 impl<'a> Walk<'a> {
@@ -68,7 +70,10 @@ impl<'a> Walk<'a> {
         }
         if let Some(values) = schema["enum"].as_array() {
             let values = values.iter().filter_map(Value::as_str).map(str::to_owned).collect();
-            self.found.push(Choice { place: place.clone(), values });
+            self.choices.push(Choice { place: place.clone(), values });
+        } else if schema["type"] == "string" {
+            let values = schema["example"].as_str().map(str::to_owned).into_iter().collect();
+            self.texts.push(Choice { place: place.clone(), values });
         }
         for (member, inner) in schema["properties"].as_object().into_iter().flatten() {
             place.push(member.clone());

@@ -112,6 +112,7 @@ impl Reader<'_> {
             });
             Some((status.parse().ok()?, schema))
         });
+        let (choices, texts) = choices::of_schema(self.documents, self.name, &json["schema"]);
         let mut schemes = described["security"].as_array().into_iter().flatten();
         Operation {
             id: described["operationId"].as_str().unwrap_or_default().to_owned(),
@@ -123,7 +124,8 @@ impl Reader<'_> {
             token_optional: schemes.any(|scheme| scheme == &serde_json::json!({})),
             parameters,
             takes_json: json.is_object(),
-            choices: choices::of_schema(self.documents, self.name, &json["schema"]),
+            choices,
+            texts,
             example: self.example(json),
             answers: answers.collect(),
         }
@@ -131,7 +133,8 @@ impl Reader<'_> {
 
     /// Returns what the schema of a parameter lists; nothing where it takes anything.
     fn values(&self, schema: &Value) -> Vec<String> {
-        let choices = choices::of_schema(self.documents, self.name, schema).into_iter();
+        let (choices, _) = choices::of_schema(self.documents, self.name, schema);
+        let choices = choices.into_iter();
         choices.filter(|choice| choice.place.is_empty()).flat_map(|choice| choice.values).collect()
     }
 

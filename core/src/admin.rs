@@ -11,7 +11,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, uri::Authority,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header,
+    uri::Authority,
 };
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
@@ -39,15 +40,31 @@ impl Door {
         Self { listens: listens.ip(), names: names.into() }
     }
 
-    /// Says whether a request is meant for this listener: it names this machine, the address listened on
-    /// (any, where that is all of them), or one of the names. HTTP/1.0 may name none; no browser speaks it.
-    fn lets_in(&self, version: Version, headers: &HeaderMap) -> bool {
+    /// Makes sure that a request is meant for this listener: it names this machine, the address listened on
+    /// (any, where that is all of them), or one of the names, and does so wherever it names anything: a
+    /// target in absolute form counts more than `Host` (RFC 9112 §3.2.2). HTTP/1.0 may name none; no browser
+    /// speaks it.
+    ///
+    /// # Errors
+    /// 400 when it does not say once whom it asks, 403 when that is somebody else.
+    fn admit(&self, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), StatusCode> {
         let mut told = headers.get_all(header::HOST).iter();
         let (told, another) = (told.next(), told.next());
-        let Some(told) = told else { return version == Version::HTTP_10 };
-        let Ok(told) = Authority::try_from(told.as_bytes()) else { return false };
-        let host = told.host();
-        if another.is_some() || told.as_str().contains('@') {
+        if another.is_some() || (told.is_none() && version != Version::HTTP_10) {
+            return Err(StatusCode::BAD_REQUEST);
+        }
+        let told = told.map(|told| Authority::try_from(told.as_bytes())).transpose();
+        let told = told.map_err(|_| StatusCode::BAD_REQUEST)?;
+        let asked = told.iter().chain(uri.authority());
+        if asked.into_iter().all(|asked| self.is_ours(asked)) {
+            return Ok(());
+        }
+        Err(StatusCode::FORBIDDEN)
+    }
+
+    fn is_ours(&self, asked: &Authority) -> bool {
+        let host = asked.host();
+        if asked.as_str().contains('@') {
             return false;
         }
         if host.eq_ignore_ascii_case("localhost") {
@@ -110,10 +127,10 @@ async fn answer(
     door: &Door,
     request: &Request<Incoming>,
 ) -> Response<Full<Bytes>> {
-    if !door.lets_in(request.version(), request.headers()) {
+    if let Err(status) = door.admit(request.version(), request.uri(), request.headers()) {
         let why =
             "this listener is asked as localhost, by its address, or by a name in admin.hosts\n";
-        return text(StatusCode::FORBIDDEN, PLAIN, why.to_owned());
+        return text(status, PLAIN, why.to_owned());
     }
     let path = request.uri().path();
     let known = matches!(path, "/metrics" | "/health" | "/ready");
@@ -155,12 +172,13 @@ mod tests {
     fn only_names_that_lead_here_and_nowhere_else_are_answered() {
         let names = ["worker1.internal".to_owned()];
         let door = |listens: &str| Door::new(listens.parse().unwrap(), &names);
-        let asked = |door: &Door, version: Version, hosts: &[&str]| {
+        let asked = |door: &Door, version: Version, target: &str, hosts: &[&str]| {
             let mut headers = HeaderMap::new();
             for host in hosts {
                 headers.append(header::HOST, host.parse().unwrap());
             }
-            door.lets_in(version, &headers)
+            let admitted = door.admit(version, &target.parse().unwrap(), &headers);
+            admitted.err().map_or(200, |status| status.as_u16())
         };
         let here = door("10.0.0.5:8010");
         for host in [
@@ -171,18 +189,34 @@ mod tests {
             "10.0.0.5:8010",
             "Worker1.internal",
         ] {
-            assert!(asked(&here, Version::HTTP_11, &[host]), "{host}");
+            assert_eq!(asked(&here, Version::HTTP_11, "/metrics", &[host]), 200, "{host}");
+            let target = format!("http://{host}/metrics");
+            assert_eq!(asked(&here, Version::HTTP_11, &target, &["localhost"]), 200, "{host}");
         }
-        for host in
-            ["", "evil.example", "localhost.evil.example", "10.0.0.6", "a@localhost", "a b", "[::1"]
-        {
-            assert!(!asked(&here, Version::HTTP_11, &[host]), "{host}");
+        for (host, status) in [
+            ("", 400),
+            ("evil.example", 403),
+            ("localhost.evil.example", 403),
+            ("10.0.0.6", 403),
+            ("a@localhost", 403),
+            ("a b", 400),
+            ("[::1", 400),
+        ] {
+            assert_eq!(asked(&here, Version::HTTP_11, "/metrics", &[host]), status, "{host}");
+            let target = "http://localhost/metrics";
+            assert_eq!(asked(&here, Version::HTTP_11, target, &[host]), status, "{host}");
         }
-        assert!(!asked(&here, Version::HTTP_11, &[]), "RFC 9112 §3.2");
-        assert!(asked(&here, Version::HTTP_10, &[]));
-        assert!(!asked(&here, Version::HTTP_11, &["localhost", "localhost"]));
+        // RFC 9112 §3.2: one Host there is, and the target counts more than it.
+        assert_eq!(asked(&here, Version::HTTP_11, "/metrics", &[]), 400);
+        assert_eq!(asked(&here, Version::HTTP_11, "/metrics", &["localhost", "localhost"]), 400);
+        for version in [Version::HTTP_10, Version::HTTP_11] {
+            let evil = asked(&here, version, "http://evil.example/metrics", &["localhost"]);
+            assert_eq!(evil, 403, "{version:?}");
+        }
+        assert_eq!(asked(&here, Version::HTTP_10, "http://evil.example/metrics", &[]), 403);
+        assert_eq!(asked(&here, Version::HTTP_10, "/metrics", &[]), 200);
         let everywhere = door("0.0.0.0:8010");
-        assert!(asked(&everywhere, Version::HTTP_11, &["10.0.0.6:8010"]));
-        assert!(!asked(&everywhere, Version::HTTP_11, &["evil.example"]));
+        assert_eq!(asked(&everywhere, Version::HTTP_11, "/metrics", &["10.0.0.6:8010"]), 200);
+        assert_eq!(asked(&everywhere, Version::HTTP_11, "/metrics", &["evil.example"]), 403);
     }
 }

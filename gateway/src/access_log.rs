@@ -4,6 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -38,6 +39,9 @@ const SECRET_BEHIND: &str = "registration_tokens";
 
 /// What stands for a secret.
 const REDACTED: &str = "<redacted>";
+
+/// The rights of a new file: it says who asked for what, from where. One that exists keeps those it has.
+const FILE_MODE: u32 = 0o600;
 
 /// Where lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,7 +177,8 @@ fn open(target: &Target) -> io::Result<Out> {
     let out: Box<dyn Write + Send> = match target {
         Target::Stdout => Box::new(io::stdout()),
         Target::File(path) => {
-            let file: File = OpenOptions::new().create(true).append(true).open(path)?;
+            let mut file = OpenOptions::new();
+            let file: File = file.create(true).append(true).mode(FILE_MODE).open(path)?;
             Box::new(file)
         }
     };

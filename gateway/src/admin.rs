@@ -4,16 +4,17 @@
 
 mod host;
 mod page;
+mod server;
+
+pub(crate) use server::AdminServer;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use http::{Method, Response};
 use parking_lot::Mutex;
-use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde_json::json;
 
@@ -131,12 +132,23 @@ fn decoded(query: &str, name: &str) -> Option<String> {
 }
 
 impl Admin {
-    /// Says whether it is asked by a name of its own; who names none, as HTTP/1.0 allows, is no browser.
+    /// Says whether it is asked by a name of its own, in the target, too; who names none, as HTTP/1.0 allows,
+    /// is no browser.
     fn is_asked(&self, head: &pingora::http::RequestHeader) -> bool {
         let mut hosts = head.headers.get_all(http::header::HOST).iter();
-        let names = &self.reloader.live.load().config.admin_hosts;
+        let live = self.reloader.live.load();
+        let names = &live.config.admin_hosts;
+        let is_ours = |asked: &[u8]| host::is_ours(asked, self.address, names);
+        let target = head.raw_path();
+        if !target.starts_with(b"/") {
+            let named = http::Uri::try_from(target).ok();
+            let named = named.as_ref().and_then(|target| target.authority());
+            if !named.is_some_and(|named| is_ours(named.as_str().as_bytes())) {
+                return false;
+            }
+        }
         match (hosts.next(), hosts.next()) {
-            (Some(host), None) => host::is_ours(host.as_bytes(), self.address, names),
+            (Some(host), None) => is_ours(host.as_bytes()),
             (None, _) => head.version == http::Version::HTTP_10,
             _ => false,
         }
@@ -329,8 +341,8 @@ impl Admin {
     }
 }
 
-#[async_trait]
-impl ServeHttp for Admin {
+impl Admin {
+    /// Answers a request.
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         if let Some(wire) = wire_of(session.digest()) {
             wire.serve_request();

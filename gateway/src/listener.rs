@@ -2,9 +2,11 @@
 //! one accept loop each, which counts connections and hands them on.
 
 use std::collections::HashMap;
+use std::fs::Permissions;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,14 +14,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
-use pingora::apps::http_app::HttpServer;
 use pingora::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
-use crate::admin::Admin;
+use crate::admin::AdminServer;
 use crate::config::{Address, Config};
 use crate::connection::Connection;
 use crate::forwarded;
@@ -36,6 +37,9 @@ const BACKLOG: u32 = 1024;
 /// How long the accept loop rests when the process has no file descriptor left.
 const NO_DESCRIPTOR_REST: Duration = Duration::from_millis(100);
 
+/// The rights of a unix socket, whatever the umask is: who is in our group connects, as what stands before
+/// the gateway does.
+const SOCKET_MODE: u32 = 0o660;
 /// Connections to the admin listener: a person, Prometheus, and what they forgot to close.
 const ADMIN_CONNECTIONS_MAX: usize = 64;
 
@@ -67,17 +71,21 @@ impl Bound {
                 socket.bind(*address)?;
                 socket.listen(BACKLOG).map(Self::Tcp)
             }
-            Address::Unix(path) => match UnixListener::bind(path) {
-                // A file nobody listens at is what an ended process left behind.
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                        return Err(error);
+            Address::Unix(path) => {
+                let bound = match UnixListener::bind(path) {
+                    // A file nobody listens at is what an ended process left behind.
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+                            return Err(error);
+                        }
+                        std::fs::remove_file(path)?;
+                        UnixListener::bind(path)?
                     }
-                    std::fs::remove_file(path)?;
-                    UnixListener::bind(path).map(Self::Unix)
-                }
-                bound => bound.map(Self::Unix),
-            },
+                    bound => bound?,
+                };
+                std::fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
+                Ok(Self::Unix(bound))
+            }
         }
     }
 
@@ -151,7 +159,7 @@ pub(crate) enum Served {
     /// Requests of clients.
     Lean(Arc<Gateway>),
     /// The admin listener: nothing the file says about clients may close a connection there.
-    Admin(Arc<HttpServer<Admin>>),
+    Admin(Arc<AdminServer>),
 }
 
 impl Entrance {

@@ -10,11 +10,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pingora::apps::http_app::HttpServer;
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
-use crate::admin::{Admin, Lately};
+use crate::admin::{Admin, AdminServer, Lately};
 use crate::buckets::Buckets;
 use crate::config::{Address, ConfigError, Overrides};
 use crate::follow::Heard;
@@ -395,7 +394,7 @@ fn serve_admin(bound: Bound, admin: Admin, closing: watch::Receiver<bool>) {
     // Its own gate: whoever watches the drain must not keep it from ending.
     let Ok(metrics) = Metrics::new() else { return };
     let gate = Arc::new(Gate::new(Arc::new(metrics)));
-    let served = Served::Admin(Arc::new(HttpServer::new_app(admin)));
+    let served = Served::Admin(Arc::new(AdminServer(admin)));
     tokio::spawn(accept_loop(bound, Entrance::default(), served, live, gate, closing));
 }
 

@@ -81,6 +81,18 @@ async fn an_address_has_its_rate_and_its_connections() {
 }
 
 #[tokio::test]
+async fn the_access_log_is_private() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let worker = Worker::named("w").await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    let log = format!("access_log: \"{}\"\n", path.display());
+    let _gateway = gateway(&format!("{log}{}", one_pool("single", &[worker.address])));
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(format!("{:o}", mode & 0o777), "600");
+}
+
+#[tokio::test]
 async fn the_access_log_tells_everything_but_secrets() {
     let worker = Worker::named("w").await;
     let folder = tempfile::tempdir().unwrap();

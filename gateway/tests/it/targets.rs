@@ -277,3 +277,38 @@ async fn who_comes_through_a_unix_socket_shares_no_address() {
         held.push(stream);
     }
 }
+
+#[tokio::test]
+async fn a_unix_socket_is_for_the_group() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let worker = Worker::named("w").await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("front.sock");
+    let listen = format!("listen: [{{ name: u, bind: \"unix:{}\" }}]\n", path.display());
+    let text = format!("{listen}{}", one_pool("single", &[worker.address]));
+    let source = colonnade_gateway::Source::Text { name: "unix.yaml".to_owned(), text };
+    let _gateway = colonnade_gateway::run(colonnade_gateway::RunOptions::new(source)).unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(format!("{:o}", mode & 0o777), "660");
+}
+
+/// RFC 9112 §3.2: a `Host` there is, one, and the target in absolute form counts more than it.
+#[tokio::test]
+async fn the_admin_listener_is_not_asked_by_another_name_in_the_target() {
+    let worker = Worker::named("w").await;
+    let gateway = gateway(&one_pool("single", &[worker.address]));
+    let admin = gateway.admin_addr().unwrap();
+    for (line, hosts, status) in [
+        ("GET http://localhost/metrics HTTP/1.1", "host: localhost\r\n", 200),
+        ("GET http://evil/metrics HTTP/1.1", "host: localhost\r\n", 400),
+        ("GET http://localhost/metrics HTTP/1.1", "host: evil\r\n", 400),
+        ("GET http://evil/metrics HTTP/1.1", "host: evil\r\n", 403),
+        ("GET http://evil/metrics HTTP/1.0", "", 403),
+        ("GET /metrics HTTP/1.1", "host: localhost\r\nhost: localhost\r\n", 400),
+        ("GET /metrics HTTP/1.1", "host: localhost\r\nhost: evil\r\n", 400),
+        ("POST http://evil/reload HTTP/1.1", "host: localhost\r\ncontent-length: 0\r\n", 400),
+    ] {
+        let answer = ask(admin, &format!("{line}\r\n{hosts}\r\n")).await;
+        assert_eq!(answer.status, status, "{line} {hosts:?}");
+    }
+}

@@ -3,11 +3,13 @@
 //! that names its place and the nearest valid key; nothing is ignored in silence.
 //!
 //! `file.rs` lists the keys, `layers.rs` puts the sources on top of each other, `problem.rs` says
-//! what is wrong, `template.yaml` is the commented file a first start writes.
+//! what is wrong, `secrets.rs` whether others may read secrets, `template.yaml` is the commented file a first
+//! start writes.
 
 mod file;
 mod layers;
 mod problem;
+mod secrets;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +26,7 @@ use ipnet::IpNet;
 pub use file::{Format, Level};
 pub use layers::{Setting, Source, Sources};
 pub use problem::{ConfigError, Problem};
+pub use secrets::Readable;
 
 use crate::private;
 
@@ -64,6 +67,8 @@ pub struct Config {
     pub tracing: Tracing,
     /// What the operator decided about the services.
     pub settings: Settings,
+    /// That others may read the file, where it holds secrets.
+    pub readable: Option<Readable>,
 }
 
 /// What is logged, and how.
@@ -95,7 +100,8 @@ impl Config {
         let file = layers::merge(sources)?;
         let folder = std::path::absolute(&sources.path).unwrap_or_else(|_| sources.path.clone());
         let folder = folder.parent().unwrap_or(Path::new("."));
-        file.checked(folder)
+        let config = file.checked(folder)?;
+        Ok(Self { readable: Readable::find(&sources.path), ..config })
     }
 
     /// Says whether nobody but programs on this machine can reach us, and the name is `localhost`:

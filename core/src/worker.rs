@@ -127,6 +127,9 @@ impl Worker {
         address: Address,
         part: Option<Part>,
     ) -> Result<Self, StartError> {
+        if let Some(readable) = &config.readable {
+            readable.warn();
+        }
         let homeserver = Arc::new(Homeserver::start(options).await?);
         let stop = CancellationToken::new();
         let (socket, address) = bind(address).await?;

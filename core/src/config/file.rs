@@ -433,6 +433,7 @@ impl File {
                 sample_ratio: self.tracing.sample_ratio.0,
             },
             settings,
+            readable: None,
         };
         let open = config.settings.registration.open;
         config.settings.registration.open = Some(open.unwrap_or(config.is_local_trial()));

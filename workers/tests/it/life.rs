@@ -163,4 +163,17 @@ async fn what_a_server_leaves_on_disk_is_private_whatever_the_umask_is() {
     let log = Server::start(folder.path()).stop();
     assert!(log.contains("others may enter the data folder"), "{log}");
     assert!(log.contains("chmod -R go="), "{log}");
+    // A configuration that others may read is warned of where it holds secrets.
+    let file = folder.path().join("colonnade.yaml");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let log = Server::start(folder.path()).stop();
+    assert!(!log.contains("others may read the configuration"), "{log}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let secret = text.replace("#shared_secret: null", "shared_secret: between us");
+    assert_ne!(secret, text);
+    std::fs::write(&file, secret).unwrap();
+    let log = Server::start(folder.path()).stop();
+    assert!(log.contains("others may read the configuration"), "{log}");
+    assert!(log.contains("chmod 600"), "{log}");
+    assert!(!log.contains("between us"), "{log}");
 }

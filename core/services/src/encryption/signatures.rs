@@ -10,7 +10,7 @@ use colonnade_model::{
     MatrixError,
     nid::UserNid,
     ruma::{
-        CanonicalJsonObject,
+        CanonicalJsonObject, OwnedUserId,
         api::client::keys::upload_signatures::v3::{Failure, Request, Response},
     },
 };
@@ -18,7 +18,7 @@ use colonnade_storage::{
     StorageError, device_lists,
     encryption::{
         cross_signing::{self, Usage},
-        device_keys::{self, Signature},
+        device_keys::{self, KeyAsRead, Signature},
     },
 };
 use serde_json::value::RawValue;
@@ -35,7 +35,26 @@ const OBJECT_BYTES_MAX: usize = 64 * 1024;
 #[derive(Debug)]
 struct Signable {
     stored: CanonicalJsonObject,
-    signers: BTreeMap<String, String>,
+    read: KeyAsRead,
+    signers: Signers,
+}
+
+/// Keys that may sign something, by their ids.
+type Signers = BTreeMap<String, SigningKey>;
+
+/// A key that may sign something.
+#[derive(Debug, Clone)]
+struct SigningKey {
+    public_key: String,
+    read: KeyAsRead,
+}
+
+/// A signature that verifies, and the keys of which that is true.
+#[derive(Debug, Clone)]
+struct Checked {
+    user_id: OwnedUserId,
+    signature: Signature,
+    keys: [KeyAsRead; 2],
 }
 
 /// Everything this request may sign, by whose key it is and the key's name.
@@ -63,17 +82,19 @@ impl Encryption {
                 let checked = target
                     .and_then(|target| Some((target, signables.get(&(target, name.to_owned()))?)))
                     .ok_or_else(|| MatrixError::not_found("no key of that name can be signed"))
-                    .and_then(|(target, signable)| check(session, target, name, signable, raw));
+                    .and_then(|(target, signable)| {
+                        check(session, (target, user_id), name, signable, raw)
+                    });
                 match checked {
                     Ok(signatures) => accepted.extend(signatures),
-                    Err(error) => {
-                        let of_user = response.failures.entry(user_id.clone()).or_default();
-                        of_user.insert(name.to_owned(), failure(&error)?);
-                    }
+                    Err(error) => fail(&mut response, user_id, name, &error)?,
                 }
             }
         }
-        self.store_signatures(session.user, accepted).await?;
+        let replaced = MatrixError::invalid_signature("the key was replaced at the same time");
+        for (user_id, name) in self.store_signatures(session.user, accepted).await? {
+            fail(&mut response, &user_id, &name, &replaced)?;
+        }
         Ok(response)
     }
 
@@ -85,7 +106,10 @@ impl Encryption {
         let keys = cross_signing::of_users(db, &users).await?;
         let signer = |usage| {
             let key = keys.iter().find(|key| key.user == own && key.usage == usage);
-            key.map(|key| (format!("ed25519:{}", key.public_key), key.public_key.clone()))
+            key.map(|key| {
+                let public_key = key.public_key.clone();
+                (format!("ed25519:{public_key}"), SigningKey { public_key, read: as_read(key) })
+            })
         };
         let by_devices: BTreeMap<_, _> = signer(Usage::SelfSigning).into_iter().collect();
         let by_user: BTreeMap<_, _> = signer(Usage::UserSigning).into_iter().collect();
@@ -93,31 +117,56 @@ impl Encryption {
         let mut device_signers = BTreeMap::new();
         for named in device_keys::of_users(db, &[own]).await? {
             let stored = parse_stored("device_keys", &named.keys.keys)?;
-            let key_id = format!("ed25519:{}", named.keys.device_id);
+            let device_id = named.keys.device_id;
+            let read = KeyAsRead { user: own, name: device_id.clone(), text: named.keys.keys };
+            let key_id = format!("ed25519:{device_id}");
             if let Some(public_key) = signed::public_key(&stored, &key_id) {
-                device_signers.insert(key_id.clone(), public_key.to_owned());
+                let public_key = public_key.to_owned();
+                device_signers.insert(key_id, SigningKey { public_key, read: read.clone() });
             }
-            let signable = Signable { stored, signers: by_devices.clone() };
-            signables.insert((own, named.keys.device_id), signable);
+            let signable = Signable { stored, read, signers: by_devices.clone() };
+            signables.insert((own, device_id), signable);
         }
         for key in keys.iter().filter(|key| key.usage == Usage::Master) {
             let stored = parse_stored("cross_signing_keys", &key.key)?;
             let signers = if key.user == own { &device_signers } else { &by_user };
-            let signable = Signable { stored, signers: signers.clone() };
+            let signable = Signable { stored, read: as_read(key), signers: signers.clone() };
             signables.insert((key.user, key.public_key.clone()), signable);
         }
         Ok(signables)
     }
 
-    async fn store_signatures(&self, signer: UserNid, signatures: Vec<Signature>) -> Result<()> {
+    /// Stores signatures, and returns which keys' were left out: what is signed, or what signed it, was
+    /// replaced since it was read. Decided inside the transaction.
+    async fn store_signatures(
+        &self,
+        signer: UserNid,
+        signatures: Vec<Checked>,
+    ) -> Result<Vec<(OwnedUserId, String)>> {
         if signatures.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let quota = self.context.settings.limits.signatures();
         let stored = self.context.db.write(move |tx| {
             Box::pin(async move {
-                let mut changed = BTreeSet::new();
-                for signature in signatures {
+                let (mut changed, mut replaced) = (BTreeSet::new(), Vec::new());
+                let mut standing: HashMap<KeyAsRead, bool> = HashMap::new();
+                for Checked { user_id, signature, keys } in signatures {
+                    let mut stand = true;
+                    for key in keys {
+                        stand &= match standing.get(&key) {
+                            Some(stands) => *stands,
+                            None => {
+                                let stands = device_keys::stands(tx, &key).await?;
+                                standing.insert(key, stands);
+                                stands
+                            }
+                        };
+                    }
+                    if !stand {
+                        replaced.push((user_id, signature.target_key));
+                        continue;
+                    }
                     let target = signature.target;
                     if device_keys::sign(tx, signature).await? {
                         changed.insert(target);
@@ -131,7 +180,7 @@ impl Encryption {
                         device_lists::changed_for(tx, target, signer).await?;
                     }
                 }
-                Ok(())
+                Ok(replaced)
             })
         });
         Ok(stored.await?)
@@ -142,11 +191,11 @@ impl Encryption {
 /// key that may sign it and verify.
 fn check(
     session: &Session,
-    target: UserNid,
+    (target, user_id): (UserNid, &OwnedUserId),
     name: &str,
     signable: &Signable,
     raw: &RawValue,
-) -> Result<Vec<Signature>, MatrixError> {
+) -> Result<Vec<Checked>, MatrixError> {
     if raw.get().len() > OBJECT_BYTES_MAX {
         return Err(MatrixError::too_large("the signed object is too large"));
     }
@@ -158,21 +207,23 @@ fn check(
     let known = signed::signatures_by(&signable.stored, signer);
     let mut accepted = Vec::new();
     for (key_id, signature) in signed::signatures_by(&given, signer) {
-        let Some(public_key) = signable.signers.get(key_id) else {
+        let Some(signing) = signable.signers.get(key_id) else {
             if known.contains(&(key_id, signature)) {
                 continue;
             }
             let why = format!("{key_id} is not a key that may sign this");
             return Err(MatrixError::invalid_signature(why));
         };
-        signed::verify(&given, signature, public_key)?;
-        accepted.push(Signature {
+        signed::verify(&given, signature, &signing.public_key)?;
+        let signature = Signature {
             target,
             target_key: name.to_owned(),
             signer: session.user,
             signer_key: key_id.to_owned(),
             signature: signature.to_owned(),
-        });
+        };
+        let keys = [signable.read.clone(), signing.read.clone()];
+        accepted.push(Checked { user_id: user_id.clone(), signature, keys });
     }
     if accepted.is_empty() {
         return Err(MatrixError::invalid_signature("there is no new signature of yours"));
@@ -183,6 +234,22 @@ fn check(
 fn parse_stored(table: &'static str, text: &str) -> Result<CanonicalJsonObject> {
     serde_json::from_str(text)
         .map_err(|error| StorageError::corrupt(table, "key", text, error).into())
+}
+
+fn as_read(key: &cross_signing::CrossSigningKey) -> KeyAsRead {
+    KeyAsRead { user: key.user, name: key.public_key.clone(), text: key.key.clone() }
+}
+
+/// Says in an answer why the signatures on a key were not stored.
+fn fail(
+    response: &mut Response,
+    user_id: &OwnedUserId,
+    name: &str,
+    error: &MatrixError,
+) -> Result<()> {
+    let of_user = response.failures.entry(user_id.clone()).or_default();
+    of_user.insert(name.to_owned(), failure(error)?);
+    Ok(())
 }
 
 /// Renders an error as the answer carries it.

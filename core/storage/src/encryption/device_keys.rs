@@ -140,6 +140,40 @@ pub async fn require_signed_within(tx: &mut Tx, signer: UserNid, quota: &Quota) 
     quota.require(signed, 0)
 }
 
+/// A device's key or a cross-signing key as it was read: what was decided from it is right while it is
+/// still the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct KeyAsRead {
+    /// Whose it is.
+    pub user: UserNid,
+    /// The device's id, or the public key of a cross-signing key.
+    pub name: String,
+    /// Canonical JSON as it is stored.
+    pub text: String,
+}
+
+/// Tells whether a key is still as it was read.
+///
+/// # Errors
+/// When the database fails.
+pub async fn stands(tx: &mut Tx, key: &KeyAsRead) -> Result<bool> {
+    const DEVICE: &str = "SELECT count(*) FROM device_keys \
+         WHERE user_nid = $1 AND device_id = $2 AND keys = $3";
+    const CROSS_SIGNING: &str = "SELECT count(*) FROM cross_signing_keys \
+         WHERE user_nid = $1 AND public_key = $2 AND key = $3";
+    for text in [DEVICE, CROSS_SIGNING] {
+        let found: i64 = run!(tx, |c| sql::query_scalar(text)
+            .bind(key.user.0)
+            .bind(key.name.clone())
+            .bind(key.text.clone())
+            .fetch_one(c))?;
+        if found > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Stores a signature and tells whether it is new.
 ///
 /// # Errors

@@ -6,13 +6,13 @@ use serde_json::{Value, json};
 use super::{QUERY, Signer, changed_since, positions, upload_device};
 
 const UPLOAD_SIGNING: &str = "/_matrix/client/v3/keys/device_signing/upload";
-const UPLOAD_SIGNATURES: &str = "/_matrix/client/v3/keys/signatures/upload";
+pub(super) const UPLOAD_SIGNATURES: &str = "/_matrix/client/v3/keys/signatures/upload";
 
 /// A user's cross-signing keys.
-struct Keys {
-    master: Signer,
-    self_signing: Signer,
-    user_signing: Signer,
+pub(super) struct Keys {
+    pub(super) master: Signer,
+    pub(super) self_signing: Signer,
+    pub(super) user_signing: Signer,
 }
 
 impl Keys {
@@ -33,13 +33,13 @@ impl Keys {
     }
 }
 
-async fn bootstrap(client: &Client) -> Keys {
+pub(super) async fn bootstrap(client: &Client) -> Keys {
     let keys = Keys::new();
     client.post(UPLOAD_SIGNING, keys.upload(&client.user_id)).await.ok();
     keys
 }
 
-async fn query(client: &Client, of: &Client) -> Value {
+pub(super) async fn query(client: &Client, of: &Client) -> Value {
     client.post(QUERY, json!({ "device_keys": { &of.user_id: [] } })).await.ok()
 }
 

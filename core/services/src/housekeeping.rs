@@ -1,5 +1,6 @@
-//! What is thrown away from time to time: transaction ids nobody repeats any more, and files that a
-//! crash left without an upload. Each chore is done by one process of a deployment at a time, the
+//! What is thrown away from time to time: transaction ids nobody repeats any more, files that a crash left
+//! without an upload, the keys of deleted backups, and rows that later ones make void. Rows go piece by
+//! piece, each in a transaction of its own, so that others write in between. Each chore is done by one process of a deployment at a time, the
 //! owner of its slot; when that one dies the next begins anew. Chores may be done twice.
 
 use std::{
@@ -9,8 +10,9 @@ use std::{
 
 use colonnade_replication::slots::{Duty, Right};
 use colonnade_storage::{
-    chores as table, client_txns,
+    chores as table, client_txns, device_lists,
     ownership::pools::{BACKGROUND, MEDIA},
+    unread,
 };
 
 use crate::{Result, Services};
@@ -25,29 +27,44 @@ const RETRY: Duration = Duration::from_secs(60);
 /// than this has forgotten it itself.
 const TXN_LIFETIME_MS: i64 = 24 * 60 * 60 * 1_000;
 
+/// Rows looked at, or deleted, in one piece: a few milliseconds of the lane.
+const PIECE_ROWS: i64 = 1_000;
+
 /// A chore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Chore {
     ForgetTransactions,
     SweepMedia,
+    EmptyBackups,
+    ForgetRepeatedChanges,
+    ForgetSpentExceptions,
 }
 
 impl Chore {
-    const ALL: [Self; 2] = [Self::ForgetTransactions, Self::SweepMedia];
+    const ALL: [Self; 5] = [
+        Self::ForgetTransactions,
+        Self::SweepMedia,
+        Self::EmptyBackups,
+        Self::ForgetRepeatedChanges,
+        Self::ForgetSpentExceptions,
+    ];
 
     /// What it is called in the database and in the log.
     fn name(self) -> &'static str {
         match self {
             Self::ForgetTransactions => "forget_transactions",
             Self::SweepMedia => "sweep_media",
+            Self::EmptyBackups => "empty_backups",
+            Self::ForgetRepeatedChanges => "forget_repeated_changes",
+            Self::ForgetSpentExceptions => "forget_spent_exceptions",
         }
     }
 
     /// Whose duty it is. Files are where the workers of media are.
     pub(crate) fn duty(self) -> Duty {
         match self {
-            Self::ForgetTransactions => Duty::of(BACKGROUND, self.name()),
             Self::SweepMedia => Duty::of(MEDIA, self.name()),
+            _ => Duty::of(BACKGROUND, self.name()),
         }
     }
 }
@@ -101,20 +118,14 @@ impl Services {
     async fn carry_out(&self, chore: Chore, right: Right) -> Result<()> {
         let db = &self.context.db;
         let gone = match chore {
-            Chore::ForgetTransactions => {
-                let before_ts = self.context.now_ms() - TXN_LIFETIME_MS;
-                let prune = db.write(move |tx| {
-                    Box::pin(async move {
-                        right.fence(tx).await?;
-                        client_txns::prune(tx, before_ts).await
-                    })
-                });
-                prune.await?
-            }
+            Chore::ForgetTransactions => self.forget_transactions(right).await?,
             Chore::SweepMedia => {
                 let is_ours = || self.context.slots.right(chore.duty()) == Some(right);
                 self.media.sweep(is_ours).await? as u64
             }
+            Chore::EmptyBackups => self.key_backup.empty(None, Some(right)).await?,
+            Chore::ForgetRepeatedChanges => self.forget_repeated_changes(right).await?,
+            Chore::ForgetSpentExceptions => self.forget_spent_exceptions(right).await?,
         };
         let (name, now_ms) = (chore.name(), self.context.now_ms());
         let note = db.write(move |tx| {
@@ -126,6 +137,67 @@ impl Services {
         note.await?;
         tracing::info!(chore = name, gone, "kept house");
         Ok(())
+    }
+
+    async fn forget_transactions(&self, right: Right) -> Result<u64> {
+        let before_ts = self.context.now_ms() - TXN_LIFETIME_MS;
+        let mut gone = 0;
+        loop {
+            let prune = self.context.db.write(move |tx| {
+                Box::pin(async move {
+                    right.fence(tx).await?;
+                    client_txns::prune(tx, before_ts, PIECE_ROWS).await
+                })
+            });
+            let piece = prune.await?;
+            gone += piece;
+            if piece < PIECE_ROWS.unsigned_abs() {
+                return Ok(gone);
+            }
+        }
+    }
+
+    /// Of changes of one user's keys, told to the same, the newest is enough: whoever has not heard of the
+    /// others has not heard of it either.
+    async fn forget_repeated_changes(&self, right: Right) -> Result<u64> {
+        let db = &self.context.db;
+        let (mut after, mut gone) = (0, 0);
+        while let Some((last, repeated)) = device_lists::repeated(db, after, PIECE_ROWS).await? {
+            after = last;
+            gone += repeated.len() as u64;
+            if repeated.is_empty() {
+                continue;
+            }
+            let forget = db.write(move |tx| {
+                Box::pin(async move {
+                    right.fence(tx).await?;
+                    device_lists::forget(tx, &repeated).await
+                })
+            });
+            forget.await?;
+        }
+        Ok(gone)
+    }
+
+    /// What a user has read is not counted again.
+    async fn forget_spent_exceptions(&self, right: Right) -> Result<u64> {
+        let db = &self.context.db;
+        let (mut after, mut gone) = ((0, 0, 0), 0);
+        while let Some((last, spent)) = unread::spent(db, after, PIECE_ROWS).await? {
+            after = last;
+            gone += spent.len() as u64;
+            if spent.is_empty() {
+                continue;
+            }
+            let forget = db.write(move |tx| {
+                Box::pin(async move {
+                    right.fence(tx).await?;
+                    unread::forget(tx, &spent).await
+                })
+            });
+            forget.await?;
+        }
+        Ok(gone)
     }
 }
 

@@ -14,11 +14,13 @@ use colonnade_model::{
         serde::Raw,
     },
 };
+use colonnade_replication::slots::Right;
 use colonnade_storage::{
-    StorageError,
+    StorageError, Tx,
     key_backup::{self, Contents, RoomKey, Version},
     stored,
 };
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -34,6 +36,8 @@ const SESSION_DATA_BYTES_MAX: usize = 16 * 1024;
 const NAME_LEN_MAX: usize = 255;
 /// Keys read at a time: 3 MB at most, a quarter usually.
 const PAGE_KEYS: i64 = 200;
+/// Keys deleted in one transaction: some milliseconds, in which nobody else writes.
+const PIECE_KEYS: i64 = 1_000;
 /// The largest number JSON of the specification can carry.
 const INTEGER_MAX: u64 = (1 << 53) - 1;
 
@@ -164,6 +168,8 @@ impl KeyBackup {
     pub async fn create(&self, user: UserNid, described: &Raw<BackupAlgorithm>) -> Result<String> {
         let Described { algorithm, auth_data, .. } = parse(described)?;
         let auth_data = String::from(Box::<str>::from(auth_data));
+        // What an interrupted deletion left would count.
+        self.empty(Some(user), None).await?;
         let quota = self.context.settings.limits.backup();
         let created = self.context.db.write(move |tx| {
             Box::pin(
@@ -235,7 +241,8 @@ impl KeyBackup {
         if updated.await? { Ok(()) } else { Err(unknown_version().into()) }
     }
 
-    /// Deletes a version with its keys. A deleted one may be deleted again.
+    /// Deletes a version with its keys. A deleted one may be deleted again. It is gone at once; its keys go
+    /// piece by piece, and what is left when this is interrupted is a chore's.
     ///
     /// # Errors
     /// `M_NOT_FOUND` when there never was such a version.
@@ -245,7 +252,37 @@ impl KeyBackup {
             .context
             .db
             .write(move |tx| Box::pin(async move { key_backup::delete(tx, user, number).await }));
-        if deleted.await? { Ok(()) } else { Err(unknown_version().into()) }
+        if !deleted.await? {
+            return Err(unknown_version().into());
+        }
+        self.empty(Some(user), None).await?;
+        Ok(())
+    }
+
+    /// Deletes the keys of deleted versions, of a user or of all, piece by piece, so that others write in
+    /// between. `right` is whose chore it is. Returns how many went.
+    ///
+    /// # Errors
+    /// When it is not that chore's owner any more; when the database fails.
+    pub(crate) async fn empty(&self, user: Option<UserNid>, right: Option<Right>) -> Result<u64> {
+        let (db, mut gone) = (&self.context.db, 0);
+        loop {
+            let versions = key_backup::unemptied(db, user).await?;
+            if versions.is_empty() {
+                return Ok(gone);
+            }
+            for (user, version) in versions {
+                let emptied = db.write(move |tx| {
+                    Box::pin(async move {
+                        if let Some(right) = right {
+                            right.fence(tx).await?;
+                        }
+                        key_backup::empty(tx, user, version, PIECE_KEYS).await
+                    })
+                });
+                gone += emptied.await?;
+            }
+        }
     }
 
     /// Stores keys, keeping better ones that are stored. All or none of them.
@@ -269,16 +306,24 @@ impl KeyBackup {
         .await
     }
 
-    /// Deletes keys of a version.
+    /// Deletes keys of a version, piece by piece.
     ///
     /// # Errors
     /// `M_NOT_FOUND` when there is no such version.
     pub async fn remove(&self, user: UserNid, version: &str, scope: Scope) -> Result<Stored> {
         let version = self.find(user, version).await?.version;
-        let removed = self.context.db.write(move |tx| {
-            Box::pin(async move { key_backup::remove(tx, user, version, scope).await })
-        });
-        Ok(stored(removed.await?))
+        loop {
+            let scope = scope.clone();
+            let removed = self.context.db.write(move |tx| {
+                Box::pin(
+                    async move { key_backup::remove(tx, user, version, scope, PIECE_KEYS).await },
+                )
+            });
+            let (contents, more) = removed.await?;
+            if !more {
+                return Ok(stored(contents));
+            }
+        }
     }
 
     /// Opens the keys of a version for reading, page by page.
@@ -294,12 +339,8 @@ impl KeyBackup {
     /// Runs a change if `version` is the newest.
     async fn change<F>(&self, user: UserNid, version: i64, body: F) -> Result<Stored>
     where
-        F: for<'t> FnOnce(
-                &'t mut colonnade_storage::Tx,
-            ) -> futures_util::future::BoxFuture<
-                't,
-                colonnade_storage::Result<Contents>,
-            > + Clone
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, colonnade_storage::Result<Contents>>
+            + Clone
             + Send
             + 'static,
     {

@@ -21,3 +21,6 @@ pub async fn done(tx: &mut Tx, chore: &'static str, now_ms: i64) -> Result<()> {
     execute!(tx, sql::query(NOTE).bind(chore).bind(now_ms))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

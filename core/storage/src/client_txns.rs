@@ -55,11 +55,17 @@ pub async fn of_events(
     Ok(rows.into_iter().map(|(event, txn_id)| (EventNid(event), txn_id)).collect())
 }
 
-/// Forgets transaction ids from before `before_ts`, in milliseconds since 1970.
+/// Forgets at most `limit` transaction ids from before `before_ts`, in milliseconds since 1970; of messages
+/// to devices, too. Fewer are the last.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn prune(tx: &mut Tx, before_ts: i64) -> Result<u64> {
-    const PRUNE: &str = "DELETE FROM client_txns WHERE ts < $1";
-    execute!(tx, sql::query(PRUNE).bind(before_ts))
+pub async fn prune(tx: &mut Tx, before_ts: i64, limit: i64) -> Result<u64> {
+    const EVENTS: &str = "DELETE FROM client_txns WHERE (device_nid, scope, txn_id) IN \
+         (SELECT device_nid, scope, txn_id FROM client_txns WHERE ts < $1 LIMIT $2)";
+    const TO_DEVICE: &str = "DELETE FROM to_device_txns WHERE (device_nid, event_type, txn_id) IN \
+         (SELECT device_nid, event_type, txn_id FROM to_device_txns WHERE ts < $1 LIMIT $2)";
+    let of_events = execute!(tx, sql::query(EVENTS).bind(before_ts).bind(limit))?;
+    let rest = limit.saturating_sub(i64::try_from(of_events).unwrap_or(i64::MAX));
+    Ok(of_events + execute!(tx, sql::query(TO_DEVICE).bind(before_ts).bind(rest))?)
 }

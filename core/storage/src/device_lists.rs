@@ -83,6 +83,40 @@ pub async fn changes(
     Ok(users.into_iter().map(UserNid).collect())
 }
 
+/// Finds changes behind a position that a later one repeats: whoever has not heard of them is told of
+/// that. Looks at `limit` changes and returns the last of them, too; nothing behind the newest.
+///
+/// # Errors
+/// When the database fails.
+pub async fn repeated(
+    db: &Database,
+    after: Position,
+    limit: i64,
+) -> Result<Option<(Position, Vec<Position>)>> {
+    const LOOK: &str = "SELECT d.pos, CASE WHEN EXISTS (SELECT 1 FROM device_changes n \
+            WHERE n.user_nid = d.user_nid AND n.pos > d.pos \
+              AND COALESCE(n.viewer_nid, 0) = COALESCE(d.viewer_nid, 0)) THEN 1 ELSE 0 END \
+         FROM (SELECT pos, user_nid, viewer_nid FROM device_changes WHERE pos > $1 \
+            ORDER BY pos LIMIT $2) AS d ORDER BY d.pos";
+    let rows: Vec<(i64, i32)> =
+        read!(db, |c| sql::query_as(LOOK).bind(after).bind(limit).fetch_all(c))?;
+    let Some((last, _)) = rows.last().copied() else { return Ok(None) };
+    let repeated = rows.into_iter().filter(|(_, repeated)| *repeated == 1).map(|(pos, _)| pos);
+    Ok(Some((last, repeated.collect())))
+}
+
+/// Forgets changes that are repeated.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget(tx: &mut Tx, changes: &[Position]) -> Result<()> {
+    const FORGET: &str = "DELETE FROM device_changes WHERE pos IN {INTS 1} RETURNING pos";
+    let list = int_list(changes.iter().copied());
+    let _gone: Vec<i64> =
+        run_list!(tx, FORGET, |sql, c| sql::query_scalar(sql).bind(list).fetch_all(c))?;
+    Ok(())
+}
+
 /// Tells whether any membership was written after `from` up to `upto`.
 ///
 /// # Errors

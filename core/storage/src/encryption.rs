@@ -34,17 +34,15 @@ pub async fn forget_device(tx: &mut Tx, device: DeviceNid) -> Result<()> {
 }
 
 /// Deletes what a user has here besides devices: cross-signing keys, signatures by and on them, and
-/// every backup. Part of closing an account.
+/// every backup, whose keys go by [`crate::key_backup::empty`]. Part of closing an account.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn forget_user(tx: &mut Tx, user: UserNid) -> Result<()> {
-    const EVERYTHING: [&str; 6] = [
+    const EVERYTHING: [&str; 4] = [
         "DELETE FROM cross_signing_keys WHERE user_nid = $1",
         "DELETE FROM key_signatures WHERE target_nid = $1",
         "DELETE FROM key_signatures WHERE signer_nid = $1",
-        "DELETE FROM backup_keys WHERE user_nid = $1",
-        "DELETE FROM backup_sizes WHERE user_nid = $1",
         "UPDATE backup_versions SET deleted = 1, auth_data = '{}' WHERE user_nid = $1",
     ];
     for statement in EVERYTHING {

@@ -11,6 +11,8 @@ use sizes::Size;
 
 /// Keys per INSERT: eight parameters each, below the 32,766 of the stricter engine.
 const INSERT_ROWS: usize = 200;
+/// Deleted versions that are told at a time; the rest is asked for when these are empty.
+const UNEMPTIED_MAX: i64 = 100;
 
 /// What describes a version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +84,8 @@ pub struct BackupQuota {
     pub keys: Quota,
 }
 
-/// Starts a new version and returns its number. Of the deleted ones only the newest is remembered.
+/// Starts a new version and returns its number. Of the deleted ones are remembered the newest, and those
+/// that are not emptied yet.
 ///
 /// # Errors
 /// [`StorageError::Full`](crate::StorageError::Full) when the user has as many as `quota` allows; when
@@ -96,7 +99,9 @@ pub async fn create(
 ) -> Result<i64> {
     const LIVE: &str = "SELECT count(*) FROM backup_versions WHERE user_nid = $1 AND deleted = 0";
     const FORGET: &str = "DELETE FROM backup_versions WHERE user_nid = $1 AND deleted = 1 \
-         AND version < (SELECT MAX(version) FROM backup_versions WHERE user_nid = $1)";
+         AND version < (SELECT MAX(version) FROM backup_versions WHERE user_nid = $1) \
+         AND NOT EXISTS (SELECT 1 FROM backup_keys k WHERE k.user_nid = backup_versions.user_nid \
+             AND k.version = backup_versions.version)";
     const INSERT: &str = "INSERT INTO backup_versions \
          (user_nid, version, algorithm, auth_data, etag, deleted) \
          SELECT $1, COALESCE(MAX(version), 0) + 1, $2, $3, 0, 0 FROM backup_versions \
@@ -163,23 +168,53 @@ pub async fn update(
     Ok(rows > 0)
 }
 
-/// Deletes a version with its keys; false when there never was such a version. A deleted one may be
-/// deleted again.
+/// Deletes a version: nobody finds it any more; false when there never was such a version. A deleted one
+/// may be deleted again. Its keys go by [`empty`].
 ///
 /// # Errors
 /// When the database fails.
 pub async fn delete(tx: &mut Tx, user: UserNid, version: i64) -> Result<bool> {
     const MARK: &str = "UPDATE backup_versions SET deleted = 1, auth_data = '{}' \
          WHERE user_nid = $1 AND version = $2";
-    const KEYS: &str = "DELETE FROM backup_keys WHERE user_nid = $1 AND version = $2";
-    const SIZE: &str = "DELETE FROM backup_sizes WHERE user_nid = $1 AND version = $2";
     const NEWEST: &str =
         "SELECT COALESCE(MAX(version), 0) FROM backup_versions WHERE user_nid = $1";
     let rows = execute!(tx, sql::query(MARK).bind(user.0).bind(version))?;
-    execute!(tx, sql::query(KEYS).bind(user.0).bind(version))?;
-    execute!(tx, sql::query(SIZE).bind(user.0).bind(version))?;
     let newest: i64 = run!(tx, |c| sql::query_scalar(NEWEST).bind(user.0).fetch_one(c))?;
     Ok(rows > 0 || (1..newest).contains(&version))
+}
+
+/// Returns some versions that are deleted and still hold keys: of a user, or of all.
+///
+/// # Errors
+/// When the database fails.
+pub async fn unemptied(db: &Database, user: Option<UserNid>) -> Result<Vec<(UserNid, i64)>> {
+    const UNEMPTIED: &str = "SELECT v.user_nid, v.version FROM backup_versions v \
+         WHERE v.deleted = 1 AND ($1 = 0 OR v.user_nid = $1) AND EXISTS (SELECT 1 \
+             FROM backup_keys k WHERE k.user_nid = v.user_nid AND k.version = v.version) LIMIT $2";
+    let user = user.map_or(0, |user| user.0);
+    let rows: Vec<(i64, i64)> =
+        read!(db, |c| sql::query_as(UNEMPTIED).bind(user).bind(UNEMPTIED_MAX).fetch_all(c))?;
+    Ok(rows.into_iter().map(|(user, version)| (UserNid(user), version)).collect())
+}
+
+/// Deletes at most `limit` keys of a deleted version; fewer are the last.
+///
+/// # Errors
+/// When the database fails.
+pub async fn empty(tx: &mut Tx, user: UserNid, version: i64, limit: i64) -> Result<u64> {
+    const DELETED: &str = "SELECT count(*) FROM backup_versions \
+         WHERE user_nid = $1 AND version = $2 AND deleted = 1";
+    const SIZE: &str = "DELETE FROM backup_sizes WHERE user_nid = $1 AND version = $2";
+    let deleted: i64 =
+        run!(tx, |c| sql::query_scalar(DELETED).bind(user.0).bind(version).fetch_one(c))?;
+    if deleted == 0 {
+        return Ok(0);
+    }
+    let gone = sizes::remove(tx, user, version, &Scope::All, limit).await?;
+    if gone.keys < limit {
+        execute!(tx, sql::query(SIZE).bind(user.0).bind(version))?;
+    }
+    Ok(u64::try_from(gone.keys).unwrap_or(0))
 }
 
 /// Returns how many keys a version holds.
@@ -263,32 +298,22 @@ async fn put_some(tx: &mut Tx, user: UserNid, version: i64, keys: Vec<RoomKey>) 
     })
 }
 
-/// Deletes keys of a version.
+/// Deletes at most `limit` keys of a version, and returns what it holds then and whether there may be
+/// more.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn remove(tx: &mut Tx, user: UserNid, version: i64, scope: Scope) -> Result<Contents> {
-    const ALL: &str = "DELETE FROM backup_keys WHERE user_nid = $1 AND version = $2";
-    const ROOM: &str = "DELETE FROM backup_keys \
-         WHERE user_nid = $1 AND version = $2 AND room_id = $3";
-    const SESSION: &str = "DELETE FROM backup_keys \
-         WHERE user_nid = $1 AND version = $2 AND room_id = $3 AND session_id = $4";
+pub async fn remove(
+    tx: &mut Tx,
+    user: UserNid,
+    version: i64,
+    scope: Scope,
+    limit: i64,
+) -> Result<(Contents, bool)> {
     let was = sizes::of(tx, user, version).await?;
-    let gone = match &scope {
-        Scope::All => was,
-        Scope::Room(room) => sizes::of_room(tx, user, version, room).await?,
-        Scope::Session(room, session) => {
-            sizes::of_keys(tx, user, version, &[(room.clone(), session.clone())]).await?
-        }
-    };
-    let rows = match scope {
-        Scope::All => execute!(tx, sql::query(ALL).bind(user.0).bind(version))?,
-        Scope::Room(room) => execute!(tx, sql::query(ROOM).bind(user.0).bind(version).bind(room))?,
-        Scope::Session(room, session) => {
-            execute!(tx, sql::query(SESSION).bind(user.0).bind(version).bind(room).bind(session))?
-        }
-    };
-    contents(tx, user, version, rows > 0, was - gone).await
+    let gone = sizes::remove(tx, user, version, &scope, limit).await?;
+    let contents = contents(tx, user, version, gone.keys > 0, was - gone).await?;
+    Ok((contents, gone.keys == limit))
 }
 
 /// Returns at most `limit` keys of a version after the one named by room and session, in that order;

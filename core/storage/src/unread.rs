@@ -9,7 +9,7 @@ use colonnade_model::{
     stream::Position,
 };
 
-use crate::{Database, database::sql, error::Result};
+use crate::{Database, Tx, database::sql, error::Result};
 
 /// What is unread for a user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -151,6 +151,52 @@ pub async fn member_since(db: &Database, room: RoomNid, user: UserNid) -> Result
             (SELECT MAX(pos) FROM member_log \
              WHERE user_nid = $1 AND room_nid = $2 AND membership <> 1), 0)";
     read!(db, |c| sql::query_scalar(SINCE).bind(user.0).bind(room.0).fetch_one(c))
+}
+
+/// Where an exception stands: user, room, position.
+pub type Exception = (i64, i64, Position);
+
+/// Finds exceptions that are never counted again, since their user has read the whole room further, or is
+/// not in it any more. Looks at `limit` exceptions behind one and returns the last of them, too; nothing
+/// behind the last of all.
+///
+/// # Errors
+/// When the database fails.
+pub async fn spent(
+    db: &Database,
+    after: Exception,
+    limit: i64,
+) -> Result<Option<(Exception, Vec<Exception>)>> {
+    const LOOK: &str = "SELECT x.user_nid, x.room_nid, x.pos, CASE \
+            WHEN EXISTS (SELECT 1 FROM receipts r WHERE r.room_nid = x.room_nid \
+                AND r.user_nid = x.user_nid AND r.thread = '' AND r.event_pos >= x.pos) THEN 1 \
+            WHEN NOT EXISTS (SELECT 1 FROM room_members m WHERE m.room_nid = x.room_nid \
+                AND m.user_nid = x.user_nid AND m.membership = 1) THEN 1 ELSE 0 END \
+         FROM (SELECT user_nid, room_nid, pos FROM push_exceptions \
+            WHERE (user_nid, room_nid, pos) > ($1, $2, $3) \
+            ORDER BY user_nid, room_nid, pos LIMIT $4) AS x ORDER BY x.user_nid, x.room_nid, x.pos";
+    let rows: Vec<(i64, i64, i64, i32)> = read!(db, |c| sql::query_as(LOOK)
+        .bind(after.0)
+        .bind(after.1)
+        .bind(after.2)
+        .bind(limit)
+        .fetch_all(c))?;
+    let Some(last) = rows.last().map(|row| (row.0, row.1, row.2)) else { return Ok(None) };
+    let spent = rows.into_iter().filter(|row| row.3 == 1).map(|row| (row.0, row.1, row.2));
+    Ok(Some((last, spent.collect())))
+}
+
+/// Forgets exceptions.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget(tx: &mut Tx, exceptions: &[Exception]) -> Result<()> {
+    const FORGET: &str =
+        "DELETE FROM push_exceptions WHERE user_nid = $1 AND room_nid = $2 AND pos = $3";
+    for (user, room, pos) in exceptions {
+        execute!(tx, sql::query(FORGET).bind(*user).bind(*room).bind(*pos))?;
+    }
+    Ok(())
 }
 
 fn thread_number(span: Span) -> i64 {

@@ -200,11 +200,11 @@ async fn better_keys_replace_worse_ones_in_a_backup(world: World) {
     let contents = put.await.unwrap();
     assert_eq!((contents.count, contents.etag), (1_002, 5));
     let removed = db.write(|tx| {
-        Box::pin(
-            async move { key_backup::remove(tx, ALICE, 1, Scope::Room("!3".to_owned())).await },
-        )
+        Box::pin(async move {
+            key_backup::remove(tx, ALICE, 1, Scope::Room("!3".to_owned()), 1_000).await
+        })
     });
-    assert_eq!(removed.await.unwrap().count, 1_002 - 143);
+    assert_eq!(removed.await.unwrap().0.count, 1_002 - 143);
 }
 
 async fn page(db: &Database, scope: Scope) -> crate::Result<Vec<RoomKey>> {
@@ -256,9 +256,9 @@ async fn the_size_of_a_backup_is_known_after_every_change(world: World) {
     assert!(matches!(put("!b", 0..2, 40).await, Err(StorageError::Full(_))), "140 bytes");
     let remove = async |scope: Scope| {
         let remove = db.write(move |tx| {
-            Box::pin(async move { key_backup::remove(tx, ALICE, 1, scope).await })
+            Box::pin(async move { key_backup::remove(tx, ALICE, 1, scope, 100).await })
         });
-        remove.await.unwrap().count
+        remove.await.unwrap().0.count
     };
     assert_eq!(remove(Scope::Session("!a".to_owned(), "0".to_owned())).await, 4);
     assert_eq!(remove(Scope::Room("!a".to_owned())).await, 2);

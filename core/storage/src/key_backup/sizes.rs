@@ -5,6 +5,7 @@ use std::ops::{Add, Sub};
 
 use colonnade_model::nid::UserNid;
 
+use super::Scope;
 use crate::{Tx, database::sql, error::Result};
 
 /// Keys and the bytes of what is encrypted in them.
@@ -51,10 +52,10 @@ pub(super) async fn of(tx: &mut Tx, user: UserNid, version: i64) -> Result<Size>
     Ok(size_of(size))
 }
 
-/// Returns what the user's other versions hold together.
+/// Returns what the user's other versions hold together, deleted ones as long as they are not empty.
 pub(super) async fn of_others(tx: &mut Tx, user: UserNid, version: i64) -> Result<Size> {
     const OTHERS: &str = "SELECT version FROM backup_versions \
-         WHERE user_nid = $1 AND version <> $2 AND deleted = 0";
+         WHERE user_nid = $1 AND version <> $2";
     let others: Vec<i64> =
         run!(tx, |c| sql::query_scalar(OTHERS).bind(user.0).bind(version).fetch_all(c))?;
     let mut all = Size::default();
@@ -64,17 +65,49 @@ pub(super) async fn of_others(tx: &mut Tx, user: UserNid, version: i64) -> Resul
     Ok(all)
 }
 
-/// Returns what a version holds of one room.
-pub(super) async fn of_room(tx: &mut Tx, user: UserNid, version: i64, room: &str) -> Result<Size> {
-    const ROOM: &str = "SELECT count(*), \
-         CAST(COALESCE(SUM(octet_length(session_data)), 0) AS BIGINT) FROM backup_keys \
-         WHERE user_nid = $1 AND version = $2 AND room_id = $3";
-    let size: (i64, i64) = run!(tx, |c| sql::query_as(ROOM)
-        .bind(user.0)
-        .bind(version)
-        .bind(room.to_owned())
-        .fetch_one(c))?;
-    Ok(size_of(size))
+/// Deletes at most `limit` keys of a version and returns what they held.
+pub(super) async fn remove(
+    tx: &mut Tx,
+    user: UserNid,
+    version: i64,
+    scope: &Scope,
+    limit: i64,
+) -> Result<Size> {
+    macro_rules! remove_sql {
+        ($scope:literal) => {
+            concat!(
+                "DELETE FROM backup_keys WHERE user_nid = $1 AND version = $2 ",
+                "AND (room_id, session_id) IN (SELECT room_id, session_id FROM backup_keys ",
+                "WHERE user_nid = $1 AND version = $2 ",
+                $scope,
+                " LIMIT $3) RETURNING CAST(octet_length(session_data) AS BIGINT)"
+            )
+        };
+    }
+    const ALL: &str = remove_sql!("");
+    const ROOM: &str = remove_sql!("AND room_id = $4");
+    const SESSION: &str = remove_sql!("AND room_id = $4 AND session_id = $5");
+    let gone: Vec<i64> = match scope {
+        Scope::All => run!(tx, |c| sql::query_scalar(ALL)
+            .bind(user.0)
+            .bind(version)
+            .bind(limit)
+            .fetch_all(c))?,
+        Scope::Room(room) => run!(tx, |c| sql::query_scalar(ROOM)
+            .bind(user.0)
+            .bind(version)
+            .bind(limit)
+            .bind(room.clone())
+            .fetch_all(c))?,
+        Scope::Session(room, session) => run!(tx, |c| sql::query_scalar(SESSION)
+            .bind(user.0)
+            .bind(version)
+            .bind(limit)
+            .bind(room.clone())
+            .bind(session.clone())
+            .fetch_all(c))?,
+    };
+    Ok(Size { keys: i64::try_from(gone.len()).unwrap_or(i64::MAX), bytes: gone.iter().sum() })
 }
 
 /// Returns what a version holds of these keys, by room and session.

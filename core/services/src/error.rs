@@ -54,6 +54,9 @@ impl From<StorageError> for Error {
                     .into()
             }
             StorageError::Full(full) => quotas::over(&full).into(),
+            StorageError::Dangling(alias) => {
+                MatrixError::bad_alias(format!("{alias} does not point to this room")).into()
+            }
             other => Self::internal("use the database", other),
         }
     }

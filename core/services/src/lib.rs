@@ -107,13 +107,13 @@ impl Services {
         let account_data = Arc::new(account_data::AccountDataService::new(Arc::clone(&context)));
         let push = Arc::new(push::Push::new(Arc::clone(&context), Arc::clone(&account_data)));
         let filters = filters::Filters::new(Arc::clone(&context));
-        let reports = reports::Reports::new(Arc::clone(&context));
         let (who, rates) = (Arc::clone(&accounts), Arc::clone(&limits));
         let encryption = Arc::new(encryption::Encryption::new(Arc::clone(&context), who, rates));
         let key_backup = key_backup::KeyBackup::new(Arc::clone(&context));
         let to_device = Arc::new(to_device::ToDevice::new(Arc::clone(&context)));
         let media = media::Media::start(Arc::clone(&context)).await?;
         let rooms = rooms::Rooms::start(&context);
+        let reports = reports::Reports::new(Arc::clone(&context), rooms.clone());
         let directory = directory::Directory::new(Arc::clone(&context), rooms.clone());
         let words = timeline::WordIndex::start(Arc::clone(&context), rooms.clone()).await?;
         let data = Arc::clone(&account_data);

@@ -26,7 +26,7 @@ use crate::{
     Context, Error, Result,
     accounts::Session,
     quotas::signed,
-    rooms::{RelatesTo, RoomEvent, Rooms},
+    rooms::{Eye, RelatesTo, Room, RoomEvent, Rooms, no_event},
 };
 
 /// The thread of what is in no thread.
@@ -53,7 +53,7 @@ impl Receipts {
     /// the id of a thread's root. Going back is ignored.
     ///
     /// # Errors
-    /// `M_FORBIDDEN` outside the room, `M_NOT_FOUND` for an event that is not in it,
+    /// `M_FORBIDDEN` outside the room, `M_NOT_FOUND` for an event that is not in it or not to be seen,
     /// `M_INVALID_PARAM` when the event is not in that thread.
     pub async fn put(
         &self,
@@ -64,18 +64,15 @@ impl Receipts {
         thread: Option<&str>,
     ) -> Result<()> {
         let room = self.store.joined_room(room_id, session.user).await?;
-        let event = self.store.event_by_id(event_id).await?;
-        let event = event.filter(|event| event.room == room.nid);
-        let event = event.ok_or_else(|| MatrixError::not_found("no such event in this room"))?;
-        let Some(event_pos) = event.pos else {
-            return Err(MatrixError::not_found("this event is not in the timeline").into());
-        };
+        let eye = Eye::from(session);
+        let (event, _) = self.store.seen(eye, &room, event_id).await?.ok_or_else(no_event)?;
+        let event_pos = event.pos.ok_or_else(no_event)?;
         match thread {
-            Some(MAIN) if event.thread.is_some() => {
+            Some(MAIN) if self.shows_thread(eye, &event).await? => {
                 let why = "the event is in a thread, not in the main timeline";
                 return Err(MatrixError::invalid_param(why).into());
             }
-            Some(root) if root != MAIN && !self.belongs_to(&event, root).await? => {
+            Some(root) if root != MAIN && !self.belongs_to(eye, &room, &event, root).await? => {
                 let why = "thread_id must be `main` or the root of the thread the event is in";
                 return Err(MatrixError::invalid_param(why).into());
             }
@@ -95,30 +92,46 @@ impl Receipts {
         Ok(())
     }
 
+    /// Tells whether an event is in a thread whose root the viewer may see.
+    async fn shows_thread(&self, eye: Eye<'_>, event: &RoomEvent) -> Result<bool> {
+        let Some(root) = event.thread else { return Ok(false) };
+        let Some(root) = self.store.event(root).await? else { return Ok(false) };
+        let sights = self.store.sights(eye, &[&root]).await?;
+        Ok(sights.into_iter().flatten().next().is_some())
+    }
+
     /// Tells whether a thread's root is that of the thread an event is in. The root itself counts, and
     /// so does what relates to it in another way: it is in the main timeline, but clients show it with
-    /// the thread.
+    /// the thread. Of a root that the viewer may not see, or that is not there, counts what the events say
+    /// that he may see.
     ///
     /// Source: Matrix v1.19, client-server, "Threaded read receipts".
-    async fn belongs_to(&self, event: &RoomEvent, root: &str) -> Result<bool> {
-        let Ok(root) = EventId::parse(root) else { return Ok(false) };
-        let Some(root) = self.store.event_by_id(&root).await? else { return Ok(false) };
-        // No thread starts at what relates to another event.
-        let is_root = root.thread.is_none() && RelatesTo::of(&root.event).is_none();
-        if !is_root || root.room != event.room {
-            return Ok(false);
-        }
-        if event.thread.is_some() || event.nid == root.nid {
-            return Ok(event.thread.is_none_or(|thread| thread == root.nid));
+    async fn belongs_to(
+        &self,
+        eye: Eye<'_>,
+        room: &Room,
+        event: &RoomEvent,
+        root: &str,
+    ) -> Result<bool> {
+        let Ok(root_id) = EventId::parse(root) else { return Ok(false) };
+        let root = self.store.seen(eye, room, &root_id).await?;
+        if let Some((root, _)) = &root {
+            // No thread starts at what relates to another event.
+            if root.thread.is_some() || RelatesTo::of(&root.event).is_some() {
+                return Ok(false);
+            }
+            if event.thread.is_some() || event.nid == root.nid {
+                return Ok(event.thread.is_none_or(|thread| thread == root.nid));
+            }
         }
         let mut relates_to = RelatesTo::of(&event.event);
         for _ in 0..HOPS_MAX {
             let Some(parent) = relates_to else { return Ok(false) };
-            if parent.event_id == root.event.event_id() {
-                return Ok(true);
+            if parent.event_id == root_id {
+                return Ok(root.is_some() || parent.rel_type == "m.thread");
             }
-            let parent = self.store.event_by_id(&parent.event_id).await?;
-            relates_to = parent.and_then(|parent| RelatesTo::of(&parent.event));
+            let parent = self.store.seen(eye, room, &parent.event_id).await?;
+            relates_to = parent.and_then(|(parent, _)| RelatesTo::of(&parent.event));
         }
         Ok(false)
     }
@@ -135,16 +148,15 @@ impl Receipts {
         event_id: &EventId,
     ) -> Result<()> {
         let room = self.store.joined_room(room_id, session.user).await?;
-        let position = self.timeline_place(room.nid, event_id).await?;
-        let not_found = || MatrixError::not_found("no such event in this room");
-        let position = position.ok_or_else(not_found)?;
+        let eye = Eye::from(session);
+        let position = self.timeline_place(eye, &room, event_id).await?.ok_or_else(no_event)?;
         let body = to_raw_value(&json!({ "event_id": event_id }))
             .map_err(|error| Error::internal("render a read marker", error))?;
         let (db, user) = (&self.context.db, session.user);
         for _ in 0..MARKER_TRIES_MAX {
             let stands = account_data::get(db, user, Some(room.nid), MARKER).await?;
             if let Some(stands) = stands.as_deref().and_then(marked)
-                && let Some(stands) = self.timeline_place(room.nid, &stands).await?
+                && let Some(stands) = self.timeline_place(eye, &room, &stands).await?
                 && stands >= position
             {
                 return Ok(());
@@ -180,10 +192,15 @@ impl Receipts {
         Ok(write.await?)
     }
 
-    /// Returns where an event stands in the timeline of this room.
-    async fn timeline_place(&self, room: RoomNid, event_id: &EventId) -> Result<Option<i64>> {
-        let event = self.store.event_by_id(event_id).await?;
-        Ok(event.filter(|event| event.room == room).and_then(|event| event.tl))
+    /// Returns where an event that the viewer may see stands in the timeline of this room.
+    async fn timeline_place(
+        &self,
+        eye: Eye<'_>,
+        room: &Room,
+        event_id: &EventId,
+    ) -> Result<Option<i64>> {
+        let seen = self.store.seen(eye, room, event_id).await?;
+        Ok(seen.and_then(|(event, _)| event.tl))
     }
 
     /// Returns the content of `m.receipt` with what changed after `after` up to `upto`, as a user

@@ -7,13 +7,15 @@ use colonnade_model::{
     ruma::{EventId, RoomId, UserId},
 };
 use colonnade_storage::{
-    events,
-    members::{self, Membership},
+    members::Membership,
     reports::{self, Report},
-    rooms,
 };
 
-use crate::{Context, Result, accounts::Session};
+use crate::{
+    Context, Result,
+    accounts::Session,
+    rooms::{Eye, Rooms},
+};
 
 /// The longest reason, in bytes.
 const REASON_BYTES_MAX: usize = 10_000;
@@ -21,11 +23,12 @@ const REASON_BYTES_MAX: usize = 10_000;
 /// Reports for the administrators.
 pub struct Reports {
     context: Arc<Context>,
+    rooms: Rooms,
 }
 
 impl Reports {
-    pub(crate) fn new(context: Arc<Context>) -> Self {
-        Self { context }
+    pub(crate) fn new(context: Arc<Context>, rooms: Rooms) -> Self {
+        Self { context, rooms }
     }
 
     /// Reports a room. Whoever reports one that does not exist is not told so, since one need not be in
@@ -35,7 +38,7 @@ impl Reports {
     /// `M_TOO_LARGE` when the reason is too long.
     pub async fn room(&self, session: &Session, room_id: &RoomId, reason: &str) -> Result<()> {
         let mut report = self.report(session, reason)?;
-        if rooms::find(&self.context.db, room_id).await?.is_none() {
+        if self.rooms.find(room_id).await?.is_none() {
             return Ok(());
         }
         report.room_id = Some(room_id.to_string());
@@ -45,7 +48,7 @@ impl Reports {
     /// Reports an event in a room the user is in.
     ///
     /// # Errors
-    /// `M_NOT_FOUND` when there is no such event, or the user is not in the room.
+    /// `M_NOT_FOUND` when the user may see no such event, or is not in the room.
     pub async fn event(
         &self,
         session: &Session,
@@ -54,12 +57,10 @@ impl Reports {
         reason: &str,
     ) -> Result<()> {
         let unknown = || MatrixError::not_found("you are in no room with this event");
-        let db = &self.context.db;
-        let room = rooms::find(db, room_id).await?.ok_or_else(unknown)?;
-        let member = members::get(db, room.nid, session.user).await?;
-        member.filter(|member| member.membership == Membership::Join).ok_or_else(unknown)?;
-        let event = events::find(db, event_id).await?;
-        event.filter(|event| event.room == room.nid).ok_or_else(unknown)?;
+        let room = self.rooms.find(room_id).await?.ok_or_else(unknown)?;
+        let membership = self.rooms.membership(room.nid, session.user).await?;
+        membership.filter(|membership| *membership == Membership::Join).ok_or_else(unknown)?;
+        self.rooms.seen(Eye::from(session), &room, event_id).await?.ok_or_else(unknown)?;
         let mut report = self.report(session, reason)?;
         report.room_id = Some(room_id.to_string());
         report.event_id = Some(event_id.to_string());

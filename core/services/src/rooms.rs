@@ -28,17 +28,21 @@ mod own_rules;
 mod presets;
 mod profile;
 mod send;
+mod sight;
 mod store;
 mod stripped;
 mod summary;
 mod unread;
 mod upgrade;
+mod viewpoint;
 mod work;
 
 pub use create::NewRoomWish;
 pub(crate) use join::unknown_room;
 pub use presets::Preset;
+pub(crate) use sight::Eye;
 pub use store::{Room, RoomEvent, Store};
+pub(crate) use viewpoint::Standing;
 pub(crate) use work::RelatesTo;
 pub use work::Sent;
 
@@ -103,6 +107,11 @@ impl Rooms {
 /// What a stranger is told of a room, whether it exists or not.
 pub(crate) fn no_member() -> MatrixError {
     MatrixError::forbidden("you are not a member of this room")
+}
+
+/// What is told of an event that is not in the room, and of one that the user may not see: the same.
+pub(crate) fn no_event() -> MatrixError {
+    MatrixError::not_found("there is no such event in this room")
 }
 
 /// Takes JSON as the content of an event.

@@ -6,13 +6,13 @@
 
 mod bundle;
 mod context;
+mod lens;
 mod pages;
 mod related;
 mod render;
 mod search;
 mod sight;
 mod state;
-mod viewpoint;
 
 use std::sync::Arc;
 
@@ -32,13 +32,12 @@ pub use render::{Bundles, PAGE_BYTES_MAX};
 pub use search::SearchWish;
 pub(crate) use search::WordIndex;
 pub use state::MemberProfile;
-pub(crate) use viewpoint::Standing;
 
 use crate::{
     Context, Result,
     account_data::AccountDataService,
     accounts::Session,
-    rooms::{Room, RoomEvent, Rooms},
+    rooms::{Eye, Room, RoomEvent, Rooms, Standing},
 };
 
 /// Reads the past of rooms.
@@ -63,6 +62,13 @@ pub struct Viewer {
 impl From<&Session> for Viewer {
     fn from(session: &Session) -> Self {
         Self { user: session.user, user_id: session.user_id.clone(), device: session.device }
+    }
+}
+
+impl Viewer {
+    /// Who looks.
+    pub(crate) fn eye(&self) -> Eye<'_> {
+        Eye { user: self.user, user_id: &self.user_id }
     }
 }
 
@@ -102,7 +108,7 @@ impl Timeline {
     pub async fn open(&self, viewer: &Viewer, room_id: &RoomId) -> Result<Arc<Room>> {
         let forbidden = || MatrixError::forbidden("you are not in this room and never were");
         let room = self.rooms.find(room_id).await?.ok_or_else(forbidden)?;
-        let point = self.viewpoint(viewer.user, room.nid).await?;
+        let point = self.rooms.viewpoint(viewer.user, room.nid).await?;
         let knocks = point.member.as_ref().is_some_and(|m| m.membership == Membership::Knock);
         let was_in = point.standing != Standing::Never;
         // Who was only invited looks at what the visibility shows to the invited.

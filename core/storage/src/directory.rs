@@ -38,7 +38,19 @@ pub async fn resolve(db: &Database, alias: &RoomAliasId) -> Result<Option<AliasT
     Ok(found.map(|(room, creator)| AliasTarget { room: RoomNid(room), creator: UserNid(creator) }))
 }
 
-/// Points an alias to a room. Returns false, and changes nothing, when the alias is taken.
+/// Returns those of some aliases that point to a room.
+///
+/// # Errors
+/// When the database fails.
+pub async fn pointing_to(db: &Database, room: RoomNid, aliases: &[String]) -> Result<Vec<String>> {
+    const POINTING: &str =
+        "SELECT alias FROM room_aliases WHERE room_nid = $1 AND alias IN {TEXTS 2}";
+    let list = text_list(aliases);
+    read_list!(db, POINTING, |text, c| sql::query_scalar(text).bind(room.0).bind(list).fetch_all(c))
+}
+
+/// Points an alias to a room. Returns false, and changes nothing, when the alias is taken. Those of one
+/// creator take turns, though rooms are made with an alias in another lane than aliases of old rooms.
 ///
 /// # Errors
 /// [`StorageError::Full`] when its creator would have made more than `quota`; when the database fails.
@@ -49,8 +61,10 @@ pub async fn insert_alias(
     creator: UserNid,
     quota: Quota,
 ) -> Result<bool> {
+    const TURN: &str = "UPDATE accounts SET deactivated = deactivated WHERE user_nid = $1";
     const INSERT: &str = "INSERT INTO room_aliases (alias, room_nid, creator_nid) \
          VALUES ($1, $2, $3) ON CONFLICT (alias) DO NOTHING";
+    execute!(tx, sql::query(TURN).bind(creator.0))?;
     let alias = alias.to_string();
     let rows = execute!(tx, sql::query(INSERT).bind(alias).bind(room.0).bind(creator.0))?;
     let made: i64 = run!(tx, |c| sql::query_scalar(MADE).bind(creator.0).fetch_one(c))?;

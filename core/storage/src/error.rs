@@ -23,6 +23,9 @@ pub enum StorageError {
     /// The owner may not keep that much; nothing was written.
     #[error("{} would be more than {} = {}", .0.what, .0.bound.setting, .0.bound.max)]
     Full(Full),
+    /// This alias does not point to the room that calls it its own; nothing was written.
+    #[error("{0} does not point to the room")]
+    Dangling(String),
     /// A row holds what we never write: somebody must look at it.
     #[error("damaged row in table {table}, column {column}, key {key}: {why}")]
     Corrupt {

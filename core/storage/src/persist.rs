@@ -4,6 +4,7 @@
 //! 1. The fence: this process still owns the rooms.
 //! 2. Rows that carry no position: rooms, states, events, relations, redactions, transaction ids.
 //! 3. The seal, then the rows that carry a position. From here to COMMIT other writers wait.
+//! 4. What the batches demand of all rooms together (`persist/demands.rs`).
 //!
 //! Nothing is decided here; whoever makes a [`Batch`] has decided.
 
@@ -11,21 +12,26 @@ use std::sync::Arc;
 
 use colonnade_model::{
     nid::{EventNid, RoomNid, SkeyNid, StateNid, TypeNid, UserNid},
+    ruma::OwnedRoomAliasId,
     stream::{Position, Stream, Touch},
 };
 use colonnade_rules::trie::NewState;
 
+mod demands;
 mod live;
 
+pub use self::demands::Demand;
 use self::live::{LiveRows, write_live};
 use crate::{
     Tx,
     client_txns::ClientTxn,
     database::{Bulk, Cell, sql},
-    error::Result,
+    directory,
+    error::{Result, StorageError},
     events::EventFlags,
     members::Membership,
     ownership::{Ownership, Tenure, fence},
+    quota::Quota,
     rooms::{self, Head},
     search, state, summaries,
     summaries::Summary,
@@ -52,6 +58,8 @@ pub struct Batch {
     pub head: Head,
     /// What the room shows, if that changed.
     pub summary: Option<Summary>,
+    /// What must hold then.
+    pub demands: Vec<Demand>,
 }
 
 /// A room to be created.
@@ -63,11 +71,22 @@ pub struct NewRoom {
     pub version: String,
     /// When, in milliseconds since 1970.
     pub created_ts: i64,
-    /// An alias that must be free, and who makes it; a taken one is a `Conflict`.
-    pub alias: Option<(String, UserNid)>,
+    /// An alias that must be free; a taken one is a `Conflict`.
+    pub alias: Option<NewAlias>,
     /// The room it replaces, and the tombstone that one had before; a second successor beside the
     /// same tombstone is a `Conflict`.
     pub replaces: Option<(RoomNid, Option<EventNid>)>,
+}
+
+/// An alias of a room to be created.
+#[derive(Debug, Clone)]
+pub struct NewAlias {
+    /// The alias.
+    pub alias: OwnedRoomAliasId,
+    /// Who makes it.
+    pub creator: UserNid,
+    /// How many that user may make.
+    pub quota: Quota,
 }
 
 /// An event to be stored.
@@ -186,7 +205,8 @@ pub struct Persisted {
 ///
 /// # Errors
 /// [`Conflict`](crate::StorageError::Conflict) when an event, transaction id, room or alias exists
-/// already; anything else when the database fails.
+/// already; [`Full`](crate::StorageError::Full) and [`Dangling`](crate::StorageError::Dangling) when a
+/// demand is not met; anything else when the database fails.
 pub async fn write(
     tx: &mut Tx,
     ownership: Ownership,
@@ -201,6 +221,7 @@ pub async fn write(
     write_events(tx, batches).await?;
     for batch in batches {
         write_consequences(tx, batch).await?;
+        demands::hold_aliases(tx, batch).await?;
     }
     let live = batches.iter().flat_map(|batch| &batch.events).filter(|event| event.live.is_some());
     let count = live.count();
@@ -227,6 +248,7 @@ pub async fn write(
     }
     rows.insert(tx).await?;
     heads.insert(tx).await?;
+    demands::require(tx, batches).await?;
     Ok(persisted)
 }
 
@@ -262,8 +284,6 @@ async fn write_consequences(tx: &mut Tx, batch: &Batch) -> Result<()> {
 async fn write_room(tx: &mut Tx, room: RoomNid, slot: u16, create: &NewRoom) -> Result<()> {
     const ROOM: &str = "INSERT INTO rooms (room_nid, room_id, version, slot, created_ts) \
          VALUES ($1, $2, $3, $4, $5)";
-    const ALIAS: &str =
-        "INSERT INTO room_aliases (alias, room_nid, creator_nid) VALUES ($1, $2, $3)";
     execute!(
         tx,
         sql::query(ROOM)
@@ -273,8 +293,10 @@ async fn write_room(tx: &mut Tx, room: RoomNid, slot: u16, create: &NewRoom) -> 
             .bind(i64::from(slot))
             .bind(create.created_ts)
     )?;
-    if let Some((alias, creator)) = &create.alias {
-        execute!(tx, sql::query(ALIAS).bind(alias.clone()).bind(room.0).bind(creator.0))?;
+    if let Some(NewAlias { alias, creator, quota }) = &create.alias
+        && !directory::insert_alias(tx, alias, room, *creator, *quota).await?
+    {
+        return Err(StorageError::Conflict(alias.to_string()));
     }
     if let Some((old, tombstone)) = create.replaces {
         rooms::insert_successor(tx, old, tombstone, room).await?;

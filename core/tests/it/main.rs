@@ -3,6 +3,7 @@
 
 mod accounts;
 mod answers;
+mod bursts;
 mod clients;
 mod conformance;
 mod containers;
@@ -33,5 +34,6 @@ mod tidy;
 mod timeline;
 mod u0000;
 mod unread_json;
+mod unseen;
 mod versions;
 mod viewpoint;

@@ -11,7 +11,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use colonnade_model::{MatrixError, nid::RoomNid, slot::slot_of};
+use colonnade_model::{MatrixError, nid::RoomNid, ruma::events::TimelineEventType, slot::slot_of};
 use colonnade_replication::slots::Place;
 use colonnade_rules::event::Event;
 use colonnade_storage::{StorageError, client_txns};
@@ -64,10 +64,34 @@ pub(super) enum Ask {
     Receive(Box<Event>),
 }
 
+impl Ask {
+    /// Tells whether the commit may refuse it: members and aliases are counted across rooms.
+    fn may_be_refused(&self) -> bool {
+        let counted = [TimelineEventType::RoomMember, TimelineEventType::RoomCanonicalAlias];
+        let Self::Send(proposals) = self else { return false };
+        proposals.iter().any(|proposal| counted.contains(&proposal.event_type))
+    }
+}
+
 /// A request and whom to answer.
 struct Letter {
     ask: Ask,
     answer: oneshot::Sender<Told>,
+}
+
+/// A request that is done but for the commit.
+struct Done {
+    answer: oneshot::Sender<Told>,
+    sent: Vec<Sent>,
+    /// What was asked, where the commit may refuse something.
+    ask: Option<Ask>,
+}
+
+impl Done {
+    /// Tells that it is committed.
+    fn tell(self) {
+        let _unless_gone = self.answer.send(Ok(self.sent));
+    }
 }
 
 /// What somebody who asked is told.
@@ -168,12 +192,14 @@ impl Actors {
                 return None;
             }
         };
+        let may_be_refused = letters.iter().any(|letter| letter.ask.may_be_refused());
         let mut done = Vec::with_capacity(letters.len());
         for Letter { ask, answer } in letters {
             // A request is done whole or not at all.
             let before = work.clone();
+            let kept = may_be_refused.then(|| ask.clone());
             match self.perform(&mut work, ask).await {
-                Ok(sent) => done.push((answer, sent)),
+                Ok(sent) => done.push(Done { answer, sent, ask: kept }),
                 Err(error) => {
                     work = before;
                     let _ = answer.send(Err(error.into()));
@@ -181,7 +207,7 @@ impl Actors {
             }
         }
         if work.is_clean() {
-            done.into_iter().for_each(|(answer, sent)| drop(answer.send(Ok(sent))));
+            done.into_iter().for_each(Done::tell);
             return Some(work);
         }
         let committed = match work.batch() {
@@ -191,21 +217,50 @@ impl Actors {
         match committed {
             Ok(persisted) => {
                 work.settle(&self.store, &persisted);
-                done.into_iter().for_each(|(answer, sent)| drop(answer.send(Ok(sent))));
+                done.into_iter().for_each(Done::tell);
                 Some(work)
+            }
+            Err(refusal @ (StorageError::Full(_) | StorageError::Dangling(_))) => {
+                self.refused(room, refusal, done).await
             }
             Err(StorageError::Fenced(why)) => {
                 tracing::info!(room = %room.room_id, why, "a room has gone to another process");
                 slots.look_again();
-                done.into_iter().for_each(|(answer, _)| not_owner(answer));
+                done.into_iter().for_each(|done| not_owner(done.answer));
                 None
             }
             Err(error) => {
                 tracing::warn!(room = %room.room_id, %error, "cannot commit events");
-                fail(done.into_iter().map(|(answer, _)| answer));
+                fail(done.into_iter().map(|done| done.answer));
                 None
             }
         }
+    }
+
+    /// Answers a request that the commit refused. Of several it is not known which of them it was: then
+    /// each is done by itself.
+    async fn refused(
+        &self,
+        room: &Arc<Room>,
+        refusal: StorageError,
+        mut done: Vec<Done>,
+    ) -> Option<Work> {
+        if done.len() == 1 {
+            let only = done.pop()?;
+            let _unless_gone = only.answer.send(Err(Error::from(refusal).into()));
+            return None;
+        }
+        let mut work = None;
+        for Done { answer, ask, .. } in done {
+            match ask {
+                Some(ask) => {
+                    let letter = vec![Letter { ask, answer }];
+                    work = Box::pin(self.serve(room, work, letter)).await;
+                }
+                None => fail(std::iter::once(answer)),
+            }
+        }
+        work
     }
 
     async fn perform(&self, work: &mut Work, ask: Ask) -> Result<Vec<Sent>> {

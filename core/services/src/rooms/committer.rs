@@ -106,6 +106,8 @@ fn again(error: &StorageError) -> StorageError {
         StorageError::Conflict(why) => StorageError::Conflict(why.clone()),
         StorageError::Unavailable(why) => StorageError::Unavailable(why.clone()),
         StorageError::Fenced(why) => StorageError::Fenced(why.clone()),
+        StorageError::Full(full) => StorageError::Full(full.clone()),
+        StorageError::Dangling(alias) => StorageError::Dangling(alias.clone()),
         other => StorageError::Failed(other.to_string()),
     }
 }

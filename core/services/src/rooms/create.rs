@@ -6,14 +6,17 @@ use colonnade_model::{
     MatrixError,
     nid::{EventNid, RoomNid},
     ruma::{
-        CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedRoomId, OwnedUserId, RoomAliasId,
-        RoomId, RoomVersionId, UInt, UserId, events::TimelineEventType,
+        CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedRoomAliasId, OwnedRoomId,
+        OwnedUserId, RoomAliasId, RoomId, RoomVersionId, UInt, UserId, events::TimelineEventType,
         room_version_rules::RoomVersionRules,
     },
     versions,
 };
 use colonnade_rules::event::{Draft, Event};
-use colonnade_storage::{StorageError, directory, persist::NewRoom};
+use colonnade_storage::{
+    StorageError, directory,
+    persist::{NewAlias, NewRoom},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -74,7 +77,7 @@ pub(super) struct Plan {
     pub(super) create: CanonicalJsonObject,
     /// What follows the creator's join, in order.
     pub(super) proposals: Vec<Proposal>,
-    pub(super) alias: Option<String>,
+    pub(super) alias: Option<OwnedRoomAliasId>,
     pub(super) published: bool,
     /// The room it replaces, and its tombstone of before.
     pub(super) replaces: Option<(RoomNid, Option<EventNid>)>,
@@ -101,9 +104,7 @@ impl Rooms {
         }
         let plan = self.plan(session, wish).await?;
         if let Some(alias) = &plan.alias {
-            let parsed = RoomAliasId::parse(alias.as_str());
-            let parsed = parsed.map_err(|error| MatrixError::invalid_param(error.to_string()))?;
-            if directory::resolve(&self.context.db, &parsed).await?.is_some() {
+            if directory::resolve(&self.context.db, alias).await?.is_some() {
                 return Err(alias_taken().into());
             }
             let quota = self.context.settings.limits.aliases();
@@ -181,16 +182,18 @@ impl Rooms {
     }
 
     /// Makes the alias of a new room.
-    fn alias(&self, name: Option<&str>) -> Result<Option<String>> {
+    fn alias(&self, name: Option<&str>) -> Result<Option<OwnedRoomAliasId>> {
         let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
         let alias = format!("#{name}:{}", self.context.server_name);
         let forbidden = |c: char| c.is_whitespace() || c.is_control() || matches!(c, ':' | '#');
-        let valid = !name.contains(forbidden) && RoomAliasId::parse(alias.as_str()).is_ok();
-        if !valid || alias.len() > 255 {
-            let why = "room_alias_name cannot be the local part of an alias";
-            return Err(MatrixError::invalid_param(why).into());
+        let parsed = RoomAliasId::parse(alias.as_str());
+        match parsed.ok().filter(|_| !name.contains(forbidden) && alias.len() <= 255) {
+            Some(alias) => Ok(Some(alias)),
+            None => {
+                let why = "room_alias_name cannot be the local part of an alias";
+                Err(MatrixError::invalid_param(why).into())
+            }
         }
-        Ok(Some(alias))
     }
 
     /// Makes a room by a plan.
@@ -232,7 +235,11 @@ impl Rooms {
             room_id: room.room_id.to_string(),
             version: room.version.to_string(),
             created_ts: context.now_ms(),
-            alias: plan.alias.clone().map(|alias| (alias, session.user)),
+            alias: plan.alias.clone().map(|alias| NewAlias {
+                alias,
+                creator: session.user,
+                quota: context.settings.limits.aliases(),
+            }),
             replaces: plan.replaces,
         };
         let mut work = Work::empty(Arc::clone(&room), new, plan.published);

@@ -3,13 +3,12 @@
 use colonnade_model::{
     MatrixError,
     ruma::{
-        CanonicalJsonObject, CanonicalJsonValue, EventId, RoomAliasId, RoomId, UserId,
-        events::TimelineEventType,
+        CanonicalJsonObject, CanonicalJsonValue, EventId, RoomId, UserId, events::TimelineEventType,
     },
 };
 use colonnade_rules::event::content_from_json;
-use colonnade_storage::{client_txns::ClientTxn, directory};
-use serde_json::{Value, json, value::RawValue};
+use colonnade_storage::client_txns::ClientTxn;
+use serde_json::{json, value::RawValue};
 
 use super::{
     Rooms, Sent,
@@ -80,7 +79,6 @@ impl Rooms {
         };
         let mut content = content_from_json(body).map_err(draft_error)?;
         match event_type {
-            "m.room.canonical_alias" => self.check_aliases(&room, &content).await?,
             "m.room.create" => return Err(MatrixError::bad_json("a room is created once").into()),
             "m.room.power_levels" => self.check_creators(&room, &content).await?,
             "m.room.member" => {
@@ -182,53 +180,6 @@ impl Rooms {
             }
         }
     }
-
-    /// Checks that aliases a room newly calls its own are aliases that point to it.
-    ///
-    /// Source: Matrix v1.19, client-server, `PUT /rooms/{roomId}/state/{eventType}/{stateKey}`,
-    /// error responses 400.
-    async fn check_aliases(&self, room: &Room, content: &CanonicalJsonObject) -> Result<()> {
-        let content: Value = CanonicalJsonValue::Object(content.clone()).into();
-        let current = self.state_event(room.nid, "m.room.canonical_alias", "").await?;
-        let current: Value =
-            current.and_then(|event| event.event.content_as().ok()).unwrap_or(Value::Null);
-        let known = aliases_of(&current).unwrap_or_default();
-        let invalid = || MatrixError::invalid_param("an alias is a string like #name:server");
-        for alias in aliases_of(&content).ok_or_else(invalid)? {
-            if known.contains(&alias) {
-                continue;
-            }
-            let parsed = RoomAliasId::parse(alias.as_str()).map_err(|_| invalid())?;
-            let target = directory::resolve(&self.context.db, &parsed).await?;
-            if target.is_none_or(|target| target.room != room.nid) {
-                let why = format!("{alias} does not point to this room");
-                return Err(MatrixError::bad_alias(why).into());
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Returns the alias and alternative aliases in a content; `None` when one is no string.
-fn aliases_of(content: &Value) -> Option<Vec<String>> {
-    let mut aliases = Vec::new();
-    match content.get("alias") {
-        None | Some(Value::Null) => {}
-        // The empty string stands for none, as clients send it.
-        Some(Value::String(alias)) if alias.is_empty() => {}
-        Some(Value::String(alias)) => aliases.push(alias.clone()),
-        Some(_) => return None,
-    }
-    match content.get("alt_aliases") {
-        None | Some(Value::Null) => {}
-        Some(Value::Array(alternatives)) => {
-            for alternative in alternatives {
-                aliases.push(alternative.as_str()?.to_owned());
-            }
-        }
-        Some(_) => return None,
-    }
-    Some(aliases)
 }
 
 /// An actor gave no answer for a proposal; it gives one for each.

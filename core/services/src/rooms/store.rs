@@ -274,11 +274,12 @@ impl Store {
         nids.iter().map(|nid| known.get(nid).cloned().ok_or_else(|| missing(nid))).collect()
     }
 
-    /// Returns an event by its id.
+    /// Returns an event by its id, whoever may see it: for the rooms' own work. What a user names is
+    /// looked up by [`Store::seen`].
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn event_by_id(&self, event_id: &EventId) -> Result<Option<Arc<RoomEvent>>> {
+    pub(super) async fn event_by_id(&self, event_id: &EventId) -> Result<Option<Arc<RoomEvent>>> {
         let changes = *self.changes.lock();
         match events::find(&self.context.db, event_id).await? {
             Some(stored) => self.remember(stored, changes).await.map(Some),

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 use super::{
     Room, RoomEvent, Rooms,
     change::{CHANGED_MEANWHILE, Over},
+    checks::aliases_of,
     content,
     create::{Plan, rules_of, state_event},
     work::Proposal,
@@ -207,6 +208,20 @@ impl Rooms {
         Ok(bans)
     }
 
+    /// Takes out of the content of a canonical alias what does not point to the room (any more).
+    async fn without_dangling(&self, room: &Room, content: &mut Value) -> Result<()> {
+        let named = aliases_of(content).unwrap_or_default();
+        let pointing = directory::pointing_to(&self.context.db, room.nid, &named).await?;
+        let points = |alias: &Value| pointing.iter().any(|known| alias.as_str() == Some(known));
+        if !content.get("alias").is_some_and(points) {
+            content.as_object_mut().map(|content| content.remove("alias"));
+        }
+        if let Some(others) = content.get_mut("alt_aliases").and_then(Value::as_array_mut) {
+            others.retain(points);
+        }
+        Ok(())
+    }
+
     /// Points the old room to the new one, moves its aliases, and lets nobody speak in it. Two may do
     /// so at the same time for the same new room.
     async fn retire(
@@ -238,7 +253,8 @@ impl Rooms {
             .await?;
         let kind = "m.room.canonical_alias";
         if let Some(canonical) = self.state_event(old.nid, kind, "").await? {
-            let taken: Value = canonical.event.content_as().unwrap_or_else(|_| json!({}));
+            let mut taken: Value = canonical.event.content_as().unwrap_or_else(|_| json!({}));
+            self.without_dangling(new, &mut taken).await?;
             let moved = state_event(creator, kind, String::new(), content(taken)?);
             // Refused to who is not in the new room, since another made it.
             ignoring_refusal(self.propose(new, moved).await.map(drop))?;
@@ -254,7 +270,10 @@ impl Rooms {
 /// Lets pass what would be good to have in a retired room; the user may not have the power for it.
 fn ignoring_refusal(sent: Result<()>) -> Result<()> {
     match sent {
-        Err(Error::Client(error)) if error.errcode == "M_FORBIDDEN" => Ok(()),
+        // An alias may be deleted at the same time.
+        Err(Error::Client(error)) if ["M_FORBIDDEN", "M_BAD_ALIAS"].contains(&error.errcode) => {
+            Ok(())
+        }
         other => other,
     }
 }

@@ -26,7 +26,7 @@ use colonnade_rules::{
 };
 use colonnade_storage::{
     client_txns::ClientTxn,
-    persist::{self, NewEvent, NewRoom, Persisted},
+    persist::{self, Demand, NewEvent, NewRoom, Persisted},
     rooms::Head,
     state::{Part, Pending},
     summaries::{self, Summary},
@@ -108,6 +108,8 @@ pub(crate) struct Work {
     events: Vec<NewEvent>,
     redacted: Vec<Arc<RoomEvent>>,
     summary_changed: bool,
+    /// What must hold when it is written.
+    pub(super) demands: Vec<Demand>,
 }
 
 impl Work {
@@ -143,6 +145,7 @@ impl Work {
             events: Vec::new(),
             redacted: Vec::new(),
             summary_changed: false,
+            demands: Vec::new(),
         }
     }
 
@@ -168,6 +171,11 @@ impl Work {
             summary: stored.unwrap_or_else(summary::empty),
             ..Self::blank(room)
         })
+    }
+
+    /// Tells whether the room does not exist yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.create.is_some()
     }
 
     /// Tells whether there is nothing to write.
@@ -199,6 +207,7 @@ impl Work {
                 hl_seq: self.hl_seq,
             },
             summary: self.summary_changed.then(|| self.summary.clone()),
+            demands: self.demands.clone(),
         })
     }
 
@@ -230,6 +239,7 @@ impl Work {
         self.create = None;
         self.states.clear();
         self.events.clear();
+        self.demands.clear();
         self.summary_changed = false;
     }
 
@@ -405,6 +415,11 @@ impl Work {
             Some(event) => Ok(Arc::clone(event)),
             None => Ok(store.events(&[nid]).await?.remove(0)),
         }
+    }
+
+    /// Tells whether an event is not committed yet.
+    pub(super) fn is_fresh(&self, nid: EventNid) -> bool {
+        self.fresh.contains_key(&nid)
     }
 
     /// Returns events, committed or not, in the order asked for.

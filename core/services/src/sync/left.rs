@@ -27,7 +27,7 @@ impl Sync {
         let then = members::at(db, room.nid, member.user, since).await?;
         let was_in = then.is_some_and(|then| then.membership == Membership::Join);
         let known = turn.since.is_some() && was_in;
-        let point = self.from.timeline.viewpoint_at(member, member.pos).await?;
+        let point = self.from.rooms.viewpoint_at(member, member.pos).await?;
         let joined_between = point.joined_upto.is_some_and(|joined| joined > since);
         // Whoever never was in sees only how the invite or the knock ended.
         let after = match (known, joined_between) {

@@ -3,7 +3,6 @@
 //! Source: Matrix v1.19, client-server, "GET /rooms/{roomId}/context/{eventId}".
 
 use colonnade_model::{
-    MatrixError,
     ruma::{EventId, RoomId, api::client::filter::RoomEventFilter},
     token::TimelineToken,
 };
@@ -12,7 +11,11 @@ use colonnade_storage::aggregations::Direction;
 use serde_json::value::RawValue;
 
 use super::{Bundles, PAGE_BYTES_MAX, Shown, Timeline, Viewer, pages::Span};
-use crate::{Error, Result, rooms::Room, sync::filter};
+use crate::{
+    Error, Result,
+    rooms::{Room, no_event},
+    sync::filter,
+};
 
 /// Events around an event at most.
 const AROUND_MAX: i64 = 100;
@@ -49,7 +52,7 @@ impl Timeline {
         limit: i64,
         filter: RoomEventFilter,
     ) -> Result<Surroundings> {
-        let not_found = || MatrixError::not_found("no such event");
+        let not_found = no_event;
         let room = self.open(viewer, room_id).await?;
         let centre = self.find(viewer, &room, event_id).await?.ok_or_else(not_found)?;
         let tl = centre.row.tl.ok_or_else(not_found)?;

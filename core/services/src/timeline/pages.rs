@@ -21,7 +21,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::{Bundles, PAGE_BYTES_MAX, Shown, Timeline, Viewer};
-use crate::{Result, rooms::Room, sync::filter};
+use crate::{
+    Result,
+    rooms::{Room, no_event},
+    sync::filter,
+};
 
 /// Events on a page at most, whatever the client asks for.
 pub(super) const PAGE_MAX: i64 = 1_000;
@@ -215,7 +219,7 @@ impl Timeline {
         room_id: &RoomId,
         event_id: &EventId,
     ) -> Result<Box<RawValue>> {
-        let not_found = || MatrixError::not_found("no such event");
+        let not_found = no_event;
         let room = self.open(viewer, room_id).await.map_err(|error| match error {
             crate::Error::Client(_) => not_found().into(),
             other => other,
@@ -233,10 +237,8 @@ impl Timeline {
         room: &Room,
         event_id: &EventId,
     ) -> Result<Option<Shown>> {
-        let row = self.rooms.event_by_id(event_id).await?;
-        let hidden = EventFlags::REJECTED.0 | EventFlags::SOFT_FAILED.0 | EventFlags::OUTLIER.0;
-        let row = row.filter(|row| row.room == room.nid && row.flags.0 & hidden == 0);
-        let page = row.into_iter().map(Shown::from).collect();
+        let seen = self.rooms.seen(viewer.eye(), room, event_id).await?;
+        let page = seen.into_iter().map(|(row, _)| Shown::from(row)).collect();
         Ok(self.visible(viewer, page).await?.pop())
     }
 

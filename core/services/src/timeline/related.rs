@@ -14,7 +14,10 @@ use colonnade_storage::{
 use serde_json::value::RawValue;
 
 use super::{PAGE_BYTES_MAX, Shown, Timeline, Viewer};
-use crate::{Result, rooms::Room};
+use crate::{
+    Result,
+    rooms::{Room, no_event},
+};
 use std::sync::Arc;
 
 /// Related events or threads on a page at most.
@@ -66,7 +69,7 @@ impl Timeline {
     ) -> Result<RelatedPage> {
         let room = self.open(viewer, room_id).await?;
         let parent = self.find(viewer, &room, parent).await?;
-        let parent = parent.ok_or_else(|| MatrixError::not_found("no such event"))?;
+        let parent = parent.ok_or_else(no_event)?;
         let limit = request.limit.unwrap_or(RELATED_DEFAULT).clamp(0, RELATED_MAX);
         let wanted = Related {
             room: room.nid,

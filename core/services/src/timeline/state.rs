@@ -54,7 +54,7 @@ impl Timeline {
         let room = self.rooms.find(room_id).await?.ok_or_else(forbidden)?;
         let db = &self.context.db;
         let head = room_rows::head(db, room.nid).await?.ok_or_else(forbidden)?;
-        let point = self.viewpoint(viewer.user, room.nid).await?;
+        let point = self.rooms.viewpoint(viewer.user, room.nid).await?;
         if point.standing == Standing::Joined || self.is_world_readable(&room).await? {
             return Ok(Readable { room, state: head.state, upto: None });
         }

@@ -108,7 +108,11 @@ fn batch() -> Batch {
             room_id: "!r".to_owned(),
             version: "12".to_owned(),
             created_ts: 0,
-            alias: Some(("#a:b".to_owned(), UserNid(1))),
+            alias: Some(NewAlias {
+                alias: "#a:b".try_into().unwrap(),
+                creator: UserNid(1),
+                quota: Quota::NONE,
+            }),
             replaces: None,
         }),
         states: vec![state],
@@ -127,6 +131,7 @@ fn batch() -> Batch {
             hl_seq: 0,
         },
         summary: Some(Summary::default()),
+        demands: Vec::new(),
     }
 }
 

@@ -306,8 +306,12 @@ impl Work {
         if parent.room != self.room.nid {
             return Ok(None);
         }
-        // A reaction to an event in a thread is in that thread too.
         let is_reply = relates_to.rel_type == "m.thread";
+        // A relation that breaks the rules is ignored: no thread starts at what relates to another event.
+        if is_reply && RelatesTo::of(&parent.event).is_some() {
+            return Ok(None);
+        }
+        // A reaction to an event in a thread is in that thread too.
         let thread = if is_reply { Some(parent.nid) } else { parent.thread };
         let relation =
             Relation { parent: parent.nid, rel_type: relates_to.rel_type, key: relates_to.key };

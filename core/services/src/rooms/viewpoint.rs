@@ -1,11 +1,8 @@
 //! From where somebody looks at a room: he is in it, he was in it until something ended his last stay,
 //! or he never was. Whatever shows a part of a room asks here, and nowhere else is it decided.
 //!
-//! Invariants:
-//! 1. "When he left" is what ended the last stay. What became of the user afterwards ends nothing: an
-//!    invite turned down, a knock taken back, a ban of somebody outside.
-//! 2. What cannot be known is not seen: a room whose visibility or a user whose membership changed too
-//!    often to look at all of it shows less, never more.
+//! Invariant: "when he left" is what ended the last stay. What became of the user afterwards ends nothing:
+//! an invite turned down, a knock taken back, a ban of somebody outside.
 
 use std::collections::HashMap;
 
@@ -13,21 +10,10 @@ use colonnade_model::{
     nid::{RoomNid, UserNid},
     stream::Position,
 };
-use colonnade_rules::visibility::{Since, Visibility, stretches};
-use colonnade_storage::{
-    aggregations::Lens,
-    members::{self, Member, Membership, Stay},
-};
+use colonnade_storage::members::{self, Member, Membership, Stay};
 
-use super::{Timeline, Viewer};
-use crate::{Result, rooms::Room};
-
-/// Changes of a room's visibility that are looked at, from the newest on: each is found by the state
-/// before the next. Rooms have one or two.
-const VISIBILITIES_MAX: usize = 100;
-/// Changes of a user's membership of a room that are looked at, the newest: people come and go a few
-/// times, bridges some dozens.
-const TURNS_MAX: i64 = 1_000;
+use super::store::Store;
+use crate::Result;
 
 /// How somebody stands to a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +34,7 @@ pub(crate) struct Viewpoint {
     /// Up to where in the stream events count as from before he joined; none if he never did.
     pub(crate) joined_upto: Option<Position>,
     /// What he is in it now; none if he never had to do with it.
-    pub(super) member: Option<Member>,
+    pub(crate) member: Option<Member>,
 }
 
 impl Viewpoint {
@@ -78,12 +64,12 @@ impl Viewpoint {
     }
 
     /// Tells whether he has not asked to forget the room.
-    pub(super) fn remembers(&self) -> bool {
+    pub(crate) fn remembers(&self) -> bool {
         self.member.as_ref().is_some_and(|member| !member.forgotten)
     }
 }
 
-impl Timeline {
+impl Store {
     /// Returns from where a user looks at a room now.
     pub(crate) async fn viewpoint(&self, user: UserNid, room: RoomNid) -> Result<Viewpoint> {
         let found = self.viewpoints(user, &[room]).await?.remove(&room);
@@ -91,7 +77,7 @@ impl Timeline {
     }
 
     /// Returns from where a user looks at rooms now; nothing for rooms he never had to do with.
-    pub(super) async fn viewpoints(
+    pub(crate) async fn viewpoints(
         &self,
         user: UserNid,
         rooms: &[RoomNid],
@@ -122,46 +108,5 @@ impl Timeline {
         let db = &self.context.db;
         let stays = members::stays(db, member.user, &[member.room], upto).await?;
         Ok(Viewpoint::of(stays.first(), Some(member.clone())))
-    }
-
-    /// Returns what of a room the viewer sees, in a form the database can apply to rows before it
-    /// counts them or takes the newest.
-    pub(super) async fn lens(&self, viewer: &Viewer, room: &Room) -> Result<Lens> {
-        let ignored = self.account_data.ignored(viewer.user).await?;
-        let ignored = ignored.iter().map(AsRef::as_ref);
-        let ignored = self.context.interned.find_users(ignored).await?.into_values().collect();
-        let point = self.viewpoint(viewer.user, room.nid).await?;
-        let visibilities = self.visibilities(room).await?;
-        let is_open = |since: &Since<Visibility>| {
-            matches!(since.value, Visibility::Shared | Visibility::WorldReadable)
-        };
-        let knows_all = visibilities.first().is_some_and(|first| first.pos == 0);
-        if point.standing == Standing::Joined && knows_all && visibilities.iter().all(is_open) {
-            return Ok(Lens::all_but(ignored));
-        }
-        let turns = members::turns(&self.context.db, room.nid, viewer.user, TURNS_MAX).await?;
-        let turns: Vec<_> = turns
-            .into_iter()
-            .map(|(pos, membership)| Since { pos, value: membership.state() })
-            .collect();
-        Ok(Lens::new(&stretches(&visibilities, &turns, point.joined_upto), ignored))
-    }
-
-    /// Returns what a room's history visibility was from which position on, oldest first.
-    async fn visibilities(&self, room: &Room) -> Result<Vec<Since<Visibility>>> {
-        let mut state = Some(self.rooms.head(room.nid).await?.state);
-        let mut found = Vec::new();
-        while let Some(at) = state {
-            if found.len() == VISIBILITIES_MAX {
-                break;
-            }
-            let event = self.rooms.state_event_at(at, "m.room.history_visibility", "").await?;
-            let pos = event.as_ref().and_then(|event| event.pos).unwrap_or(0);
-            let value = Visibility::of(event.as_ref().map(|event| &*event.event));
-            found.push(Since { pos, value });
-            state = event.and_then(|event| event.state_before);
-        }
-        found.reverse();
-        Ok(found)
     }
 }

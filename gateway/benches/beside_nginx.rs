@@ -1,6 +1,6 @@
 //! The gateway beside nginx and, where it is installed, HAProxy: the same rules, the same worker, the
 //! same client, in turns. Prints the CPU time each spends per request and the ratio to nginx, medians
-//! over the rounds; then what parked long polls and resting connections cost.
+//! over the rounds; then what waiting long polls and idle connections cost.
 //!
 //! `cargo bench --profile dist -p colonnade-gateway --bench beside_nginx`; `-- --quick` behind it
 //! makes a twentieth of the requests. Each runs as one process with one thread for requests, on a core
@@ -36,10 +36,10 @@ const REQUESTS: usize = 20_000;
 const CONNECTIONS: usize = 1_000;
 
 /// Connections that rest, for the memory row.
-const RESTING: usize = 4_000;
+const IDLE: usize = 4_000;
 
 /// Long polls that wait at the same time, as far as the limit of descriptors allows: each takes two.
-const PARKED: usize = 10_000;
+const LONG_POLLS: usize = 10_000;
 
 /// Descriptors a proxy needs besides.
 const DESCRIPTORS_BESIDES: usize = 200;
@@ -93,17 +93,17 @@ fn measure(fewer: usize, descriptors: usize) {
     drop(setting);
     let Some(setting) = subjects::start() else { return };
     let resting: Vec<f64> =
-        setting.subjects.iter().map(|subject| resting(subject, RESTING / fewer)).collect();
-    print_row("memory per resting connection, kB", &resting);
+        setting.subjects.iter().map(|subject| resting(subject, IDLE / fewer)).collect();
+    print_row("memory per idle connection, kB", &resting);
     drop(setting);
     let Some(setting) = subjects::start() else { return };
-    let parked = PARKED.min((descriptors - DESCRIPTORS_BESIDES) / 2) / fewer;
+    let long_polls = LONG_POLLS.min((descriptors - DESCRIPTORS_BESIDES) / 2) / fewer;
     let poll =
-        Load::get("/_matrix/client/v3/sync?since=s1&timeout=500000", Protocol::Http1, parked);
+        Load::get("/_matrix/client/v3/sync?since=s1&timeout=500000", Protocol::Http1, long_polls);
     let costs: Vec<_> =
         setting.subjects.iter().map(|subject| park(&setting, subject, &poll)).collect();
-    print_row(&format!("{parked} long polls, from request to answer"), &first(&costs));
-    print_row("memory per parked long poll, kB", &second(&costs));
+    print_row(&format!("{long_polls} long polls, from request to answer"), &first(&costs));
+    print_row("memory per waiting long poll, kB", &second(&costs));
 }
 
 /// The median of each over the rounds; who begins changes, so that nobody always meets the warmer machine.
@@ -133,9 +133,9 @@ fn cost(subject: &Subject, load: &Load) -> f64 {
 /// CPU microseconds and kilobytes per long poll.
 fn park(setting: &Setting, subject: &Subject, poll: &Load) -> (f64, f64) {
     let (cpu, memory) = (subject.cpu_us(), subject.resident_kb());
-    let parked = poll.park(subject, setting.worker_address, poll.requests);
+    let long_polls = poll.park(subject, setting.worker_address, poll.requests);
     let grown = subject.resident_kb() - memory;
-    parked.release();
+    long_polls.release();
     let count = poll.requests as f64;
     ((subject.cpu_us() - cpu) / count, grown / count)
 }

@@ -7,11 +7,11 @@
 use std::hint::black_box;
 
 use colonnade_gateway::config::{Config, Overrides};
-use colonnade_gateway::live::Live;
-use colonnade_gateway::request_target::Target as Asks;
-use colonnade_gateway::routes::{Method, Target};
-use colonnade_gateway::sticky::{self, Clues};
-use colonnade_gateway::table::{Asked, Found};
+use colonnade_gateway::pipeline::active_config::ActiveConfig;
+use colonnade_gateway::routing::request_target::Target as RequestTarget;
+use colonnade_gateway::routing::routes::{Method, Target};
+use colonnade_gateway::routing::sticky::{self, KeySources};
+use colonnade_gateway::routing::table::{RequestFacts, RuleMatch};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 /// The first rule, one in the middle, the last, and none.
@@ -26,21 +26,21 @@ const TARGETS: [(&str, &str, &str); 4] = [
     ("none", "GET", "/_matrix/client/v3/rooms/%21abcdefghijklmnop%3Aexample.org/nonsense"),
 ];
 
-fn live() -> Live {
+fn live() -> ActiveConfig {
     let workers = (0..8).map(|n| format!("127.0.0.1:{}", 9000 + n).parse().unwrap()).collect();
     let overrides = Overrides { workers_for_all_pools: Some(workers), ..Overrides::default() };
-    Live::build(Config::bundled().unwrap().with(&overrides), None, 0).unwrap()
+    ActiveConfig::build(Config::bundled().unwrap().with(&overrides), None, 0).unwrap()
 }
 
-fn choose(live: &Live, method: &str, target: &str) -> Option<usize> {
-    let asks = Asks::parse(target.as_bytes()).ok()?;
+fn choose(live: &ActiveConfig, method: &str, target: &str) -> Option<usize> {
+    let asks = RequestTarget::parse(target.as_bytes()).ok()?;
     let (path, query) = (asks.path(), asks.query());
-    let asked = Asked { method: Method::of(method), path, query, header: &|_| None };
-    let Found::Rule(route) = live.table.find(&asked) else { return None };
+    let asked = RequestFacts { method: Method::of(method), path, query, header: &|_| None };
+    let RuleMatch::Rule(route) = live.table.find(&asked) else { return None };
     let Target::Pool(place) = route.target else { return None };
     let authorization = Some("Bearer cln_ab_0123456789");
     let client = std::net::IpAddr::from([127, 0, 0, 1]);
-    let key = sticky::key(route, &Clues { path, query, authorization, client });
+    let key = sticky::key(route, &KeySources { path, query, authorization, client });
     live.pools[place].choose(key.as_deref(), &[], 0)
 }
 
@@ -52,7 +52,7 @@ fn routing(criterion: &mut Criterion) {
         });
     }
     criterion.bench_function("compiling the bundled file", |bencher| {
-        bencher.iter(|| Live::build(Config::bundled().unwrap(), None, 0).unwrap());
+        bencher.iter(|| ActiveConfig::build(Config::bundled().unwrap(), None, 0).unwrap());
     });
 }
 

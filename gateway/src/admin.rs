@@ -2,8 +2,13 @@
 //! without a password, and only for who asks it by a name of its own; it changes nothing a client can see
 //! except by `POST /reload`.
 
+pub(crate) mod check;
+pub(crate) mod connection;
+pub(crate) mod explain;
 mod host;
 mod page;
+pub(crate) mod reload;
+pub(crate) mod remote;
 mod server;
 
 pub(crate) use server::AdminServer;
@@ -18,13 +23,13 @@ use parking_lot::Mutex;
 use pingora::protocols::http::ServerSession;
 use serde_json::json;
 
-use crate::check::{Problem, check_live, parse_endpoints};
-use crate::connection::wire_of;
-use crate::explain::{describe, explain_live};
-use crate::listener::Gate;
+use crate::admin::check::{Problem, check_live, parse_endpoints};
+use crate::admin::connection::wire_of;
+use crate::admin::explain::{describe, explain_live};
+use crate::admin::reload::Reloader;
+use crate::listen::gate::Gate;
 use crate::metrics::Metrics;
-use crate::reload::Reloader;
-use crate::routes::Target;
+use crate::routing::routes::Target;
 
 /// What the admin listener shows and does.
 pub(crate) struct Admin {
@@ -37,7 +42,7 @@ pub(crate) struct Admin {
     /// Whether the gateway is ending.
     pub(crate) closing: pingora::server::ShutdownWatch,
     /// How much was asked lately.
-    pub(crate) lately: Arc<Lately>,
+    pub(crate) recent_totals: Arc<RecentTotals>,
     /// Where it is.
     pub(crate) address: Option<SocketAddr>,
 }
@@ -61,14 +66,14 @@ pub struct Checked {
 
 /// The totals of the last seconds, for rates on the status page.
 #[derive(Default)]
-pub(crate) struct Lately {
+pub(crate) struct RecentTotals {
     totals: Mutex<VecDeque<(u64, u64)>>,
 }
 
 /// Over how many seconds rates are taken.
 const LATELY_S: usize = 10;
 
-impl Lately {
+impl RecentTotals {
     /// Looks at the totals once a second, until dropped.
     pub(crate) async fn watch(self: Arc<Self>, metrics: Arc<Metrics>) {
         loop {
@@ -128,7 +133,7 @@ fn not_with_this(allow: &'static str, say: &str) -> Response<Vec<u8>> {
 
 /// A parameter of a query, as a person meant it.
 fn decoded(query: &str, name: &str) -> Option<String> {
-    crate::request_target::parameter(query, name).map(std::borrow::Cow::into_owned)
+    crate::routing::request_target::parameter(query, name).map(std::borrow::Cow::into_owned)
 }
 
 impl Admin {
@@ -170,7 +175,7 @@ impl Admin {
     }
 
     fn page(&self) -> Response<Vec<u8>> {
-        let (requests_per_s, errors_per_s) = self.lately.rates();
+        let (requests_per_s, errors_per_s) = self.recent_totals.rates();
         let facts = page::Facts {
             connections: self.gate.open(),
             requests_per_s,
@@ -233,7 +238,7 @@ impl Admin {
                             "address": member.name,
                             "weight": member.weight,
                             "working": member.working(),
-                            "parked": member.parked(),
+                            "long_polling": member.long_polling(),
                             "served": member.served(),
                             "failures": member.failures(),
                             "state": member.health.state(now_ms),
@@ -315,7 +320,7 @@ impl Admin {
                 found.push(json!({
                     "pool": known.name,
                     "working": member.working(),
-                    "parked": member.parked(),
+                    "long_polling": member.long_polling(),
                 }));
             }
         }
@@ -361,7 +366,7 @@ impl Admin {
                 let live = self.reloader.live.load();
                 let reloader = &self.reloader;
                 let now_ms = reloader.clock.now_ms();
-                let text = self.metrics.text(&live, reloader.in_force_for(), now_ms);
+                let text = live.metrics_text(&self.metrics, reloader.in_force_for(), now_ms);
                 response(200, "text/plain; version=0.0.4", text)
             }
             (&Method::GET, "/table") => self.table(),

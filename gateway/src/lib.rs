@@ -1,64 +1,35 @@
 //! The front door of a Matrix deployment: one proxy, one table, sticky columns of workers.
 //!
-//! [`config`] reads `routes.yaml` into [`routes`]; [`table`] compiles them; [`request_target`] reads what is
-//! asked for; [`sticky`] finds a request's key; [`slots`], [`ring`], [`pools`] and [`health`] choose the worker;
-//! [`live`] is all of that in force, and [`reload`] replaces it. None of these know sockets or Pingora.
-//! [`front`] asks them what becomes of a request; [`lean`] carries it there and back; `listener` accepts
-//! connections for it, and for the admin listener, whose requests come through Pingora on a [`connection`].
-//! [`run`] starts and stops. [`explain`] and [`check`] answer a person's questions from the same parts.
+//! [`config`] reads `routes.yaml`. [`routing`] reads what is asked for, finds the rule that takes it and the key
+//! by which it sticks. [`upstream`] holds the workers: pools, the hash ring, health, the slot map, idle
+//! connections. [`pipeline`] decides what becomes of a request, by [`pipeline::active_config`], which is all of that in
+//! force. [`proxy`] carries it to a worker and the answer back, over HTTP/1 and HTTP/2. [`listen`] accepts
+//! connections for it, and for the admin listener ([`admin`]), whose requests come through Pingora. [`run`]
+//! starts and stops.
 //!
 //! The crate imports nothing of core: their contract is the list of endpoints, docs/routes.txt, and what
 //! targets mean, docs/targets.tsv.
 
 pub mod config;
-pub mod routes;
-pub mod table;
 
-pub mod front;
-pub mod head;
-pub mod health;
-pub mod pools;
-pub mod request_target;
-pub mod ring;
-pub mod slots;
-pub mod sticky;
+pub mod pipeline;
 
-pub mod live;
-pub mod reload;
-
-pub mod access_log;
-pub mod buckets;
-pub mod connection;
-pub mod folder;
-pub mod forwarded;
-mod gathered;
-mod listener;
+mod listen;
 pub mod metrics;
-pub mod proxy_protocol;
-pub mod reply;
 pub mod spans;
-pub mod tls;
-pub mod transport;
-pub mod whoami;
 
 mod admin;
-mod authority;
-mod check;
-mod checker;
-mod explain;
-mod follow;
-mod handover;
 mod import;
-pub mod lean;
-mod question;
-mod remote;
+pub mod proxy;
+pub mod routing;
 mod run;
+pub mod upstream;
 
 pub use admin::Checked;
-pub use check::{Problem, check, parse_endpoints};
+pub use admin::check::{Problem, check, parse_endpoints};
+pub use admin::explain::{Explanation, explain, rule_lines};
+pub use admin::reload::{ReloadReport, Source, compare};
+pub use admin::remote::{admin_address, ask_admin, explain_target};
 pub use config::BUNDLED_ROUTES;
-pub use explain::{Explanation, explain, rule_lines};
 pub use import::{Imported, Note, SyntaxError, import_nginx};
-pub use reload::{ReloadReport, Source, compare};
-pub use remote::{admin_address, ask_admin, explain_target};
 pub use run::{RunOptions, Running, StartError, THREADS_DEFAULT, run};

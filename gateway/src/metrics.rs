@@ -5,30 +5,29 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
-use crate::health::{Sign, State};
-use crate::live::Live;
-use crate::reply::{self, Reply};
+use crate::pipeline::reply::{self, Reply};
+use crate::upstream::health::HealthSign;
 
 /// Upper bounds of the latency buckets, in seconds: from a cached answer to a long poll's end.
 const SECONDS: [f64; 12] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0];
 
 /// Label of requests no rule took.
-const NO_RULE: &str = "-";
+pub(crate) const NO_RULE: &str = "-";
 
 /// All counters of one gateway.
 pub struct Metrics {
-    registry: Registry,
-    requests: IntCounterVec,
+    pub(crate) registry: Registry,
+    pub(crate) requests: IntCounterVec,
     seconds: HistogramVec,
-    attempts: IntCounterVec,
-    working: IntGaugeVec,
-    parked: IntGaugeVec,
-    open: IntGaugeVec,
+    pub(crate) attempts: IntCounterVec,
+    pub(crate) working: IntGaugeVec,
+    pub(crate) long_polling: IntGaugeVec,
+    pub(crate) open: IntGaugeVec,
     reloads: IntCounterVec,
     refused: IntCounterVec,
     /// Open client connections.
@@ -37,9 +36,9 @@ pub struct Metrics {
     pub kept_bytes: IntGauge,
     /// Client connections accepted.
     pub accepted: IntCounter,
-    table_version: IntGauge,
-    table_age: IntGauge,
-    slot_map_epoch: IntGauge,
+    pub(crate) table_version: IntGauge,
+    pub(crate) table_age: IntGauge,
+    pub(crate) slot_map_epoch: IntGauge,
     /// The sums of `requests`, for the status page only.
     total: IntCounter,
     errors: IntCounter,
@@ -66,7 +65,7 @@ pub enum Attempt {
 
 impl Attempt {
     /// Every way, for forgetting their series.
-    const EACH: [Self; 7] = [
+    pub(crate) const EACH: [Self; 7] = [
         Self::Answered,
         Self::NoConnection,
         Self::Broken,
@@ -77,16 +76,16 @@ impl Attempt {
     ];
 
     /// What it tells about the worker's health.
-    pub fn sign(self) -> Option<Sign> {
+    pub fn sign(self) -> Option<HealthSign> {
         match self {
-            Self::Answered | Self::NotOwner => Some(Sign::Good),
-            Self::NoConnection => Some(Sign::Dead),
-            Self::Broken | Self::TooSlow => Some(Sign::Bad),
+            Self::Answered | Self::NotOwner => Some(HealthSign::Good),
+            Self::NoConnection => Some(HealthSign::Dead),
+            Self::Broken | Self::TooSlow => Some(HealthSign::Bad),
             Self::Stale | Self::Abandoned => None,
         }
     }
 
-    fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Answered => "answered",
             Self::NoConnection => "no_connection",
@@ -111,7 +110,7 @@ pub struct RuleSeries {
 pub struct WorkerSeries([OnceLock<IntCounter>; Attempt::EACH.len()]);
 
 /// Classes of statuses; the last is for requests that got no answer.
-const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
+pub(crate) const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "none"];
 
 /// Why a connection was ended before it carried a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +140,7 @@ impl Refused {
         }
     }
 
-    fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::TooManyConnections => "too_many_connections",
             Self::Malformed => "malformed",
@@ -201,11 +200,11 @@ impl Metrics {
             )?,
             working: gauges(
                 "worker_requests_working",
-                "Requests a worker works on, parked long polls not counted",
+                "Requests a worker works on, waiting long polls not counted",
                 &["pool", "worker"],
             )?,
-            parked: gauges(
-                "worker_requests_parked",
+            long_polling: gauges(
+                "worker_requests_long_polling",
                 "Long polls that wait at a worker",
                 &["pool", "worker"],
             )?,
@@ -299,60 +298,5 @@ impl Metrics {
     /// Counts a connection ended early.
     pub fn refused(&self, reason: Refused) {
         self.refused.with_label_values(&[reason.label()]).inc();
-    }
-
-    /// Drops the series of rules, pools and workers that are no longer in force, so that a hundred
-    /// reloads do not leave a hundred files' worth of labels.
-    pub fn forget(&self, before: &Live, after: &Live) {
-        let stays = |pool: &str, worker: &str| {
-            let pool = after.pools.iter().find(|known| known.name == pool);
-            pool.is_some_and(|pool| pool.members.iter().any(|member| member.name == worker))
-        };
-        for pool in &before.pools {
-            for member in pool.members.iter().filter(|member| !stays(&pool.name, &member.name)) {
-                let _gone = self.working.remove_label_values(&[&pool.name, &member.name]);
-                let _gone = self.parked.remove_label_values(&[&pool.name, &member.name]);
-                let _gone = self.open.remove_label_values(&[&pool.name, &member.name]);
-                for outcome in Attempt::EACH {
-                    let labels = [pool.name.as_str(), &member.name, outcome.label()];
-                    let _gone = self.attempts.remove_label_values(&labels);
-                }
-            }
-        }
-        let rules = |live: &Live| -> std::collections::HashSet<(String, String)> {
-            let pool = |route: &crate::routes::Route| match route.target {
-                crate::routes::Target::Pool(place) => live.pools[place].name.clone(),
-                crate::routes::Target::Deny => NO_RULE.to_owned(),
-            };
-            let routes = live.table.routes().iter();
-            routes.map(|route| (pool(route), route.pattern.as_str().to_owned())).collect()
-        };
-        for (pool, rule) in rules(before).difference(&rules(after)) {
-            for class in CLASSES {
-                let _gone = self.requests.remove_label_values(&[pool.as_str(), rule, class]);
-            }
-        }
-    }
-
-    /// Writes everything in Prometheus' text format.
-    pub fn text(&self, live: &Live, table_age: Duration, now_ms: u64) -> String {
-        for pool in &live.pools {
-            for member in &pool.members {
-                let labels = [pool.name.as_str(), member.name.as_str()];
-                self.working.with_label_values(&labels).set(member.working() as i64);
-                self.parked.with_label_values(&labels).set(member.parked() as i64);
-                let open = member.health.state(now_ms) == State::Open;
-                self.open.with_label_values(&labels).set(i64::from(open));
-            }
-        }
-        self.table_version.set(live.version as i64);
-        let epoch = live.slots.as_ref().map_or(0, |slots| slots.epoch);
-        self.slot_map_epoch.set(i64::try_from(epoch).unwrap_or(i64::MAX));
-        self.table_age.set(table_age.as_secs() as i64);
-        let mut bytes = Vec::new();
-        match TextEncoder::new().encode(&self.registry.gather(), &mut bytes) {
-            Ok(()) => String::from_utf8(bytes).unwrap_or_default(),
-            Err(error) => format!("# cannot encode: {error}\n"),
-        }
     }
 }

@@ -13,17 +13,20 @@ use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 
-use crate::admin::{Admin, AdminServer, Lately};
-use crate::buckets::Buckets;
+use crate::admin::reload::{ReloadReport, Reloader, Source};
+use crate::admin::{Admin, AdminServer, RecentTotals};
 use crate::config::{Address, ConfigError, Overrides};
-use crate::follow::Heard;
-use crate::front::{Gateway, RequestIds, WORKER_IDLE};
-use crate::handover::{Inherited, Offer};
-use crate::lean::{Farewell, KeptCount, Memory};
-use crate::listener::{Bound, Entrance, Gate, Served, accept_loop};
+use crate::listen::gate::Gate;
+use crate::listen::handover::{Inherited, Offer};
+use crate::listen::{Bound, ListenerSetup, Served, accept_loop};
 use crate::metrics::Metrics;
-use crate::reload::{ReloadReport, Reloader, Source};
-use crate::whoami::Users;
+use crate::pipeline::graceful_shutdown::GracefulShutdown;
+use crate::pipeline::rate_limit::Buckets;
+use crate::pipeline::replay_memory::ReplayMemory;
+use crate::pipeline::{Gateway, RequestIds, WORKER_IDLE};
+use crate::upstream::idle::IdleCount;
+use crate::upstream::slot_watcher::KnownEpoch;
+use crate::upstream::user_lookup::Users;
 
 /// Threads that serve requests, unless told otherwise.
 pub const THREADS_DEFAULT: usize = 2;
@@ -261,7 +264,7 @@ pub fn run(options: RunOptions) -> Result<Running, StartError> {
 }
 
 struct Sockets {
-    bound: Vec<(Bound, Entrance)>,
+    bound: Vec<(Bound, ListenerSetup)>,
     admin_bound: Option<Bound>,
     inherited: Option<Inherited>,
     offer: Option<Offer>,
@@ -303,7 +306,7 @@ fn bind(
     let mut bound = Vec::new();
     for (place, listen) in config.listen.iter().enumerate() {
         let mut entrance =
-            Entrance { proxy_protocol: listen.proxy_protocol, ..Entrance::default() };
+            ListenerSetup { proxy_protocol: listen.proxy_protocol, ..ListenerSetup::default() };
         if let (Some(tls), Some(certificates)) = (&listen.tls, reloader.certificates(place)) {
             let named = |cause| ConfigError::Certificate { listener: listen.name.clone(), cause };
             entrance.tls = Some(certificates.accept_with(tls).map_err(named)?.into());
@@ -333,30 +336,30 @@ impl Serving {
         let (close, closing) = watch::channel(false);
         let (close_admin, admin_closing) = watch::channel(false);
         let gate = Arc::new(Gate::new(Arc::clone(&metrics)));
-        let heard = Arc::new(Heard::default());
-        let gateway = Arc::new(gateway(&reloader, &metrics, (threads, spans), &heard));
+        let known_epoch = Arc::new(KnownEpoch::default());
+        let gateway = Arc::new(gateway(&reloader, &metrics, (threads, spans), &known_epoch));
         for (bound, entrance) in sockets.bound {
-            let (served, live) = (Served::Lean(Arc::clone(&gateway)), Arc::clone(&reloader.live));
+            let (served, live) = (Served::Proxy(Arc::clone(&gateway)), Arc::clone(&reloader.live));
             let gate = Arc::clone(&gate);
             tokio::spawn(accept_loop(bound, entrance, served, live, gate, closing.clone()));
         }
         if let Some(bound) = sockets.admin_bound {
             let address = bound.tcp_address();
-            let lately = Arc::new(Lately::default());
-            tokio::spawn(Arc::clone(&lately).watch(Arc::clone(&metrics)));
+            let recent_totals = Arc::new(RecentTotals::default());
+            tokio::spawn(Arc::clone(&recent_totals).watch(Arc::clone(&metrics)));
             let admin = Admin {
                 reloader: Arc::clone(&reloader),
                 metrics: Arc::clone(&metrics),
                 gate: Arc::clone(&gate),
                 closing: closing.clone(),
-                lately,
+                recent_totals,
                 address,
             };
             serve_admin(bound, admin, admin_closing);
         }
-        tokio::spawn(crate::checker::run(Arc::clone(&reloader.live), reloader.clock));
+        tokio::spawn(crate::upstream::checker::run(Arc::clone(&reloader.live), reloader.clock));
         tokio::spawn(expire_connections(Arc::clone(&gateway)));
-        tokio::spawn(crate::follow::run(Arc::clone(&reloader), heard));
+        tokio::spawn(follow(&reloader, known_epoch));
         if watch {
             tokio::spawn(Arc::clone(&reloader).watch());
         }
@@ -369,13 +372,23 @@ impl Serving {
             // It holds the sockets open; a client must not wait in a queue nobody empties.
             offering.abort();
         }
-        gateway.farewell.announce();
+        gateway.graceful_shutdown.announce();
         let _nobody_listens = close.send(true);
         if end.succeeded {
             let _no_admin = close_admin.send(true);
         }
         drain(&gate, &gateway, end).await;
     }
+}
+
+/// Follows the slot map; each new one is put in force by the reloader.
+fn follow(
+    reloader: &Arc<Reloader>,
+    known_epoch: Arc<KnownEpoch>,
+) -> impl Future<Output = ()> + use<> {
+    let taker = Arc::clone(reloader);
+    let take = move |map, text: &[u8]| taker.take_map(map, text);
+    crate::upstream::slot_watcher::run(Arc::clone(&reloader.live), known_epoch, take)
 }
 
 /// Closes connections to workers that have rested too long, until dropped.
@@ -395,7 +408,7 @@ fn serve_admin(bound: Bound, admin: Admin, closing: watch::Receiver<bool>) {
     let Ok(metrics) = Metrics::new() else { return };
     let gate = Arc::new(Gate::new(Arc::new(metrics)));
     let served = Served::Admin(Arc::new(AdminServer(admin)));
-    tokio::spawn(accept_loop(bound, Entrance::default(), served, live, gate, closing));
+    tokio::spawn(accept_loop(bound, ListenerSetup::default(), served, live, gate, closing));
 }
 
 /// Tells the process before us that we accept, and offers our sockets to the one after us.
@@ -420,7 +433,7 @@ async fn drain(gate: &Gate, gateway: &Gateway, end: End) {
     let drained = async {
         if !end.succeeded {
             let _quiet = tokio::time::timeout(ANNOUNCE, gate.until_empty()).await;
-            gateway.farewell.end();
+            gateway.graceful_shutdown.end();
         }
         gate.until_empty().await;
     };
@@ -433,7 +446,7 @@ fn gateway(
     reloader: &Reloader,
     metrics: &Arc<Metrics>,
     (threads, spans): (usize, bool),
-    heard: &Arc<Heard>,
+    known_epoch: &Arc<KnownEpoch>,
 ) -> Gateway {
     let live = reloader.live.load();
     Gateway {
@@ -446,10 +459,10 @@ fn gateway(
         users: Users::default(),
         compression: live.config.compression,
         request_ids: RequestIds::new(RandomState::new().hash_one(std::process::id())),
-        heard: Arc::clone(heard),
+        known_epoch: Arc::clone(known_epoch),
         spans,
-        farewell: Arc::new(Farewell::default()),
-        bodies: Memory::new(metrics.kept_bytes.clone()),
-        kept: Arc::new(KeptCount::new(live.config.limits.idle_worker_connections * threads)),
+        graceful_shutdown: Arc::new(GracefulShutdown::default()),
+        bodies: ReplayMemory::new(metrics.kept_bytes.clone()),
+        kept: Arc::new(IdleCount::new(live.config.limits.idle_worker_connections * threads)),
     }
 }

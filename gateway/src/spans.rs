@@ -11,7 +11,7 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::head::Head;
+use crate::routing::head::Head;
 
 /// The headers a trace is told by.
 pub const HEADERS: [&str; 2] = ["traceparent", "tracestate"];

@@ -3,9 +3,9 @@
 #![no_main]
 
 use colonnade_gateway::config::Config;
-use colonnade_gateway::proxy_protocol::{self, Parsed};
-use colonnade_gateway::slots::SlotMap;
-use colonnade_gateway::{access_log, forwarded, import_nginx, parse_endpoints};
+use colonnade_gateway::listen::proxy_protocol::{Parsed, self};
+use colonnade_gateway::upstream::slots::SlotMap;
+use colonnade_gateway::{import_nginx, parse_endpoints, pipeline::{access_log, forwarded}};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (u8, &[u8])| {
@@ -17,7 +17,7 @@ fuzz_target!(|input: (u8, &[u8])| {
             if let Ok(config) = Config::parse("fuzz", &text)
                 && config.routes.len() < 50
             {
-                let _found = colonnade_gateway::check(&config, &[]);
+                let _found = colonnade_gateway::admin::check(&config, &[]);
             }
         }
         1 => {

@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use crate::authority::{host_of, is_authority};
+use colonnade_http1::{host_of, is_authority};
 
 /// Says whether somebody who means this listener asks it by this name: one of this machine alone, the
 /// address it listens on, any address where it listens on all, or a name of the configuration.

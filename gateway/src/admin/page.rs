@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use html_escape::encode_text;
 
-use crate::health::State;
-use crate::live::Live;
-use crate::reload::LastReload;
+use crate::admin::reload::LastReload;
+use crate::pipeline::active_config::ActiveConfig;
+use crate::upstream::health::State;
 
 /// How often the page reloads itself, in seconds.
 const RELOAD_S: u32 = 2;
@@ -32,7 +32,7 @@ pub(super) struct Facts {
 }
 
 /// Writes the page.
-pub(super) fn render(live: &Live, facts: &Facts) -> String {
+pub(super) fn render(live: &ActiveConfig, facts: &Facts) -> String {
     let mut page = format!(
         "<!doctype html><html lang=en><meta charset=utf-8>\
          <meta http-equiv=refresh content={RELOAD_S}><title>Colonnade gateway</title>\
@@ -47,17 +47,16 @@ pub(super) fn render(live: &Live, facts: &Facts) -> String {
     page
 }
 
-fn head(page: &mut String, live: &Live, facts: &Facts) -> std::fmt::Result {
-    let (working, parked) = live
-        .pools
-        .iter()
-        .flat_map(|pool| &pool.members)
-        .fold((0, 0), |(working, parked), member| {
-            (working + member.working(), parked + member.parked())
-        });
+fn head(page: &mut String, live: &ActiveConfig, facts: &Facts) -> std::fmt::Result {
+    let (working, long_polling) = live.pools.iter().flat_map(|pool| &pool.members).fold(
+        (0, 0),
+        |(working, long_polling), member| {
+            (working + member.working(), long_polling + member.long_polling())
+        },
+    );
     write!(
         page,
-        "<p>{:.0} requests/s, <span{}>{:.1} errors/s</span>, {working} in flight, {parked} parked \
+        "<p>{:.0} requests/s, <span{}>{:.1} errors/s</span>, {working} in flight, {long_polling} long polls \
          polls, {} connections{}</p>",
         facts.requests_per_s,
         if facts.errors_per_s > 0.0 { " class=bad" } else { "" },
@@ -88,7 +87,11 @@ fn head(page: &mut String, live: &Live, facts: &Facts) -> std::fmt::Result {
     Ok(())
 }
 
-fn pool_table(page: &mut String, pool: &crate::pools::Pool, now_ms: u64) -> std::fmt::Result {
+fn pool_table(
+    page: &mut String,
+    pool: &crate::upstream::pools::Pool,
+    now_ms: u64,
+) -> std::fmt::Result {
     write!(
         page,
         "<h2>{} <span class=muted>{:?}</span></h2>",
@@ -101,7 +104,7 @@ fn pool_table(page: &mut String, pool: &crate::pools::Pool, now_ms: u64) -> std:
     }
     page.push_str(
         "<table><tr><th>worker<th>state<th class=n>weight<th class=n>in flight\
-         <th class=n>parked<th class=n>answered<th class=n>failed",
+         <th class=n>long polls<th class=n>answered<th class=n>failed",
     );
     for member in &pool.members {
         let state = match member.health.state(now_ms) {
@@ -117,7 +120,7 @@ fn pool_table(page: &mut String, pool: &crate::pools::Pool, now_ms: u64) -> std:
             encode_text(&member.name),
             member.weight,
             member.working(),
-            member.parked(),
+            member.long_polling(),
             member.served(),
             member.failures(),
         )?;

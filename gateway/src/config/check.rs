@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use serde_saphyr::Spanned;
 
-use super::error::nearest;
+use super::error::{ConfigError, Fault, nearest};
 use super::raw::{
     RawBalance, RawConfig, RawFrom, RawHealth, RawKey, RawLimits, RawListen, RawPool, RawRate,
     RawRetry, RawRoute,
 };
-use super::units::{ByteSize, Span, worker};
-use super::{
-    Address, Balance, Config, ConfigError, Fault, From, HealthConfig, IpRange, Limits, Listen,
-    POOL_WORKERS_MAX, PoolConfig, ROUTES_MAX, TlsConfig,
+use super::settings::{
+    Balance, Config, From, HealthConfig, Limits, Listen, POOL_WORKERS_MAX, PoolConfig, ROUTES_MAX,
+    TlsConfig,
 };
-use crate::access_log;
-use crate::authority::{host_of, is_authority};
-use crate::buckets::Rate;
-use crate::routes::{KeyKind, Method, Methods, Predicate, Retry, Route, Target};
-use crate::table::pattern::Pattern;
+use super::units::{Address, ByteSize, IpRange, Span, worker};
+use crate::pipeline::access_log;
+use crate::pipeline::rate_limit::Rate;
+use crate::routing::routes::{KeyKind, Method, Methods, Predicate, Retry, Route, Target};
+use crate::routing::table::pattern::Pattern;
+use colonnade_http1::{host_of, is_authority};
 
 /// Failures in a row after which a worker is left alone for a moment. One or two may be the fault
 /// of a request; a worker that cannot even be reached is left alone at once.

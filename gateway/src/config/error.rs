@@ -58,7 +58,7 @@ pub enum ConfigError {
         listener: String,
         /// Why.
         #[source]
-        cause: crate::tls::CertificateError,
+        cause: CertificateError,
     },
     /// The access log cannot be opened.
     #[error("cannot open the access log {path}")]
@@ -147,4 +147,28 @@ fn mend_from(unknown: &str, expected: &[&'static str], what: &str) -> String {
 
 fn one_line(text: &str) -> String {
     text.lines().next().unwrap_or(text).trim().to_owned()
+}
+
+/// Why a certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A file cannot be read, or holds nothing of the kind.
+    #[error("cannot read {what} from {path}: {why}")]
+    Read {
+        /// A certificate or a key.
+        what: &'static str,
+        /// The file.
+        path: String,
+        /// Why.
+        why: String,
+    },
+    /// Certificate and key do not belong together, or are of no usable kind.
+    #[error("cannot use {path}: {cause}")]
+    Use {
+        /// The certificate's file.
+        path: String,
+        /// Why.
+        #[source]
+        cause: rustls::Error,
+    },
 }

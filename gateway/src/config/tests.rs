@@ -2,6 +2,8 @@
 
 use super::units::{ByteSize, Span};
 use super::*;
+use crate::routing::routes::KeyKind;
+use std::time::Duration;
 
 /// A file that is right, to be made wrong in one place each.
 const RIGHT: &str = r#"

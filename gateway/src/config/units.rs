@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, de};
 
+/// The largest weight of a worker: a ring has 160 points per unit, so this bounds its size.
+pub const WEIGHT_MAX: u32 = 100;
+
 /// A size in bytes, written `4096`, `64KiB`, `100MiB` or `1GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ByteSize(pub(super) u64);
@@ -172,10 +175,21 @@ pub(super) fn worker(text: &str) -> Result<(WorkerAddr, u32), String> {
         weight = word
             .strip_prefix("weight=")
             .and_then(|n| n.parse().ok())
-            .filter(|n| (1..=super::WEIGHT_MAX).contains(n))
+            .filter(|n| (1..=WEIGHT_MAX).contains(n))
             .ok_or_else(|| {
                 format!("`{word}` is not known after an address; write weight=1 to 100")
             })?;
     }
     Ok((address, weight))
+}
+
+/// A range of slots and its owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotRange {
+    /// The first slot.
+    pub first: u32,
+    /// The slot after the last.
+    pub end: u32,
+    /// Who owns them.
+    pub owner: WorkerAddr,
 }

@@ -112,7 +112,7 @@ const CLOSES_ALL_WITHIN: [&str; 8] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
     /// It is read elsewhere, or the gateway does as much.
-    Kept,
+    IdleConnections,
     /// It is left out, and opens nothing so.
     LeftOut,
     /// It closes, to some at least; or may, for all we know.
@@ -125,17 +125,17 @@ pub(super) fn meaning(directive: &Directive) -> Meaning {
     let first = directive.words.get(1).map_or("", String::as_str);
     let own_header = || OWN_HEADERS.iter().any(|own| own.eq_ignore_ascii_case(first));
     match name {
-        "proxy_http_version" => Meaning::Kept,
-        "proxy_set_header" if own_header() => Meaning::Kept,
+        "proxy_http_version" => Meaning::IdleConnections,
+        "proxy_set_header" if own_header() => Meaning::IdleConnections,
         "auth_basic" | "auth_request" | "auth_jwt" | "modsecurity" | "ssl_verify_client"
             if first == "off" =>
         {
-            Meaning::Kept
+            Meaning::IdleConnections
         }
-        "satisfy" if first == "all" => Meaning::Kept,
+        "satisfy" if first == "all" => Meaning::IdleConnections,
         "include" if VALUES.iter().any(|end| first.ends_with(end)) => Meaning::LeftOut,
         "ssl_verify_client" => Meaning::Closes,
-        name if TRANSLATED.contains(&name) => Meaning::Kept,
+        name if TRANSLATED.contains(&name) => Meaning::IdleConnections,
         name if OPENS_NOTHING.contains(&name) || name.starts_with(TLS) => Meaning::LeftOut,
         name if FAMILIES.iter().any(|family| name.starts_with(family)) => Meaning::LeftOut,
         _ => Meaning::Closes,

@@ -1,45 +1,8 @@
 //! Servers and their locations: which become rules that pass on, which become rules that deny.
 
 use super::access::{Closed, Meaning, meaning};
+use super::importer::{Importer, Rule, Server, Upstream, pool_name};
 use super::nginx::Directive;
-use super::{Importer, Rule, Upstream, pool_name};
-
-/// A server, or locations that stand by themselves.
-pub(super) struct Server {
-    directives: Vec<Directive>,
-    /// By what all of it is closed.
-    closed: Closed,
-    line: usize,
-}
-
-impl Server {
-    /// Says whether it passes anything on.
-    fn passes_on(&self) -> bool {
-        passes_on(&self.directives)
-    }
-
-    /// What it does, wherever it stands in the file and listens.
-    fn meaning(&self) -> Vec<String> {
-        fn written(directives: &[Directive], out: &mut Vec<String>) {
-            for directive in directives {
-                if directive.name() != "listen" {
-                    out.push(directive.words.join(" "));
-                    written(directive.block.as_deref().unwrap_or_default(), out);
-                    out.push(String::new());
-                }
-            }
-        }
-        let mut out = Vec::new();
-        written(&self.directives, &mut out);
-        out.push(self.closed.by().unwrap_or_default());
-        out
-    }
-}
-
-fn passes_on(directives: &[Directive]) -> bool {
-    let inner = |directive: &Directive| directive.block.as_deref().is_some_and(passes_on);
-    directives.iter().any(|directive| directive.name() == "proxy_pass" || inner(directive))
-}
 
 impl Importer {
     /// Finds the servers, and what is around them.
@@ -149,7 +112,7 @@ impl Importer {
     fn name_left_out(&mut self, directive: &Directive) {
         let words = directive.words.join(" ");
         match meaning(directive) {
-            Meaning::Kept => {}
+            Meaning::IdleConnections => {}
             Meaning::LeftOut => self.note(directive.line, format!("`{words}` is left out")),
             Meaning::Closes => {
                 self.note(directive.line, format!("`{words}` has no counterpart here"));

@@ -1,7 +1,7 @@
 //! nginx files of the shapes people have, and what becomes of them.
 
 use super::*;
-use crate::explain::explain;
+use crate::admin::explain::explain;
 
 /// The shape of Synapse's worker documentation: maps for the user and for /sync, one upstream per
 /// kind of worker, unanchored locations, the main process for the rest.

@@ -228,17 +228,17 @@ async fn long_polls_park_and_do_not_count_as_work() {
     let address = gateway.addrs()[0];
     let poll = tokio::spawn(async move { get(address, "/sync?timeout=8000").await });
     let admin = gateway.admin_addr().unwrap();
-    let parked = async {
+    let long_polling = async {
         loop {
             let pools: serde_json::Value =
                 serde_json::from_str(&get(admin, "/pools").await.body).unwrap();
             let worker = &pools["pools"][0]["workers"][0];
-            if worker["parked"] == 1 {
+            if worker["long_polling"] == 1 {
                 return worker["working"].as_u64().unwrap();
             }
         }
     };
-    assert_eq!(tokio::time::timeout(Duration::from_secs(5), parked).await.unwrap(), 0);
+    assert_eq!(tokio::time::timeout(Duration::from_secs(5), long_polling).await.unwrap(), 0);
     assert_eq!(poll.await.unwrap().body, "late");
     // What asks for less time gets less, and what is no long poll gets none on top.
     for target in ["/slow", "/slow?timeout=8000", "/sync?timeout=200"] {

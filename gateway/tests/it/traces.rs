@@ -17,9 +17,9 @@ const PARENT: &str = "b7ad6b7169203331";
 
 /// Remembers what it is given.
 #[derive(Debug, Clone, Default)]
-struct Kept(Arc<Mutex<Vec<SpanData>>>);
+struct IdleConnections(Arc<Mutex<Vec<SpanData>>>);
 
-impl SpanExporter for Kept {
+impl SpanExporter for IdleConnections {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         self.0.lock().unwrap().extend(batch);
         Ok(())
@@ -27,8 +27,8 @@ impl SpanExporter for Kept {
 }
 
 /// The gateway's threads know only the process's subscriber.
-static KEPT: LazyLock<Kept> = LazyLock::new(|| {
-    let kept = Kept::default();
+static KEPT: LazyLock<IdleConnections> = LazyLock::new(|| {
+    let kept = IdleConnections::default();
     let provider = SdkTracerProvider::builder().with_simple_exporter(kept.clone()).build();
     let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
     let subscriber = tracing_subscriber::registry().with(layer);

@@ -7,8 +7,11 @@ use colonnade_gateway::{
     RunOptions, Source,
     config::{Config, Overrides},
     explain,
-    request_target::{Target, pairs, value_of},
-    run, sticky,
+    routing::{
+        request_target::{Target, pairs, value_of},
+        sticky,
+    },
+    run,
 };
 use colonnade_testkit::reader::{self, Understood};
 use tokio::{

@@ -142,7 +142,7 @@ async fn answer(
     match path {
         "/metrics" => {
             let kind = "text/plain; version=0.0.4; charset=utf-8";
-            text(StatusCode::OK, kind, homeserver.metrics.render(homeserver))
+            text(StatusCode::OK, kind, homeserver.metrics.render(&homeserver.services))
         }
         "/health" => text(StatusCode::OK, PLAIN, "running\n".to_owned()),
         "/ready" => match homeserver.ready().await {

@@ -9,7 +9,7 @@ use colonnade_model::{
 };
 use colonnade_storage::{Database, Location, database, settings};
 
-use crate::{StartError, keys};
+use crate::{keys, start_error::StartError};
 
 /// Looks at the data before anything is changed: whether it is of the server `name`.
 pub(crate) async fn look(location: &Location, name: &OwnedServerName) -> Result<(), StartError> {

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 
-use crate::misdirected;
+use crate::wrong_owner;
 
 /// What is asked of a room's owner.
 pub(crate) const ROOMS: &str = "/_colonnade/internal/rooms";
@@ -67,20 +67,20 @@ impl Internal {
         request: &Request<ByteBody>,
         router: &Router,
     ) -> Option<Reply> {
-        let known = misdirected::known(request.headers(), &self.map_proof)?;
+        let known = wrong_owner::known(request.headers(), &self.map_proof)?;
         let slots = &self.services.context.slots;
         if slots.map().epoch <= known {
             return None;
         }
         let (endpoint, room) = router.room_written(request)?;
         let (address, epoch) = slots.moved(slot::slot_of(&room), known)?;
-        misdirected::answer(endpoint, &address, epoch)
+        wrong_owner::answer(endpoint, &address, epoch)
     }
 
     /// Waits until this process has noted what any process wrote before this request: whoever asks
     /// sees what he did before, whichever worker did it for him. A request without a token sees it
     /// in the database itself.
-    pub(crate) fn abreast(
+    pub(crate) fn catch_up(
         &self,
         request: &Request<ByteBody>,
     ) -> impl Future<Output = ()> + Send + use<'_> {
@@ -95,7 +95,7 @@ impl Internal {
 
     async fn look(&self) {
         let Context { streams, db, .. } = &*self.services.context;
-        if let Err(error) = streams.abreast(db).await {
+        if let Err(error) = streams.catch_up(db).await {
             // Whatever needs the database says so itself.
             tracing::debug!(%error, "cannot tell how far other processes are");
         }

@@ -9,7 +9,7 @@ use base64::{
 };
 use colonnade_model::{Random, ruma::signatures::Ed25519KeyPair};
 
-use crate::private;
+use crate::secret_file;
 
 /// PKCS#8 (RFC 8410) around a 32-byte Ed25519 seed.
 const PKCS8_HEAD: [u8; 16] = [
@@ -54,7 +54,7 @@ pub fn load_or_create(path: &Path, random: &dyn Random) -> Result<Ed25519KeyPair
             let mut seed = [0; 32];
             random.fill(&mut seed);
             let text = format!("ed25519 a_{} {}\n", random.alphanumeric(4), BASE64.encode(seed));
-            private::write_new(path, &text).map_err(file_error)?;
+            secret_file::write_new(path, &text).map_err(file_error)?;
             text
         }
         Err(error) => return Err(file_error(error)),

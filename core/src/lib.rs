@@ -1,31 +1,35 @@
 //! The assembly: the one crate a worker embeds. Opens the database, builds the services, mounts the
 //! endpoints, listens. Holds no domain logic.
 
+pub mod address;
 pub mod admin;
-mod alone;
-mod carrier;
 pub mod config;
 pub mod control;
 pub mod db;
-pub mod front;
+pub mod homeserver;
 mod identity;
 mod internal;
 pub mod keys;
 pub mod listener;
 pub mod logging;
 pub mod metrics;
-mod misdirected;
-pub mod private;
+pub mod request_pipeline;
 pub mod roles;
+mod rpc_client;
+pub mod secret_file;
+mod single_process;
 mod slow;
 pub mod spans;
+mod start_error;
 mod time;
 mod unread;
-pub mod wiring;
 pub mod worker;
+mod wrong_owner;
 
+pub use address::Address;
 pub use config::Config;
-pub use wiring::{Homeserver, Options, StartError};
+pub use homeserver::{Homeserver, Options};
+pub use start_error::StartError;
 pub use worker::Worker;
 
 /// Lists what is mounted, one `METHOD path` a line: the contract with the gateway.

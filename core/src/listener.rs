@@ -29,7 +29,7 @@ use tokio::{
 use tokio_util::{either::Either, sync::CancellationToken};
 
 use crate::{
-    front::Front,
+    request_pipeline::Front,
     slow::Impatient,
     unread::{Lingering, Unread},
 };

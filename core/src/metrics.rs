@@ -4,13 +4,12 @@
 use std::time::Duration;
 
 use colonnade_model::stream::Stream;
+use colonnade_services::Services;
 use colonnade_storage::{database::stats::Histogram, figures::CacheFigures};
 use http::Method;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
-
-use crate::Homeserver;
 
 /// Upper bounds of the latency histogram, in seconds: from a cached answer to a stuck one.
 const LATENCY_BOUNDS: [f64; 12] =
@@ -79,22 +78,22 @@ impl Metrics {
     }
 
     /// Renders everything in Prometheus' text format.
-    pub(crate) fn render(&self, homeserver: &Homeserver) -> String {
-        let positions = homeserver.services.context.streams.positions();
+    pub(crate) fn render(&self, services: &Services) -> String {
+        let positions = services.context.streams.positions();
         for stream in Stream::ALL {
             let position = self.positions.with_label_values(&[stream.name()]);
             position.set(positions.get(stream));
         }
         let gathered = self.registry.gather();
         let mut text = TextEncoder::new().encode_to_string(&gathered).unwrap_or_default();
-        let db = &homeserver.services.context.db;
+        let db = &services.context.db;
         text += "# TYPE colonnade_writes_waiting gauge\n";
         text += &format!("colonnade_writes_waiting {}\n", db.writes_waiting());
         let stats = db.stats();
         text += &histogram("colonnade_commit_writes", &stats.batch_writes);
         text += &histogram("colonnade_commit_seconds", &stats.commit_seconds);
-        text += &owner_calls(&homeserver.services.rooms.owner_calls());
-        text + &caches(&homeserver.services.cache_figures())
+        text += &owner_calls(&services.rooms.owner_calls());
+        text + &caches(&services.cache_figures())
     }
 }
 

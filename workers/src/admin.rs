@@ -10,7 +10,9 @@ use colonnade_core::{
 };
 
 use crate::{
-    command::{AdminCommand, AdminOptions, Failure, Settings},
+    command::{AdminCommand, AdminOptions},
+    failure::Failure,
+    settings::Settings,
     terminal,
 };
 

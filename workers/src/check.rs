@@ -6,10 +6,7 @@ use std::net::SocketAddr;
 use colonnade_core::endpoints;
 use colonnade_gateway as gateway;
 
-use crate::{
-    command::{CheckOptions, Failure, Settings},
-    terminal, up,
-};
+use crate::{command::CheckOptions, failure::Failure, settings::Settings, terminal, up};
 
 /// Checks, and says what was found.
 pub(crate) fn run(settings: &Settings, options: &CheckOptions) -> Result<(), Failure> {

@@ -10,10 +10,7 @@ use std::{
 use clap::{Args, Subcommand};
 use colonnade_core::{Config, config::Location, db};
 
-use crate::{
-    command::{Failure, Settings},
-    terminal,
-};
+use crate::{failure::Failure, settings::Settings, terminal};
 
 /// How often a copy says how far it is, where it does not speak to a terminal.
 const SAY_EVERY: Duration = Duration::from_secs(5);

@@ -3,13 +3,10 @@
 
 use std::net::SocketAddr;
 
-use colonnade_core::worker::Address;
+use colonnade_core::Address;
 use colonnade_gateway as gateway;
 
-use crate::{
-    command::{ExplainOptions, Failure, Settings},
-    terminal, up,
-};
+use crate::{command::ExplainOptions, failure::Failure, settings::Settings, terminal, up};
 
 /// Explains one request.
 pub(crate) fn run(settings: &Settings, options: &ExplainOptions) -> Result<(), Failure> {

@@ -12,16 +12,17 @@ use std::{
 
 use colonnade_core::{
     Config,
+    address::{Address, SOCKET_PATH_BYTES_MAX},
     config::Location,
     logging,
-    worker::{Address, SOCKET_PATH_BYTES_MAX},
 };
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use crate::{
-    command::{Failure, Settings},
+    failure::Failure,
     notify, open_files,
+    settings::Settings,
     signals::{Signals, Told},
     terminal, up,
 };
@@ -124,7 +125,7 @@ async fn start_workers(
     config: &Config,
     (count, program): (u16, &Path),
 ) -> Result<Vec<Supervised>, Failure> {
-    colonnade_core::private::make_folder(&config.data_dir).map_err(|error| {
+    colonnade_core::secret_file::make_folder(&config.data_dir).map_err(|error| {
         Failure::Running(format!("cannot make {}: {error}", config.data_dir.display()))
     })?;
     let mut workers = Vec::new();

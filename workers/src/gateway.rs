@@ -6,8 +6,10 @@ use colonnade_core::logging;
 use colonnade_gateway as gateway;
 
 use crate::{
-    command::{Failure, GatewayOptions, Settings},
+    command::GatewayOptions,
+    failure::Failure,
     notify, open_files,
+    settings::Settings,
     signals::{Signals, Told},
     supervisor, terminal, up,
 };

@@ -8,11 +8,13 @@ mod check;
 mod command;
 mod db;
 mod explain;
+mod failure;
 mod fleet;
 mod gateway;
 mod notify;
 mod open_files;
 mod routes;
+mod settings;
 mod signals;
 mod small_pages;
 mod supervisor;
@@ -20,7 +22,9 @@ mod terminal;
 mod up;
 mod worker;
 
-use crate::command::{Arguments, Command, Failure, UpOptions};
+use crate::command::{Arguments, Command};
+use crate::failure::Failure;
+use crate::up::UpOptions;
 
 /// Fewer page faults and less memory after a load than the system's own.
 #[global_allocator]

@@ -5,10 +5,7 @@ use std::path::Path;
 use colonnade_gateway as gateway;
 use gateway::config::Config;
 
-use crate::{
-    command::{Failure, RoutesCommand},
-    terminal,
-};
+use crate::{command::RoutesCommand, failure::Failure, terminal};
 
 /// Does what is asked of routes files.
 pub(crate) fn run(what: &RoutesCommand) -> Result<(), Failure> {

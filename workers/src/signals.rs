@@ -2,7 +2,7 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::{command::Failure, terminal};
+use crate::{failure::Failure, terminal};
 
 /// The exit code of a process that was told to stop at once, as shells write it for SIGINT.
 const AT_ONCE: i32 = 130;

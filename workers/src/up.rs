@@ -3,15 +3,44 @@
 
 use std::{path::Path, time::Duration};
 
-use colonnade_core::{Config, Worker, config, logging, worker::Address};
+use clap::Args;
+use colonnade_core::{Address, Config, Worker, config, logging};
 use colonnade_gateway as gateway;
 
 use crate::{
-    command::{Failure, Settings},
+    failure::Failure,
     notify, open_files,
+    settings::Settings,
     signals::{Signals, Told},
     terminal,
 };
+
+#[derive(Debug, Default, Args)]
+pub(crate) struct UpOptions {
+    /// Serve with this many worker processes, over PostgreSQL
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) workers: Option<u16>,
+    /// The database: sqlite, or postgres://user:password@host/name
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+    /// The Redis by which workers tell each other that something is new
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+}
+
+impl Settings {
+    /// Adds what `up` says of the database and Redis.
+    pub(crate) fn with(mut self, options: &UpOptions) -> Self {
+        let named = [
+            ("--database", "database.url", &options.database),
+            ("--redis", "redis.url", &options.redis),
+        ];
+        let said =
+            named.into_iter().filter_map(|(flag, key, value)| Some((flag, key, value.clone()?)));
+        self.places.extend(said);
+        self
+    }
+}
 
 /// How long requests under way may take once we are told to stop.
 const GRACE: Duration = Duration::from_secs(20);

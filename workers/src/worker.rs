@@ -7,8 +7,10 @@ use colonnade_core::{
 };
 
 use crate::{
-    command::{Failure, Settings, WorkerOptions},
+    command::WorkerOptions,
+    failure::Failure,
     notify, open_files,
+    settings::Settings,
     signals::{Signals, Told},
     supervisor, terminal,
 };

@@ -1,6 +1,6 @@
 //! Refuses what two readers could understand differently: the same that the gateway refuses, for whoever
 //! reaches a worker without it. What is left has one reading, ours and the gateway's; the cases in
-//! docs/targets.tsv are the contract (`gateway/src/request_target.rs`).
+//! docs/targets.tsv are the contract (`gateway/src/routing/request_target.rs`).
 //!
 //! Behind a `#` nothing is seen here: hyper has thrown it away, so nobody reads it.
 

@@ -41,8 +41,6 @@ const VERSION_MIN: u32 = 6;
 const OUTBOX_MAX: usize = 4_096;
 /// Messages sent together at most.
 const TOGETHER_MAX: usize = 64;
-/// How long Redis may take to connect or to answer.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// How often we say something to ourselves.
 const BEAT: Duration = Duration::from_secs(1);
 /// After so long without hearing even ourselves, the connection is given up.
@@ -178,7 +176,7 @@ struct Line {
 enum Failed {
     #[error(transparent)]
     Redis(#[from] RedisError),
-    #[error("it does not answer within {PATIENCE:?}")]
+    #[error("it does not answer within {:?}", scheme::PATIENCE)]
     Silent,
     #[error("it is version {0}")]
     Old(String),
@@ -197,14 +195,14 @@ impl Way {
     }
 
     async fn open(&self) -> Result<Line, Failed> {
-        let line = tokio::time::timeout(PATIENCE, self.try_open()).await;
+        let line = tokio::time::timeout(scheme::PATIENCE, self.try_open()).await;
         line.unwrap_or(Err(Failed::Silent))
     }
 
     async fn try_open(&self) -> Result<Line, Failed> {
         let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(PATIENCE))
-            .set_response_timeout(Some(PATIENCE));
+            .set_connection_timeout(Some(scheme::PATIENCE))
+            .set_response_timeout(Some(scheme::PATIENCE));
         let connected = self.client.get_multiplexed_async_connection_with_config(&config).await;
         let mut speak = connected?;
         // Who may not ask for the version has a Redis with access lists, which is new enough.

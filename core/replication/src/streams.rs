@@ -8,14 +8,14 @@
 //!    late, or by what the database says is there.
 //! 3. The bus may lose, repeat and reorder. Losing it altogether costs latency, nothing else.
 
-mod abreast;
+mod catch_up;
 mod gaps;
 
 use std::{
     collections::BTreeMap,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -42,6 +42,15 @@ pub const DURABLE: [Stream; 5] =
 const RUN_SHIFT: u32 = 42;
 /// The largest number of a run.
 pub const RUN_MAX: i64 = (1 << 20) - 1;
+
+/// The questions to the database.
+#[derive(Default)]
+struct Looks {
+    /// How many asked so far; the number of the last.
+    asked: AtomicU64,
+    /// Who is answered: those with numbers up to this.
+    answered: tokio::sync::Mutex<u64>,
+}
 
 /// What other processes whisper.
 pub struct Whispers {
@@ -80,7 +89,7 @@ pub struct Streams {
     noted: Latest<Positions>,
     told: broadcast::Sender<Arc<StreamAdvance>>,
     bus: OnceLock<Arc<dyn Bus>>,
-    looks: abreast::Looks,
+    looks: Looks,
     gap: Notify,
     stopped: watch::Sender<bool>,
 }
@@ -94,7 +103,7 @@ impl Default for Streams {
             noted: Latest::default(),
             told: broadcast::Sender::new(BACKLOG_MAX),
             bus: OnceLock::new(),
-            looks: abreast::Looks::default(),
+            looks: Looks::default(),
             gap: Notify::new(),
             stopped: watch::Sender::new(false),
         }
@@ -134,7 +143,7 @@ impl Streams {
         if let Some(heard) = heard {
             tokio::spawn(hear(Arc::downgrade(self), heard));
         }
-        tokio::spawn(gaps::close_all(Arc::clone(self), db.clone(), self.stopped.subscribe()));
+        self.close_gaps(db);
         Ok(())
     }
 

@@ -53,20 +53,8 @@ mod chains;
 #[cfg(test)]
 mod tests;
 
+pub use self::chains::Chains;
 use self::chains::{closure, difference, subgraph};
-
-/// Whether the auth chain of a state includes the state's own events.
-///
-/// The specification says it does not; most of the federation runs a server that includes them,
-/// and servers that disagree split rooms. Conflicts exist where the two differ.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Chains {
-    /// Included, as Synapse does.
-    #[default]
-    WithState,
-    /// Not included, as the specification says.
-    WithoutState,
-}
 
 /// What each fork has under the keys on which not all forks agree: key by key the events of
 /// exactly one fork. A key a fork does not have is simply absent.

@@ -18,7 +18,10 @@ use colonnade_storage::Location;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
-use super::{Config, ConfigError, Logging, Problem, Tracing};
+use super::{
+    problem::{ConfigError, Problem},
+    values::{Config, Format, Level, Logging, Tracing},
+};
 
 /// Connections to PostgreSQL a process holds at most, unless told otherwise: enough for two cores
 /// of work, few enough that ten processes fit into a server's usual hundred.
@@ -201,30 +204,6 @@ struct LoggingFile {
     level: Level,
     format: Format,
     filter: Option<String>,
-}
-
-/// The least important lines that are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Level {
-    Error,
-    Warn,
-    #[default]
-    Info,
-    Debug,
-    Trace,
-}
-
-/// How a line of the log looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Text with colours on a terminal, text without them elsewhere.
-    #[default]
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 #[derive(Debug, Deserialize)]

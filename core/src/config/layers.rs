@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::{
-    ConfigError, Problem, VARIABLE_PREFIX,
     file::File,
-    problem::{from_json, from_yaml},
+    problem::{ConfigError, Problem, from_json, from_yaml},
+    setting::{Setting, Source, VARIABLE_PREFIX},
 };
 
 /// Keys whose values are paths: outside the file they start where the program was started.
@@ -25,26 +25,6 @@ pub struct Sources {
     pub environment: Vec<(String, String)>,
     /// What the command line says.
     pub flags: Vec<Setting>,
-}
-
-/// One setting from outside the file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setting {
-    /// Where it comes from, for messages.
-    pub source: Source,
-    /// The key, with dots between its levels.
-    pub key: String,
-    /// The value as text, read as YAML.
-    pub value: String,
-}
-
-/// Where a setting from outside the file comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// An environment variable, by name.
-    Variable(String),
-    /// A flag, as it is written.
-    Flag(String),
 }
 
 /// Reads and merges everything.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use strsim::jaro_winkler;
 
-use super::{Setting, Source, VARIABLE_PREFIX};
+use super::setting::{Setting, Source, VARIABLE_PREFIX};
 
 /// How alike two keys must be before one is offered instead of the other: below this, guesses
 /// mislead.

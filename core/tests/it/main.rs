@@ -4,6 +4,7 @@
 mod accounts;
 mod answers;
 mod bursts;
+mod circles;
 mod clients;
 mod conformance;
 mod containers;

@@ -24,7 +24,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("core/services", &["replication", "storage", "rules", "model"]),
     ("core/api", &["services", "model"]),
     ("core", &["api", "services", "replication", "storage", "rules", "model"]),
-    ("gateway", &[]),
+    ("gateway/http1", &[]),
+    ("gateway", &["http1"]),
     ("workers", &["core", "gateway"]),
 ];
 

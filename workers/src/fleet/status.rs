@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use super::process::{Standing, State};
 use crate::{
-    command::{Failure, Settings},
+    failure::Failure,
     gateway::{ADMIN, READY},
+    settings::Settings,
     terminal,
 };
 
@@ -69,7 +70,7 @@ impl Status {
     /// Writes the file: whoever reads it meanwhile sees the old one or the new one.
     pub(crate) fn write(&self, data_dir: &Path) -> std::io::Result<()> {
         let next = data_dir.join(format!("{NAME}.next"));
-        colonnade_core::private::write(&next, &serde_json::to_vec_pretty(self)?)?;
+        colonnade_core::secret_file::write(&next, &serde_json::to_vec_pretty(self)?)?;
         std::fs::rename(next, path(data_dir))
     }
 

@@ -2,9 +2,11 @@
 //! nothing then, or closes, as one does that is away. No user and no password is sent to find out.
 
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, RedisError};
+use std::time::Duration;
 use tokio::time::timeout;
 
-use super::PATIENCE;
+/// How long Redis may take to connect or to answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What helps where no TLS is spoken.
 pub(super) const NO_TLS: &str = "it speaks no TLS: write redis:// instead of rediss:// in redis.url, or \

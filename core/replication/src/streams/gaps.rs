@@ -19,12 +19,15 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Rows of one gap that are read; in a larger one anybody may be concerned.
 const ROWS_MAX: i64 = 5_000;
 
+impl Streams {
+    /// Closes gaps from now on, until [`Streams::stop`].
+    pub(super) fn close_gaps(self: &Arc<Self>, db: &Database) {
+        tokio::spawn(close_all(Arc::clone(self), db.clone(), self.stopped.subscribe()));
+    }
+}
+
 /// Closes gaps as they are noticed, and looks for those nobody noticed, until told to stop.
-pub(super) async fn close_all(
-    streams: Arc<Streams>,
-    db: Database,
-    mut stopped: watch::Receiver<bool>,
-) {
+async fn close_all(streams: Arc<Streams>, db: Database, mut stopped: watch::Receiver<bool>) {
     let mut failed = false;
     let mut looked = Instant::now();
     loop {

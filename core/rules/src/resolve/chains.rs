@@ -9,10 +9,22 @@ use std::{
 
 use colonnade_model::ruma::OwnedEventId;
 
-use super::Chains;
 use crate::event::Event;
 
 type Events = HashMap<OwnedEventId, Arc<Event>>;
+
+/// Whether the auth chain of a state includes the state's own events.
+///
+/// The specification says it does not; most of the federation runs a server that includes them,
+/// and servers that disagree split rooms. Conflicts exist where the two differ.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Chains {
+    /// Included, as Synapse does.
+    #[default]
+    WithState,
+    /// Not included, as the specification says.
+    WithoutState,
+}
 
 /// The auth chain of a state.
 pub(super) fn closure<'a>(

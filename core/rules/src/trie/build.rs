@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    Child, ChildKind, Entry, Inner, KEY_BITS, LEAF_MAX, NODE_BITS, Node, NodeRef, Row, TrieError,
+    Child, ChildKind, Entry, Inner, LEAF_MAX, Node, NodeRef, Row, TrieError,
+    key::{KEY_BITS, NODE_BITS},
     mix,
     node::{put_header, put_node},
 };

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Child, ChildKind, Corrupt, Delta, Entry, Inner, KEY_BITS, LEAF_MAX, NODE_BITS, Node, NodeRef,
-    Nodes, TrieError,
+    Child, ChildKind, Corrupt, Delta, Entry, Inner, LEAF_MAX, Node, NodeRef, Nodes, TrieError,
     build::{Part, Source, Tree, place},
-    mix, slot,
+    key::{KEY_BITS, NODE_BITS, slot},
+    mix,
 };
 use colonnade_model::nid::{EventNid, SkeyNid, StateNid};
 

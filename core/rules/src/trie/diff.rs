@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use super::{
-    Child, Corrupt, Delta, Entry, KEY_BITS, NODE_BITS, Node, NodeRef, Nodes, Progress, mix, slot,
+    Child, Corrupt, Delta, Entry, Node, NodeRef, Nodes, Progress,
+    key::{KEY_BITS, NODE_BITS, slot},
+    mix,
 };
 
 /// Compares two tries, level by level.

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{Corrupt, KEY_BITS, NODE_BITS, Node, NodeRef, Nodes, TrieError, mix, slot};
+use super::{
+    Corrupt, Node, NodeRef, Nodes, TrieError,
+    key::{KEY_BITS, NODE_BITS, slot},
+    mix,
+};
 use colonnade_model::nid::{EventNid, SkeyNid, StateNid};
 
 /// Returns the event that holds the key, if any.

@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use super::{Corrupt, Entry, KEY_BITS, NODE_BITS, Node, NodeRef, Nodes, Progress};
+use super::{
+    Corrupt, Entry, Node, NodeRef, Nodes, Progress,
+    key::{KEY_BITS, NODE_BITS},
+};
 
 /// Lists a trie, level by level.
 ///

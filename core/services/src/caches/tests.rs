@@ -202,7 +202,7 @@ async fn what_was_redacted_elsewhere_is_gone() {
 }
 
 #[tokio::test]
-async fn who_keeps_abreast_sees_what_was_written_before() {
+async fn who_catches_up_sees_what_was_written_before() {
     /// Longer than this nobody waits for what is late.
     const BOUND: Duration = Duration::from_secs(1);
     for world in both().await {
@@ -219,7 +219,7 @@ async fn who_keeps_abreast_sees_what_was_written_before() {
             set.await.unwrap();
             let begun = std::time::Instant::now();
             // Many at once share a look, and none of them an older one.
-            let look = || reader.context.streams.abreast(&reader.context.db);
+            let look = || reader.context.streams.catch_up(&reader.context.db);
             let (one, two, three) = tokio::join!(look(), look(), look());
             one.and(two).and(three).unwrap();
             let in_time = begun.elapsed() < BOUND;

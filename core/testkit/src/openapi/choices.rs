@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Value, json};
 
-use super::parse::normal;
+use super::path::normal;
 
 /// Schemas within schemas that are looked into; those of the specification are far flatter.
 const DEPTH_MAX: usize = 12;

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Map, Value};
 
-use super::{Operation, parse::normal};
+use super::{operation::Operation, path::normal};
 
 /// Operations whose answers leave out what is empty, by the specification's own examples: an answer
 /// to a sync is mostly what did not happen.

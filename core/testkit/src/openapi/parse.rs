@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use serde_json::Value;
 
-use super::{Operation, Parameter, choices};
+use super::{
+    choices,
+    operation::{Operation, Parameter},
+    path::normal,
+};
 
 /// Methods an OpenAPI path may have.
 const METHODS: [&str; 6] = ["get", "put", "post", "delete", "patch", "head"];
@@ -176,20 +180,6 @@ impl Reader<'_> {
             other => other.clone(),
         }
     }
-}
-
-/// Resolves `..` in a path without asking the disk.
-pub(super) fn normal(path: &Path) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for part in path.components() {
-        match part {
-            std::path::Component::ParentDir => {
-                parts.pop();
-            }
-            other => parts.push(other.as_os_str().to_string_lossy().into_owned()),
-        }
-    }
-    parts.join("/")
 }
 
 /// Escapes a key for a JSON pointer.

@@ -16,7 +16,7 @@ use std::{
 use colonnade_storage::{Database, Held, Lock, ownership};
 use tokio_util::sync::CancellationToken;
 
-use crate::StartError;
+use crate::start_error::StartError;
 
 /// How long a start waits for the lock: the server may not have noticed yet that the process that
 /// held it is gone.

@@ -84,7 +84,7 @@ impl Front {
             rest.mark(&mut reply).await;
             return reply;
         }
-        let abreast = self.internal.abreast(&request);
+        let caught_up = self.internal.catch_up(&request);
         let refusal = self.router.turned_away(&request);
         let elsewhere = match unclear {
             Some(error) => Some(Router::refuse(&error)),
@@ -98,7 +98,7 @@ impl Front {
             if let Some(refusal) = refusal {
                 return refusal;
             }
-            abreast.await;
+            caught_up.await;
             self.router.answer(request).await
         };
         // Boxed: the two arms below would each make room for it.

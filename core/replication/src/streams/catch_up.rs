@@ -1,23 +1,14 @@
-//! Keeping abreast of other processes: a request that comes after another was answered sees what that
+//! Catching up with other processes: a request that comes after another was answered sees what that
 //! one wrote, whichever process wrote it.
 //!
 //! The database says how far the streams are. Requests that come together share the question: at most
 //! one is under way at a time, and each waits for one that began after it came.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use colonnade_storage::{Database, error::Result};
 
 use super::{DURABLE, Streams};
-
-/// The questions to the database.
-#[derive(Default)]
-pub(super) struct Looks {
-    /// How many asked so far; the number of the last.
-    asked: AtomicU64,
-    /// Who is answered: those with numbers up to this.
-    answered: tokio::sync::Mutex<u64>,
-}
 
 impl Streams {
     /// Asks the database how far the streams are, if other processes write to it, so that
@@ -48,7 +39,7 @@ impl Streams {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn abreast(&self, db: &Database) -> Result<()> {
+    pub async fn catch_up(&self, db: &Database) -> Result<()> {
         if !self.is_shared() {
             return Ok(());
         }

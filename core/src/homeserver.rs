@@ -17,14 +17,16 @@ use ipnet::IpNet;
 use tokio::time::timeout;
 
 use crate::{
-    alone::{self, Alone},
-    carrier::Lines,
-    front::Front,
     identity,
     internal::Internal,
-    keys::{self, KeyError},
+    keys,
     metrics::Metrics,
-    private, time,
+    request_pipeline::Front,
+    rpc_client::Lines,
+    secret_file,
+    single_process::{self, Alone},
+    start_error::StartError,
+    time,
 };
 
 /// How long noting when devices were last seen may take at the end: it is worth no more.
@@ -50,67 +52,6 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub random: Arc<dyn Random>,
-}
-
-/// Why a homeserver does not start; the text says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The database.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// The bus.
-    #[error(transparent)]
-    Bus(#[from] BusError),
-    /// The signing key.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// The services.
-    #[error(transparent)]
-    Services(#[from] colonnade_services::Error),
-    /// A socket.
-    #[error("cannot listen on {address}: {why}; is another server running there?")]
-    Listen {
-        /// The socket.
-        address: String,
-        /// The cause.
-        why: std::io::Error,
-    },
-    /// The counters.
-    #[error("cannot set up the metrics: {0}")]
-    Metrics(String),
-    /// The data belongs to another server.
-    #[error(
-        "this data belongs to the server {stored}, but server_name is {configured}; a server name \
-         cannot change once it has users: set it back, or use another data folder"
-    )]
-    OtherServer {
-        /// The name the data was created with.
-        stored: String,
-        /// The name configured now.
-        configured: String,
-    },
-    /// Many processes on a database that only one may use.
-    #[error(
-        "several processes need PostgreSQL: set database.url to postgres://user:password@host/name, \
-         or start `colonnade up`, which is one process"
-    )]
-    NotShared,
-    /// The signing key is not the one the data was made with.
-    #[error(
-        "the signing key {path} is not the one this database was used with ({stored}): {found}; put \
-         the file back from the data folder or backup that belongs to this database"
-    )]
-    OtherKey {
-        /// The file.
-        path: String,
-        /// The key in it, if any.
-        found: String,
-        /// The public key known to the database.
-        stored: String,
-    },
-    /// Somebody else uses the database.
-    #[error("another process of colonnade uses this database; stop it, or name another database")]
-    InUse,
 }
 
 /// How this process stands to others over the same database.
@@ -151,7 +92,7 @@ impl Homeserver {
         let server_clock = time::of_server(&db, clock.as_ref()).await?;
         let clock = server_clock.clone().map_or(clock, |clock| clock as _);
         let footing = match (shared, server_clock) {
-            (true, Some(kept)) => Footing::Waiting(alone::hold(&db, true).await?, kept),
+            (true, Some(kept)) => Footing::Waiting(single_process::hold(&db, true).await?, kept),
             (true, None) => return Err(StartError::NotShared),
             (false, kept) => {
                 let alone = Alone::begin(&db, clock.now_ms()).await?;
@@ -166,7 +107,7 @@ impl Homeserver {
         if media.unauthenticated_until_ms.is_none() {
             media.unauthenticated_until_ms = settings::first_start(&db).await?;
         }
-        private::warn_of_wider(&data_dir);
+        secret_file::warn_of_wider(&data_dir);
         let key = data_dir.join("signing.key");
         let signing_key = identity::signing_key(&db, &key, random.as_ref()).await?;
         let digest_key = secret(&db, "digest_key", random.as_ref()).await?;

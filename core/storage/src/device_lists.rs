@@ -93,12 +93,12 @@ pub async fn repeated(
     after: Position,
     limit: i64,
 ) -> Result<Option<(Position, Vec<Position>)>> {
-    const LOOK: &str = "SELECT d.pos, CASE WHEN EXISTS (SELECT 1 FROM device_changes n \
+    const LOOK: &str = "SELECT d.pos, CAST(CASE WHEN EXISTS (SELECT 1 FROM device_changes n \
             WHERE n.user_nid = d.user_nid AND n.pos > d.pos \
-              AND COALESCE(n.viewer_nid, 0) = COALESCE(d.viewer_nid, 0)) THEN 1 ELSE 0 END \
+              AND COALESCE(n.viewer_nid, 0) = COALESCE(d.viewer_nid, 0)) THEN 1 ELSE 0 END AS BIGINT) \
          FROM (SELECT pos, user_nid, viewer_nid FROM device_changes WHERE pos > $1 \
             ORDER BY pos LIMIT $2) AS d ORDER BY d.pos";
-    let rows: Vec<(i64, i32)> =
+    let rows: Vec<(i64, i64)> =
         read!(db, |c| sql::query_as(LOOK).bind(after).bind(limit).fetch_all(c))?;
     let Some((last, _)) = rows.last().copied() else { return Ok(None) };
     let repeated = rows.into_iter().filter(|(_, repeated)| *repeated == 1).map(|(pos, _)| pos);

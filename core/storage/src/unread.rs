@@ -167,15 +167,15 @@ pub async fn spent(
     after: Exception,
     limit: i64,
 ) -> Result<Option<(Exception, Vec<Exception>)>> {
-    const LOOK: &str = "SELECT x.user_nid, x.room_nid, x.pos, CASE \
+    const LOOK: &str = "SELECT x.user_nid, x.room_nid, x.pos, CAST(CASE \
             WHEN EXISTS (SELECT 1 FROM receipts r WHERE r.room_nid = x.room_nid \
                 AND r.user_nid = x.user_nid AND r.thread = '' AND r.event_pos >= x.pos) THEN 1 \
             WHEN NOT EXISTS (SELECT 1 FROM room_members m WHERE m.room_nid = x.room_nid \
-                AND m.user_nid = x.user_nid AND m.membership = 1) THEN 1 ELSE 0 END \
+                AND m.user_nid = x.user_nid AND m.membership = 1) THEN 1 ELSE 0 END AS BIGINT) \
          FROM (SELECT user_nid, room_nid, pos FROM push_exceptions \
             WHERE (user_nid, room_nid, pos) > ($1, $2, $3) \
             ORDER BY user_nid, room_nid, pos LIMIT $4) AS x ORDER BY x.user_nid, x.room_nid, x.pos";
-    let rows: Vec<(i64, i64, i64, i32)> = read!(db, |c| sql::query_as(LOOK)
+    let rows: Vec<(i64, i64, i64, i64)> = read!(db, |c| sql::query_as(LOOK)
         .bind(after.0)
         .bind(after.1)
         .bind(after.2)

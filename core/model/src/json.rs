@@ -41,6 +41,30 @@ pub fn is_readable(text: &str) -> bool {
     walk(text, Twins::Allowed).is_ok()
 }
 
+/// Tells whether a text that is JSON is nested deeper than [`DEPTH_MAX`].
+pub fn is_deep(text: &str) -> bool {
+    let opens = |byte: &u8| matches!(byte, b'{' | b'[');
+    // Nearly all that is stored.
+    if text.bytes().filter(|byte| opens(byte)).count() <= DEPTH_MAX {
+        return false;
+    }
+    let (mut depth, mut in_text, mut is_escaped) = (0_usize, false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if in_text => is_escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => depth += 1,
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return true;
+        }
+    }
+    false
+}
+
 fn walk(text: &str, twins: Twins) -> serde_json::Result<()> {
     let mut reader = serde_json::Deserializer::from_str(text);
     Value { depth: 0, twins }.deserialize(&mut reader)?;

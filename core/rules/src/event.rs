@@ -5,14 +5,19 @@
 //! them produced. It never changes afterwards; share it as `Arc<Event>`. What a client sees of it
 //! is rendered by [`Event::to_client`].
 
-use colonnade_model::ruma::{
-    CanonicalJsonObject, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId,
-    OwnedUserId, RoomId, UserId,
-    canonical_json::redact,
-    events::{TimelineEventType, room::member::MembershipState},
-    room_version_rules::RoomVersionRules,
-    signatures::reference_hash,
-    state_res::check_pdu_format,
+use std::sync::LazyLock;
+
+use colonnade_model::{
+    json,
+    ruma::{
+        CanonicalJsonObject, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId,
+        OwnedUserId, RoomId, UserId,
+        canonical_json::redact,
+        events::{TimelineEventType, room::member::MembershipState},
+        room_version_rules::RoomVersionRules,
+        signatures::reference_hash,
+        state_res::check_pdu_format,
+    },
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -47,6 +52,8 @@ pub struct Event {
     event_type: TimelineEventType,
     state_key: Option<Box<str>>,
     content: Box<RawValue>,
+    /// Its content is nested deeper than all clients can read.
+    is_deep: bool,
     origin_server_ts: MilliSecondsSinceUnixEpoch,
     depth: u64,
     prev_events: Vec<OwnedEventId>,
@@ -159,6 +166,7 @@ impl Event {
             event_type: wire.event_type,
             state_key: wire.state_key.map(String::into_boxed_str),
             content: wire.content.to_owned(),
+            is_deep: json::is_deep(wire.content.get()),
             origin_server_ts: wire.origin_server_ts,
             depth: wire.depth,
             prev_events: wire.prev_events,
@@ -202,6 +210,14 @@ impl Event {
     /// Returns its content, a JSON object.
     pub fn content(&self) -> &RawValue {
         &self.content
+    }
+
+    /// Returns the content as clients are shown it: an empty object in place of what older versions let
+    /// pass and not every client can read, for in a sync it would make all of it unreadable.
+    pub fn shown_content(&self) -> &RawValue {
+        static NOTHING: LazyLock<Box<RawValue>> =
+            LazyLock::new(|| RawValue::from_string("{}".to_owned()).expect("this is JSON"));
+        if self.is_deep { &NOTHING } else { &self.content }
     }
 
     /// Reads the content as a type of the caller's choice.

@@ -87,9 +87,10 @@ impl Event {
         unsigned: Option<&Unsigned<'_>>,
     ) -> Box<RawValue> {
         let full = format != ClientFormat::Stripped;
-        let with_redacts = self.redacts().and_then(|id| content_with_redacts(self.content(), id));
+        let with_redacts =
+            self.redacts().and_then(|id| content_with_redacts(self.shown_content(), id));
         render(&Rendered {
-            content: with_redacts.as_deref().unwrap_or(self.content()),
+            content: with_redacts.as_deref().unwrap_or(self.shown_content()),
             event_id: full.then_some(self.event_id()),
             origin_server_ts: full.then_some(self.origin_server_ts()),
             redacts: self.redacts().filter(|_| full),

@@ -262,3 +262,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_older_versions_stored_too_deep_is_shown_empty() {
+    let rules = RoomVersionId::V11.rules().unwrap();
+    let nested = |levels: usize| {
+        let (open, close) = ("{\"a[{\\\"\":".repeat(levels - 1), "}".repeat(levels - 1));
+        serde_json::from_str::<Value>(&format!("{open}{{}}{close}")).unwrap()
+    };
+    for (levels, is_shown) in [(1, true), (99, true), (100, true), (101, false), (120, false)] {
+        let event = sign(draft("m.room.message", nested(levels)), &rules).unwrap();
+        let stored = event.json().as_bytes().to_vec();
+        let id = event.event_id().to_owned();
+        let event = Event::from_stored(stored, id, &rules, false).unwrap();
+        let wanted = if is_shown { nested(levels) } else { json!({}) };
+        assert_eq!(client(&event, ClientFormat::WithRoom)["content"], wanted, "{levels}");
+        assert_eq!(event.content().get(), nested(levels).to_string(), "{levels}");
+    }
+    let wide = json!({ "a": vec![json!([]); 200] });
+    let event = sign(draft("m.room.message", wide.clone()), &rules).unwrap();
+    assert_eq!(client(&event, ClientFormat::WithRoom)["content"], wide);
+}

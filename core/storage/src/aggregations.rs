@@ -3,6 +3,8 @@
 //! said whom he ignores, is left out by the statements: before anything is counted, and before the
 //! newest is taken.
 
+use std::collections::HashMap;
+
 use colonnade_model::{
     nid::{EventNid, RoomNid, UserNid},
     ruma::EventId,
@@ -11,9 +13,13 @@ use colonnade_model::{
 
 use crate::{
     Database,
-    database::{int_list, sql},
+    database::{int_list, sql, text_list},
     error::Result,
 };
+
+mod nearest;
+
+pub use nearest::at_time;
 
 /// References listed with an event at most; the rest is reached through `/relations`.
 const REFERENCES_MAX: i64 = 50;
@@ -55,6 +61,18 @@ impl Lens {
     /// Tells whether it shows everything.
     pub fn is_clear(&self) -> bool {
         self.edges == [0] && self.ignored.is_empty()
+    }
+
+    /// Tells whether it shows what is at a position.
+    fn shows(&self, pos: Position) -> bool {
+        self.edges.partition_point(|edge| *edge <= pos) % 2 == 1
+    }
+
+    /// The stretches it shows, both ends included, ascending.
+    fn stretches(&self) -> impl DoubleEndedIterator<Item = (Position, Position)> {
+        self.edges
+            .chunks(2)
+            .map(|edges| (edges[0], edges.get(1).map_or(Position::MAX, |end| end - 1)))
     }
 
     fn lists(&self) -> (String, String) {
@@ -370,56 +388,26 @@ pub async fn related(
     Ok(rows.into_iter().map(|(child, tl)| (EventNid(child), tl)).collect())
 }
 
-/// Returns the `limit` events of a room's timeline nearest to a time, at or after it (forward) or at
-/// or before it (backward), the nearest first, as somebody sees them through a lens.
-///
-/// # Errors
-/// When the database fails.
-pub async fn at_time(
-    db: &Database,
-    room: RoomNid,
-    (ts_ms, direction): (i64, Direction),
-    lens: &Lens,
-    limit: i64,
-) -> Result<Vec<EventNid>> {
-    const AFTER: &str = "SELECT c.event_nid FROM events c \
-         LEFT JOIN event_stream s ON s.event_nid = c.event_nid \
-         WHERE c.room_nid = $2 AND c.tl IS NOT NULL AND c.origin_ts >= $3 \
-           AND (SELECT count(*) FROM {INTS 1} AS edge WHERE edge.value <= COALESCE(s.pos, 0)) \
-                % 2 = 1 ORDER BY c.origin_ts ASC, c.tl ASC LIMIT $4";
-    const BEFORE: &str = "SELECT c.event_nid FROM events c \
-         LEFT JOIN event_stream s ON s.event_nid = c.event_nid \
-         WHERE c.room_nid = $2 AND c.tl IS NOT NULL AND c.origin_ts <= $3 \
-           AND (SELECT count(*) FROM {INTS 1} AS edge WHERE edge.value <= COALESCE(s.pos, 0)) \
-                % 2 = 1 ORDER BY c.origin_ts DESC, c.tl DESC LIMIT $4";
-    let text = match direction {
-        Direction::Forward => AFTER,
-        Direction::Backward => BEFORE,
-    };
-    let (edges, _) = lens.lists();
-    let rows: Vec<i64> = read_list!(db, text, |sql, c| sql::query_scalar(sql)
-        .bind(edges)
-        .bind(room.0)
-        .bind(ts_ms)
-        .bind(limit)
-        .fetch_all(c))?;
-    Ok(rows.into_iter().map(EventNid).collect())
-}
-
 fn nid_list(nids: &[EventNid]) -> String {
     int_list(nids.iter().map(|nid| nid.0))
 }
 
-/// Returns the first event that redacted `event_id` in effect.
+/// Returns, of each of these events that was redacted in effect, the first event that did so.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn redaction_of(db: &Database, event_id: &EventId) -> Result<Option<EventNid>> {
-    const REDACTION: &str = "SELECT r.redaction_nid FROM redactions r \
+pub async fn redactions_of(
+    db: &Database,
+    event_ids: &[&EventId],
+) -> Result<HashMap<String, EventNid>> {
+    const REDACTIONS: &str = "SELECT r.target_event_id, MIN(r.redaction_nid) FROM redactions r \
          JOIN events e ON e.event_nid = r.redaction_nid \
-         WHERE r.target_event_id = $1 AND e.tl IS NOT NULL ORDER BY r.redaction_nid LIMIT 1";
-    let target = event_id.to_string();
-    let found: Option<i64> =
-        read!(db, |c| sql::query_scalar(REDACTION).bind(target).fetch_optional(c))?;
-    Ok(found.map(EventNid))
+         WHERE r.target_event_id IN {TEXTS 1} AND e.tl IS NOT NULL GROUP BY r.target_event_id";
+    let list = text_list(event_ids.iter().map(|id| id.as_str()));
+    let rows: Vec<(String, i64)> =
+        read_list!(db, REDACTIONS, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
+    Ok(rows.into_iter().map(|(target, redaction)| (target, EventNid(redaction))).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -198,3 +198,38 @@ async fn a_thread_from_before_one_came_goes_on() {
     // Who sees the root is told where the reply is.
     alice.post(&receipt, json!({ "thread_id": "main" })).await.err(400, "M_INVALID_PARAM");
 }
+
+#[tokio::test]
+async fn a_search_with_surroundings_goes_on_in_pages() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let room = create(&alice, json!({})).await;
+    let mut said = Vec::new();
+    for n in 0..25 {
+        said.push(say(&alice, &room, &format!("needle {n}")).await);
+    }
+    let search = async |context: bool, from: Option<&str>| {
+        let mut events = json!({ "search_term": "needle", "order_by": "recent",
+            "filter": { "limit": 100 } });
+        if context {
+            events["event_context"] = json!({ "before_limit": 1, "after_limit": 1 });
+        }
+        let from = from.map(|from| format!("?next_batch={from}")).unwrap_or_default();
+        let body = json!({ "search_categories": { "room_events": events } });
+        let answer = alice.post(&format!("/_matrix/client/v3/search{from}"), body).await.ok();
+        answer["search_categories"]["room_events"].clone()
+    };
+    let ids = |answer: &Value| {
+        let results = answer["results"].as_array().unwrap();
+        results.iter().map(|one| one["result"]["event_id"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&search(false, None).await).len(), 25);
+    let first = search(true, None).await;
+    assert_eq!((ids(&first).len(), &first["count"]), (20, &json!(25)));
+    assert_eq!(first["results"][1]["context"]["events_after"].as_array().unwrap().len(), 1);
+    let rest = search(true, first["next_batch"].as_str()).await;
+    let mut all = ids(&first);
+    all.extend(ids(&rest));
+    all.reverse();
+    assert_eq!(all, said.iter().map(|id| json!(id)).collect::<Vec<_>>());
+}

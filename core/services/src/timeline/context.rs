@@ -10,7 +10,10 @@ use colonnade_rules::event::ClientFormat;
 use colonnade_storage::aggregations::Direction;
 use serde_json::value::RawValue;
 
-use super::{Bundles, PAGE_BYTES_MAX, Shown, Timeline, Viewer, pages::Span};
+use super::{
+    Bundles, PAGE_BYTES_MAX, Shown, Timeline, Viewer,
+    pages::{SCANNED_MAX, Span},
+};
 use crate::{
     Error, Result,
     rooms::{Room, no_event},
@@ -63,6 +66,7 @@ impl Timeline {
             direction,
             limit,
             bytes_max: AROUND_BYTES_MAX,
+            rows_max: SCANNED_MAX,
             filter: &filter,
         };
         let format = ClientFormat::WithRoom;

@@ -32,7 +32,7 @@ pub(super) const PAGE_MAX: i64 = 1_000;
 /// Rows read at a time while filters throw most of them away.
 const BLOCK_MIN: i64 = 50;
 /// Rows read for one page at most; a stricter filter gets a shorter page and a token to go on.
-const SCANNED_MAX: i64 = 5_000;
+pub(super) const SCANNED_MAX: i64 = 5_000;
 
 /// Events nearest to a time that are looked at: the database leaves out what the viewer may not see as
 /// far as the room's order tells it, so that the first is nearly always the one.
@@ -65,6 +65,8 @@ pub(super) struct Span<'a> {
     pub(super) limit: i64,
     /// How many bytes of them, and one event more at most.
     pub(super) bytes_max: usize,
+    /// How many rows are read for them at most.
+    pub(super) rows_max: i64,
     /// Which events.
     pub(super) filter: &'a RoomEventFilter,
 }
@@ -111,6 +113,7 @@ impl Timeline {
             direction: request.direction,
             limit: request.limit,
             bytes_max: PAGE_BYTES_MAX,
+            rows_max: SCANNED_MAX,
             filter: &request.filter,
         };
         let (mut shown, mut end) = self.scan(viewer, &room, span).await?;
@@ -151,7 +154,7 @@ impl Timeline {
         let mut page: Vec<Shown> = Vec::new();
         let (mut scanned, mut bytes, mut at_end) = (0, 0, false);
         let mut is_full = wanted == 0;
-        while !is_full && scanned < SCANNED_MAX && !at_end {
+        while !is_full && scanned < span.rows_max && !at_end {
             let block = (limit - page.len() as i64).max(BLOCK_MIN);
             let range = Range { after, upto, newest_first: backward, limit: block };
             let Piece { events: rows, is_last } =

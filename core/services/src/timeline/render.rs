@@ -67,7 +67,7 @@ impl Timeline {
             let unsigned = Unsigned {
                 age: Some((now_ms - sent_ms(shown)).max(0)),
                 transaction_id: extras.transactions.get(&nid).map(String::as_str),
-                prev_content: replaced.map(|event| event.content()),
+                prev_content: replaced.map(|event| event.shown_content()),
                 prev_sender: replaced.map(|event| event.sender()),
                 replaces_state: replaced.map(|event| event.event_id()),
                 membership: shown.membership.map(Membership::state),
@@ -173,13 +173,19 @@ impl Timeline {
         page: &[Shown],
         format: ClientFormat,
     ) -> Result<HashMap<EventNid, Box<RawValue>>> {
-        let mut targets = HashMap::new();
-        for shown in page.iter().filter(|shown| shown.row.flags.has(EventFlags::REDACTED)) {
-            let target = shown.row.event.event_id();
-            if let Some(nid) = aggregations::redaction_of(&self.context.db, target).await? {
-                targets.insert(nid, shown.row.nid);
-            }
+        let redacted = page.iter().filter(|shown| shown.row.flags.has(EventFlags::REDACTED));
+        let redacted: HashMap<&str, EventNid> =
+            redacted.map(|shown| (shown.row.event.event_id().as_str(), shown.row.nid)).collect();
+        if redacted.is_empty() {
+            return Ok(HashMap::new());
         }
+        let ids = page.iter().map(|shown| shown.row.event.event_id());
+        let ids: Vec<_> = ids.filter(|id| redacted.contains_key(id.as_str())).collect();
+        let found = aggregations::redactions_of(&self.context.db, &ids).await?;
+        let targets = found.into_iter();
+        let targets: HashMap<EventNid, EventNid> = targets
+            .filter_map(|(target, redaction)| Some((redaction, *redacted.get(target.as_str())?)))
+            .collect();
         let nids: Vec<EventNid> = targets.keys().copied().collect();
         let redactions = self.visible(viewer, self.read(&nids).await?).await?;
         let rendered = redactions.into_iter().filter_map(|redaction| {

@@ -38,6 +38,10 @@ const PAGE_MAX: usize = 100;
 const AROUND_MAX: i64 = 20;
 /// Bytes of them on each side: eight finds with all that was said around them fill a page.
 const AROUND_BYTES_MAX: usize = PAGE_BYTES_MAX / 16;
+/// Rows read for them on each side: what is hidden around a find is not passed over without end.
+const AROUND_ROWS_MAX: i64 = 100;
+/// Finds in one answer at most where what was said around each is shown, too: every one is two more pages.
+const AROUND_FINDS_MAX: usize = 20;
 /// Matches looked at for one answer, the newest: many may be hidden from the user or filtered out. As
 /// far are they counted, too, and the best found among them.
 const SCANNED_MAX: i64 = 1_000;
@@ -299,7 +303,8 @@ impl Timeline {
                     bytes += state.iter().map(|event| event.get().len()).sum::<usize>();
                     states.insert(room_id.clone(), state);
                 }
-                if bytes >= PAGE_BYTES_MAX {
+                let is_last = wish.context.is_some() && results.len() == AROUND_FINDS_MAX;
+                if is_last || bytes >= PAGE_BYTES_MAX {
                     return Ok(Results { results, states });
                 }
             }
@@ -346,6 +351,7 @@ impl Timeline {
             direction,
             limit: limit.clamp(0, AROUND_MAX),
             bytes_max: AROUND_BYTES_MAX,
+            rows_max: AROUND_ROWS_MAX,
             filter: &everything,
         };
         let mut sides = Vec::with_capacity(2);

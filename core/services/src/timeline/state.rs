@@ -96,7 +96,7 @@ impl Timeline {
             let json = self.render(viewer, &room, &page, format, Bundles::None).await?;
             return Ok(json.into_iter().next().ok_or_else(not_found)?);
         };
-        Ok(shown.row.event.content().to_owned())
+        Ok(shown.row.event.shown_content().to_owned())
     }
 
     /// Reads the member events of a room, now or at a token. At the token of a sync from before the

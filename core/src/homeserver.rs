@@ -11,7 +11,8 @@ use colonnade_replication::{
 };
 use colonnade_services::{Context, Services, Settings};
 use colonnade_storage::{
-    Database, DatabaseClock, Held, Location, StorageError, interned::Interned, settings,
+    Database, DatabaseClock, Held, Location, StorageError, database::settings,
+    rooms::interned::Interned,
 };
 use ipnet::IpNet;
 use tokio::time::timeout;

@@ -7,7 +7,10 @@ use colonnade_model::{
     Random,
     ruma::{OwnedServerName, signatures::Ed25519KeyPair},
 };
-use colonnade_storage::{Database, Location, database, settings};
+use colonnade_storage::{
+    Database, Location,
+    database::{self, settings},
+};
 
 use crate::{keys, start_error::StartError};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use colonnade_model::stream::Stream;
 use colonnade_services::Services;
-use colonnade_storage::{database::stats::Histogram, figures::CacheFigures};
+use colonnade_storage::database::{metrics::CacheFigures, stats::Histogram};
 use http::Method;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,

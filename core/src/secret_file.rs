@@ -2,8 +2,8 @@
 
 use std::{io::Write as _, path::Path};
 
-pub use colonnade_storage::private::make_folder;
-use colonnade_storage::private::{new_file, open_file, wider};
+pub use colonnade_storage::database::secret_file::make_folder;
+use colonnade_storage::database::secret_file::{new_file, open_file, wider};
 
 /// Writes a new file that only its owner may read, in a folder that is made where it is missing, and
 /// makes sure it is on disk.

@@ -19,7 +19,7 @@ use colonnade_services::{
     elsewhere,
     rooms::{NewRoomWish, Preset},
 };
-use colonnade_storage::{Database, Location, interned::Interned};
+use colonnade_storage::{Database, Location, rooms::interned::Interned};
 use serde_json::{json, value::to_raw_value};
 
 /// The services, and the folder they write to.

@@ -9,10 +9,13 @@ use colonnade_model::{
     ruma::{OwnedUserId, RoomId, UserId},
     stream::Position,
 };
-use colonnade_storage::{account_data, members, rooms};
+use colonnade_storage::{
+    rooms::{heads, members},
+    users::account_data,
+};
 use serde_json::{Map, Value, value::RawValue};
 
-pub use colonnade_storage::account_data::AccountData;
+pub use colonnade_storage::users::account_data::AccountData;
 
 use crate::{Context, Error, Result, accounts::Session, fresh::FreshCache};
 
@@ -287,7 +290,7 @@ impl AccountDataService {
         let Some(room_id) = room else { return Ok(None) };
         let foreign = || MatrixError::not_found("you have nothing to do with such a room");
         let db = &self.context.db;
-        let found = rooms::find(db, room_id).await?.ok_or_else(foreign)?;
+        let found = heads::find(db, room_id).await?.ok_or_else(foreign)?;
         members::get(db, found.nid, session.user).await?.ok_or_else(foreign)?;
         Ok(Some(found.nid))
     }

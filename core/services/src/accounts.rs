@@ -28,11 +28,14 @@ use colonnade_model::{
     nid::{DeviceNid, UserNid},
     ruma::{OwnedDeviceId, OwnedUserId, UserId},
 };
-use colonnade_storage::{accounts, figures::CacheFigures, sessions};
+use colonnade_storage::{
+    database::metrics::CacheFigures,
+    users::{accounts, sessions},
+};
 
 pub use attempts::Origin;
 pub use auth::Auth;
-pub use colonnade_storage::accounts::Account;
+pub use colonnade_storage::users::accounts::Account;
 pub use login::{LoggedIn, Login, Proof};
 pub use register::{Admission, Registration};
 pub use seen::Seen;

@@ -8,7 +8,10 @@ use colonnade_model::{
     token::TokenKey,
 };
 use colonnade_replication::{Slots, Streams};
-use colonnade_storage::{Database, interned::Interned, nids::AllNids};
+use colonnade_storage::{
+    Database,
+    rooms::{interned::Interned, nids::AllNids},
+};
 
 use crate::{elsewhere::Carrier, settings::Settings};
 

@@ -8,8 +8,8 @@ use colonnade_model::{
     nid::UserNid,
     ruma::{DeviceId, OwnedDeviceId},
 };
-pub use colonnade_storage::devices::Device;
-use colonnade_storage::{device_lists, devices};
+pub use colonnade_storage::users::devices::Device;
+use colonnade_storage::{keys::device_lists, users::devices};
 
 use crate::{
     Context, Result,

@@ -13,7 +13,7 @@ use colonnade_model::{
     MatrixError,
     ruma::{RoomId, events::TimelineEventType},
 };
-use colonnade_storage::members::Membership;
+use colonnade_storage::rooms::members::Membership;
 
 use crate::{
     Context, Result,

@@ -1,6 +1,6 @@
 //! The caches of all services in one list, for the metrics of the assembly.
 
-use colonnade_storage::figures::CacheFigures;
+use colonnade_storage::database::metrics::CacheFigures;
 
 use crate::Services;
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use colonnade_model::{MatrixError, nid::UserNid, ruma::api::client::filter::FilterDefinition};
-use colonnade_storage::filters;
+use colonnade_storage::users::filters;
 
 use crate::{Context, Error, Result};
 

@@ -3,7 +3,7 @@
 
 use std::hash::Hash;
 
-use colonnade_storage::figures::CacheFigures;
+use colonnade_storage::database::metrics::CacheFigures;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 

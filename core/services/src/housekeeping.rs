@@ -10,9 +10,10 @@ use std::{
 
 use colonnade_replication::slots::{Duty, Right};
 use colonnade_storage::{
-    chores as table, client_txns, device_lists,
+    delivery::jobs as table,
+    keys::device_lists,
     ownership::pools::{BACKGROUND, MEDIA},
-    unread,
+    rooms::{client_txns, unread},
 };
 
 use crate::{Result, Services};

@@ -17,8 +17,8 @@ use colonnade_model::{
 use colonnade_replication::slots::Right;
 use colonnade_storage::{
     StorageError, Tx,
-    key_backup::{self, Contents, RoomKey, Version},
-    stored,
+    database::stored_json,
+    keys::key_backup::{self, Contents, RoomKey, Version},
 };
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ use serde_json::value::RawValue;
 
 use crate::{Context, Error, Result};
 
-pub use colonnade_storage::key_backup::Scope;
+pub use colonnade_storage::keys::key_backup::Scope;
 
 /// Bytes of what describes a version: a public key and a signature per device.
 const AUTH_DATA_BYTES_MAX: usize = 64 * 1024;
@@ -137,7 +137,7 @@ impl Reader {
                 format!("{} {} {} {}", self.user, self.version, key.room_id, key.session_id);
             StorageError::corrupt("backup_keys", "session_data", place, why)
         };
-        let session_data = stored::readable(key.session_data.clone(), "backup_keys");
+        let session_data = stored_json::readable(key.session_data.clone(), "backup_keys");
         let data = KeyData {
             first_message_index: key.first_message_index.unsigned_abs(),
             forwarded_count: key.forwarded_count.unsigned_abs(),
@@ -201,7 +201,7 @@ impl KeyBackup {
     async fn info(&self, user: UserNid, version: Version) -> Result<BackupInfo> {
         let count = key_backup::count(&self.context.db, user, version.version).await?;
         let corrupt = |error| StorageError::corrupt("backup_versions", "auth_data", user, error);
-        let auth_data = stored::readable(version.auth_data, "backup_versions");
+        let auth_data = stored_json::readable(version.auth_data, "backup_versions");
         let description = Description { algorithm: &version.algorithm, auth_data: &auth_data };
         let text = serde_json::to_string(&description).map_err(corrupt)?;
         Ok(BackupInfo {

@@ -21,7 +21,7 @@ use colonnade_model::{
     ruma::{OwnedUserId, UserId, presence::PresenceState},
     stream::Position,
 };
-use colonnade_storage::presence as rows;
+use colonnade_storage::users::presence as rows;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

@@ -9,12 +9,16 @@ use colonnade_model::{
     ruma::{OwnedRoomId, OwnedUserId, UserId},
 };
 use colonnade_storage::{
-    StorageError, Tx, accounts, members, profiles, rooms,
-    user_words::{self, Reach},
+    StorageError, Tx,
+    rooms::{heads, members},
+    users::{
+        accounts, profiles,
+        words::{self, Reach},
+    },
 };
 use serde_json::{Map, Value};
 
-pub use colonnade_storage::profiles::{AVATAR_URL, DISPLAYNAME, Shown};
+pub use colonnade_storage::users::profiles::{AVATAR_URL, DISPLAYNAME, Shown};
 
 use crate::{Context, Result, accounts::Session};
 
@@ -138,7 +142,7 @@ impl Profiles {
         };
         let (from, upto) = (first.as_bytes().to_vec(), after(first));
         let (db, me) = (&self.context.db, session.user);
-        let users = user_words::search(db, from, upto, me, reach, CANDIDATES_MAX).await?;
+        let users = words::search(db, from, upto, me, reach, CANDIDATES_MAX).await?;
         let names = self.context.interned.user_ids(&users).await?;
         let mut shown = profiles::shown_many(db, &users).await?;
         let mut found = Vec::new();
@@ -182,7 +186,7 @@ impl Profiles {
         let is_last = page.len() <= MUTUAL_ROOMS_MAX;
         page.truncate(MUTUAL_ROOMS_MAX);
         let next = page.last().filter(|_| !is_last).map(|room| room.0.to_string());
-        let known = rooms::many(db, &page).await?;
+        let known = heads::many(db, &page).await?;
         Ok((known.into_iter().map(|room| room.room_id).collect(), total, next))
     }
 
@@ -220,7 +224,7 @@ async fn change(
     let differs = |name: &str| fields.get(name) != before.get(name);
     if differs(DISPLAYNAME) {
         let name = fields.get(DISPLAYNAME).and_then(Value::as_str);
-        user_words::replace(tx, user, words_of(user_id, name)).await?;
+        words::replace(tx, user, words_of(user_id, name)).await?;
     }
     for (name, value) in wish {
         if differs(&name) {

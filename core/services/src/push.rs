@@ -15,7 +15,7 @@ use colonnade_model::{
     },
 };
 use colonnade_rules::push::server_default;
-use colonnade_storage::{account_data, pushers};
+use colonnade_storage::{delivery::pushers, users::account_data};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::{

@@ -4,9 +4,9 @@
 
 use colonnade_model::MatrixError;
 use colonnade_storage::{
-    key_backup::BackupQuota,
+    delivery::to_device::{InboxLimits, Waits},
+    keys::key_backup::BackupQuota,
     quota::{Bound, Full, Quota},
-    to_device::{InboxLimits, Waits},
 };
 
 use crate::settings::OwnerLimits;

@@ -12,15 +12,15 @@ use colonnade_model::{
     stream::Position,
 };
 use colonnade_storage::{
-    account_data::{self, AccountData},
-    receipts::{self, Receipt},
+    rooms::receipts::{self, Receipt},
+    users::account_data::{self, AccountData},
 };
 use serde_json::{
     Map, Value, json,
     value::{RawValue, to_raw_value},
 };
 
-pub use colonnade_storage::receipts::Kind;
+pub use colonnade_storage::rooms::receipts::Kind;
 
 use crate::{
     Context, Error, Result,

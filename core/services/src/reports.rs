@@ -6,7 +6,7 @@ use colonnade_model::{
     MatrixError,
     ruma::{EventId, RoomId, UserId},
 };
-use colonnade_storage::{
+use colonnade_storage::rooms::{
     members::Membership,
     reports::{self, Report},
 };

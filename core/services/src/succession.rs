@@ -5,7 +5,7 @@ use colonnade_model::{
     nid::UserNid,
     ruma::{OwnedRoomId, OwnedUserId, RoomId, RoomOrAliasId, RoomVersionId},
 };
-use colonnade_storage::members::Membership;
+use colonnade_storage::rooms::members::Membership;
 use serde_json::{Map, Value, value::RawValue};
 
 use crate::{

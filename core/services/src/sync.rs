@@ -31,9 +31,10 @@ use colonnade_model::{
     token::SyncToken,
 };
 use colonnade_replication::streams::DURABLE;
-use colonnade_storage::{
+use colonnade_storage::rooms::{
+    heads as room_rows,
     members::{self, Member, Membership},
-    receipts as receipt_rows, rooms as room_rows,
+    receipts as receipt_rows,
 };
 use quick_cache::sync::Cache;
 use tokio::sync::{Semaphore, watch};

@@ -22,9 +22,9 @@ use colonnade_model::{
     ruma::{OwnedUserId, RoomId, UserId},
 };
 use colonnade_rules::visibility::Visibility;
-use colonnade_storage::{events::StoredEvent, members::Membership};
+use colonnade_storage::rooms::{events::StoredEvent, members::Membership};
 
-pub use colonnade_storage::aggregations::Direction;
+pub use colonnade_storage::rooms::aggregations::Direction;
 pub use context::Surroundings;
 pub use pages::{Page, PageRequest};
 pub use related::{RelatedPage, RelatedRequest};

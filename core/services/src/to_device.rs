@@ -26,8 +26,8 @@ use colonnade_model::{
     stream::Position,
 };
 use colonnade_storage::{
-    stored,
-    to_device::{self, Message, Sent, Txn},
+    database::stored_json,
+    delivery::to_device::{self, Message, Sent, Txn},
 };
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
@@ -206,7 +206,7 @@ fn event_of(json: String) -> Box<RawValue> {
     {
         return event;
     }
-    stored::readable(json, "to_device")
+    stored_json::readable(json, "to_device")
 }
 
 fn render(

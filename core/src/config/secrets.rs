@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use colonnade_storage::private::wider;
+use colonnade_storage::database::secret_file::wider;
 use serde_json::Value;
 
 /// Parts of the names of keys whose values are secrets.

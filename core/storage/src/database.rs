@@ -13,26 +13,36 @@ mod dialect;
 pub(crate) mod testing;
 mod bulk;
 mod clock;
+mod commit_listener;
 pub mod copy;
+mod errors;
+pub(crate) mod incarnation;
 mod job;
 mod lane;
+mod lists;
 mod locks;
+pub mod metrics;
 mod migrations;
 mod postgres;
+pub(crate) mod restored;
+pub mod secret_file;
+pub mod settings;
 pub(crate) mod sql;
 mod sqlite;
 pub mod stats;
+pub mod stored_json;
+mod turn;
 pub(crate) mod tx;
 
 use std::{path::PathBuf, sync::Arc};
 
-use colonnade_model::stream::StreamAdvance;
 use futures_util::future::BoxFuture;
 
 pub(crate) use bulk::{Bulk, Cell};
 pub use clock::DatabaseClock;
-pub(crate) use dialect::{int_list, list_sql};
+pub use commit_listener::CommitListener;
 pub use lane::Lane;
+pub(crate) use lists::{int_list, list_sql};
 pub use locks::Lock;
 pub use migrations::{Change, Pending};
 pub use postgres::Held;
@@ -70,12 +80,6 @@ impl std::fmt::Debug for Location {
             }
         }
     }
-}
-
-/// Hears of every commit that advanced a stream, in order, after it is durable.
-pub trait CommitListener: Send + Sync + 'static {
-    /// Takes note of an advance. Must not block.
-    fn committed(&self, advance: StreamAdvance);
 }
 
 /// An open database. Cheap to clone.

@@ -1,7 +1,5 @@
 //! What can go wrong with a table, by what the caller does about it: nothing else is told apart.
 
-use crate::quota::Full;
-
 /// The result of every storage call.
 pub type Result<T, E = StorageError> = std::result::Result<T, E>;
 
@@ -59,4 +57,29 @@ impl StorageError {
     ) -> Self {
         Self::Corrupt { table, column, key: key.to_string(), why: why.to_string() }
     }
+}
+
+/// A bound and the setting that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// The setting, `limits.account_data_bytes_max` say.
+    pub setting: &'static str,
+    /// At most.
+    pub max: i64,
+}
+
+/// An owner would keep more than it may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Full {
+    /// What is kept.
+    pub what: &'static str,
+    /// The bound.
+    pub bound: Bound,
+    /// The bound is one of bytes, not of numbers.
+    pub in_bytes: bool,
+}
+
+impl Bound {
+    /// No bound.
+    pub const NONE: Self = Self { setting: "none", max: i64::MAX };
 }

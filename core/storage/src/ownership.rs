@@ -11,20 +11,16 @@
 
 mod balance;
 pub mod coordinator;
+mod member;
 pub mod pools;
 
+pub use crate::database::incarnation::{DRAINING, FENCED, LIVE};
 use crate::{
     Database, Tx,
     database::{Lock, int_list, sql},
     error::{Result, StorageError},
 };
 
-/// An incarnation that lives; see the column `incarnations.state`.
-pub const LIVE: i64 = 1;
-/// An incarnation that hands over its slots, and may write to those it still has.
-pub const DRAINING: i64 = 2;
-/// An incarnation that may never write again.
-pub const FENCED: i64 = 3;
 /// Fenced incarnations whose rows are kept, for whoever wants to know what happened.
 const FENCED_KEPT: i64 = 100;
 

@@ -2,6 +2,7 @@
 //! that writes: those of a lane take turns in all processes, so requests that come together cannot pass
 //! it. What is refused is undone as a whole.
 
+pub use crate::error::{Bound, Full};
 use crate::error::{Result, StorageError};
 
 /// What one owner may keep of a kind.
@@ -13,31 +14,6 @@ pub struct Quota {
     pub items: Bound,
     /// How many bytes.
     pub bytes: Bound,
-}
-
-/// A bound and the setting that says so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bound {
-    /// The setting, `limits.account_data_bytes_max` say.
-    pub setting: &'static str,
-    /// At most.
-    pub max: i64,
-}
-
-/// An owner would keep more than it may.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Full {
-    /// What is kept.
-    pub what: &'static str,
-    /// The bound.
-    pub bound: Bound,
-    /// The bound is one of bytes, not of numbers.
-    pub in_bytes: bool,
-}
-
-impl Bound {
-    /// No bound.
-    pub const NONE: Self = Self { setting: "none", max: i64::MAX };
 }
 
 impl Quota {

@@ -9,7 +9,7 @@ use colonnade_model::{
 use crate::{Database, database::sql, error::Result};
 
 /// `room_members.membership` of a member.
-const JOIN: i64 = crate::members::Membership::Join as i64;
+const JOIN: i64 = crate::rooms::members::Membership::Join as i64;
 
 /// Touches with their positions.
 type Touched = Vec<(Touch, Position)>;

@@ -315,7 +315,7 @@ async fn devices_can_be_named_and_deleted_together() {
     let mine = server.inside().await.services.context.db.clone();
     let user_id = colonnade_model::ruma::UserId::parse(&alice.user_id).unwrap();
     let user = server.inside().await.services.context.interned.find_user(&user_id).await.unwrap();
-    let rows = colonnade_storage::devices::list(&mine, user.unwrap()).await.unwrap();
+    let rows = colonnade_storage::users::devices::list(&mine, user.unwrap()).await.unwrap();
     assert_eq!(rows[0].last_seen_ip.as_deref(), Some("127.0.0.1"));
     let names = json!([third.device_id, second.device_id, "NONE"]);
     let bulk = "/_matrix/client/v3/delete_devices";

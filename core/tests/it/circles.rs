@@ -18,7 +18,9 @@ const STRAIGHT: &[&str] = &[
     "core/model",
     "core/replication",
     "core/rules",
+    "core/storage",
     "core/testkit",
+    "core/testkit/simulation",
     "workers",
 ];
 

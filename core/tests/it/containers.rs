@@ -52,10 +52,9 @@ async fn a_device_without_name_has_an_empty_unsigned() {
     // As older versions left devices: today each has a name.
     let services = std::sync::Arc::clone(&server.inside().await.services);
     let session = services.accounts.authenticate(alice.token.as_ref().unwrap()).await.unwrap();
-    let nameless = services
-        .context
-        .db
-        .write(move |tx| Box::pin(colonnade_storage::devices::rename(tx, session.device, None)));
+    let nameless = services.context.db.write(move |tx| {
+        Box::pin(colonnade_storage::users::devices::rename(tx, session.device, None))
+    });
     assert!(nameless.await.unwrap());
     let keys = json!({ "device_keys": {
         "user_id": user_id, "device_id": device_id, "algorithms": [],

@@ -3,9 +3,9 @@
 
 use colonnade_services::account_data::AccountData;
 use colonnade_storage::{
-    account_data,
+    delivery::to_device::{self, InboxLimits, Sent},
     quota::Quota,
-    to_device::{self, InboxLimits, Sent},
+    users::account_data,
 };
 use colonnade_testkit::{Client, Method, TestServer};
 use serde_json::{json, value::RawValue};

@@ -9,7 +9,7 @@ use std::{
 use colonnade_model::nid::UserNid;
 use colonnade_storage::{
     Location,
-    account_data::{self, AccountData},
+    users::account_data::{self, AccountData},
 };
 
 use super::*;

@@ -11,7 +11,7 @@
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use colonnade_model::{nid::UserNid, ruma::OwnedUserId};
-use colonnade_storage::{login_addresses, sessions};
+use colonnade_storage::users::{login_addresses, sessions};
 
 use super::{names, tokens};
 use crate::{

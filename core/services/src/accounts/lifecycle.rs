@@ -6,10 +6,14 @@ use colonnade_model::{
     ruma::{OwnedUserId, UserId},
 };
 use colonnade_storage::{
-    Result as StorageResult, Tx, accounts, device_lists, devices, encryption, login_addresses,
-    profiles, pushers,
-    sessions::{self, TokenHash},
-    user_words,
+    Result as StorageResult, Tx,
+    delivery::pushers,
+    keys::{device_lists, encryption},
+    users::{
+        accounts, devices, login_addresses, profiles,
+        sessions::{self, TokenHash},
+        words,
+    },
 };
 
 use super::{Accounts, Session, names, register::NewAccount};
@@ -83,7 +87,7 @@ impl Accounts {
             Box::pin(async move {
                 accounts::deactivate(tx, user, erase).await?;
                 profiles::delete(tx, user).await?;
-                user_words::replace(tx, user, Vec::new()).await?;
+                words::replace(tx, user, Vec::new()).await?;
                 encryption::forget_user(tx, user).await?;
                 login_addresses::forget(tx, user).await?;
                 sessions::revoke_login_tokens(tx, user).await

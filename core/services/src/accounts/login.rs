@@ -8,9 +8,12 @@ use colonnade_model::{
     ruma::{OwnedDeviceId, OwnedUserId},
 };
 use colonnade_storage::{
-    accounts, device_lists,
-    devices::{self, Device},
-    login_addresses, sessions,
+    keys::device_lists,
+    users::{
+        accounts,
+        devices::{self, Device},
+        login_addresses, sessions,
+    },
 };
 
 use super::{Accounts, Origin, Session, attempts, lifecycle, names, passwords::wrong, tokens};

@@ -7,7 +7,7 @@ use argon2::{
     password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
 };
 use colonnade_model::{MatrixError, nid::UserNid};
-use colonnade_storage::accounts;
+use colonnade_storage::users::accounts;
 use tokio::sync::Semaphore;
 
 use crate::{Context, Error, Result};

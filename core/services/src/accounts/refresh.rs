@@ -4,7 +4,7 @@
 //! Source: Matrix v1.19, client-server, "Refreshing access tokens".
 
 use colonnade_model::{MatrixError, nid::DeviceNid};
-use colonnade_storage::sessions::{self, TokenHash};
+use colonnade_storage::users::sessions::{self, TokenHash};
 
 use super::{Accounts, LoggedIn, Session, lifecycle::Gone, tokens};
 use crate::Result;
@@ -34,7 +34,7 @@ impl Accounts {
             })
         });
         self.cache.remove(&write.await?.ok_or_else(unknown)?);
-        let known = colonnade_storage::devices::list(db, user).await?;
+        let known = colonnade_storage::users::devices::list(db, user).await?;
         let known = known.into_iter().find(|known| known.device == device).ok_or_else(unknown)?;
         Ok(LoggedIn {
             session: Session { user_id, user, device_id: known.device_id, device, address: None },

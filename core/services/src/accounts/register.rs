@@ -9,9 +9,11 @@ use colonnade_model::{
 };
 use colonnade_storage::{
     StorageError,
-    accounts::{self, Account},
-    profiles::{self, DISPLAYNAME},
-    uia as table, user_words,
+    users::{
+        accounts::{self, Account},
+        profiles::{self, DISPLAYNAME},
+        uia as table, words,
+    },
 };
 use serde_json::Value;
 
@@ -175,7 +177,7 @@ impl Accounts {
                 if let Some(token) = cleared.token {
                     table::token_used(tx, token).await?;
                 }
-                user_words::replace(tx, user, words).await?;
+                words::replace(tx, user, words).await?;
                 profiles::set(tx, user, DISPLAYNAME.to_owned(), name).await?;
                 Ok(Created::Done)
             })

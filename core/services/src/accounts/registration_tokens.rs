@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use colonnade_model::MatrixError;
-use colonnade_storage::uia::{self, Hold};
+use colonnade_storage::users::uia::{self, Hold};
 use subtle::ConstantTimeEq as _;
 
 use super::uia::LIFETIME_MS;

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use colonnade_model::nid::DeviceNid;
-use colonnade_storage::devices;
+use colonnade_storage::users::devices;
 use parking_lot::Mutex;
 
 use crate::{Context, Result};

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use colonnade_model::MatrixError;
-use colonnade_storage::uia::{self, UiaSession};
+use colonnade_storage::users::uia::{self, UiaSession};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha1::Sha1;
 use subtle::ConstantTimeEq as _;

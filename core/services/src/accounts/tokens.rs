@@ -3,7 +3,7 @@
 //! user's devices to one worker without asking anybody; it says nothing else about the user.
 
 use colonnade_model::{Random, ruma::UserId, slot::slot_of};
-use colonnade_storage::sessions::TokenHash;
+use colonnade_storage::users::sessions::TokenHash;
 
 /// The beginning of every access token; the gateway knows it too.
 const ACCESS_PREFIX: &str = "cln";

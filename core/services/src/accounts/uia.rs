@@ -7,7 +7,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use colonnade_model::MatrixError;
-use colonnade_storage::uia::{self, Bounds, Passed, UiaSession};
+use colonnade_storage::users::uia::{self, Bounds, Passed, UiaSession};
 use serde_json::{Value, json};
 
 use super::{

@@ -10,7 +10,7 @@ use colonnade_model::{
     token::TokenKey,
 };
 use colonnade_replication::{Bus, InProcess, Slots};
-use colonnade_storage::{Database, Location, interned::Interned};
+use colonnade_storage::{Database, Location, rooms::interned::Interned};
 use serde_json::{Value, json, value::to_raw_value};
 
 use super::*;

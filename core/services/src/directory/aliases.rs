@@ -6,7 +6,7 @@ use colonnade_model::{
     MatrixError,
     ruma::{OwnedRoomAliasId, OwnedRoomId, RoomAliasId, RoomId},
 };
-use colonnade_storage::{directory as table, members::Membership};
+use colonnade_storage::rooms::{directory as table, members::Membership};
 use serde_json::Value;
 
 use super::Directory;

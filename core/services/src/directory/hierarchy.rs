@@ -13,7 +13,7 @@ use colonnade_model::{
         events::space::child::HierarchySpaceChildEvent, serde::Raw,
     },
 };
-use colonnade_storage::state::Part;
+use colonnade_storage::rooms::state::Part;
 use serde_json::{Value, json, value::to_raw_value};
 
 use super::Directory;

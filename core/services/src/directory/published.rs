@@ -8,7 +8,10 @@ use colonnade_model::{
         room::JoinRuleKind,
     },
 };
-use colonnade_storage::directory::{self as table, Place, PublishedQuery, PublishedRoom};
+use colonnade_storage::rooms::{
+    directory as table,
+    directory::{Place, PublishedQuery, PublishedRoom},
+};
 
 use super::Directory;
 use crate::{Result, accounts::Session};

@@ -9,7 +9,7 @@ use colonnade_model::{
         room::{JoinRuleSummary, RestrictedSummary, RoomSummary},
     },
 };
-use colonnade_storage::{
+use colonnade_storage::rooms::{
     members::Membership,
     summaries::{self, Summary},
 };

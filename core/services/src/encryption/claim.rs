@@ -15,8 +15,8 @@ use colonnade_model::{
 };
 use colonnade_storage::{
     StorageError,
-    encryption::one_time_keys::{self, OneTimeKey, Supply},
-    to_device,
+    delivery::to_device,
+    keys::encryption::one_time_keys::{self, OneTimeKey, Supply},
 };
 
 use super::{Encryption, unreachable_server};

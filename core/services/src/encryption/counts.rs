@@ -11,7 +11,7 @@ use colonnade_model::{
     nid::DeviceNid,
     ruma::{OneTimeKeyAlgorithm, UInt},
 };
-use colonnade_storage::{Database, encryption::one_time_keys};
+use colonnade_storage::{Database, keys::encryption::one_time_keys};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 

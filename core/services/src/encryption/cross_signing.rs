@@ -14,9 +14,11 @@ use colonnade_model::{
     },
 };
 use colonnade_storage::{
-    device_lists,
-    encryption::cross_signing::{self, Usage},
-    to_device,
+    delivery::to_device,
+    keys::{
+        device_lists,
+        encryption::cross_signing::{self, Usage},
+    },
 };
 
 use super::{Encryption, signed};

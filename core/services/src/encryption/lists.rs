@@ -11,7 +11,7 @@ use colonnade_model::{
     stream::{Positions, Stream},
     token::SyncToken,
 };
-use colonnade_storage::device_lists;
+use colonnade_storage::keys::device_lists;
 
 use super::Encryption;
 use crate::{Result, accounts::Session};

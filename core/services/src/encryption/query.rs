@@ -15,7 +15,7 @@ use colonnade_model::{
 };
 use colonnade_storage::{
     StorageError,
-    encryption::{
+    keys::encryption::{
         cross_signing::{self, Usage},
         device_keys::{self, Signature},
     },

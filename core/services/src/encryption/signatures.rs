@@ -15,10 +15,13 @@ use colonnade_model::{
     },
 };
 use colonnade_storage::{
-    StorageError, device_lists,
-    encryption::{
-        cross_signing::{self, Usage},
-        device_keys::{self, KeyAsRead, Signature},
+    StorageError,
+    keys::{
+        device_lists,
+        encryption::{
+            cross_signing::{self, Usage},
+            device_keys::{self, KeyAsRead, Signature},
+        },
     },
 };
 use serde_json::value::RawValue;

@@ -14,12 +14,15 @@ use colonnade_model::{
     },
 };
 use colonnade_storage::{
-    device_lists, devices,
-    encryption::{
-        device_keys,
-        one_time_keys::{self, Uploaded},
+    delivery::to_device,
+    keys::{
+        device_lists,
+        encryption::{
+            device_keys,
+            one_time_keys::{self, Uploaded},
+        },
     },
-    to_device,
+    users::devices,
 };
 
 use serde::Deserialize;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use colonnade_storage::{media::ContentHash, private};
+use colonnade_storage::{database::secret_file, media::ContentHash};
 use futures_util::StreamExt as _;
 use tokio::{fs, io::AsyncWriteExt as _};
 
@@ -256,14 +256,14 @@ async fn sync_folder(folder: &Path) -> io::Result<()> {
 /// Makes a folder for our own user's eyes only.
 async fn make_folder(path: &Path) -> Result<(), FileError> {
     let mut builder = fs::DirBuilder::new();
-    let made = builder.recursive(true).mode(private::FOLDER_MODE).create(path).await;
+    let made = builder.recursive(true).mode(secret_file::FOLDER_MODE).create(path).await;
     made.map_err(FileError::new("create", path))
 }
 
 /// Makes a file for our own user's eyes only.
 async fn new_file(path: &Path) -> std::io::Result<fs::File> {
     let mut options = fs::OpenOptions::new();
-    options.create_new(true).write(true).mode(private::FILE_MODE).open(path).await
+    options.create_new(true).write(true).mode(secret_file::FILE_MODE).open(path).await
 }
 
 /// Deletes files last written before `old`, counted from the Unix epoch.

@@ -5,8 +5,8 @@ use std::{io, time::Duration};
 use bytes::Bytes;
 use colonnade_model::{MatrixError, ruma::ServerName};
 use colonnade_storage::{
-    StorageError,
-    media::{self as table, Content, ContentHash, Reserved, Upload},
+    StorageError, media as table,
+    media::{Content, ContentHash, Reserved, Upload},
 };
 use futures_util::Stream;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};

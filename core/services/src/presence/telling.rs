@@ -11,7 +11,7 @@ use colonnade_model::{
     nid::{RoomNid, UserNid},
     stream::{Stream, StreamAdvance, Touch},
 };
-use colonnade_storage::presence as rows;
+use colonnade_storage::users::presence as rows;
 use tokio::sync::Notify;
 
 use super::{Presence, SWEEP, Users};

@@ -14,7 +14,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use colonnade_model::{MatrixError, nid::RoomNid, ruma::events::TimelineEventType, slot::slot_of};
 use colonnade_replication::slots::Place;
 use colonnade_rules::event::Event;
-use colonnade_storage::{StorageError, client_txns};
+use colonnade_storage::{StorageError, rooms::client_txns};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 

@@ -11,10 +11,13 @@ use colonnade_model::{
 };
 use colonnade_rules::auth::StateKey;
 use colonnade_storage::{
-    StorageError, directory,
-    members::{self, Membership},
-    persist::Demand,
-    relations,
+    StorageError,
+    rooms::{
+        directory,
+        members::{self, Membership},
+        persist::Demand,
+        relations,
+    },
 };
 use serde_json::Value;
 

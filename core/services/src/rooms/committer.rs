@@ -8,7 +8,7 @@ use std::sync::Arc;
 use colonnade_replication::Slots;
 use colonnade_storage::{
     Database, Lane, StorageError,
-    persist::{self, Batch, Persisted},
+    rooms::persist::{self, Batch, Persisted},
 };
 use tokio::sync::{mpsc, oneshot};
 

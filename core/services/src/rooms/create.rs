@@ -14,8 +14,11 @@ use colonnade_model::{
 };
 use colonnade_rules::event::{Draft, Event};
 use colonnade_storage::{
-    StorageError, directory,
-    persist::{NewAlias, NewRoom},
+    StorageError,
+    rooms::{
+        directory,
+        persist::{NewAlias, NewRoom},
+    },
 };
 use serde_json::{Value, json};
 

@@ -25,7 +25,7 @@ use colonnade_model::{
 };
 use colonnade_replication::slots::Place;
 use colonnade_rules::event::Event;
-use colonnade_storage::client_txns::ClientTxn;
+use colonnade_storage::rooms::client_txns::ClientTxn;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::time::Instant;

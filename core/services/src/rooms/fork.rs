@@ -12,7 +12,7 @@ use colonnade_rules::{
     resolve::{Chains, ForkEntries, Resolver, Step},
     trie::{NewState, StateChange},
 };
-use colonnade_storage::state::Part;
+use colonnade_storage::rooms::state::Part;
 
 use super::{store::Store, work::Work};
 use crate::{Error, Result};

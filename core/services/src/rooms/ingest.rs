@@ -19,7 +19,7 @@ use colonnade_rules::{
     event::Event,
     trie::{NewState, StateChange},
 };
-use colonnade_storage::state::Part;
+use colonnade_storage::rooms::state::Part;
 
 use super::{
     store::{RoomEvent, Store},

@@ -1,7 +1,7 @@
 //! Who may be invited: users this server can reach, who want to be.
 
 use colonnade_model::{MatrixError, ruma::UserId};
-use colonnade_storage::account_data;
+use colonnade_storage::users::account_data;
 
 use super::Rooms;
 use crate::{Result, account_data::INVITE_PERMISSION, account_data::blocks_invites};

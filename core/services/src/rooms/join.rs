@@ -10,7 +10,7 @@ use colonnade_model::{
     },
 };
 use colonnade_rules::power::PowerLevels;
-use colonnade_storage::{
+use colonnade_storage::rooms::{
     directory,
     members::{self, Membership},
 };

@@ -7,7 +7,7 @@ use colonnade_model::{
     nid::UserNid,
     ruma::{RoomId, UserId},
 };
-use colonnade_storage::members::{self, Membership};
+use colonnade_storage::rooms::members::{self, Membership};
 
 use super::{Room, Rooms, join::member};
 use crate::{Result, accounts::Session};

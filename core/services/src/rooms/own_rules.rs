@@ -12,7 +12,7 @@ use colonnade_model::{
     ruma::{OwnedUserId, push::Ruleset},
     stream::{Position, Stream},
 };
-use colonnade_storage::account_data;
+use colonnade_storage::users::account_data;
 use tokio::sync::Mutex;
 
 use crate::{Context, Result, account_data::ignored_of, push};

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use colonnade_model::ruma::UserId;
 use colonnade_storage::{
-    members::{self, Membership},
-    profiles::{self, AVATAR_URL, DISPLAYNAME, Shown},
+    rooms::members::{self, Membership},
+    users::profiles::{self, AVATAR_URL, DISPLAYNAME, Shown},
 };
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ use colonnade_model::{
     },
 };
 use colonnade_rules::event::content_from_json;
-use colonnade_storage::client_txns::ClientTxn;
+use colonnade_storage::rooms::client_txns::ClientTxn;
 use serde_json::{json, value::RawValue};
 
 use super::{

@@ -12,7 +12,7 @@ use colonnade_model::{
     ruma::{EventId, UserId},
 };
 use colonnade_rules::visibility::{Around, Sight, Visibility, may_see, may_see_state};
-use colonnade_storage::{events::EventFlags, members::Membership};
+use colonnade_storage::rooms::{events::EventFlags, members::Membership};
 use std::sync::Arc;
 
 use super::store::{Room, RoomEvent, Store};

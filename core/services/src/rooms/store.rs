@@ -19,11 +19,13 @@ use colonnade_model::{
 use colonnade_rules::event::Event;
 use colonnade_storage::{
     StorageError,
-    events::{self, EventFlags, StoredEvent},
-    figures::CacheFigures,
-    members::{self, Member, Membership},
-    rooms::{self, Head, RoomRow},
-    state::{Part, States},
+    database::metrics::CacheFigures,
+    rooms::{
+        events::{self, EventFlags, StoredEvent},
+        heads::{self, Head, RoomRow},
+        members::{self, Member, Membership},
+        state::{Part, States},
+    },
 };
 use parking_lot::Mutex;
 use quick_cache::{Weighter, sync::Cache};
@@ -137,7 +139,7 @@ impl Store {
         if let Some(room) = self.rooms.get(room_id) {
             return Ok(Some(room));
         }
-        let row = rooms::find(&self.context.db, room_id).await?;
+        let row = heads::find(&self.context.db, room_id).await?;
         row.map(|row| self.remember_room(row)).transpose()
     }
 
@@ -149,7 +151,7 @@ impl Store {
         if let Some(room) = self.by_nid.get(&nid) {
             return Ok(room);
         }
-        let row = rooms::get(&self.context.db, nid).await?;
+        let row = heads::get(&self.context.db, nid).await?;
         let missing = || StorageError::corrupt("rooms", "room_nid", nid, "no such row");
         self.remember_room(row.ok_or_else(missing)?)
     }
@@ -163,7 +165,7 @@ impl Store {
         let unknown: Vec<RoomNid> = unknown.collect();
         let mut fresh = HashMap::new();
         if !unknown.is_empty() {
-            for row in rooms::many(&self.context.db, &unknown).await? {
+            for row in heads::many(&self.context.db, &unknown).await? {
                 fresh.insert(row.nid, self.remember_room(row)?);
             }
         }
@@ -187,7 +189,7 @@ impl Store {
     /// When the database fails or the room has no events.
     pub async fn head(&self, room: RoomNid) -> Result<Head> {
         let missing = || StorageError::corrupt("room_heads", "room_nid", room, "no such row");
-        Ok(rooms::head(&self.context.db, room).await?.ok_or_else(missing)?)
+        Ok(heads::head(&self.context.db, room).await?.ok_or_else(missing)?)
     }
 
     /// Returns a user's membership row of a room.

@@ -1,7 +1,7 @@
 //! What a room shows of itself, kept up to date from its state events.
 
 use colonnade_rules::event::Event;
-use colonnade_storage::summaries::Summary;
+use colonnade_storage::rooms::summaries::Summary;
 use serde_json::Value;
 
 /// What a room without any state shows.

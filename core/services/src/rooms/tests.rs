@@ -17,7 +17,8 @@ use colonnade_rules::{
     event::{Draft, Event, depth_after},
 };
 use colonnade_storage::{
-    Database, Location, events::EventFlags, interned::Interned, members::Membership, summaries,
+    Database, Location,
+    rooms::{events::EventFlags, interned::Interned, members::Membership, summaries},
 };
 use serde_json::{Value, json, value::to_raw_value};
 

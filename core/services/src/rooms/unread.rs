@@ -16,7 +16,7 @@ use colonnade_rules::{
     power::PowerLevels,
     push::{Evaluator, Outcome, named_users, server_default},
 };
-use colonnade_storage::members::{self, Membership};
+use colonnade_storage::rooms::members::{self, Membership};
 
 use super::{ingest::Admitted, own_rules::Current, store::Store, work::Work};
 use crate::Result;

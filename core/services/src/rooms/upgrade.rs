@@ -11,10 +11,10 @@ use colonnade_model::{
         events::TimelineEventType, room_version_rules::RoomVersionRules,
     },
 };
-use colonnade_storage::{
+use colonnade_storage::rooms::{
     directory,
+    heads::{self, Head},
     members::Membership,
-    rooms::{self, Head},
     state::Part,
 };
 use serde_json::{Value, json};
@@ -81,7 +81,7 @@ impl Rooms {
             // Somebody else was faster.
             Err(Error::Client(error)) if error.errcode == "M_ROOM_IN_USE" => {
                 let before = tombstone.map(|tombstone| tombstone.nid);
-                let faster = rooms::successor(&self.context.db, old.nid, before).await?;
+                let faster = heads::successor(&self.context.db, old.nid, before).await?;
                 let faster = faster.ok_or_else(|| Error::from(error))?;
                 self.room(faster).await?
             }

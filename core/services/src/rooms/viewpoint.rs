@@ -10,7 +10,7 @@ use colonnade_model::{
     nid::{RoomNid, UserNid},
     stream::Position,
 };
-use colonnade_storage::members::{self, Member, Membership, Stay};
+use colonnade_storage::rooms::members::{self, Member, Membership, Stay};
 
 use super::store::Store;
 use crate::Result;

@@ -24,10 +24,10 @@ use colonnade_rules::{
     event::{Draft, DraftError, Event, depth_after},
     trie::NewState,
 };
-use colonnade_storage::{
+use colonnade_storage::rooms::{
     client_txns::ClientTxn,
+    heads::Head,
     persist::{self, Demand, NewEvent, NewRoom, Persisted},
-    rooms::Head,
     state::{Part, Pending},
     summaries::{self, Summary},
 };

@@ -12,8 +12,8 @@ use colonnade_model::{
     stream::{Position, Stream},
 };
 use colonnade_storage::{
-    account_data::{self, AccountData},
-    members::{Member, Membership},
+    rooms::members::{Member, Membership},
+    users::account_data::{self, AccountData},
 };
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};

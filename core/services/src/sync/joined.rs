@@ -7,7 +7,7 @@ use colonnade_model::{
     token::TimelineToken,
 };
 use colonnade_rules::event::ClientFormat;
-use colonnade_storage::{
+use colonnade_storage::rooms::{
     events::{self, EventFlags, Piece, Range},
     members::{self, Member, Membership},
 };

@@ -2,7 +2,7 @@
 //! became of the user.
 
 use colonnade_model::stream::Stream;
-use colonnade_storage::members::{self, Member, Membership};
+use colonnade_storage::rooms::members::{self, Member, Membership};
 
 use super::{Sync, Turn, response::LeftRoom, state::Gap};
 use crate::{Result, rooms::Room};

@@ -5,7 +5,7 @@ use colonnade_model::{
     ruma::api::client::filter::RoomFilter,
     stream::{Positions, Stream},
 };
-use colonnade_storage::members::{Member, Membership};
+use colonnade_storage::rooms::members::{Member, Membership};
 use serde_json::value::RawValue;
 
 use super::{

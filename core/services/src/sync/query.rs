@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use colonnade_model::{MatrixError, ruma::api::client::filter::FilterDefinition};
-use colonnade_storage::{StorageError, filters};
+use colonnade_storage::{StorageError, users::filters};
 
 use super::Sync;
 use crate::{Result, accounts::Session};

@@ -7,7 +7,7 @@ use colonnade_model::{
     stream::{Position, Stream},
 };
 use colonnade_rules::event::ClientFormat;
-use colonnade_storage::state::Part;
+use colonnade_storage::rooms::state::Part;
 
 use super::{
     Sync, Turn,

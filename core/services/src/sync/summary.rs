@@ -3,9 +3,10 @@
 //! Source: Matrix v1.19, client-server, "GET /sync", `RoomSummary`.
 
 use colonnade_rules::summary::{Candidate, heroes};
-use colonnade_storage::{
+use colonnade_storage::rooms::{
+    heads as room_rows,
     members::{self, Membership},
-    rooms as room_rows, summaries,
+    summaries,
 };
 
 use super::{Sync, Turn, response::Summary};

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use colonnade_model::stream::Stream;
-use colonnade_storage::{
+use colonnade_storage::rooms::{
     receipts,
     unread::{self, Counts, Span},
 };

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use colonnade_model::{nid::EventNid, ruma::events::TimelineEventType};
 use colonnade_rules::event::{ClientFormat, Event};
-use colonnade_storage::{
+use colonnade_storage::rooms::{
     aggregations::{self, Lens},
     events::EventFlags,
 };

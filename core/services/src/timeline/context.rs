@@ -7,7 +7,7 @@ use colonnade_model::{
     token::TimelineToken,
 };
 use colonnade_rules::event::ClientFormat;
-use colonnade_storage::aggregations::Direction;
+use colonnade_storage::rooms::aggregations::Direction;
 use serde_json::value::RawValue;
 
 use super::{

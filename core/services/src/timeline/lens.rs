@@ -5,7 +5,7 @@
 //! too often to look at all of it shows less, never more.
 
 use colonnade_rules::visibility::{Since, Visibility, stretches};
-use colonnade_storage::{aggregations::Lens, members};
+use colonnade_storage::rooms::{aggregations::Lens, members};
 
 use super::{Standing, Timeline, Viewer};
 use crate::{Result, rooms::Room};

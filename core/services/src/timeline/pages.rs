@@ -11,10 +11,10 @@ use colonnade_model::{
     token::TimelineToken,
 };
 use colonnade_rules::event::ClientFormat;
-use colonnade_storage::{
+use colonnade_storage::rooms::{
     aggregations::{self, Direction},
     events::{self, EventFlags, Piece, Range},
-    rooms as room_rows,
+    heads as room_rows,
     state::Part,
 };
 use serde::Serialize;

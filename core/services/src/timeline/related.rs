@@ -7,7 +7,7 @@ use colonnade_model::{
     token::{BadToken, TimelineToken},
 };
 use colonnade_rules::event::ClientFormat;
-use colonnade_storage::{
+use colonnade_storage::rooms::{
     aggregations::{self, Direction, Related, Roots},
     events::EventFlags,
 };

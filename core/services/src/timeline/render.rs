@@ -4,7 +4,7 @@ use std::{collections::HashMap, pin::Pin};
 
 use colonnade_model::nid::EventNid;
 use colonnade_rules::event::{ClientFormat, Event, Unsigned};
-use colonnade_storage::{
+use colonnade_storage::rooms::{
     aggregations, client_txns,
     events::{self, EventFlags},
     members::Membership,

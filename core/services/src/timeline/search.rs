@@ -17,10 +17,11 @@ use colonnade_model::{
     token::TimelineToken,
 };
 use colonnade_rules::event::ClientFormat;
-use colonnade_storage::{
+use colonnade_storage::rooms::{
     events,
     members::{self, Membership},
-    search::{self as table, Wanted},
+    search as table,
+    search::Wanted,
 };
 use serde_json::{Map, Value, json, value::RawValue};
 

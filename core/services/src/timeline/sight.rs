@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use colonnade_model::nid::UserNid;
-use colonnade_storage::{accounts, members::Membership};
+use colonnade_storage::{rooms::members::Membership, users::accounts};
 
 use super::{Shown, Timeline, Viewer};
 use crate::{Error, Result, rooms::RoomEvent};

@@ -10,10 +10,10 @@ use colonnade_model::{
     token::{SyncToken, TimelineToken},
 };
 use colonnade_rules::event::{ClientFormat, Event};
-use colonnade_storage::{
+use colonnade_storage::rooms::{
     events::{self, Range, StoredEvent},
+    heads as room_rows,
     members::{self, Membership},
-    rooms as room_rows,
     state::Part,
 };
 use serde_json::value::RawValue;

@@ -7,6 +7,7 @@
 //!    applied while a process lives that knows less than that.
 
 mod contract;
+mod step;
 
 use std::{borrow::Cow, path::Path, time::Duration};
 
@@ -15,7 +16,9 @@ use sqlx::{
     migrate::{MigrateError, Migration, MigrationType, Migrator},
 };
 
-use super::{Lock, postgres::message};
+pub use self::step::{Change, Pending};
+use self::step::{Step, newest};
+use super::{locks::Lock, postgres::message};
 use crate::database::sql;
 use crate::error::{Result, StorageError};
 
@@ -72,17 +75,6 @@ pub(crate) const KNOWN: i64 = match SQLITE.last() {
     Some((number, ..)) => *number,
     None => 0,
 };
-/// Since this migration the database says who may run on it, and who does.
-const TOLD_SINCE: i64 = 19;
-
-/// A migration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Step {
-    number: i64,
-    name: Cow<'static, str>,
-    sql: Cow<'static, str>,
-}
-
 /// How long a statement of a migration waits for a table that servers use. While it waits, everybody
 /// else waits behind it for the same table.
 const TABLE_PATIENCE_MS: u32 = 1_000;
@@ -90,26 +82,6 @@ const TABLE_PATIENCE_MS: u32 = 1_000;
 const TRIES_MAX: u32 = 30;
 /// The pause before it does, in which servers go on.
 const PAUSE: Duration = Duration::from_millis(500);
-
-/// A change that a database lacks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
-    /// The number of the migration.
-    pub number: i64,
-    /// Its name, which begins with the number.
-    pub name: String,
-    /// The newest migration a process has to know to run beside it, if it takes something away.
-    pub needs: Option<i64>,
-}
-
-/// How a database stands to this program.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Pending {
-    /// What would be applied.
-    pub missing: Vec<Change>,
-    /// Migrations of newer versions that are applied already, beside which this program may run.
-    pub newer: Vec<i64>,
-}
 
 /// Brings an SQLite file up to date.
 pub(super) async fn sqlite(connection: &mut SqliteConnection, path: &Path) -> Result<()> {
@@ -291,11 +263,6 @@ fn steps(built_in: &[BuiltIn], next: Option<&Path>) -> Result<Vec<Step>> {
         steps.sort_by_key(|step| step.number);
     }
     Ok(steps)
-}
-
-/// Returns the number of the last one.
-fn newest(steps: &[Step]) -> i64 {
-    steps.last().map_or(0, |step| step.number)
 }
 
 fn warn_of_newer(pending: &Pending, place: &str) {

@@ -2,9 +2,11 @@
 //! own. What waits in a lane shares a commit; lanes take turns across all processes that share the
 //! database, so that position order is commit order (`lane.rs`, `session.rs`).
 
+mod connect;
 mod hold;
+pub(super) mod message;
 mod open;
-mod readers;
+pub(super) mod readers;
 mod room;
 mod session;
 mod writer;
@@ -28,8 +30,8 @@ pub use self::hold::Held;
 pub(crate) use self::readers::Reader;
 use self::readers::Readers;
 pub(crate) use self::{
+    message::message,
     open::{connect_to_copy, migrate, open, peek, pending},
-    session::{message, positions, turn_sql},
 };
 use super::{
     CommitListener, Lane, Lock, Tx,
@@ -72,12 +74,12 @@ impl Postgres {
         listener: &Arc<dyn CommitListener>,
     ) -> Result<Self> {
         let (stats, incarnation) = (Arc::new(Stats::default()), Arc::new(AtomicI64::new(0)));
-        let open = |lane| {
+        let session = |lane| {
             let incarnation = Arc::clone(&incarnation);
             session::Session::open(lane, options.clone(), readers.clone(), incarnation)
         };
         let [general, events, receipts] = Lane::ALL;
-        let sessions = [open(general).await?, open(events).await?, open(receipts).await?];
+        let sessions = [session(general).await?, session(events).await?, session(receipts).await?];
         let lanes = sessions.map(|session| {
             let (sender, work) = mpsc::channel(WAITING_MAX);
             let (listener, stats) = (Arc::clone(listener), Arc::clone(&stats));

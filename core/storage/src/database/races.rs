@@ -6,7 +6,10 @@ use std::{collections::BTreeSet, time::Duration};
 use colonnade_model::{nid::EventNid, ruma::UserId};
 
 use super::{testing, *};
-use crate::{database::sql, interned::Interned, nids::AllNids};
+use crate::{
+    database::sql,
+    rooms::{interned::Interned, nids::AllNids},
+};
 
 const PROCESSES: usize = 4;
 
@@ -87,7 +90,7 @@ async fn ids_grow_along_a_room_that_changes_hands() {
 async fn transactions_that_lock_each_other_out_both_happen() {
     let processes = processes().await;
     for key in ["a", "b"] {
-        crate::settings::get_or_insert(&processes[0], key, vec![0]).await.unwrap();
+        crate::database::settings::get_or_insert(&processes[0], key, vec![0]).await.unwrap();
     }
     let add = |db: Database, first: &'static str, second: &'static str| async move {
         // The lane of events has no turn before its seal, so these run at the same time.
@@ -106,7 +109,7 @@ async fn transactions_that_lock_each_other_out_both_happen() {
     let (one, two) = tokio::join!(one, two);
     assert_eq!((one.unwrap(), two.unwrap()), (1, 1));
     for key in ["a", "b"] {
-        let value = crate::settings::get(&processes[2], key).await.unwrap();
+        let value = crate::database::settings::get(&processes[2], key).await.unwrap();
         assert_eq!(value, Some(vec![0, 1, 1]), "each happened once");
     }
 }

@@ -2,15 +2,11 @@
 //! read-only connections. WAL with `synchronous=FULL`: a commit that was answered survives a
 //! power cut.
 
+mod limits;
 mod reader;
 pub(crate) mod stepwise;
 
-use std::{
-    fs::File,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fs::File, path::Path, sync::Arc, time::Instant};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
@@ -19,6 +15,7 @@ use sqlx::{
 };
 use tokio::sync::{mpsc, oneshot};
 
+use self::limits::{BUSY_TIMEOUT, STATEMENTS_MAX};
 use self::{
     reader::{Reader, Readers},
     stepwise::Stepwise,
@@ -31,9 +28,8 @@ use super::{
     tx::Connection,
 };
 use crate::{
-    database::sql,
+    database::{secret_file, sql},
     error::{Result, StorageError},
-    private,
 };
 
 /// Writes that share a commit at most: bounds how long the first of them waits for the last.
@@ -42,12 +38,6 @@ const BATCH_MAX: usize = 256;
 const WAITING_MAX: usize = 1024;
 /// Read connections: more only take memory, since reads are short and mostly cached.
 const READERS_MAX: u32 = 4;
-/// Prepared statements kept per connection: all there are, since preparing one again costs more than
-/// running it. About 5 kB each.
-const STATEMENTS_MAX: usize = 512;
-/// How long a statement waits for a lock; only a backup or a check ever holds one.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// An open SQLite database.
 #[derive(Clone)]
 pub(crate) struct Sqlite {
@@ -77,7 +67,7 @@ pub(crate) async fn open(path: &Path, listener: Arc<dyn CommitListener>) -> Resu
         StorageError::Unusable(format!("cannot open the database {}: {error}", path.display()))
     };
     // SQLite would make it for everybody to read; its companions get the rights that it has.
-    private::open_file(path).map_err(|error| unusable(error.into()))?;
+    secret_file::open_file(path).map_err(|error| unusable(error.into()))?;
     let mut connection = options.connect().await.map_err(unusable)?;
     migrations::sqlite(&mut connection, path).await?;
     let reader = SqliteConnectOptions::new()
@@ -153,9 +143,9 @@ fn lock_beside(path: &Path) -> Result<File> {
     let unusable =
         |why: String| StorageError::Unusable(format!("cannot lock {}: {why}", lock_path.display()));
     if let Some(folder) = path.parent() {
-        private::make_folder(folder).map_err(|error| unusable(error.to_string()))?;
+        secret_file::make_folder(folder).map_err(|error| unusable(error.to_string()))?;
     }
-    let file = private::open_file(&lock_path).map_err(|error| unusable(error.to_string()))?;
+    let file = secret_file::open_file(&lock_path).map_err(|error| unusable(error.to_string()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => Err(unusable(

@@ -15,8 +15,12 @@ use sqlx::{AssertSqlSafe, Either, Executor as _, SqlSafeStr as _, Statement as _
 use super::{Engine, list_sql, testing};
 
 /// Files with statements put together at run time, and how many pieces; their tests run them all.
-const DYNAMIC: &[(&str, usize)] =
-    &[("encryption.rs", 1), ("key_backup.rs", 2), ("key_backup/sizes.rs", 1), ("to_device.rs", 2)];
+const DYNAMIC: &[(&str, usize)] = &[
+    ("keys/encryption.rs", 1),
+    ("keys/key_backup.rs", 2),
+    ("keys/key_backup/sizes.rs", 1),
+    ("delivery/to_device.rs", 2),
+];
 /// What our columns are, and nothing else: PostgreSQL is strict about what a row is read into.
 const COLUMNS: [&str; 4] = ["INT8", "TEXT", "BYTEA", "BOOL"];
 /// What PostgreSQL may infer for a parameter. We say what we bind, which is `INT8` or `TEXT` where

@@ -8,7 +8,13 @@ use colonnade_model::{
 };
 use sqlx::{PgConnection, SqliteConnection};
 
-use super::{Lane, postgres};
+use super::{
+    lane::Lane,
+    postgres::{
+        message::{message, positions, turn_sql},
+        readers::Reader,
+    },
+};
 use crate::database::sql;
 use crate::error::{Result, StorageError};
 
@@ -41,7 +47,7 @@ pub(crate) enum PgHandle {
     /// A writer's own.
     Own(Box<PgConnection>),
     /// One that is lent.
-    Lent(postgres::Reader),
+    Lent(Reader),
 }
 
 impl std::ops::Deref for PgHandle {
@@ -126,8 +132,8 @@ impl Tx {
     async fn place(&mut self, stream: Stream, count: i64) -> Result<Position> {
         let mut positions = match (self.positions, &mut self.connection, self.lane) {
             (None, Connection::Postgres(connection), Some(lane)) => {
-                let rows = postgres::message(connection, postgres::turn_sql(lane)).await?;
-                postgres::positions(&rows)?
+                let rows = message(connection, turn_sql(lane)).await?;
+                positions(&rows)?
             }
             (positions, ..) => positions.unwrap_or_default(),
         };

@@ -16,10 +16,12 @@ use std::{collections::BTreeMap, time::Duration};
 use futures_util::TryFutureExt as _;
 use tokio::time::Instant;
 
+pub use super::member::Member;
 use super::{
     DRAINING, FENCED,
     balance::{balance, is_balanced},
     insert,
+    member::Row,
     pools::{serving, slots_of},
     take_over,
 };
@@ -82,31 +84,6 @@ const TRIES_MAX: usize = 10;
 const EPOCH_UP: &str = "UPDATE cluster SET value = value + 1 WHERE key = 'epoch'";
 const MEMBERS: &str =
     "SELECT inc_id, name, pool, address, state FROM incarnations WHERE state < $1 ORDER BY inc_id";
-
-/// A row of [`MEMBERS`].
-type Row = (i64, String, String, String, i64);
-
-/// A process that takes part.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// Its incarnation.
-    pub incarnation: i64,
-    /// What the operator calls it.
-    pub name: String,
-    /// Its pools.
-    pub pools: Vec<String>,
-    /// Where requests for it go.
-    pub address: String,
-    /// It hands over what it has and gets nothing new.
-    pub draining: bool,
-}
-
-impl From<Row> for Member {
-    fn from((incarnation, name, pools, address, state): Row) -> Self {
-        let pools = pools.split(',').map(str::to_owned).collect();
-        Self { incarnation, name, pools, address, draining: state == DRAINING }
-    }
-}
 
 /// Who owns a slot, and since which epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -2,7 +2,7 @@
 //! and who of those who are there serves it. Pure. `core/src/roles.rs` says what each of them does, and
 //! names the pools without slots, too.
 
-use super::coordinator::Member;
+use super::member::Member;
 
 /// The pool whose workers own rooms.
 pub const ROOMS: &str = "rooms";

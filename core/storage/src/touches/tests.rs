@@ -8,9 +8,10 @@ use serde_json::value::RawValue;
 use super::*;
 use crate::{
     CommitListener,
-    account_data::{self, AccountData},
     database::testing::World,
-    device_lists, receipts,
+    keys::device_lists,
+    rooms::receipts,
+    users::account_data::{self, AccountData},
 };
 
 /// Remembers what was told after each commit.
@@ -81,9 +82,11 @@ async fn rows_tell_what_the_commits_told(world: World) {
         assert_eq!(read_back(&db, stream, 100).await, Some(told), "{stream:?}");
         assert_eq!(read_back(&db, stream, 2).await, None, "{stream:?}: too many");
     }
-    db.write(|tx| Box::pin(async move { crate::to_device::wake(tx, &[DeviceNid(4)]).await }))
-        .await
-        .unwrap();
+    db.write(|tx| {
+        Box::pin(async move { crate::delivery::to_device::wake(tx, &[DeviceNid(4)]).await })
+    })
+    .await
+    .unwrap();
     let after = between(&db, Stream::ToDevice, 0, 1, 100).await.unwrap();
     assert_eq!(after, None, "a changed count of keys has no row");
     db.close().await;

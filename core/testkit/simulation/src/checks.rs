@@ -7,7 +7,7 @@ use colonnade_model::{
     stream::{Position, Stream},
 };
 use colonnade_replication::slots::Place as Owner;
-use colonnade_storage::events::StoredEvent;
+use colonnade_storage::rooms::events::StoredEvent;
 
 use crate::{
     clients::Told,

@@ -131,30 +131,3 @@ impl Fate for Disk {
         .boxed()
     }
 }
-
-/// Everything that happens at once.
-pub(crate) struct Instantly;
-
-impl Fate for Instantly {
-    fn read(&self) -> BoxFuture<'_, Result<()>> {
-        std::future::ready(Ok(())).boxed()
-    }
-
-    fn write(&self) -> BoxFuture<'_, ()> {
-        std::future::ready(()).boxed()
-    }
-
-    fn commits(&self, _: &[StreamAdvance]) -> bool {
-        true
-    }
-
-    fn answers(&self) -> BoxFuture<'_, bool> {
-        std::future::ready(true).boxed()
-    }
-}
-
-/// A database that is only read, and at once.
-pub(crate) fn now<T>(read: impl Future<Output = colonnade_storage::Result<T>>) -> T {
-    let read = read.now_or_never().expect("a read of the observer takes no time");
-    read.expect("the observer can read")
-}

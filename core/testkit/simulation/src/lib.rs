@@ -11,10 +11,12 @@ mod dice;
 mod disk;
 mod faults;
 mod history;
+mod instantly;
 mod net;
 mod observer;
 mod process;
 mod template;
+mod time;
 mod world;
 
 pub use dice::Dice;

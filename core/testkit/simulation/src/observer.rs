@@ -10,19 +10,16 @@ use colonnade_model::{
 };
 use colonnade_storage::{
     CommitListener, Database, Stepwise,
-    events::{self, Piece, Range, StoredEvent},
     ownership::{
         coordinator::{self, SlotMap},
         pools::ROOMS,
     },
+    rooms::events::{self, Piece, Range, StoredEvent},
     streams,
 };
 use parking_lot::Mutex;
 
-use crate::{
-    disk::{Instantly, now},
-    template::Place,
-};
+use crate::{instantly::Instantly, template::Place, time::now};
 
 /// Rows read at once: more than a run writes.
 const ROWS_MAX: i64 = 1_000_000;

@@ -17,7 +17,7 @@ use colonnade_services::{
     elsewhere::{Carrier, Nobody},
     rooms::{NewRoomWish, Preset},
 };
-use colonnade_storage::{Database, Location, interned::Interned};
+use colonnade_storage::{Database, Location, rooms::interned::Interned};
 use parking_lot::Mutex;
 
 use crate::dice::{Chance, Dice};

@@ -178,7 +178,8 @@ async fn a_deep_fork_resolves_and_survives_a_restart() {
     world.rooms.send(&alice, &room.room_id, "m.room.message", &body, "x").await.unwrap();
     let head = world.rooms.head(room.nid).await.unwrap();
     assert_eq!((head.extremities.len(), head.joined), (1, 76));
-    let states = world.rooms.state_events(head.state, colonnade_storage::state::Part::Member);
+    let states =
+        world.rooms.state_events(head.state, colonnade_storage::rooms::state::Part::Member);
     let joined = states
         .await
         .unwrap()

@@ -1,6 +1,6 @@
 //! What many writers leave behind, and what a restart does not change.
 
-use colonnade_storage::events::{self, Range};
+use colonnade_storage::rooms::events::{self, Range};
 
 use super::*;
 
@@ -120,7 +120,7 @@ async fn unread_counters_and_exceptions() {
 
 #[tokio::test]
 async fn rules_of_their_own_make_exceptions() {
-    use colonnade_storage::account_data::{self, AccountData};
+    use colonnade_storage::users::account_data::{self, AccountData};
     let world = World::new().await;
     let (alice, bob) = (world.user("alice").await, world.user("bob").await);
     let room = world.room(&alice, RoomVersionId::V11, json!({})).await;

@@ -10,7 +10,7 @@ use colonnade_model::{
         events::{TimelineEventType, room::member::MembershipState},
     },
 };
-use colonnade_storage::{
+use colonnade_storage::rooms::{
     client_txns::ClientTxn,
     events::EventFlags,
     members::Membership,
@@ -277,7 +277,7 @@ impl Work {
         store: &Store,
         changes: &[(SkeyNid, Option<EventNid>)],
         joined: i64,
-    ) -> Result<Option<colonnade_storage::summaries::Summary>> {
+    ) -> Result<Option<colonnade_storage::rooms::summaries::Summary>> {
         let mut summary = self.summary.clone();
         let skeys: Vec<SkeyNid> = changes.iter().map(|(skey, _)| *skey).collect();
         let names = store.context.interned.state_keys(&skeys).await?;

@@ -8,9 +8,8 @@ use colonnade_model::stream::{Position, Stream};
 use colonnade_replication::slots::{Duty, Right};
 use colonnade_rules::event::Event;
 use colonnade_storage::{
-    events,
     ownership::pools::BACKGROUND,
-    search::{self as table, Word},
+    rooms::{events, search as table, search::Word},
 };
 use serde_json::Value;
 use tokio::sync::watch;

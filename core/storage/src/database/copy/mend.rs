@@ -1,6 +1,7 @@
 //! Texts that PostgreSQL has no place for, on their way there.
 
-use super::{Mended, Table, Value, target::key_text};
+use super::table::{Mended, Table, key_text};
+use crate::database::Cell as Value;
 
 /// Characters of the digest that keeps a mended text apart from all others.
 const DIGEST_LENGTH: usize = 16;

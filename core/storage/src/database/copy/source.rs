@@ -5,7 +5,11 @@ use std::{path::Path, sync::Arc};
 use colonnade_model::stream::StreamAdvance;
 use sqlx::{AssertSqlSafe, Row as _, sqlite::SqliteRow};
 
-use super::{Column, Kind, LEFT_OUT, MENDED_SHOWN_MAX, Mended, PAGE_ROWS, Sum, Table, Value, mend};
+use super::{
+    mend,
+    table::{Column, Kind, LEFT_OUT, MENDED_SHOWN_MAX, Mended, PAGE_ROWS, Sum, Table},
+};
+use crate::database::Cell as Value;
 use crate::{
     CommitListener,
     database::{

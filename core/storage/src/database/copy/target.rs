@@ -3,7 +3,8 @@
 use futures_util::TryStreamExt as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
-use super::{Kind, Sum, Table, Value};
+use super::table::{Kind, Sum, Table, key_text};
+use crate::database::Cell as Value;
 use crate::{
     database::{
         Lock,
@@ -197,16 +198,6 @@ fn text(value: Value) -> Option<String> {
 
 fn bytes(value: Value) -> Option<Vec<u8>> {
     if let Value::Bytes(value) = value { value } else { None }
-}
-
-/// Writes a key down.
-pub(super) fn key_text(key: &[Value]) -> String {
-    let values = key.iter().map(|value| match value {
-        Value::Int(number) => serde_json::json!(number),
-        Value::Text(text) => serde_json::json!(text),
-        Value::Bytes(bytes) => serde_json::json!(bytes),
-    });
-    serde_json::Value::Array(values.collect()).to_string()
 }
 
 /// Reads what [`key_text`] wrote.

@@ -6,10 +6,9 @@ use super::*;
 use crate::{
     Database, Location,
     database::{
-        sql,
+        settings, sql,
         testing::{self, World},
     },
-    settings,
 };
 
 /// More than a few pages.
@@ -107,7 +106,7 @@ async fn every_row_arrives_also_after_an_interruption() {
     assert_eq!((rows("stream_positions"), rows("settings")), (7, 1));
 
     let db = Database::open(&place, std::sync::Arc::new(testing::Nobody)).await.unwrap();
-    let interned = crate::interned::Interned::new(db.clone());
+    let interned = crate::rooms::interned::Interned::new(db.clone());
     let new = colonnade_model::ruma::user_id!("@new:localhost");
     assert_eq!(interned.user(new).await.unwrap().0, ROWS + 1, "ids go on where they were");
     const NAMES: &str = "SELECT count(*) FROM devices WHERE display_name = '''\"\\ 4'";

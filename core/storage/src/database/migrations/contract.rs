@@ -3,7 +3,7 @@
 
 use sqlx::{PgConnection, SqliteConnection};
 
-use super::{Change, Pending, Step, TOLD_SINCE, newest};
+use super::step::{Change, Pending, Step, TOLD_SINCE, newest};
 use crate::{
     database::{Lock, sql},
     error::{Result, StorageError},
@@ -130,7 +130,7 @@ pub(super) async fn refuse_older(
          WHERE state < $1 AND schema_known < $2 ORDER BY inc_id";
     const FREE: &str = "SELECT pg_try_advisory_xact_lock_shared($1)";
     let older: Vec<(i64, String)> = sql::query_as(OLDER)
-        .bind(crate::ownership::FENCED)
+        .bind(crate::database::incarnation::FENCED)
         .bind(needs)
         .fetch_all(&mut *connection)
         .await?;

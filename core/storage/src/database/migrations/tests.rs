@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::*;
+use super::{step::TOLD_SINCE, *};
 use crate::{
     Database, Location,
     database::{

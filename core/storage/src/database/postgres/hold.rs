@@ -8,8 +8,8 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgConnectOpti
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{
-    open::{connect, connect_or_take},
-    readers::Readers,
+    connect::connect,
+    readers::{Readers, connect_or_take},
 };
 use crate::{
     database::{Lock, list_sql, sql},

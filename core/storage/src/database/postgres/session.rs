@@ -17,29 +17,28 @@ use std::{
     time::Duration,
 };
 
-use colonnade_model::stream::{Positions, Stream, StreamAdvance};
+use colonnade_model::stream::{Stream, StreamAdvance};
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    open::{connect, connect_or_take},
-    readers::Readers,
+    connect::connect,
+    message::{ANSWER_PATIENCE, message, positions, turn_sql},
+    readers::{Readers, connect_or_take},
 };
+use crate::database::incarnation::FENCED;
 use crate::{
     database::{
         Lane, Lock, Tx, sql,
         tx::{Connection, PgHandle},
     },
     error::{Result, StorageError},
-    ownership::FENCED,
 };
 
 /// How long a server that went away is waited for before waiting writes are refused: a restart
 /// takes a second or two, and a client's retry costs more than the wait.
 const SERVER_PATIENCE: Duration = Duration::from_secs(5);
-/// How long one attempt to connect, or one message, may take: beyond it the way is broken.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause between attempts to connect.
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// Limits of every transaction: a process that stalls inside one gives its turn back soon, and
@@ -304,39 +303,6 @@ impl Session {
 /// Returns the statements that begin a transaction within its limits.
 pub(crate) fn begin_sql() -> String {
     format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {LIMITS}")
-}
-
-/// Sends statements in one message and returns all their rows.
-pub(crate) async fn message(connection: &mut PgConnection, sql: String) -> Result<Vec<PgRow>> {
-    let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(connection);
-    Ok(timeout(ANSWER_PATIENCE, rows).await.map_err(too_late)??)
-}
-
-fn too_late(_: tokio::time::error::Elapsed) -> StorageError {
-    StorageError::Unavailable("the server does not answer".to_owned())
-}
-
-/// Returns the statements that take a lane's turn and then look where its streams stand.
-pub(crate) fn turn_sql(lane: Lane) -> String {
-    let streams: Vec<String> =
-        lane.streams().iter().map(|stream| stream.number().to_string()).collect();
-    format!(
-        "{}; SELECT stream, pos FROM stream_positions WHERE stream IN ({})",
-        Lock::Lane(lane as i64).take_sql(),
-        streams.join(", ")
-    )
-}
-
-/// Reads the positions out of the rows of [`turn_sql`].
-pub(crate) fn positions(rows: &[PgRow]) -> Result<Positions> {
-    let mut positions = Positions::default();
-    for row in rows.iter().filter(|row| row.len() == 2) {
-        let (number, pos): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        if let Some(stream) = Stream::ALL.into_iter().find(|stream| stream.number() == number) {
-            positions.set(stream, pos);
-        }
-    }
-    Ok(positions)
 }
 
 /// Tells whether the incarnation asked for is one that may write.

@@ -13,7 +13,10 @@ use std::{
 use colonnade_model::stream::StreamAdvance;
 use tokio::sync::{mpsc, oneshot};
 
-use super::session::{Committed, Session, message};
+use super::{
+    message::message,
+    session::{Committed, Session},
+};
 use crate::{
     CommitListener,
     database::{

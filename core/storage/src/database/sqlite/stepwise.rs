@@ -22,7 +22,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
-use super::{BUSY_TIMEOUT, STATEMENTS_MAX};
+use super::limits::{BUSY_TIMEOUT, STATEMENTS_MAX};
 use crate::error::{Result, StorageError};
 
 /// Rows that may wait for the calling thread: as many as there are, so that it waits once.

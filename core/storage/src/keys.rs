@@ -1,0 +1,5 @@
+//! What is stored for end-to-end encryption: keys, their signatures, device lists and key backups.
+
+pub mod device_lists;
+pub mod encryption;
+pub mod key_backup;

@@ -1,0 +1,207 @@
+//! Account data: JSON that clients keep here, for the user as a whole or for a room, with tags and
+//! push rules among it. A stream: every change has a position.
+
+use colonnade_model::{
+    nid::{RoomNid, UserNid},
+    stream::{Position, Stream, Touch},
+};
+use serde_json::value::RawValue;
+
+use crate::{
+    Database, Tx,
+    database::{sql, stored_json::readable},
+    error::Result,
+    quota::Quota,
+};
+
+/// A piece of account data.
+#[derive(Debug, Clone)]
+pub struct AccountData {
+    /// The room it is about; `None` when it is about the user as a whole.
+    pub room: Option<RoomNid>,
+    /// Its type, `m.direct` say.
+    pub event_type: String,
+    /// The content.
+    pub body: Box<RawValue>,
+}
+
+/// Stores a piece of account data and wakes the user's devices. Takes a position: call it last in
+/// the transaction.
+///
+/// # Errors
+/// [`StorageError::Full`] when the user would keep more than `quota`; when the database fails.
+pub async fn put(tx: &mut Tx, user: UserNid, data: AccountData, quota: &Quota) -> Result<Position> {
+    const PUT: &str = "INSERT INTO account_data (user_nid, room_nid, type, pos, body) \
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (user_nid, room_nid, type) \
+         DO UPDATE SET pos = excluded.pos, body = excluded.body";
+    require_room(tx, user, &data, quota).await?;
+    let pos = tx.seal(Stream::AccountData, 1).await?;
+    execute!(
+        tx,
+        sql::query(PUT)
+            .bind(user.0)
+            .bind(number_of(data.room))
+            .bind(data.event_type)
+            .bind(pos)
+            .bind(data.body.get().to_owned())
+    )?;
+    tx.touch(Stream::AccountData, Touch::User(user), pos);
+    Ok(pos)
+}
+
+/// Tells whether data has a bound of its own: push rules by their number and size, the one list of ignored
+/// users by the size of an item, read markers by the rooms a user is in. A full quota keeps nobody from reading
+/// on, from being silent or from ignoring somebody.
+fn is_bounded_by_itself(data: &AccountData) -> bool {
+    match data.room {
+        None => ["m.push_rules", "m.ignored_user_list"].contains(&data.event_type.as_str()),
+        Some(_) => data.event_type == "m.fully_read",
+    }
+}
+
+/// Refuses what makes a user's account data too much. What does not make it more is not counted.
+async fn require_room(tx: &mut Tx, user: UserNid, data: &AccountData, quota: &Quota) -> Result<()> {
+    if is_bounded_by_itself(data) {
+        return Ok(());
+    }
+    const STANDS: &str = "SELECT CAST(octet_length(body) AS BIGINT) FROM account_data \
+         WHERE user_nid = $1 AND room_nid = $2 AND type = $3";
+    const ALL: &str = "SELECT count(*), CAST(COALESCE(SUM(octet_length(body)), 0) AS BIGINT) \
+         FROM account_data WHERE user_nid = $1";
+    let stands: Option<i64> = run!(tx, |c| sql::query_scalar(STANDS)
+        .bind(user.0)
+        .bind(number_of(data.room))
+        .bind(data.event_type.clone())
+        .fetch_optional(c))?;
+    let new = i64::try_from(data.body.get().len()).unwrap_or(i64::MAX);
+    if stands.is_some_and(|stands| stands >= new) {
+        return Ok(());
+    }
+    let (items, bytes): (i64, i64) = run!(tx, |c| sql::query_as(ALL).bind(user.0).fetch_one(c))?;
+    let added = i64::from(stands.is_none());
+    quota.require(items + added, bytes - stands.unwrap_or(0) + new)
+}
+
+/// Returns the push rules that users stored above a position and up to another, oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn push_rules_between(
+    db: &Database,
+    after: Position,
+    upto: Position,
+) -> Result<Vec<(UserNid, Box<RawValue>)>> {
+    const RULES: &str = "SELECT user_nid, body FROM account_data \
+         WHERE type = 'm.push_rules' AND room_nid = 0 AND pos > $1 AND pos <= $2 ORDER BY pos";
+    let rows: Vec<(i64, String)> =
+        read!(db, |c| sql::query_as(RULES).bind(after).bind(upto).fetch_all(c))?;
+    bodies(rows)
+}
+
+/// Returns the lists of ignored users that changed above `after` and up to `upto`, in that order.
+///
+/// # Errors
+/// When the database fails.
+pub async fn ignored_between(
+    db: &Database,
+    after: Position,
+    upto: Position,
+) -> Result<Vec<(UserNid, Box<RawValue>)>> {
+    const LISTS: &str = "SELECT user_nid, body FROM account_data \
+         WHERE type = 'm.ignored_user_list' AND room_nid = 0 AND pos > $1 AND pos <= $2 \
+         ORDER BY pos";
+    let rows: Vec<(i64, String)> =
+        read!(db, |c| sql::query_as(LISTS).bind(after).bind(upto).fetch_all(c))?;
+    bodies(rows)
+}
+
+fn bodies(rows: Vec<(i64, String)>) -> Result<Vec<(UserNid, Box<RawValue>)>> {
+    let read = |(user, text)| (UserNid(user), readable(text, "account_data"));
+    Ok(rows.into_iter().map(read).collect())
+}
+
+/// Returns the content of a piece of account data.
+///
+/// # Errors
+/// When the database fails.
+pub async fn get(
+    db: &Database,
+    user: UserNid,
+    room: Option<RoomNid>,
+    event_type: &str,
+) -> Result<Option<Box<RawValue>>> {
+    let text: Option<String> = read!(db, |c| sql::query_scalar(GET)
+        .bind(user.0)
+        .bind(number_of(room))
+        .bind(event_type.to_owned())
+        .fetch_optional(c))?;
+    Ok(text.map(|text| readable(text, "account_data")))
+}
+
+/// [`get`] inside a transaction, for what is changed in the same one.
+///
+/// # Errors
+/// As [`get`].
+pub async fn get_in(
+    tx: &mut Tx,
+    user: UserNid,
+    room: Option<RoomNid>,
+    event_type: &str,
+) -> Result<Option<Box<RawValue>>> {
+    let text: Option<String> = run!(tx, |c| sql::query_scalar(GET)
+        .bind(user.0)
+        .bind(number_of(room))
+        .bind(event_type.to_owned())
+        .fetch_optional(c))?;
+    Ok(text.map(|text| readable(text, "account_data")))
+}
+
+const GET: &str =
+    "SELECT body FROM account_data WHERE user_nid = $1 AND room_nid = $2 AND type = $3";
+
+/// Returns what of a user's account data changed above `after` and up to `upto`, in that order, with
+/// its last content.
+///
+/// # Errors
+/// When the database fails.
+pub async fn changes(
+    db: &Database,
+    user: UserNid,
+    after: Position,
+    upto: Position,
+) -> Result<Vec<AccountData>> {
+    const CHANGES: &str = "SELECT room_nid, type, body FROM account_data \
+         WHERE user_nid = $1 AND pos > $2 AND pos <= $3 ORDER BY pos";
+    let rows: Vec<(i64, String, String)> =
+        read!(db, |c| sql::query_as(CHANGES).bind(user.0).bind(after).bind(upto).fetch_all(c))?;
+    let mut changes = Vec::with_capacity(rows.len());
+    for (room, event_type, text) in rows {
+        let room = (room != 0).then_some(RoomNid(room));
+        changes.push(AccountData { room, event_type, body: readable(text, "account_data") });
+    }
+    Ok(changes)
+}
+
+/// Returns all account data of a user about one room.
+///
+/// # Errors
+/// When the database fails.
+pub async fn of_room(db: &Database, user: UserNid, room: RoomNid) -> Result<Vec<AccountData>> {
+    const OF_ROOM: &str = "SELECT type, body FROM account_data \
+         WHERE user_nid = $1 AND room_nid = $2 ORDER BY pos";
+    let rows: Vec<(String, String)> =
+        read!(db, |c| sql::query_as(OF_ROOM).bind(user.0).bind(room.0).fetch_all(c))?;
+    let mut all = Vec::with_capacity(rows.len());
+    for (event_type, text) in rows {
+        all.push(AccountData {
+            room: Some(room),
+            event_type,
+            body: readable(text, "account_data"),
+        });
+    }
+    Ok(all)
+}
+
+fn number_of(room: Option<RoomNid>) -> i64 {
+    room.map_or(0, |room| room.0)
+}

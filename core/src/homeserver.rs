@@ -23,9 +23,9 @@ use crate::{
     keys,
     metrics::Metrics,
     request_pipeline::Front,
-    rpc_client::Lines,
+    rpc_client::ConnectionPool,
     secret_file,
-    single_process::{self, Alone},
+    single_process::{self, SingleProcess},
     start_error::StartError,
     time,
 };
@@ -56,9 +56,9 @@ pub struct Options {
 }
 
 /// How this process stands to others over the same database.
-enum Footing {
+enum ClusterMode {
     /// There are none.
-    Alone(Alone),
+    SingleProcess(SingleProcess),
     /// There may be others, and they do not know us yet.
     Waiting(Held, Arc<DatabaseClock>),
     /// One of many.
@@ -75,7 +75,7 @@ pub struct Homeserver {
     pub metrics: Arc<Metrics>,
     internal: Arc<Internal>,
     trusted_proxies: Arc<[IpNet]>,
-    footing: tokio::sync::Mutex<Option<Footing>>,
+    footing: tokio::sync::Mutex<Option<ClusterMode>>,
 }
 
 impl Homeserver {
@@ -93,14 +93,16 @@ impl Homeserver {
         let server_clock = time::of_server(&db, clock.as_ref()).await?;
         let clock = server_clock.clone().map_or(clock, |clock| clock as _);
         let footing = match (shared, server_clock) {
-            (true, Some(kept)) => Footing::Waiting(single_process::hold(&db, true).await?, kept),
+            (true, Some(kept)) => {
+                ClusterMode::Waiting(single_process::hold(&db, true).await?, kept)
+            }
             (true, None) => return Err(StartError::NotShared),
             (false, kept) => {
-                let alone = Alone::begin(&db, clock.now_ms()).await?;
+                let alone = SingleProcess::begin(&db, clock.now_ms()).await?;
                 if let Some(kept) = kept {
                     tokio::spawn(time::follow(db.clone(), Arc::downgrade(&kept)));
                 }
-                Footing::Alone(alone)
+                ClusterMode::SingleProcess(alone)
             }
         };
         identity::require_same_server(&db, &server_name, clock.now_ms()).await?;
@@ -131,7 +133,7 @@ impl Homeserver {
             db,
             streams,
             slots: Arc::new(Slots::new(shared)),
-            carrier: Arc::new(Lines::new(proof.clone())),
+            carrier: Arc::new(ConnectionPool::new(proof.clone())),
             clock,
             random,
             data_dir,
@@ -153,9 +155,9 @@ impl Homeserver {
     pub async fn join(&self, join: Join) -> Result<(), StartError> {
         let mut footing = self.footing.lock().await;
         *footing = match footing.take() {
-            Some(Footing::Waiting(held, clock)) => {
+            Some(ClusterMode::Waiting(held, clock)) => {
                 let Context { db, slots, .. } = &*self.services.context;
-                Some(Footing::Among(Member::join(db, slots, (held, clock), join).await?))
+                Some(ClusterMode::Among(Member::join(db, slots, (held, clock), join).await?))
             }
             other => other,
         };
@@ -164,7 +166,7 @@ impl Homeserver {
 
     /// Hands what this process owns to others, if there are any; what is under way goes on.
     pub async fn hand_over(&self) {
-        if let Some(Footing::Among(member)) = &*self.footing.lock().await {
+        if let Some(ClusterMode::Among(member)) = &*self.footing.lock().await {
             member.hand_over().await;
         }
     }
@@ -189,10 +191,10 @@ impl Homeserver {
     pub async fn ready(&self) -> Result<(), StorageError> {
         let context = &self.services.context;
         let why = match &*self.footing.lock().await {
-            Some(Footing::Alone(alone)) if alone.is_lost() => {
+            Some(ClusterMode::SingleProcess(alone)) if alone.is_lost() => {
                 "another process uses the database now: stop one of them"
             }
-            Some(Footing::Waiting(..)) => "it has not joined the others yet",
+            Some(ClusterMode::Waiting(..)) => "it has not joined the others yet",
             _ if context.slots.has_ended() => "it was taken for dead: it has to be started again",
             _ => "",
         };
@@ -212,16 +214,16 @@ impl Homeserver {
         }
         self.services.context.streams.stop();
         let footing = self.footing.lock().await.take();
-        if let Some(Footing::Among(member)) = footing {
+        if let Some(ClusterMode::Among(member)) = footing {
             member.leave().await;
             self.services.context.db.close().await;
             return;
         }
         self.services.context.db.close().await;
         match footing {
-            Some(Footing::Alone(alone)) => alone.end().await,
-            Some(Footing::Waiting(held, _)) => held.release().await,
-            Some(Footing::Among(_)) | None => {}
+            Some(ClusterMode::SingleProcess(alone)) => alone.end().await,
+            Some(ClusterMode::Waiting(held, _)) => held.release().await,
+            Some(ClusterMode::Among(_)) | None => {}
         }
     }
 }

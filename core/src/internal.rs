@@ -26,7 +26,7 @@ pub(crate) const DEADLINE: &str = "x-colonnade-deadline-ms";
 const SLOTS: &str = "/_colonnade/slots";
 /// The largest request of another process, in bytes: an event has 64 kB.
 const ERRAND_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long an errand may take when the caller does not say.
+/// How long a request to a room's owner may take when the caller does not say.
 const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
 /// The longest somebody may wait for the map to change.
 const WAIT_MAX: Duration = Duration::from_secs(30);
@@ -111,7 +111,8 @@ impl Internal {
         self.look().await;
         let body = request.into_body();
         let body = collect(&self.services, Payer::Process, body, ERRAND_BYTES_MAX).await?;
-        let done = tokio::time::timeout(within, self.services.rooms.run_errand(&body)).await;
+        let done =
+            tokio::time::timeout(within, self.services.rooms.serve_owner_request(&body)).await;
         let late = |_| MatrixError::unavailable("this took longer than the caller waits");
         match done.map_err(late)? {
             Ok(answer) => Ok(reply::json(StatusCode::OK, answer)),

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
-use colonnade_services::elsewhere::{CallError, Carrier};
+use colonnade_services::rpc::{RpcClient, RpcError};
 use futures_util::future::BoxFuture;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -25,12 +25,12 @@ const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 type Line = SendRequest<Full<Bytes>>;
 
 /// The lines to other processes.
-pub(crate) struct Lines {
+pub(crate) struct ConnectionPool {
     proof: String,
     idle: Mutex<HashMap<String, Vec<Line>>>,
 }
 
-impl Lines {
+impl ConnectionPool {
     /// Makes lines that prove themselves by a secret of the deployment.
     pub(crate) fn new(proof: String) -> Self {
         Self { proof, idle: Mutex::default() }
@@ -61,13 +61,13 @@ impl Lines {
         address: &str,
         body: Vec<u8>,
         within: Duration,
-    ) -> Result<Vec<u8>, CallError> {
+    ) -> Result<Vec<u8>, RpcError> {
         let mut line = match self.kept(address) {
             Some(line) => line,
             None => {
                 let opened = tokio::time::timeout(CONNECT_MAX, open(address)).await;
-                let late = |_| CallError::NotReached("it does not accept in time".to_owned());
-                opened.map_err(late)?.map_err(CallError::NotReached)?
+                let late = |_| RpcError::NotReached("it does not accept in time".to_owned());
+                opened.map_err(late)?.map_err(RpcError::NotReached)?
             }
         };
         let request = Request::post(internal::ROOMS)
@@ -75,32 +75,32 @@ impl Lines {
             .header(header::AUTHORIZATION, format!("Bearer {}", self.proof))
             .header(internal::DEADLINE, within.as_millis().to_string())
             .body(Full::from(body))
-            .map_err(|error| CallError::NotReached(error.to_string()))?;
+            .map_err(|error| RpcError::NotReached(error.to_string()))?;
         // From here on nobody knows whether it arrived, unless an answer says so.
-        let lost = |error: &dyn std::fmt::Display| CallError::Lost(error.to_string());
-        line.ready().await.map_err(|error| CallError::NotReached(error.to_string()))?;
+        let lost = |error: &dyn std::fmt::Display| RpcError::Lost(error.to_string());
+        line.ready().await.map_err(|error| RpcError::NotReached(error.to_string()))?;
         let answer = line.send_request(request).await.map_err(|error| lost(&error))?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
         let body = body.map_err(|error| lost(&error))?.to_bytes();
         self.keep(address, line);
         if status != StatusCode::OK {
-            return Err(CallError::Lost(format!("it answered {status}")));
+            return Err(RpcError::Lost(format!("it answered {status}")));
         }
         Ok(body.into())
     }
 }
 
-impl Carrier for Lines {
+impl RpcClient for ConnectionPool {
     fn call<'a>(
         &'a self,
         address: &'a str,
         body: Vec<u8>,
         within: Duration,
-    ) -> BoxFuture<'a, Result<Vec<u8>, CallError>> {
+    ) -> BoxFuture<'a, Result<Vec<u8>, RpcError>> {
         Box::pin(async move {
             let answer = tokio::time::timeout(within, self.try_call(address, body, within)).await;
-            answer.unwrap_or_else(|_| Err(CallError::Lost("it takes too long".to_owned())))
+            answer.unwrap_or_else(|_| Err(RpcError::Lost("it takes too long".to_owned())))
         })
     }
 }

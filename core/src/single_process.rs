@@ -26,15 +26,15 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often it is looked at later.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// The proof that this process is alone, kept up until [`Alone::end`].
-pub(crate) struct Alone {
+/// The proof that this process is alone, kept up until [`SingleProcess::end`].
+pub(crate) struct SingleProcess {
     stop: CancellationToken,
     watch: tokio::task::JoinHandle<()>,
     /// Another process has the database.
     lost: Arc<AtomicBool>,
 }
 
-impl Alone {
+impl SingleProcess {
     /// Waits until no other process uses the database, and ends whatever others left under way.
     ///
     /// # Errors

@@ -13,50 +13,13 @@ use colonnade_services::{
 };
 use http::{Extensions, Method};
 
-use crate::{call::ClientAddress, table::Erased};
+use crate::request::{ClientAddress, Erased};
 
+mod kinds;
 mod list;
 
+pub use kinds::{Bounds, Owner, Rate};
 pub use list::ALL;
-
-/// How often a request may be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rate {
-    /// Counted per user, or per address where nobody is logged in.
-    Each(Class),
-    /// Counted per address, before anything else is looked at.
-    Address(Class),
-    /// The endpoint counts by itself; how.
-    Inside(Class, &'static str),
-    /// Not counted; why not.
-    Free(&'static str),
-}
-
-/// What the owner of what a request writes may keep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owner {
-    /// These settings say.
-    Settings(&'static [&'static str]),
-    /// Bounded by its nature; how.
-    Held(&'static str),
-    /// Nothing is kept.
-    Nothing,
-}
-
-/// The bounds of an endpoint.
-#[derive(Debug, Clone)]
-pub struct Bounds {
-    /// The method.
-    pub method: Method,
-    /// The newest path.
-    pub path: &'static str,
-    /// How often.
-    pub rate: Rate,
-    /// What one request may bring.
-    pub item: &'static str,
-    /// What its owner may keep.
-    pub owner: Owner,
-}
 
 /// Says whether a request with this method writes, or costs as much.
 pub fn is_bounded(method: &Method) -> bool {

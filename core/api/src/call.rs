@@ -21,24 +21,17 @@ use colonnade_services::{
 };
 use http::Request;
 use http_body::Body as _;
-use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
+use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 
 use crate::{
     bounds,
     needs::Needed,
-    table::{JSON_BYTES_MAX, require_json},
+    request::{ByteBody, JSON_BYTES_MAX, address_of, require_json},
 };
 
 /// The largest body of who has no valid token: a login with every field at its longest is a quarter.
 pub const STRANGER_BYTES_MAX: usize = 8 * 1024;
-
-/// A request body as it comes from the listener.
-pub type ByteBody = UnsyncBoxBody<Bytes, std::io::Error>;
-
-/// The address a request came from, put into the request's extensions by the listener.
-#[derive(Debug, Clone, Copy)]
-pub struct ClientAddress(pub IpAddr);
 
 /// A decoded call of a typed endpoint.
 pub struct Call<R, Who> {
@@ -206,11 +199,6 @@ pub(crate) fn stranger(services: &Services, from: Option<IpAddr>) -> Result<Paye
 
 fn missing_token(why: &str) -> MatrixError {
     MatrixError::missing_token(format!("this endpoint needs an access token: {why}"))
-}
-
-/// Returns where a request came from.
-pub(crate) fn address_of(extensions: &http::Extensions) -> Option<IpAddr> {
-    extensions.get::<ClientAddress>().map(|address| address.0)
 }
 
 impl<R, Who> Call<R, Who> {

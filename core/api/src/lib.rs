@@ -4,6 +4,7 @@
 pub mod bounds;
 pub mod call;
 pub mod reply;
+pub mod request;
 pub mod request_target;
 pub mod router;
 pub mod routes;
@@ -13,8 +14,8 @@ mod client;
 mod enums;
 mod needs;
 
-pub use call::{ByteBody, ClientAddress};
 pub use reply::Reply;
+pub use request::{ByteBody, ClientAddress};
 pub use router::Router;
 
 /// Returns what `/versions` names as unstable features, each with the path by which it shows.

@@ -10,10 +10,11 @@ use http::{HeaderValue, Method, Request, header};
 use percent_encoding::percent_decode_str;
 
 use crate::{
-    call::{ByteBody, require_welcome},
+    call::require_welcome,
     enums,
     needs::Needed,
     reply::{self, Reply},
+    request::ByteBody,
     routes,
     table::{Route, Table},
 };

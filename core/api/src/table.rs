@@ -1,11 +1,11 @@
 //! The table of endpoints: a typed handler becomes a route of one erased shape, so that 200
 //! endpoints cost one instantiation of the server and can be listed, counted and checked.
 
-use std::{pin::Pin, sync::Arc};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use colonnade_model::{
-    MatrixError, json,
+    MatrixError,
     ruma::api::{
         IncomingRequest, IncomingRequestExt as _, Metadata, OutgoingResponseExt as _,
         error::{DeserializationError, FromHttpRequestError},
@@ -18,21 +18,15 @@ use serde_json::{Map, Value};
 
 use crate::{
     bounds,
-    call::{ByteBody, Call, Caller, address_of, caller, collect},
+    call::{Call, Caller, caller, collect},
     enums,
     needs::{self, Needed},
     reply::{self, Reply},
+    request::{ByteBody, Erased, JSON_BYTES_MAX, address_of, require_json},
 };
 
-/// The largest JSON body: key uploads and account data stay far below.
-pub const JSON_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The largest JSON body of the few endpoints that carry many keys at once.
 pub const KEYS_BYTES_MAX: usize = 32 * 1024 * 1024;
-
-type Answer = Pin<Box<dyn Future<Output = Reply> + Send>>;
-/// A handler in the one shape the router knows: services, request, decoded path arguments.
-pub type Erased =
-    Arc<dyn Fn(Arc<Services>, Request<ByteBody>, Vec<String>) -> Answer + Send + Sync>;
 
 /// Changes a body before it becomes a typed request: what the library's type does not know, or asks for
 /// although the specification does not.
@@ -341,18 +335,6 @@ fn prepared(body: &[u8], prepare: Prepare) -> Result<Vec<u8>, MatrixError> {
     let mut body = serde_json::from_slice(body).map_err(malformed)?;
     prepare(&mut body);
     serde_json::to_vec(&body).map_err(malformed)
-}
-
-/// Makes sure that a body is a JSON object which can be stored and passed on: the one door for all JSON.
-///
-/// # Errors
-/// `M_NOT_JSON` when it is no JSON, `M_BAD_JSON` when it is no object or breaks the rule of [`json`].
-pub(crate) fn require_json(body: &[u8]) -> Result<(), MatrixError> {
-    json::check(body)?;
-    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return Err(MatrixError::bad_json("the body is not a JSON object"));
-    }
-    Ok(())
 }
 
 /// Turns a decoding failure into the specification's code for it.

@@ -6,6 +6,7 @@ pub mod error;
 pub mod json;
 pub mod nid;
 pub mod random;
+pub mod session;
 pub mod slot;
 pub mod stream;
 pub mod token;

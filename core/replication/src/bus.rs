@@ -18,10 +18,10 @@ pub trait Bus: Send + Sync + 'static {
     fn subscribe(&self) -> broadcast::Receiver<Arc<StreamAdvance>>;
 
     /// Sends what lives in memory only, and is lost when it is lost. Never blocks.
-    fn whisper(&self, _: Arc<[u8]>) {}
+    fn send_ephemeral(&self, _: Arc<[u8]>) {}
 
-    /// Starts to listen to whispers; `None` when none are carried.
-    fn whispers(&self) -> Option<broadcast::Receiver<Arc<[u8]>>> {
+    /// Starts to listen to ephemeral messages; `None` when none are carried.
+    fn ephemeral_messages(&self) -> Option<broadcast::Receiver<Arc<[u8]>>> {
         None
     }
 
@@ -49,11 +49,11 @@ impl Bus for InProcess {
         self.0.subscribe()
     }
 
-    fn whisper(&self, text: Arc<[u8]>) {
+    fn send_ephemeral(&self, text: Arc<[u8]>) {
         let _ = self.1.send(text);
     }
 
-    fn whispers(&self) -> Option<broadcast::Receiver<Arc<[u8]>>> {
+    fn ephemeral_messages(&self) -> Option<broadcast::Receiver<Arc<[u8]>>> {
         Some(self.1.subscribe())
     }
 

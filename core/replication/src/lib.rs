@@ -2,6 +2,7 @@
 //! them owns what. The only crate that may know Redis. A message says "look"; the database is the truth.
 
 pub mod bus;
+pub mod ephemeral;
 mod latest;
 mod message;
 pub mod redis_bus;

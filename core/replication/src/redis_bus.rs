@@ -47,8 +47,8 @@ const BEAT: Duration = Duration::from_secs(1);
 const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// How long to wait before connecting again: at first, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// What a whisper begins with; an advance is JSON and cannot.
-const WHISPER: &[u8] = b"w";
+/// What an ephemeral message begins with; an advance is JSON and cannot.
+const EPHEMERAL: &[u8] = b"w";
 /// What we say to ourselves.
 const HEARTBEAT: &[u8] = b"beat";
 
@@ -77,7 +77,7 @@ pub enum BusError {
 pub struct Redis {
     outbox: mpsc::Sender<Outgoing>,
     told: broadcast::Sender<Arc<StreamAdvance>>,
-    whispered: broadcast::Sender<Arc<[u8]>>,
+    ephemeral: broadcast::Sender<Arc<[u8]>>,
     healthy: Arc<AtomicBool>,
 }
 
@@ -104,17 +104,17 @@ impl Redis {
         };
         let (outbox, waiting) = mpsc::channel(OUTBOX_MAX);
         let told = broadcast::Sender::new(BACKLOG_MAX);
-        let whispered = broadcast::Sender::new(BACKLOG_MAX);
+        let ephemeral = broadcast::Sender::new(BACKLOG_MAX);
         let healthy = Arc::new(AtomicBool::new(first.is_some()));
         let line = Carrier {
             way,
             waiting,
             told: told.clone(),
-            whispered: whispered.clone(),
+            ephemeral: ephemeral.clone(),
             healthy: Arc::clone(&healthy),
         };
         tokio::spawn(line.run(first));
-        Ok(Self { outbox, told, whispered, healthy })
+        Ok(Self { outbox, told, ephemeral, healthy })
     }
 }
 
@@ -128,13 +128,13 @@ impl Bus for Redis {
         self.told.subscribe()
     }
 
-    fn whisper(&self, text: Arc<[u8]>) {
-        // Full: it is lost, as whispers may be.
-        let _ = self.outbox.try_send(Outgoing::Whisper(text));
+    fn send_ephemeral(&self, text: Arc<[u8]>) {
+        // Full: it is lost, as ephemeral messages may be.
+        let _ = self.outbox.try_send(Outgoing::Ephemeral(text));
     }
 
-    fn whispers(&self) -> Option<broadcast::Receiver<Arc<[u8]>>> {
-        Some(self.whispered.subscribe())
+    fn ephemeral_messages(&self) -> Option<broadcast::Receiver<Arc<[u8]>>> {
+        Some(self.ephemeral.subscribe())
     }
 
     fn is_healthy(&self) -> bool {
@@ -145,14 +145,14 @@ impl Bus for Redis {
 /// What waits to be sent.
 enum Outgoing {
     Advance(Arc<StreamAdvance>),
-    Whisper(Arc<[u8]>),
+    Ephemeral(Arc<[u8]>),
 }
 
 impl Outgoing {
     fn encode(&self) -> Vec<u8> {
         match self {
             Self::Advance(advance) => message::encode(advance),
-            Self::Whisper(text) => [WHISPER, text].concat(),
+            Self::Ephemeral(text) => [EPHEMERAL, text].concat(),
         }
     }
 }
@@ -283,7 +283,7 @@ struct Carrier {
     way: Way,
     waiting: mpsc::Receiver<Outgoing>,
     told: broadcast::Sender<Arc<StreamAdvance>>,
-    whispered: broadcast::Sender<Arc<[u8]>>,
+    ephemeral: broadcast::Sender<Arc<[u8]>>,
     healthy: Arc<AtomicBool>,
 }
 
@@ -346,9 +346,9 @@ impl Carrier {
         if bytes == HEARTBEAT {
             return;
         }
-        if let Some(text) = bytes.strip_prefix(WHISPER) {
+        if let Some(text) = bytes.strip_prefix(EPHEMERAL) {
             // An error only says that nobody listens.
-            let _ = self.whispered.send(text.into());
+            let _ = self.ephemeral.send(text.into());
             return;
         }
         match message::decode(bytes) {

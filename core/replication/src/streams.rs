@@ -52,14 +52,14 @@ struct Looks {
     answered: tokio::sync::Mutex<u64>,
 }
 
-/// What other processes whisper.
-pub struct Whispers {
+/// What other processes say in passing.
+pub struct EphemeralMessages {
     heard: broadcast::Receiver<Arc<[u8]>>,
     own: i64,
 }
 
-impl Whispers {
-    /// Waits for the next whisper of another process; `None` once the bus is gone.
+impl EphemeralMessages {
+    /// Waits for the next ephemeral message of another process; `None` once the bus is gone.
     pub async fn next(&mut self) -> Option<Vec<u8>> {
         loop {
             match self.heard.recv().await {
@@ -153,17 +153,17 @@ impl Streams {
     }
 
     /// Tells the other processes something that lives in memory only. It may get lost.
-    pub fn whisper(&self, text: &[u8]) {
+    pub fn send_ephemeral(&self, text: &[u8]) {
         if let Some(bus) = self.bus.get() {
             let from = self.position(Stream::Typing) >> RUN_SHIFT;
-            bus.whisper([&from.to_be_bytes(), text].concat().into());
+            bus.send_ephemeral([&from.to_be_bytes(), text].concat().into());
         }
     }
 
-    /// Listens to what other processes whisper; `None` when nobody does.
-    pub fn whispers(self: &Arc<Self>) -> Option<Whispers> {
-        let heard = self.bus.get()?.whispers()?;
-        Some(Whispers { heard, own: self.position(Stream::Typing) >> RUN_SHIFT })
+    /// Listens to what other processes say in passing; `None` when nobody does.
+    pub fn ephemeral_messages(self: &Arc<Self>) -> Option<EphemeralMessages> {
+        let heard = self.bus.get()?.ephemeral_messages()?;
+        Some(EphemeralMessages { heard, own: self.position(Stream::Typing) >> RUN_SHIFT })
     }
 
     /// Stops to look into the database: it is about to be closed.

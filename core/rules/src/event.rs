@@ -24,6 +24,7 @@ use serde_json::value::RawValue;
 
 mod client;
 mod draft;
+pub mod relation;
 
 #[cfg(test)]
 mod tests;

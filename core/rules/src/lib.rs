@@ -4,6 +4,7 @@
 //! what is allowed, [`trie`] holds room states and [`resolve`] merges them, [`visibility`] says
 //! who may see an event, [`push`] what it means to them, [`summary`] how its room is shown.
 
+pub mod account_data;
 pub mod auth;
 pub mod event;
 pub mod power;

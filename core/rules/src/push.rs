@@ -5,6 +5,8 @@
 //! [`Evaluator::class_zero`] once, and [`Evaluator::evaluate`] only for the users
 //! [`named_users`] gives and for those with rules of their own.
 
+mod stored;
+
 use std::{
     pin::pin,
     sync::LazyLock,
@@ -23,6 +25,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::event::{ClientFormat, Event};
+
+pub use stored::{read, render};
 
 #[cfg(test)]
 mod tests;

@@ -16,8 +16,8 @@ use colonnade_replication::{Slots, Streams};
 use colonnade_services::{
     Context, Services, Settings,
     accounts::Session,
-    elsewhere,
     rooms::{NewRoomWish, Preset},
+    rpc,
 };
 use colonnade_storage::{Database, Location, rooms::interned::Interned};
 use serde_json::{json, value::to_raw_value};
@@ -45,7 +45,7 @@ impl World {
             nids: Default::default(),
             streams,
             slots: Arc::new(Slots::new(false)),
-            carrier: Arc::new(elsewhere::Nobody),
+            carrier: Arc::new(rpc::NoPeers),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
             signing_key: Arc::new(Ed25519KeyPair::from_der(&key, "1".to_owned()).expect("a key")),

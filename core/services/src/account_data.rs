@@ -6,9 +6,10 @@ use std::{collections::HashSet, sync::Arc};
 use colonnade_model::{
     MatrixError,
     nid::{RoomNid, UserNid},
-    ruma::{OwnedUserId, RoomId, UserId},
+    ruma::{OwnedUserId, RoomId},
     stream::Position,
 };
+use colonnade_rules::{account_data::ignored_of, push};
 use colonnade_storage::{
     rooms::{heads, members},
     users::account_data,
@@ -17,7 +18,8 @@ use serde_json::{Map, Value, value::RawValue};
 
 pub use colonnade_storage::users::account_data::AccountData;
 
-use crate::{Context, Error, Result, accounts::Session, fresh::FreshCache};
+use crate::{Context, Error, Result, generation_cache::GenerationCache};
+use colonnade_model::session::Session;
 
 /// The largest content, in bytes: `m.direct` of somebody who knows ten thousand people fits.
 const BODY_BYTES_MAX: usize = 512 * 1024;
@@ -46,12 +48,12 @@ const NOT_SET_HERE: [&str; 2] = ["m.fully_read", PUSH_RULES];
 /// Account data of local users.
 pub struct AccountDataService {
     context: Arc<Context>,
-    ignored: FreshCache<UserNid, Arc<HashSet<OwnedUserId>>>,
+    ignored: GenerationCache<UserNid, Arc<HashSet<OwnedUserId>>>,
 }
 
 impl AccountDataService {
     pub(crate) fn new(context: Arc<Context>) -> Self {
-        Self { context, ignored: FreshCache::new(IGNORED_CACHED_MAX) }
+        Self { context, ignored: GenerationCache::new(IGNORED_CACHED_MAX) }
     }
 
     /// Returns a piece of account data.
@@ -168,7 +170,8 @@ impl AccountDataService {
         let is_rules = |data: &AccountData| data.room.is_none() && data.event_type == PUSH_RULES;
         if after == 0 && !changes.iter().any(is_rules) {
             let user_id = self.context.interned.user_id(user).await?;
-            let rules = crate::push::render(&colonnade_rules::push::server_default(&user_id))?;
+            let rules = push::render(&push::server_default(&user_id));
+            let rules = rules.map_err(|error| Error::internal("render push rules", error))?;
             let body = raw(&serde_json::json!({ "global": rules }))?;
             changes.push(AccountData { room: None, event_type: PUSH_RULES.to_owned(), body });
         }
@@ -315,24 +318,6 @@ fn direct_too(stored: Option<&RawValue>, from: &str, to: &str) -> Option<Value> 
     changed.then_some(Value::Object(chats))
 }
 
-/// Reads the content of `m.ignored_user_list`; what is not of its shape ignores nobody.
-pub(crate) fn ignored_of(body: &RawValue) -> HashSet<OwnedUserId> {
-    let Ok(Value::Object(body)) = serde_json::from_str(body.get()) else {
-        return HashSet::new();
-    };
-    let users = body.get("ignored_users").and_then(Value::as_object);
-    let names = users.into_iter().flat_map(|users| users.keys());
-    names.filter_map(|name| UserId::parse(name).ok()).collect()
-}
-
-/// Tells whether a user wants no invitations. What is malformed or not known says nothing.
-///
-/// Source: Matrix v1.19, client-server, "Invite permission".
-pub(crate) fn blocks_invites(wish: &RawValue) -> bool {
-    let wish: Option<Value> = serde_json::from_str(wish.get()).ok();
-    wish.is_some_and(|wish| wish["default_action"] == "block")
-}
-
 pub(crate) fn raw(value: &Value) -> Result<Box<RawValue>> {
     serde_json::value::to_raw_value(value).map_err(|error| Error::internal("render JSON", error))
 }
@@ -350,20 +335,4 @@ fn require_small(body: &RawValue) -> Result<(), MatrixError> {
         return Err(MatrixError::too_large(why));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_broken_ignore_list_ignores_whom_it_can() {
-        let read = |text: &str| {
-            let body = RawValue::from_string(text.to_owned()).unwrap();
-            ignored_of(&body).len()
-        };
-        assert_eq!(read(r#"{"ignored_users":{"@a:b.c":{},"nonsense":{}}}"#), 1);
-        assert_eq!(read(r#"{"ignored_users":["@a:b.c"]}"#), 0);
-        assert_eq!(read("[]"), 0);
-    }
 }

@@ -12,6 +12,7 @@ mod cache;
 pub(crate) mod lifecycle;
 mod login;
 pub mod names;
+mod new_account;
 mod passwords;
 mod refresh;
 mod register;
@@ -23,11 +24,7 @@ pub mod uia;
 
 use std::{net::IpAddr, sync::Arc};
 
-use colonnade_model::{
-    MatrixError,
-    nid::{DeviceNid, UserNid},
-    ruma::{OwnedDeviceId, OwnedUserId, UserId},
-};
+use colonnade_model::{MatrixError, nid::DeviceNid, ruma::UserId};
 use colonnade_storage::{
     database::metrics::CacheFigures,
     users::{accounts, sessions},
@@ -40,27 +37,14 @@ pub use login::{LoggedIn, Login, Proof};
 pub use register::{Admission, Registration};
 pub use seen::Seen;
 
-use crate::{Context, Result, fresh::FreshCache, limits::Limits};
+pub use colonnade_model::session::Session;
 
-/// A logged-in device making a request.
-#[derive(Debug, Clone)]
-pub struct Session {
-    /// The user.
-    pub user_id: OwnedUserId,
-    /// The user's local id.
-    pub user: UserNid,
-    /// The device.
-    pub device_id: OwnedDeviceId,
-    /// The device's local id.
-    pub device: DeviceNid,
-    /// Where the request comes from, if that is known.
-    pub address: Option<IpAddr>,
-}
+use crate::{Context, Result, generation_cache::GenerationCache, limits::Limits};
 
 /// Accounts and their sessions.
 pub struct Accounts {
     context: Arc<Context>,
-    cache: FreshCache<sessions::TokenHash, Arc<cache::Cached>>,
+    cache: GenerationCache<sessions::TokenHash, Arc<cache::Cached>>,
     passwords: Arc<passwords::Passwords>,
     attempts: Arc<attempts::Attempts>,
     /// Proofs for requests that need more than an access token.
@@ -76,7 +60,7 @@ impl Accounts {
         let attempts = Arc::new(attempts);
         let (checks, tries) = (Arc::clone(&passwords), Arc::clone(&attempts));
         Self {
-            cache: FreshCache::new(cache::CACHED_MAX),
+            cache: GenerationCache::new(cache::CACHED_MAX),
             uia: uia::Uia::new(Arc::clone(&context), checks, tries),
             passwords,
             attempts,

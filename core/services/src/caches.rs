@@ -12,7 +12,7 @@ use colonnade_replication::Streams;
 
 use crate::{
     Context, account_data::AccountDataService, accounts::Accounts, encryption::Encryption,
-    presence::Presence, push::Push, rooms::Rooms, sync::Sources, typing::Typing,
+    presence::Presence, push::Push, rooms::Rooms, typing::Typing,
 };
 
 /// The caches over rows that change.
@@ -31,19 +31,19 @@ impl Caches {
     /// Collects them.
     pub(crate) fn of(
         context: &Context,
-        sources: &Sources,
-        accounts: &Arc<Accounts>,
-        push: &Arc<Push>,
+        rooms: &Rooms,
+        (accounts, account_data, push): (&Arc<Accounts>, &Arc<AccountDataService>, &Arc<Push>),
+        (encryption, presence, typing): (&Arc<Encryption>, &Arc<Presence>, &Arc<Typing>),
     ) -> Self {
         Self {
             streams: Arc::clone(&context.streams),
             accounts: Arc::clone(accounts),
-            account_data: Arc::clone(&sources.account_data),
+            account_data: Arc::clone(account_data),
             push: Arc::clone(push),
-            encryption: Arc::clone(&sources.encryption),
-            rooms: sources.rooms.clone(),
-            presence: Arc::clone(&sources.presence),
-            typing: Arc::clone(&sources.typing),
+            encryption: Arc::clone(encryption),
+            rooms: rooms.clone(),
+            presence: Arc::clone(presence),
+            typing: Arc::clone(typing),
         }
     }
 

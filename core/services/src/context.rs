@@ -13,7 +13,7 @@ use colonnade_storage::{
     rooms::{interned::Interned, nids::AllNids},
 };
 
-use crate::{elsewhere::Carrier, settings::Settings};
+use crate::{rpc::RpcClient, settings::Settings};
 
 /// Shared by all services; built by the assembly.
 pub struct Context {
@@ -32,7 +32,7 @@ pub struct Context {
     /// Which process owns what.
     pub slots: Arc<Slots>,
     /// The way to other processes.
-    pub carrier: Arc<dyn Carrier>,
+    pub carrier: Arc<dyn RpcClient>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.

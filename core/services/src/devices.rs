@@ -11,13 +11,12 @@ use colonnade_model::{
 pub use colonnade_storage::users::devices::Device;
 use colonnade_storage::{keys::device_lists, users::devices};
 
+use crate::accounts::names;
 use crate::{
     Context, Result,
     accounts::{Accounts, Session, lifecycle::Gone},
 };
 
-/// The longest name of a device, in bytes.
-const DISPLAY_NAME_BYTES_MAX: usize = 100;
 /// Devices deleted by one request.
 const DELETE_MAX: usize = 1_000;
 
@@ -70,7 +69,7 @@ impl Devices {
         display_name: Option<String>,
     ) -> Result<()> {
         let stored = self.get(session, device_id).await?;
-        require_short(display_name.as_deref())?;
+        names::require_short_device_name(display_name.as_deref())?;
         if display_name.is_none() || display_name == stored.display_name {
             return Ok(());
         }
@@ -107,17 +106,4 @@ impl Devices {
         }
         device
     }
-}
-
-/// Makes sure that a device's name is short.
-pub(crate) fn require_short(display_name: Option<&str>) -> Result<(), MatrixError> {
-    let name = display_name.unwrap_or_default();
-    if name.len() > DISPLAY_NAME_BYTES_MAX {
-        let why = format!("the device's name is longer than {DISPLAY_NAME_BYTES_MAX} bytes");
-        return Err(MatrixError::too_large(why).with_status(400));
-    }
-    if name.contains('\0') {
-        return Err(MatrixError::invalid_param("the device's name contains a NUL character"));
-    }
-    Ok(())
 }

@@ -17,9 +17,9 @@ use colonnade_storage::rooms::members::Membership;
 
 use crate::{
     Context, Result,
-    accounts::Session,
     rooms::{Room, Rooms, no_member},
 };
+use colonnade_model::session::Session;
 
 pub use hierarchy::{Branch, HierarchyPage, HierarchyWish};
 pub use published::{PublishedPage, PublishedWish};

@@ -7,6 +7,7 @@
 mod claim;
 mod counts;
 mod cross_signing;
+mod key_counts;
 mod lists;
 mod query;
 mod signatures;
@@ -27,12 +28,12 @@ pub struct Encryption {
     context: Arc<Context>,
     accounts: Arc<Accounts>,
     limits: Arc<Limits>,
-    counts: counts::Counts,
+    counts: key_counts::Counts,
 }
 
 impl Encryption {
     pub(crate) fn new(context: Arc<Context>, accounts: Arc<Accounts>, limits: Arc<Limits>) -> Self {
-        Self { context, accounts, limits, counts: counts::Counts::default() }
+        Self { context, accounts, limits, counts: key_counts::Counts::default() }
     }
 
     /// Returns the server of a user who is not ours.

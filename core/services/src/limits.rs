@@ -19,8 +19,11 @@ use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, Result, settings::Rate, whispers::Whisper};
+use crate::{Context, Result, settings::Rate};
+use colonnade_replication::ephemeral::Channel;
 
+/// Tells other processes what was taken from which buckets.
+pub(crate) static CHANNEL: Channel<Vec<(Class, Key, u32)>> = Channel::new("Taken");
 /// Buckets kept in memory, about 100 bytes each: the callers of the last minutes on a large server.
 const BUCKETS_MAX: usize = 100_000;
 /// How often others are told what was taken.
@@ -167,14 +170,14 @@ impl Limits {
         let untold = std::mem::take(&mut *self.untold.lock());
         let untold: Vec<_> = untold.into_iter().map(|((class, key), n)| (class, key, n)).collect();
         for some in untold.chunks(TOLD_MAX) {
-            Whisper::Taken(some.to_vec()).say(&self.context.streams);
+            CHANNEL.send(&self.context.streams, &some.to_vec());
         }
     }
 
     /// Notes what another process took.
-    pub(crate) fn heard(&self, taken: &[(Class, Key, u32)]) {
+    pub(crate) fn heard(&self, taken: Vec<(Class, Key, u32)>) {
         let now_ms = self.context.now_ms();
-        for (class, key, count) in taken {
+        for (class, key, count) in &taken {
             let rate = self.rate(*class);
             self.bucket((*class, *key), now_ms).lock().taken_by_others(rate, now_ms, *count);
         }

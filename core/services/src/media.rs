@@ -9,22 +9,26 @@
 //!
 //! Media of other servers is not fetched yet and is `M_NOT_FOUND`.
 
+mod body;
 mod files;
+mod keys;
 mod pictures;
+mod sizes;
 mod sweeping;
 mod thumbnails;
 mod transfer;
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use colonnade_model::MatrixError;
-use futures_util::Stream;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::{Context, Error, Result};
 
-pub use thumbnails::{Method, Thumbnail, ThumbnailRequest};
+pub use body::Body;
+use body::MEDIA_ID_BYTES_MAX;
+pub use sizes::Method;
+pub use thumbnails::{Thumbnail, ThumbnailRequest};
 pub use transfer::{Described, Download};
 
 /// Ids a user may hold without having uploaded anything to them: a batch of attachments fits, and
@@ -38,25 +42,14 @@ const WAIT_DEFAULT: Duration = Duration::from_secs(20);
 const WAIT_MAX: Duration = Duration::from_secs(50);
 /// How often a waiting download looks whether another process took the upload.
 const WAIT_LOOK: Duration = Duration::from_secs(2);
-/// How long an upload may pause between two pieces of its body.
-const PIECE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Pictures decoded at once: each may take [`pictures::ALLOCATED_MAX`] bytes and a whole core.
 const THUMBNAILS_AT_ONCE: usize = 2;
 /// How long a request waits for its turn to have a picture decoded.
 const THUMBNAIL_WAIT: Duration = Duration::from_secs(20);
 /// Files remembered as impossible to thumbnail, so that they are not decoded again and again.
 const REFUSED_REMEMBERED: usize = 1_000;
-/// The length of a media id: 24 letters and digits, 143 random bits.
-const MEDIA_ID_LENGTH: usize = 24;
-/// The longest media id looked up; the specification sets no limit, ours have 24 letters.
-const MEDIA_ID_BYTES_MAX: usize = 255;
 /// The longest file name and media type kept: what a header can carry comfortably.
 const DESCRIPTION_BYTES_MAX: usize = 1_024;
-
-/// The body of an upload as it arrives.
-pub trait Body: Stream<Item = std::io::Result<Bytes>> + Send + Unpin {}
-
-impl<S: Stream<Item = std::io::Result<Bytes>> + Send + Unpin> Body for S {}
 
 /// Uploaded files.
 pub struct Media {
@@ -65,7 +58,7 @@ pub struct Media {
     /// Told whenever an id gets its content.
     filled: Notify,
     decoding: Arc<Semaphore>,
-    refused: quick_cache::sync::Cache<thumbnails::Key, pictures::Refusal>,
+    refused: quick_cache::sync::Cache<keys::Key, pictures::Refusal>,
 }
 
 impl Media {

@@ -27,8 +27,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::{Context, Result, accounts::Session, whispers::Whisper};
+use crate::{Context, Result};
+use colonnade_model::session::Session;
+use colonnade_replication::ephemeral::Channel;
 
+/// Tells other processes who is there.
+pub(crate) static CHANNEL: Channel<Heard> = Channel::new("Presence");
 /// Users whose presence is kept, about 150 bytes and 8 a room each; past it, more are simply not
 /// shown.
 const USERS_MAX: usize = 100_000;
@@ -136,7 +140,7 @@ impl Presence {
     pub(crate) fn start(context: Arc<Context>) -> Arc<Self> {
         let news = Arc::new(Notify::new());
         let presence = Arc::new(Self { context, users: Mutex::default(), news });
-        tokio::spawn(telling::keep_telling(Arc::downgrade(&presence), Arc::clone(&presence.news)));
+        presence.begin_telling(Arc::clone(&presence.news));
         presence
     }
 
@@ -188,7 +192,7 @@ impl Presence {
         }
         if is_news || known.told_ms - now_ms < TELL_AGAIN_MS {
             known.told_ms = known.gone_ms;
-            Whisper::Presence(known.as_heard(user)).say(&self.context.streams);
+            CHANNEL.send(&self.context.streams, &known.as_heard(user));
         }
         if is_news {
             known.is_told = false;

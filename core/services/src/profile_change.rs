@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use crate::{Result, Services, accounts::Session};
+use crate::{Result, Services};
+use colonnade_model::session::Session;
 
 impl Services {
     /// Stores fields of the session's user, or deletes those with `None`, and tells the rooms.

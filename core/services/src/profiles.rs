@@ -20,7 +20,8 @@ use serde_json::{Map, Value};
 
 pub use colonnade_storage::users::profiles::{AVATAR_URL, DISPLAYNAME, Shown};
 
-use crate::{Context, Result, accounts::Session};
+use crate::{Context, Result};
+use colonnade_model::session::Session;
 
 /// The largest profile, in bytes of JSON.
 ///

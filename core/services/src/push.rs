@@ -9,21 +9,21 @@ use colonnade_model::{
     MatrixError,
     nid::UserNid,
     ruma::{
-        RoomId, UserId,
+        RoomId,
         api::client::push::PushRule,
         push::{Action, InsertPushRuleError, NewPushRule, RemovePushRuleError, RuleKind, Ruleset},
     },
 };
-use colonnade_rules::push::server_default;
+use colonnade_rules::push::{self};
 use colonnade_storage::{delivery::pushers, users::account_data};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
 use crate::{
     Context, Error, Result,
     account_data::{AccountDataService, PUSH_RULES},
-    accounts::Session,
-    fresh::FreshCache,
+    generation_cache::GenerationCache,
 };
+use colonnade_model::session::Session;
 
 /// Rule sets kept in memory, about 10 kB each when a user has rules of his own.
 const CACHED_MAX: usize = 10_000;
@@ -42,12 +42,12 @@ const APP_ID_CHARS_MAX: usize = 64;
 pub struct Push {
     context: Arc<Context>,
     account_data: Arc<AccountDataService>,
-    rules: FreshCache<UserNid, Arc<Ruleset>>,
+    rules: GenerationCache<UserNid, Arc<Ruleset>>,
 }
 
 impl Push {
     pub(crate) fn new(context: Arc<Context>, account_data: Arc<AccountDataService>) -> Self {
-        Self { context, account_data, rules: FreshCache::new(CACHED_MAX) }
+        Self { context, account_data, rules: GenerationCache::new(CACHED_MAX) }
     }
 
     /// Returns the rules of a user.
@@ -61,7 +61,7 @@ impl Push {
         let generation = self.rules.generation();
         let user_id = self.context.interned.user_id(user).await?;
         let stored = account_data::get(&self.context.db, user, None, PUSH_RULES).await?;
-        let rules = Arc::new(read(&user_id, stored.as_deref()));
+        let rules = Arc::new(push::read(&user_id, stored.as_deref()));
         self.rules.insert(generation, user, Arc::clone(&rules));
         Ok(rules)
     }
@@ -183,7 +183,7 @@ impl Push {
     {
         let user_id = self.context.interned.user_id(user).await?;
         let written = self.account_data.change(user, None, PUSH_RULES, move |stored| {
-            let mut rules = read(&user_id, stored);
+            let mut rules = push::read(&user_id, stored);
             change(&mut rules)?;
             Ok(Some(json!({ "global": render(&rules)? })))
         });
@@ -244,36 +244,9 @@ impl Push {
     }
 }
 
-/// Reads stored rules, with what the server's defaults have become since. Rules that cannot be read
-/// (an older client may have left some) are as good as none.
-pub(crate) fn read(user_id: &UserId, stored: Option<&RawValue>) -> Ruleset {
-    let defaults = server_default(user_id);
-    let global = stored.and_then(|body| {
-        let mut body: Value = serde_json::from_str(body.get()).ok()?;
-        serde_json::from_value(body["global"].take()).ok()
-    });
-    match global {
-        Some(mut rules) => {
-            Ruleset::update_with_server_default(&mut rules, defaults);
-            rules
-        }
-        None => defaults,
-    }
-}
-
 /// Renders rules with every kind, also those without rules.
-///
-/// # Errors
-/// Never for rules that were read from JSON.
 pub fn render(rules: &Ruleset) -> Result<Value> {
-    let rendered = serde_json::to_value(rules);
-    let mut rendered = rendered.map_err(|error| Error::internal("render push rules", error))?;
-    for kind in ["override", "content", "room", "sender", "underride"] {
-        if rendered.get(kind).is_none() {
-            rendered[kind] = json!([]);
-        }
-    }
-    Ok(rendered)
+    push::render(rules).map_err(|error| Error::internal("render push rules", error))
 }
 
 fn count(rules: &Ruleset) -> usize {

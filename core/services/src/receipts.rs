@@ -11,6 +11,7 @@ use colonnade_model::{
     ruma::{EventId, OwnedEventId, RoomId},
     stream::Position,
 };
+use colonnade_rules::event::relation::RelatesTo;
 use colonnade_storage::{
     rooms::receipts::{self, Receipt},
     users::account_data::{self, AccountData},
@@ -24,10 +25,10 @@ pub use colonnade_storage::rooms::receipts::Kind;
 
 use crate::{
     Context, Error, Result,
-    accounts::Session,
     quotas::signed,
-    rooms::{Eye, RelatesTo, Room, RoomEvent, Rooms, no_event},
+    rooms::{Eye, Room, RoomEvent, Rooms, no_event},
 };
+use colonnade_model::session::Session;
 
 /// The thread of what is in no thread.
 const MAIN: &str = "main";

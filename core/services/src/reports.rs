@@ -13,9 +13,9 @@ use colonnade_storage::rooms::{
 
 use crate::{
     Context, Result,
-    accounts::Session,
     rooms::{Eye, Rooms},
 };
+use colonnade_model::session::Session;
 
 /// The longest reason, in bytes.
 const REASON_BYTES_MAX: usize = 10_000;

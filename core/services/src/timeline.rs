@@ -36,9 +36,9 @@ pub use state::MemberProfile;
 use crate::{
     Context, Result,
     account_data::AccountDataService,
-    accounts::Session,
     rooms::{Eye, Room, RoomEvent, Rooms, Standing},
 };
+use colonnade_model::session::Session;
 
 /// Reads the past of rooms.
 pub struct Timeline {

@@ -33,7 +33,8 @@ use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{Context, Error, Result, accounts::Session};
+use crate::{Context, Error, Result};
+use colonnade_model::session::Session;
 
 /// Bytes of one message: the limit of an event, which is what gateways and peers are built for.
 const CONTENT_BYTES_MAX: usize = 65_536;

@@ -22,8 +22,12 @@ use colonnade_replication::Streams;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::{Context, Result, accounts::Session, rooms::Rooms, whispers::Whisper};
+use crate::{Context, Result, rooms::Rooms};
+use colonnade_model::session::Session;
+use colonnade_replication::ephemeral::Channel;
 
+/// Tells other processes who types.
+pub(crate) static CHANNEL: Channel<Said> = Channel::new("Typing");
 /// The longest a client may say that it types, in milliseconds; it says so again if it still does.
 const TIMEOUT_MS_MAX: i64 = 120_000;
 /// Users who type in one room at a time; more are not noted.
@@ -199,7 +203,7 @@ impl Typing {
             at: reached.max(member.pos),
         };
         self.note(said.clone());
-        Whisper::Typing(said).say(&self.context.streams);
+        CHANNEL.send(&self.context.streams, &said);
         Ok(())
     }
 

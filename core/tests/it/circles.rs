@@ -10,14 +10,16 @@ use std::path::{Path, PathBuf};
 use syn::visit::Visit;
 use syn::{Item, UseTree, Visibility};
 
-/// Crates whose files have no circles.
-const STRAIGHT: &[&str] = &[
+/// The crates; all of them.
+const CRATES: &[&str] = &[
     "gateway",
     "gateway/http1",
     "core",
+    "core/api",
     "core/model",
     "core/replication",
     "core/rules",
+    "core/services",
     "core/storage",
     "core/testkit",
     "core/testkit/simulation",
@@ -233,7 +235,7 @@ fn circle(imports: &BTreeMap<String, BTreeMap<String, String>>) -> Option<String
 fn no_files_import_each_other_in_a_circle() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut problems = Vec::new();
-    for krate in STRAIGHT {
+    for krate in CRATES {
         let modules = Crate(modules(&root.join(krate).join("src")));
         assert!(modules.0.len() > 2, "{krate} has files");
         let names = modules.0.keys();

@@ -3,7 +3,7 @@
 use colonnade_services::limits::Class;
 use http::Method;
 
-use super::{
+use super::kinds::{
     Bounds,
     Owner::{self, Held, Nothing, Settings},
     Rate::{self, Address, Each, Free, Inside},

@@ -29,8 +29,9 @@ use http_body_util::StreamBody;
 use serde_json::Value;
 
 use crate::{
-    call::{ByteBody, Call, query, session},
+    call::{Call, query, session},
     reply::{self, Reply},
+    request::ByteBody,
     table::{KEYS_BYTES_MAX, Table},
 };
 

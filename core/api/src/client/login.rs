@@ -22,8 +22,9 @@ use serde_json::{Value, json};
 
 use super::{naming, registration::render};
 use crate::{
-    call::{self, ByteBody, Call, address_of, read_json, stranger},
+    call::{self, Call, read_json, stranger},
     reply::{self, Reply},
+    request::{ByteBody, address_of},
     table::Table,
 };
 

@@ -1,6 +1,7 @@
 //! `/media`: uploads here, downloads and thumbnails in `media/download.rs`. Bodies are streams, so
 //! most of these endpoints read the request themselves. URL previews are not offered.
 
+mod arguments;
 mod download;
 mod headers;
 
@@ -22,10 +23,12 @@ use http_body::Body as _;
 use http_body_util::BodyExt as _;
 
 use crate::{
-    call::{ByteBody, Call, query, session},
+    call::{Call, query, session},
     reply::{self, Reply},
+    request::ByteBody,
     table::Table,
 };
+use arguments::no_arguments;
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
@@ -125,9 +128,4 @@ fn described(parts: &Parts, bytes: Option<u64>) -> Result<Described, MatrixError
     };
     let file_name = query(parts, "filename").filter(|name| !name.is_empty());
     Ok(Described { content_type, file_name, bytes })
-}
-
-/// The router gives as many arguments as the path has, so this is never seen.
-fn no_arguments() -> MatrixError {
-    MatrixError::not_found("the path names no media")
 }

@@ -18,8 +18,9 @@ use http::{Method, Request};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    call::{self, ByteBody, Call, read_json},
+    call::{self, Call, read_json},
     reply::{self, Reply},
+    request::ByteBody,
     table::Table,
 };
 

@@ -18,8 +18,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    call::{ByteBody, Call, read_json, session},
+    call::{Call, read_json, session},
     reply::{self, Reply},
+    request::ByteBody,
     table::Table,
 };
 

@@ -21,8 +21,9 @@ use serde_json::{Value, json};
 
 use super::naming;
 use crate::{
-    call::{ByteBody, Call, address_of, read_json, stranger},
+    call::{Call, read_json, stranger},
     reply::{self, Reply},
+    request::{ByteBody, address_of},
     table::Table,
 };
 

@@ -24,9 +24,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::{
-    call::{ByteBody, Call, query, session},
+    call::{Call, query, session},
     reply::{self, Reply},
-    table::{JSON_BYTES_MAX, Table, decode},
+    request::ByteBody,
+    request::JSON_BYTES_MAX,
+    table::{Table, decode},
 };
 
 /// Mounts the endpoints of this area.

@@ -8,8 +8,9 @@ use http::{Method, Request};
 use serde::Deserialize;
 
 use crate::{
-    call::{ByteBody, read_json, session},
+    call::{read_json, session},
     reply::{self, Reply},
+    request::ByteBody,
     table::Table,
 };
 

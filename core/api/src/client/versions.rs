@@ -11,13 +11,14 @@ use colonnade_model::{
     },
     versions,
 };
-use colonnade_services::{Result, Services, accounts::Session, voip};
+use colonnade_services::{Result, Services, accounts::Session, turn_server};
 use http::{Method, Request, header, uri::Authority};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    call::{ByteBody, Call},
+    call::Call,
     reply::{self, Reply},
+    request::ByteBody,
     table::Table,
 };
 
@@ -143,7 +144,7 @@ async fn auth_metadata(
 async fn turn_server(call: Call<get_turn_server_info::v3::Request, Session>) -> Result<Value> {
     let context = &call.services.context;
     let now_ms = context.now_ms();
-    let turn = voip::turn_credentials(&context.settings.voip, &call.who.user_id, now_ms);
+    let turn = turn_server::turn_credentials(&context.settings.voip, &call.who.user_id, now_ms);
     Ok(json!({
         "username": turn.username,
         "password": turn.password,

@@ -9,6 +9,9 @@ use serde_json::{Map, Value};
 
 use super::names::{self, Named};
 
+/// How long a session of user-interactive authentication may take, in milliseconds.
+pub(super) const LIFETIME_MS: i64 = 15 * 60 * 1_000;
+
 /// The `auth` of a request.
 #[derive(Debug, Clone)]
 pub struct Auth {

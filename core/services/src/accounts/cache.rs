@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::Session;
+use colonnade_model::session::Session;
 
 /// Sessions kept in memory, about 300 bytes each; one per device that is in use at the same time.
 pub(super) const CACHED_MAX: usize = 50_000;

@@ -16,7 +16,9 @@ use colonnade_storage::{
     },
 };
 
-use super::{Accounts, Session, names, register::NewAccount};
+use colonnade_model::session::Session;
+
+use super::{Accounts, names, new_account::NewAccount};
 use crate::Result;
 
 /// Devices of a user that are to be forgotten.

@@ -16,8 +16,10 @@ use colonnade_storage::{
     },
 };
 
-use super::{Accounts, Origin, Session, attempts, lifecycle, names, passwords::wrong, tokens};
-use crate::{Error, Result, devices::require_short, quotas::signed};
+use colonnade_model::session::Session;
+
+use super::{Accounts, Origin, attempts, lifecycle, names, passwords::wrong, tokens};
+use crate::{Error, Result, quotas::signed};
 
 /// What a session is called whose client says nothing about itself.
 const UNNAMED: &str = "unnamed";
@@ -205,7 +207,7 @@ impl Accounts {
     pub(super) async fn open_session(&self, proven: Proven, login: Login) -> Result<LoggedIn> {
         let Proven { user, user_id, password } = proven;
         let Login { device_id, display_name, refreshable, address } = login;
-        require_short(display_name.as_deref())?;
+        names::require_short_device_name(display_name.as_deref())?;
         let display_name = display_name.filter(|name| !name.is_empty());
         let display_name = Some(display_name.unwrap_or_else(|| UNNAMED.to_owned()));
         let device_id = match device_id {

@@ -84,6 +84,22 @@ pub fn named(
     }
 }
 
+/// The longest name of a device, in bytes.
+const DISPLAY_NAME_BYTES_MAX: usize = 100;
+
+/// Makes sure that a device's name is short.
+pub(crate) fn require_short_device_name(display_name: Option<&str>) -> Result<(), MatrixError> {
+    let name = display_name.unwrap_or_default();
+    if name.len() > DISPLAY_NAME_BYTES_MAX {
+        let why = format!("the device's name is longer than {DISPLAY_NAME_BYTES_MAX} bytes");
+        return Err(MatrixError::too_large(why).with_status(400));
+    }
+    if name.contains('\0') {
+        return Err(MatrixError::invalid_param("the device's name contains a NUL character"));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use colonnade_model::ruma::server_name;

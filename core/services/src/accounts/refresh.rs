@@ -6,7 +6,9 @@
 use colonnade_model::{MatrixError, nid::DeviceNid};
 use colonnade_storage::users::sessions::{self, TokenHash};
 
-use super::{Accounts, LoggedIn, Session, lifecycle::Gone, tokens};
+use colonnade_model::session::Session;
+
+use super::{Accounts, LoggedIn, lifecycle::Gone, tokens};
 use crate::Result;
 
 impl Accounts {

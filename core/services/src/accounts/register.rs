@@ -17,7 +17,7 @@ use colonnade_storage::{
 };
 use serde_json::Value;
 
-use super::{Accounts, Auth, LoggedIn, Login, login::Proven, names, uia};
+use super::{Accounts, Auth, LoggedIn, Login, login::Proven, names, new_account::NewAccount, uia};
 use crate::{Error, Result, profiles::words_of};
 
 /// Letters of a user name we choose.
@@ -43,16 +43,6 @@ impl Admission {
     pub fn by_operator() -> Self {
         Self(uia::Cleared::default())
     }
-}
-
-/// A new account.
-pub(super) struct NewAccount<'n> {
-    pub(super) user_id: &'n UserId,
-    pub(super) password: Option<&'n str>,
-    pub(super) admin: bool,
-    pub(super) user_type: Option<String>,
-    /// What it took to be allowed to make it.
-    pub(super) cleared: uia::Cleared,
 }
 
 /// What became of a new account.

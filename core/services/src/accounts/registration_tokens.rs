@@ -10,7 +10,7 @@ use colonnade_model::MatrixError;
 use colonnade_storage::users::uia::{self, Hold};
 use subtle::ConstantTimeEq as _;
 
-use super::uia::LIFETIME_MS;
+use super::auth::LIFETIME_MS;
 use crate::{Context, Result, settings::RegistrationToken};
 
 /// The registration tokens.

@@ -16,7 +16,7 @@ use super::{
     Accounts, LoggedIn, Login,
     login::Proven,
     names,
-    register::NewAccount,
+    new_account::NewAccount,
     uia::{owner_at, store},
 };
 use crate::Result;

@@ -10,18 +10,17 @@ use colonnade_model::MatrixError;
 use colonnade_storage::users::uia::{self, Bounds, Passed, UiaSession};
 use serde_json::{Value, json};
 
+use colonnade_model::session::Session;
+
 use super::{
-    Session,
     attempts::{self, Attempts},
-    auth::Auth,
+    auth::{Auth, LIFETIME_MS},
     names::{self, Named},
     passwords::Passwords,
     registration_tokens::RegistrationTokens,
 };
 use crate::{Context, Error, Result};
 
-/// How long a session may take, in milliseconds.
-pub(super) const LIFETIME_MS: i64 = 15 * 60 * 1_000;
 /// Sessions of one user: each of his devices may be at several things.
 const OF_USER_MAX: i64 = 50;
 /// Sessions of those without an account at one address: more than the limit on registration lets in

@@ -17,9 +17,9 @@ use super::*;
 use crate::{
     Context, Services, Settings,
     accounts::{Admission, LoggedIn, Login, Registration, Session},
-    elsewhere,
     limits::{Class, Key},
     rooms::NewRoomWish,
+    rpc,
 };
 
 /// How long something that must happen may take on a busy machine.
@@ -104,7 +104,7 @@ async fn over(streams: Arc<Streams>, db: &Database, folder: &std::path::Path) ->
         nids: Default::default(),
         streams,
         slots: Arc::new(Slots::new(false)),
-        carrier: Arc::new(elsewhere::Nobody),
+        carrier: Arc::new(rpc::NoPeers),
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
         signing_key: Arc::new(Ed25519KeyPair::from_der(&key, "1".to_owned()).unwrap()),

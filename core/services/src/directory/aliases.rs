@@ -12,9 +12,9 @@ use serde_json::Value;
 use super::Directory;
 use crate::{
     Error, Result,
-    accounts::Session,
     rooms::{Room, no_member},
 };
+use colonnade_model::session::Session;
 
 /// The longest alias, in bytes.
 ///

@@ -19,9 +19,9 @@ use serde_json::{Value, json, value::to_raw_value};
 use super::Directory;
 use crate::{
     Error, Result,
-    accounts::Session,
     rooms::{Room, RoomEvent},
 };
+use colonnade_model::session::Session;
 
 /// Rooms on a page when the client does not say.
 const PAGE_DEFAULT: u64 = 50;

@@ -14,7 +14,8 @@ use colonnade_storage::rooms::{
 };
 
 use super::Directory;
-use crate::{Result, accounts::Session};
+use crate::Result;
+use colonnade_model::session::Session;
 
 /// Rooms on a page when the client does not say.
 const PAGE_DEFAULT: u64 = 50;

@@ -18,9 +18,9 @@ use serde_json::Value;
 use super::Directory;
 use crate::{
     Result,
-    accounts::Session,
     rooms::{Room, unknown_room},
 };
+use colonnade_model::session::Session;
 
 /// Rooms looked at in a join rule that asks for membership of other rooms: bounds what one look at a
 /// room costs.

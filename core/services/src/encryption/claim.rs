@@ -22,9 +22,9 @@ use colonnade_storage::{
 use super::{Encryption, unreachable_server};
 use crate::{
     Result,
-    accounts::Session,
     limits::{Class, Key},
 };
+use colonnade_model::session::Session;
 
 /// Keys claimed in one transaction, so that a claim for a large room does not hold the writer long.
 const BATCH: usize = 100;

@@ -14,7 +14,8 @@ use colonnade_model::{
 use colonnade_storage::keys::device_lists;
 
 use super::Encryption;
-use crate::{Result, accounts::Session};
+use crate::Result;
+use colonnade_model::session::Session;
 
 /// What changed between two places of the streams.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

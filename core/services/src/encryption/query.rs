@@ -23,7 +23,8 @@ use colonnade_storage::{
 use serde_json::{Map, Value, json};
 
 use super::{Encryption, unreachable_server};
-use crate::{Result, accounts::Session};
+use crate::Result;
+use colonnade_model::session::Session;
 
 /// Users and devices named by one request: some clients name all members of all their rooms at once, and
 /// the answer has some kilobytes for each.

@@ -27,7 +27,8 @@ use colonnade_storage::{
 use serde_json::value::RawValue;
 
 use super::{Encryption, signed};
-use crate::{Error, Result, accounts::Session};
+use crate::{Error, Result};
+use colonnade_model::session::Session;
 
 /// Keys signed by one request.
 const SIGNED_MAX: usize = 1_000;

@@ -28,7 +28,8 @@ use colonnade_storage::{
 use serde::Deserialize;
 
 use super::{Encryption, signed};
-use crate::{Result, accounts::Session};
+use crate::Result;
+use colonnade_model::session::Session;
 
 /// One-time keys in one upload. Clients keep 50 to 100 of them; more only fills the disk.
 const KEYS_MAX: usize = 1_000;

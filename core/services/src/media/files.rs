@@ -13,7 +13,7 @@ use colonnade_storage::{database::secret_file, media::ContentHash};
 use futures_util::StreamExt as _;
 use tokio::{fs, io::AsyncWriteExt as _};
 
-use super::{Body, PIECE_TIMEOUT};
+use super::body::{Body, PIECE_TIMEOUT};
 
 /// Bytes collected before they are hashed and written: one hop to the file thread per piece.
 const PIECE_BYTES: usize = 256 * 1024;

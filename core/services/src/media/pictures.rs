@@ -9,7 +9,7 @@ use image::{
     codecs::jpeg::JpegEncoder, imageops::FilterType,
 };
 
-use super::thumbnails::{Method, Size};
+use super::sizes::{Method, Size};
 
 /// Pixels a picture may have: more than any camera of today makes, 110 MB as RGB.
 const PIXELS_MAX: u64 = 36_000_000;

@@ -23,7 +23,7 @@ impl Media {
                 if table::has_content(&self.context.db, hash).await? {
                     continue;
                 }
-                let name = self.context.random.alphanumeric(super::MEDIA_ID_LENGTH);
+                let name = self.context.random.alphanumeric(super::body::MEDIA_ID_LENGTH);
                 let gone = self.files.discard(&hash, &name).await;
                 let gone = gone.map_err(|error| Error::internal("delete a file", error))?;
                 swept += usize::from(gone);

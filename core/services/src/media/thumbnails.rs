@@ -7,17 +7,13 @@ use colonnade_model::MatrixError;
 use colonnade_storage::media::ContentHash;
 
 use super::{
-    MEDIA_ID_LENGTH, Media, THUMBNAIL_WAIT,
+    Media, THUMBNAIL_WAIT,
+    body::MEDIA_ID_LENGTH,
+    keys::Key,
     pictures::{self, Format, Picture, Refusal},
+    sizes::{Method, Size},
 };
 use crate::{Error, Result};
-
-/// Width and height in pixels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Size {
-    pub(super) width: u32,
-    pub(super) height: u32,
-}
 
 /// The sizes kept, as the specification recommends them; a wish gets the next larger one.
 ///
@@ -37,15 +33,6 @@ const SQUARES: [Size; 5] = [
     Size { width: 480, height: 480 },
     Size { width: 800, height: 800 },
 ];
-
-/// How a picture is made to fit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Method {
-    /// Fills the size and cuts off the rest.
-    Crop,
-    /// Fits into the size.
-    Scale,
-}
 
 /// What a client wishes for.
 #[derive(Debug, Clone, Copy)]
@@ -69,29 +56,6 @@ pub struct Thumbnail {
     pub bytes: Vec<u8>,
     /// The hash of the original, for caches.
     pub hash: ContentHash,
-}
-
-/// Names a thumbnail among all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    hash: ContentHash,
-    size: Option<Size>,
-    method: Method,
-}
-
-impl Key {
-    /// The part of the file name that says which thumbnail it is.
-    fn name(&self, format: Format) -> String {
-        let method = match self.method {
-            Method::Crop => "crop",
-            Method::Scale => "scale",
-        };
-        let extension = format.extension();
-        match self.size {
-            Some(Size { width, height }) => format!("{width}x{height}.{method}.{extension}"),
-            None => format!("whole.{extension}"),
-        }
-    }
 }
 
 /// Returns the size kept for a wish; `None` is the size of the original, for wishes beyond all sizes.

@@ -13,12 +13,14 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio_util::io::ReaderStream;
 
 use super::{
-    Body, DESCRIPTION_BYTES_MAX, MEDIA_ID_LENGTH, Media, PENDING_LIFETIME_MS, PENDING_PER_USER_MAX,
-    WAIT_DEFAULT, WAIT_LOOK, WAIT_MAX,
+    DESCRIPTION_BYTES_MAX, Media, PENDING_LIFETIME_MS, PENDING_PER_USER_MAX, WAIT_DEFAULT,
+    WAIT_LOOK, WAIT_MAX,
+    body::{Body, MEDIA_ID_LENGTH},
     files::{Failure, FileError},
     not_found, too_large,
 };
-use crate::{Error, Result, accounts::Session, quotas};
+use crate::{Error, Result, quotas};
+use colonnade_model::session::Session;
 
 /// Bytes read from a file at a time for a download.
 const READ_BYTES: usize = 64 * 1024;

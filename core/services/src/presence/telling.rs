@@ -23,7 +23,7 @@ const STEP: Duration = Duration::from_secs(1);
 const STEP_USERS_MAX: usize = 1_000;
 
 /// Tells what changed, as long as the service lives, and looks who went.
-pub(super) async fn keep_telling(presence: Weak<Presence>, news: Arc<Notify>) {
+async fn keep_telling(presence: Weak<Presence>, news: Arc<Notify>) {
     let mut sweep = tokio::time::interval(SWEEP);
     loop {
         tokio::select! {
@@ -44,6 +44,11 @@ pub(super) async fn keep_telling(presence: Weak<Presence>, news: Arc<Notify>) {
 }
 
 impl Presence {
+    /// Tells changes from now on, as long as the service lives.
+    pub(super) fn begin_telling(self: &Arc<Self>, news: Arc<Notify>) {
+        tokio::spawn(keep_telling(Arc::downgrade(self), news));
+    }
+
     /// Notes whose memberships an advance says have changed.
     pub(crate) fn follow(&self, advance: &StreamAdvance) {
         if advance.stream != Stream::Events {

@@ -5,6 +5,8 @@ use colonnade_model::ruma::{
     user_id,
 };
 
+use colonnade_rules::push::{read, server_default};
+
 use super::*;
 use crate::account_data::raw;
 

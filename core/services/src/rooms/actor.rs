@@ -4,16 +4,15 @@
 //!
 //! An actor works only while this process owns its room, and loads the room anew when it got it
 //! back: somebody else may have written meanwhile. What is asked of somebody else's room goes there
-//! by `errand.rs`.
+//! by `owner.rs`.
 //!
 //! If a commit fails, everything in it is answered with the error and the room is loaded anew from
 //! the database: the actor holds nothing that the database does not.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use colonnade_model::{MatrixError, nid::RoomNid, ruma::events::TimelineEventType, slot::slot_of};
+use colonnade_model::{MatrixError, nid::RoomNid, slot::slot_of};
 use colonnade_replication::slots::Place;
-use colonnade_rules::event::Event;
 use colonnade_storage::{StorageError, rooms::client_txns};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
@@ -21,9 +20,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     checks,
     committer::Committer,
-    errand::Calls,
+    owner_calls::Calls,
+    pending_room::PendingRoom,
+    proposal::{Proposal, Sent},
+    request::{Refusal, RoomRequest},
     store::{Room, Store},
-    work::{Proposal, Sent, Work},
 };
 use crate::{Error, Result};
 
@@ -34,57 +35,18 @@ const TOGETHER_MAX: usize = 64;
 /// How long an actor without work stays: its memory is small, loading it costs a few reads.
 const IDLE: Duration = Duration::from_secs(300);
 
-/// Why an actor did nothing.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    /// The room is not ours, or no longer: somebody else has to be asked.
-    NotOwner,
-    /// What the client is told.
-    Error(Error),
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Self::Error(error)
-    }
-}
-
-impl From<MatrixError> for Refusal {
-    fn from(error: MatrixError) -> Self {
-        Self::Error(error.into())
-    }
-}
-
-/// What an actor is asked to do.
-#[derive(Debug, Clone)]
-pub(super) enum Ask {
-    /// Add these events of our users, all of them or none.
-    Send(Vec<Proposal>),
-    /// Add an event that somebody else made.
-    Receive(Box<Event>),
-}
-
-impl Ask {
-    /// Tells whether the commit may refuse it: members and aliases are counted across rooms.
-    fn may_be_refused(&self) -> bool {
-        let counted = [TimelineEventType::RoomMember, TimelineEventType::RoomCanonicalAlias];
-        let Self::Send(proposals) = self else { return false };
-        proposals.iter().any(|proposal| counted.contains(&proposal.event_type))
-    }
-}
-
 /// A request and whom to answer.
-struct Letter {
-    ask: Ask,
-    answer: oneshot::Sender<Told>,
+struct Request {
+    ask: RoomRequest,
+    answer: oneshot::Sender<Reply>,
 }
 
 /// A request that is done but for the commit.
 struct Done {
-    answer: oneshot::Sender<Told>,
+    answer: oneshot::Sender<Reply>,
     sent: Vec<Sent>,
     /// What was asked, where the commit may refuse something.
-    ask: Option<Ask>,
+    ask: Option<RoomRequest>,
 }
 
 impl Done {
@@ -95,14 +57,14 @@ impl Done {
 }
 
 /// What somebody who asked is told.
-type Told = Result<Vec<Sent>, Refusal>;
+type Reply = Result<Vec<Sent>, Refusal>;
 
 /// The actors at work.
 #[derive(Clone)]
 pub(super) struct Actors {
     pub(super) store: Arc<Store>,
     committer: Committer,
-    mailboxes: Arc<Mutex<HashMap<RoomNid, mpsc::Sender<Letter>>>>,
+    mailboxes: Arc<Mutex<HashMap<RoomNid, mpsc::Sender<Request>>>>,
     /// How calls to other processes went.
     pub(super) calls: Arc<Calls>,
 }
@@ -116,42 +78,42 @@ impl Actors {
     ///
     /// # Errors
     /// That the room is not ours, what the checks said, or that the database failed.
-    pub(super) async fn ask_here(&self, room: &Arc<Room>, ask: Ask) -> Told {
+    pub(super) async fn ask_here(&self, room: &Arc<Room>, ask: RoomRequest) -> Reply {
         let (answer, answered) = oneshot::channel();
         let stopped = || MatrixError::unavailable("the server is being stopped");
         let mailbox = self.mailbox(room);
-        mailbox.send(Letter { ask, answer }).await.map_err(|_| stopped())?;
+        mailbox.send(Request { ask, answer }).await.map_err(|_| stopped())?;
         drop(mailbox);
         answered.await.map_err(|_| stopped())?
     }
 
     /// Returns the mailbox of a room's actor, starting it if there is none.
-    fn mailbox(&self, room: &Arc<Room>) -> mpsc::Sender<Letter> {
+    fn mailbox(&self, room: &Arc<Room>) -> mpsc::Sender<Request> {
         let mut mailboxes = self.mailboxes.lock();
         match mailboxes.get(&room.nid) {
             Some(mailbox) if !mailbox.is_closed() => mailbox.clone(),
             _ => {
-                let (mailbox, letters) = mpsc::channel(MAILBOX_MAX);
+                let (mailbox, requests) = mpsc::channel(MAILBOX_MAX);
                 mailboxes.insert(room.nid, mailbox.clone());
-                tokio::spawn(self.clone().run(Arc::clone(room), letters));
+                tokio::spawn(self.clone().run(Arc::clone(room), requests));
                 mailbox
             }
         }
     }
 
-    async fn run(self, room: Arc<Room>, mut letters: mpsc::Receiver<Letter>) {
+    async fn run(self, room: Arc<Room>, mut requests: mpsc::Receiver<Request>) {
         let mut work = None;
         loop {
-            let first = match tokio::time::timeout(IDLE, letters.recv()).await {
-                Ok(Some(letter)) => letter,
+            let first = match tokio::time::timeout(IDLE, requests.recv()).await {
+                Ok(Some(request)) => request,
                 Ok(None) => return,
-                Err(_) if self.retire(&room, &letters) => return,
+                Err(_) if self.retire(&room, &requests) => return,
                 Err(_) => continue,
             };
             let mut together = vec![first];
             while together.len() < TOGETHER_MAX {
-                let Ok(letter) = letters.try_recv() else { break };
-                together.push(letter);
+                let Ok(request) = requests.try_recv() else { break };
+                together.push(request);
             }
             work = self.serve(&room, work, together).await;
         }
@@ -159,9 +121,9 @@ impl Actors {
 
     /// Ends an idle actor, unless somebody is about to write to it: clones of the mailbox are only
     /// made under the lock.
-    fn retire(&self, room: &Room, letters: &mpsc::Receiver<Letter>) -> bool {
+    fn retire(&self, room: &Room, requests: &mpsc::Receiver<Request>) -> bool {
         let mut mailboxes = self.mailboxes.lock();
-        let idle = letters.is_empty() && letters.sender_strong_count() <= 1;
+        let idle = requests.is_empty() && requests.sender_strong_count() <= 1;
         if idle {
             mailboxes.remove(&room.nid);
         }
@@ -172,29 +134,29 @@ impl Actors {
     async fn serve(
         &self,
         room: &Arc<Room>,
-        work: Option<Work>,
-        letters: Vec<Letter>,
-    ) -> Option<Work> {
+        work: Option<PendingRoom>,
+        requests: Vec<Request>,
+    ) -> Option<PendingRoom> {
         let slots = &self.store.context.slots;
         let Place::Here { since } = slots.place(slot_of(room.room_id.as_str())) else {
-            letters.into_iter().for_each(|letter| not_owner(letter.answer));
+            requests.into_iter().for_each(|request| not_owner(request.answer));
             return None;
         };
         let loaded = match work.filter(|work| work.tenure == since) {
             Some(work) => Ok(work),
-            None => Work::load(&self.store, Arc::clone(room), since).await,
+            None => PendingRoom::load(&self.store, Arc::clone(room), since).await,
         };
         let mut work = match loaded {
             Ok(work) => work,
             Err(error) => {
                 tracing::warn!(room = %room.room_id, %error, "cannot load a room");
-                fail(letters.into_iter().map(|letter| letter.answer));
+                fail(requests.into_iter().map(|request| request.answer));
                 return None;
             }
         };
-        let may_be_refused = letters.iter().any(|letter| letter.ask.may_be_refused());
-        let mut done = Vec::with_capacity(letters.len());
-        for Letter { ask, answer } in letters {
+        let may_be_refused = requests.iter().any(|request| request.ask.may_be_refused());
+        let mut done = Vec::with_capacity(requests.len());
+        for Request { ask, answer } in requests {
             // A request is done whole or not at all.
             let before = work.clone();
             let kept = may_be_refused.then(|| ask.clone());
@@ -244,7 +206,7 @@ impl Actors {
         room: &Arc<Room>,
         refusal: StorageError,
         mut done: Vec<Done>,
-    ) -> Option<Work> {
+    ) -> Option<PendingRoom> {
         if done.len() == 1 {
             let only = done.pop()?;
             let _unless_gone = only.answer.send(Err(Error::from(refusal).into()));
@@ -254,8 +216,8 @@ impl Actors {
         for Done { answer, ask, .. } in done {
             match ask {
                 Some(ask) => {
-                    let letter = vec![Letter { ask, answer }];
-                    work = Box::pin(self.serve(room, work, letter)).await;
+                    let request = vec![Request { ask, answer }];
+                    work = Box::pin(self.serve(room, work, request)).await;
                 }
                 None => fail(std::iter::once(answer)),
             }
@@ -263,11 +225,11 @@ impl Actors {
         work
     }
 
-    async fn perform(&self, work: &mut Work, ask: Ask) -> Result<Vec<Sent>> {
+    async fn perform(&self, work: &mut PendingRoom, ask: RoomRequest) -> Result<Vec<Sent>> {
         let mut sent = Vec::new();
         match ask {
-            Ask::Receive(event) => sent.push(work.receive(&self.store, *event).await?),
-            Ask::Send(proposals) => {
+            RoomRequest::Receive(event) => sent.push(work.receive(&self.store, *event).await?),
+            RoomRequest::Send(proposals) => {
                 for proposal in proposals {
                     if let Some(before) = self.sent_before(work, &proposal).await? {
                         sent.push(before);
@@ -282,7 +244,7 @@ impl Actors {
     }
 
     /// Returns the event that the same request sent before.
-    async fn sent_before(&self, work: &Work, proposal: &Proposal) -> Result<Option<Sent>> {
+    async fn sent_before(&self, work: &PendingRoom, proposal: &Proposal) -> Result<Option<Sent>> {
         let Some(txn) = &proposal.txn else { return Ok(None) };
         if let Some(sent) = work.sent_as(txn) {
             return Ok(Some(sent));
@@ -298,12 +260,12 @@ impl Actors {
 }
 
 /// Tells somebody to ask elsewhere.
-fn not_owner(answer: oneshot::Sender<Told>) {
+fn not_owner(answer: oneshot::Sender<Reply>) {
     let _unless_gone = answer.send(Err(Refusal::NotOwner));
 }
 
 /// Tells everybody that the database failed them.
-fn fail(answers: impl Iterator<Item = oneshot::Sender<Told>>) {
+fn fail(answers: impl Iterator<Item = oneshot::Sender<Reply>>) {
     for answer in answers {
         let error = MatrixError::unavailable("the database is not available; try again later");
         let _ = answer.send(Err(error.into()));

@@ -9,7 +9,7 @@ use colonnade_model::{
     MatrixError,
     ruma::{CanonicalJsonValue, RoomAliasId, UserId, events::TimelineEventType},
 };
-use colonnade_rules::auth::StateKey;
+use colonnade_rules::{auth::StateKey, event::relation::RelatesTo};
 use colonnade_storage::{
     StorageError,
     rooms::{
@@ -22,11 +22,12 @@ use colonnade_storage::{
 use serde_json::Value;
 
 use super::{
-    no_event,
-    sight::Eye,
+    pending_room::PendingRoom,
+    proposal::Proposal,
+    refusals::no_event,
     store::{RoomEvent, Store},
     unread,
-    work::{Proposal, RelatesTo, Work},
+    visibility::Eye,
 };
 use crate::Result;
 
@@ -35,7 +36,11 @@ use crate::Result;
 /// # Errors
 /// `M_DUPLICATE_ANNOTATION`, `M_UNKNOWN`, `M_NOT_FOUND`, `M_FORBIDDEN`, `M_INVALID_PARAM`, `M_BAD_ALIAS`
 /// with what is wrong.
-pub(super) async fn proposal(work: &mut Work, store: &Store, proposal: &Proposal) -> Result<()> {
+pub(super) async fn proposal(
+    work: &mut PendingRoom,
+    store: &Store,
+    proposal: &Proposal,
+) -> Result<()> {
     if proposal.event_type == TimelineEventType::RoomRedaction {
         redaction(work, store, proposal).await?;
     }
@@ -62,7 +67,7 @@ pub(super) async fn proposal(work: &mut Work, store: &Store, proposal: &Proposal
 /// Refuses an invitation to whom too many wait for already, whether in all or from this sender: each of
 /// them is in the first answer to whoever is invited, and a stranger can send them. Refuses somebody who
 /// comes in and is in as many rooms as may be, for they are all in his.
-async fn membership(work: &mut Work, store: &Store, proposal: &Proposal) -> Result<()> {
+async fn membership(work: &mut PendingRoom, store: &Store, proposal: &Proposal) -> Result<()> {
     let wanted = proposal.content.get("membership").and_then(|wanted| wanted.as_str());
     let wanted = match wanted {
         Some("invite") => Membership::Invite,
@@ -101,7 +106,7 @@ async fn membership(work: &mut Work, store: &Store, proposal: &Proposal) -> Resu
 ///
 /// Source: Matrix v1.19, client-server, `PUT /rooms/{roomId}/state/{eventType}/{stateKey}`, error
 /// responses 400.
-async fn canonical_alias(work: &mut Work, store: &Store, proposal: &Proposal) -> Result<()> {
+async fn canonical_alias(work: &mut PendingRoom, store: &Store, proposal: &Proposal) -> Result<()> {
     let invalid = || MatrixError::invalid_param("an alias is a string like #name:server");
     let content = Value::from(CanonicalJsonValue::Object(proposal.content.clone()));
     let wanted = aliases_of(&content).ok_or_else(invalid)?;
@@ -157,7 +162,7 @@ pub(super) fn aliases_of(content: &Value) -> Option<Vec<String>> {
 /// Source: Matrix v1.19, client-server, "Avoiding duplicate annotations" and "Threading" ("Server
 /// behaviour": no thread starts at an event that relates to another).
 async fn relation(
-    work: &Work,
+    work: &PendingRoom,
     store: &Store,
     proposal: &Proposal,
     relates_to: RelatesTo,
@@ -176,7 +181,7 @@ async fn relation(
 
 /// Says whether a proposal may relate to an event of its room so.
 async fn fits(
-    work: &Work,
+    work: &PendingRoom,
     store: &Store,
     proposal: &Proposal,
     relates_to: RelatesTo,
@@ -202,7 +207,12 @@ async fn fits(
 
 /// Tells whether a user may see an event of the room. One that is not committed yet nobody knows by its id
 /// but who made it.
-async fn sees(work: &Work, store: &Store, user_id: &UserId, event: &RoomEvent) -> Result<bool> {
+async fn sees(
+    work: &PendingRoom,
+    store: &Store,
+    user_id: &UserId,
+    event: &RoomEvent,
+) -> Result<bool> {
     if work.is_fresh(event.nid) {
         return Ok(true);
     }
@@ -212,7 +222,7 @@ async fn sees(work: &Work, store: &Store, user_id: &UserId, event: &RoomEvent) -
 }
 
 /// A room that replaces itself would lead clients around for ever.
-fn tombstone(work: &Work, proposal: &Proposal) -> Result<()> {
+fn tombstone(work: &PendingRoom, proposal: &Proposal) -> Result<()> {
     let successor = proposal.content.get("replacement_room").and_then(CanonicalJsonValue::as_str);
     if successor == Some(work.room.room_id.as_str()) {
         return Err(MatrixError::invalid_param("a room cannot be replaced by itself").into());
@@ -220,7 +230,7 @@ fn tombstone(work: &Work, proposal: &Proposal) -> Result<()> {
     Ok(())
 }
 
-async fn redaction(work: &mut Work, store: &Store, proposal: &Proposal) -> Result<()> {
+async fn redaction(work: &mut PendingRoom, store: &Store, proposal: &Proposal) -> Result<()> {
     let Some(target) = &proposal.redacts else {
         return Err(MatrixError::bad_json("a redaction says what it `redacts`").into());
     };

@@ -23,13 +23,16 @@ use colonnade_storage::{
 use serde_json::{Value, json};
 
 use super::{
-    Preset, Room, Rooms, checks, content,
-    join::member,
-    presets,
+    checks,
+    pending_room::PendingRoom,
+    presets::{self, Preset},
     profile::showing,
-    work::{Proposal, Work, draft_error},
+    proposal::{Proposal, content, draft_error, member, state_event},
+    service::Rooms,
+    store::Room,
 };
-use crate::{Error, Result, accounts::Session};
+use crate::{Error, Result};
+use colonnade_model::session::Session;
 
 /// Characters of the random part of a room id, for versions that need one: 107 bits.
 const ROOM_ID_LEN: usize = 18;
@@ -245,7 +248,7 @@ impl Rooms {
             }),
             replaces: plan.replaces,
         };
-        let mut work = Work::empty(Arc::clone(&room), new, plan.published);
+        let mut work = PendingRoom::empty(Arc::clone(&room), new, plan.published);
         work.begin(&self.store, create).await.map_err(invalid_state)?;
         let shown = self.profile(&plan.creator).await?;
         let join = content(showing(json!({ "membership": "join" }), &shown))?;
@@ -308,24 +311,6 @@ pub(super) fn rules_of(version: &RoomVersionId) -> Result<RoomVersionRules> {
         MatrixError::unsupported_room_version(format!("room version {version} is not known here"))
     };
     Ok(versions::rules(version).ok_or_else(unsupported)?)
-}
-
-/// Makes the proposal of a state event.
-pub(super) fn state_event(
-    sender: &OwnedUserId,
-    kind: &str,
-    state_key: String,
-    content: CanonicalJsonObject,
-) -> Proposal {
-    Proposal {
-        sender: sender.clone(),
-        event_type: kind.into(),
-        state_key: Some(state_key),
-        content,
-        redacts: None,
-        txn: None,
-        over: None,
-    }
 }
 
 fn alias_taken() -> MatrixError {

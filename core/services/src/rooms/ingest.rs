@@ -22,8 +22,8 @@ use colonnade_rules::{
 use colonnade_storage::rooms::state::Part;
 
 use super::{
+    pending_room::PendingRoom,
     store::{RoomEvent, Store},
-    work::Work,
 };
 use crate::Result;
 
@@ -64,7 +64,7 @@ type Allowing = BTreeMap<StateKey, Arc<RoomEvent>>;
 /// # Errors
 /// `M_FORBIDDEN` when it is not allowed.
 pub(super) async fn local(
-    work: &Work,
+    work: &PendingRoom,
     store: &Store,
     event: Event,
     prevs: Vec<EventNid>,
@@ -87,7 +87,11 @@ pub(super) async fn local(
 ///
 /// # Errors
 /// `M_NOT_FOUND` when what it follows or what allows it is not known here, or the database fails.
-pub(super) async fn received(work: &mut Work, store: &Store, event: Event) -> Result<Admitted> {
+pub(super) async fn received(
+    work: &mut PendingRoom,
+    store: &Store,
+    event: Event,
+) -> Result<Admitted> {
     let prevs = known(work, store, event.prev_events()).await?;
     let auth_events = known(work, store, event.auth_events()).await?;
     let prev_nids: Vec<EventNid> = prevs.iter().map(|event| event.nid).collect();
@@ -120,7 +124,7 @@ pub(super) async fn received(work: &mut Work, store: &Store, event: Event) -> Re
 
 /// Checks a received event by the state before it and by the current state.
 async fn check_by_states(
-    work: &Work,
+    work: &PendingRoom,
     store: &Store,
     event: &Event,
     before: StateNid,
@@ -149,7 +153,7 @@ async fn check_by_states(
 
 /// Names the event, and makes the state after it.
 async fn admit(
-    work: &Work,
+    work: &PendingRoom,
     store: &Store,
     event: Event,
     prevs: Vec<EventNid>,
@@ -203,7 +207,11 @@ fn held(allowing: &Allowing, kind: &StateEventType, state_key: &str) -> Option<A
     found.map(|found| Arc::clone(&found.event))
 }
 
-async fn known(work: &Work, store: &Store, ids: &[OwnedEventId]) -> Result<Vec<Arc<RoomEvent>>> {
+async fn known(
+    work: &PendingRoom,
+    store: &Store,
+    ids: &[OwnedEventId],
+) -> Result<Vec<Arc<RoomEvent>>> {
     let mut events = Vec::with_capacity(ids.len());
     for id in ids {
         let found = work.find(store, id).await?.filter(|found| found.room == work.room.nid);
@@ -215,7 +223,7 @@ async fn known(work: &Work, store: &Store, ids: &[OwnedEventId]) -> Result<Vec<A
 
 /// Returns the room's create event where the room id stands for it, so that it is not among the
 /// auth events.
-async fn create_event(work: &Work, store: &Store) -> Result<Option<Arc<RoomEvent>>> {
+async fn create_event(work: &PendingRoom, store: &Store) -> Result<Option<Arc<RoomEvent>>> {
     if !work.room.rules.authorization.room_create_event_id_as_room_id {
         return Ok(None);
     }

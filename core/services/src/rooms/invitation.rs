@@ -3,8 +3,9 @@
 use colonnade_model::{MatrixError, ruma::UserId};
 use colonnade_storage::users::account_data;
 
-use super::Rooms;
-use crate::{Result, account_data::INVITE_PERMISSION, account_data::blocks_invites};
+use super::service::Rooms;
+use crate::{Result, account_data::INVITE_PERMISSION};
+use colonnade_rules::account_data::blocks_invites;
 
 impl Rooms {
     /// Refuses to invite users of other servers, which this one does not talk to yet, and those who

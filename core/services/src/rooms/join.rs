@@ -6,7 +6,7 @@ use colonnade_model::{
     MatrixError,
     ruma::{
         CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, RoomId, RoomOrAliasId,
-        UserId, events::TimelineEventType,
+        UserId,
     },
 };
 use colonnade_rules::power::PowerLevels;
@@ -16,8 +16,15 @@ use colonnade_storage::rooms::{
 };
 use serde_json::{Map, Value, json};
 
-use super::{Room, Rooms, content, profile::showing, work::Proposal};
-use crate::{Error, Result, accounts::Session};
+use super::{
+    profile::showing,
+    proposal::{content, member},
+    refusals::unknown_room,
+    service::Rooms,
+    store::Room,
+};
+use crate::{Error, Result};
+use colonnade_model::session::Session;
 
 /// Members looked at to find one who may let others in. Whoever may is nearly always an early one.
 const AUTHORISERS_MAX: i64 = 1_000;
@@ -269,11 +276,6 @@ impl Rooms {
     }
 }
 
-/// What is said of a room that does not exist, and of one that shows nothing.
-pub(crate) fn unknown_room() -> MatrixError {
-    MatrixError::not_found("no such room, or no server known that is in it")
-}
-
 /// Returns what of a client's wish goes into its join.
 fn joining(mut wish: Map<String, Value>) -> Result<CanonicalJsonObject, MatrixError> {
     // Read by the server, not meant for the room.
@@ -286,17 +288,4 @@ fn joining(mut wish: Map<String, Value>) -> Result<CanonicalJsonObject, MatrixEr
         }
     }
     content(Value::Object(wish))
-}
-
-/// Makes the proposal of a member event.
-pub(super) fn member(sender: &UserId, target: &UserId, content: CanonicalJsonObject) -> Proposal {
-    Proposal {
-        sender: sender.to_owned(),
-        event_type: TimelineEventType::RoomMember,
-        state_key: Some(target.to_string()),
-        content,
-        redacts: None,
-        txn: None,
-        over: None,
-    }
 }

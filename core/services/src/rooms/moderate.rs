@@ -9,8 +9,9 @@ use colonnade_model::{
 };
 use colonnade_storage::rooms::members::{self, Membership};
 
-use super::{Room, Rooms, join::member};
-use crate::{Result, accounts::Session};
+use super::{proposal::member, service::Rooms, store::Room};
+use crate::Result;
+use colonnade_model::session::Session;
 
 impl Rooms {
     /// Invites a user.

@@ -14,7 +14,11 @@ use colonnade_storage::{
 };
 use serde_json::{Value, json};
 
-use super::{Room, Rooms, content, join::member};
+use super::{
+    proposal::{content, member},
+    service::Rooms,
+    store::Room,
+};
 use crate::Result;
 
 impl Rooms {

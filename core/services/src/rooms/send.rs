@@ -11,13 +11,14 @@ use colonnade_storage::rooms::client_txns::ClientTxn;
 use serde_json::{json, value::RawValue};
 
 use super::{
-    Rooms, Sent,
-    actor::Ask,
-    content, no_member,
+    proposal::{Proposal, Sent, content, draft_error},
+    refusals::no_member,
+    request::RoomRequest,
+    service::Rooms,
     store::Room,
-    work::{Proposal, draft_error},
 };
-use crate::{Error, Result, accounts::Session};
+use crate::{Error, Result};
+use colonnade_model::session::Session;
 
 impl Rooms {
     /// Sends a message event.
@@ -137,7 +138,7 @@ impl Rooms {
     ) -> Result<Sent> {
         let sender = proposal.sender.clone();
         let is_own = proposal.state_key.as_deref() == Some(sender.as_str());
-        let asked = self.actors.ask(room, Ask::Send(vec![proposal])).await;
+        let asked = self.actors.ask(room, RoomRequest::Send(vec![proposal])).await;
         let mut sent = match asked {
             Err(Error::Client(error)) if !is_own && matches!(error.status, 403 | 404) => {
                 return Err(self.as_told_to(room, &sender, error).await?.into());

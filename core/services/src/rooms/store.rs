@@ -30,7 +30,7 @@ use colonnade_storage::{
 use parking_lot::Mutex;
 use quick_cache::{Weighter, sync::Cache};
 
-use super::own_rules::OwnRules;
+use super::custom_push_rules::CustomPushRules;
 use crate::{Context, Error, Result};
 
 /// Rooms kept in memory, about 500 bytes each.
@@ -96,7 +96,7 @@ impl Weighter<EventNid, Arc<RoomEvent>> for ByBytes {
 /// The rooms of the database, and what of them is in memory.
 pub struct Store {
     pub(crate) context: Arc<Context>,
-    pub(super) own_rules: OwnRules,
+    pub(super) own_rules: CustomPushRules,
     states: States,
     rooms: Cache<OwnedRoomId, Arc<Room>>,
     by_nid: Cache<RoomNid, Arc<Room>>,
@@ -111,7 +111,7 @@ impl Store {
         let states = States::new(context.db.clone(), context.digest_key);
         let events_max = (EVENTS_BYTES_MAX / EVENT_BYTES) as usize;
         Self {
-            own_rules: OwnRules::default(),
+            own_rules: CustomPushRules::default(),
             states,
             context,
             rooms: Cache::new(ROOMS_MAX),

@@ -9,7 +9,7 @@ use colonnade_rules::{
 };
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{RoomEvent, store::Store};
+use super::store::{RoomEvent, Store};
 use crate::Result;
 
 /// The longest value kept in the content of a member event that is too large.

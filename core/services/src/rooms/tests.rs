@@ -23,7 +23,9 @@ use colonnade_storage::{
 use serde_json::{Value, json, value::to_raw_value};
 
 use super::*;
-use crate::{Settings, accounts::Session, elsewhere};
+use crate::Context;
+use crate::{Settings, rpc};
+use colonnade_model::session::Session;
 
 mod clocks;
 mod forks;
@@ -57,7 +59,7 @@ impl World {
             nids: Default::default(),
             streams,
             slots: Arc::new(Slots::new(false)),
-            carrier: Arc::new(elsewhere::Nobody),
+            carrier: Arc::new(rpc::NoPeers),
             clock: Arc::clone(&clock) as _,
             random: Arc::new(SystemRandom),
             signing_key: Arc::new(Ed25519KeyPair::from_der(&key, "1".to_owned()).unwrap()),
@@ -127,7 +129,7 @@ impl World {
             sender,
             event_type: kind.into(),
             state_key: state_key.map(str::to_owned),
-            content: super::content(content).unwrap(),
+            content: super::proposal::content(content).unwrap(),
             prev_events: vec![after.to_owned()],
             auth_events,
             depth: depth_after([previous.event.depth()]),

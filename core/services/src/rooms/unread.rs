@@ -8,41 +8,27 @@ use std::{
 };
 
 use colonnade_model::{
-    nid::{EventNid, StateNid, UserNid},
-    ruma::{OwnedUserId, UserId, events::StateEventType, push::Ruleset},
+    nid::{StateNid, UserNid},
+    ruma::{UserId, events::StateEventType},
 };
 use colonnade_rules::{
     auth::StateKey,
     power::PowerLevels,
-    push::{Evaluator, Outcome, named_users, server_default},
+    push::{Evaluator, Outcome, named_users},
 };
 use colonnade_storage::rooms::members::{self, Membership};
 
-use super::{ingest::Admitted, own_rules::Current, store::Store, work::Work};
+use super::{
+    custom_push_rules::Current,
+    ingest::Admitted,
+    pending_room::PendingRoom,
+    push_candidates::{Candidate, Levels},
+    store::Store,
+};
 use crate::Result;
 
 /// Members asked for with one statement.
 const MEMBERS_ASKED_MAX: usize = 5_000;
-
-/// A member to whom an event may mean something of its own.
-#[derive(Debug, Clone)]
-pub(super) struct Candidate {
-    user: UserNid,
-    user_id: OwnedUserId,
-    name: String,
-    rules: Arc<Ruleset>,
-}
-
-impl Candidate {
-    fn with_defaults(user: UserNid, user_id: OwnedUserId, name: String) -> Self {
-        let rules = Arc::new(server_default(&user_id));
-        Self { user, user_id, name, rules }
-    }
-}
-
-/// The power levels read last, with the events they were read from.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Levels(Option<(Option<EventNid>, Arc<PowerLevels>)>);
 
 /// What an event means.
 #[derive(Debug, Default)]
@@ -55,7 +41,7 @@ pub(super) struct Meaning {
 
 /// Reads the power levels of a state; `None` when the room's are malformed or there is no state.
 pub(super) async fn levels(
-    work: &mut Work,
+    work: &mut PendingRoom,
     store: &Store,
     state: Option<StateNid>,
 ) -> Result<Option<Arc<PowerLevels>>> {
@@ -80,7 +66,7 @@ pub(super) async fn levels(
 
 /// Evaluates the push rules for an event that makes `joined` members.
 pub(super) async fn evaluate(
-    work: &mut Work,
+    work: &mut PendingRoom,
     store: &Store,
     admitted: &Admitted,
     joined: i64,
@@ -116,7 +102,7 @@ pub(super) async fn evaluate(
 /// Finds the joined members who ignore the sender: the event means nothing to them.
 ///
 /// Source: Matrix v1.19, client-server, "Ignoring Users".
-async fn ignoring(work: &Work, store: &Store, admitted: &Admitted) -> Result<Vec<UserNid>> {
+async fn ignoring(work: &PendingRoom, store: &Store, admitted: &Admitted) -> Result<Vec<UserNid>> {
     let current = store.own_rules.current(&store.context).await?;
     let Some(by) = current.ignorers.get(admitted.event.sender()) else { return Ok(Vec::new()) };
     let by: Vec<UserNid> = by.iter().copied().collect();
@@ -137,7 +123,11 @@ fn number(outcome: Outcome<'_>) -> i64 {
 
 /// Finds the joined members of this server to whom the event may mean something of its own: those it
 /// names, and those with push rules of their own.
-async fn candidates(work: &mut Work, store: &Store, admitted: &Admitted) -> Result<Vec<Candidate>> {
+async fn candidates(
+    work: &mut PendingRoom,
+    store: &Store,
+    admitted: &Admitted,
+) -> Result<Vec<Candidate>> {
     let customs = customs(work, store).await?;
     let mut found: BTreeMap<UserNid, Candidate> = BTreeMap::new();
     let named = named_users(&admitted.event);
@@ -164,7 +154,7 @@ async fn candidates(work: &mut Work, store: &Store, admitted: &Admitted) -> Resu
 
 /// Returns the joined members with push rules of their own, remembered until membership or
 /// somebody's rules change.
-async fn customs(work: &mut Work, store: &Store) -> Result<Arc<[Candidate]>> {
+async fn customs(work: &mut PendingRoom, store: &Store) -> Result<Arc<[Candidate]>> {
     let Current { version, rules, .. } = store.own_rules.current(&store.context).await?;
     if let Some((known, customs)) = &work.customs
         && *known == version

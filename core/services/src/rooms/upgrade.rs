@@ -20,14 +20,14 @@ use colonnade_storage::rooms::{
 use serde_json::{Value, json};
 
 use super::{
-    Room, RoomEvent, Rooms,
-    change::{CHANGED_MEANWHILE, Over},
     checks::aliases_of,
-    content,
-    create::{Plan, rules_of, state_event},
-    work::Proposal,
+    create::{Plan, rules_of},
+    proposal::{CHANGED_MEANWHILE, Over, Proposal, content, state_event},
+    service::Rooms,
+    store::{Room, RoomEvent},
 };
-use crate::{Error, Result, accounts::Session};
+use crate::{Error, Result};
+use colonnade_model::session::Session;
 
 /// State that a replacement takes over.
 ///

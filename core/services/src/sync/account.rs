@@ -1,16 +1,14 @@
 //! What an answer says of the user's own data and of other people: account data, ignored users,
 //! presence.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use colonnade_model::{
     nid::{RoomNid, UserNid},
     ruma::{OwnedUserId, UserId},
     stream::{Position, Stream},
 };
+use colonnade_rules::account_data::blocks_invites;
 use colonnade_storage::{
     rooms::members::{Member, Membership},
     users::account_data::{self, AccountData},
@@ -18,12 +16,13 @@ use colonnade_storage::{
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{Memberships, Sync, Turn, filter, response::Events};
-use crate::{
-    Result,
-    account_data::{INVITE_PERMISSION, blocks_invites},
-    rooms::Room,
+use super::{
+    changed_data::ChangedData,
+    filter,
+    response::Events,
+    service::{Memberships, Sync, SyncContext},
 };
+use crate::{Result, account_data::INVITE_PERMISSION, rooms::Room};
 
 /// A piece of account data as a client gets it.
 #[derive(Serialize)]
@@ -31,30 +30,6 @@ struct Entry<'a> {
     #[serde(rename = "type")]
     event_type: &'a str,
     content: &'a RawValue,
-}
-
-/// A user's account data that changed, by what it is about.
-#[derive(Default)]
-pub(super) struct ChangedData {
-    global: Vec<AccountData>,
-    rooms: HashMap<RoomNid, Vec<AccountData>>,
-}
-
-impl ChangedData {
-    fn of(changes: Vec<AccountData>) -> Self {
-        let mut sorted = Self::default();
-        for data in changes {
-            match data.room {
-                Some(room) => sorted.rooms.entry(room).or_default().push(data),
-                None => sorted.global.push(data),
-            }
-        }
-        sorted
-    }
-
-    fn of_room(&self, room: RoomNid) -> &[AccountData] {
-        self.rooms.get(&room).map_or(&[], Vec::as_slice)
-    }
 }
 
 /// Which invitations an answer shows.
@@ -75,7 +50,7 @@ impl Sync {
     /// to the user because a room is newly shared, theirs is too.
     pub(super) async fn presence(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         memberships: &Memberships,
         newcomers: &[(OwnedUserId, UserNid)],
     ) -> Result<Events> {
@@ -109,7 +84,7 @@ impl Sync {
     }
 
     /// Returns the user's own account data that changed.
-    pub(super) async fn account_data(&self, turn: &Turn<'_>) -> Result<Events> {
+    pub(super) async fn account_data(&self, turn: &SyncContext<'_>) -> Result<Events> {
         let wanted = &turn.request.filter.account_data;
         let changes = self.data_changes(turn).await?.global.iter().filter(|data| {
             filter::wants_plain(wanted, &data.event_type, Some(&turn.viewer.user_id))
@@ -121,7 +96,7 @@ impl Sync {
     /// about being invited did.
     pub(super) async fn rooms_with_data(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
     ) -> Result<(HashSet<RoomNid>, bool)> {
         let changes = self.data_changes(turn).await?;
         let is_permission = |data: &AccountData| data.event_type == INVITE_PERMISSION;
@@ -135,7 +110,7 @@ impl Sync {
     /// Source: Matrix v1.19, client-server, "Invite permission".
     pub(super) async fn invites(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         memberships: &Memberships,
         permission_moved: bool,
     ) -> Result<Invites> {
@@ -157,7 +132,7 @@ impl Sync {
     /// Returns the user's account data for a room that changed above `after`.
     pub(super) async fn room_data(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         room: &Room,
         after: Position,
     ) -> Result<Events> {
@@ -180,12 +155,12 @@ impl Sync {
 
     /// Returns the user's account data that changed since the client's token: read once for an answer,
     /// however many rooms it has.
-    async fn data_changes<'t>(&self, turn: &'t Turn<'_>) -> Result<&'t ChangedData> {
+    async fn data_changes<'t>(&self, turn: &'t SyncContext<'_>) -> Result<&'t ChangedData> {
         let read = || async { self.read_data_changes(turn).await.map(ChangedData::of) };
         turn.data.get_or_try_init(read).await
     }
 
-    async fn read_data_changes(&self, turn: &Turn<'_>) -> Result<Vec<AccountData>> {
+    async fn read_data_changes(&self, turn: &SyncContext<'_>) -> Result<Vec<AccountData>> {
         let after = turn.since(Stream::AccountData);
         let (user, upto) = (turn.viewer.user, turn.now(Stream::AccountData));
         if turn.since.is_none() {

@@ -14,12 +14,12 @@ use colonnade_storage::rooms::{
 use serde_json::{json, value::RawValue};
 
 use super::{
-    Sync, Turn,
+    chunk::{SyncRange, TimelineChunk},
     fields::{federation_format, with_fields},
     filter,
-    heads::RoomHead,
+    notifier::RoomHead,
     response::{JoinedRoom, Plain, StatePart, Summary, TimelinePart},
-    state::Gap,
+    service::{Sync, SyncContext},
 };
 use crate::{Result, rooms::Room, timeline::Shown};
 
@@ -30,30 +30,11 @@ const TIMELINE_MAX: i64 = 1_000;
 /// Rows read for one room's timeline while a filter throws most of them away.
 const SCANNED_MAX: usize = 3_000;
 
-/// A stretch of a room's timeline, before it is rendered.
-pub(super) struct Stretch {
-    /// The events, oldest first.
-    pub(super) events: Vec<Shown>,
-    /// The same as the client wants them.
-    pub(super) json: Vec<Box<RawValue>>,
-    /// More happened since the token.
-    pub(super) limited: bool,
-    /// Where to read further back.
-    pub(super) prev_batch: Option<TimelineToken>,
-}
-
-impl From<Stretch> for TimelinePart {
-    fn from(stretch: Stretch) -> Self {
-        let prev_batch = stretch.prev_batch.map(|token| token.to_string());
-        Self { events: stretch.json, limited: stretch.limited, prev_batch }
-    }
-}
-
 impl Sync {
     /// Makes the part of a joined room; `None` if there is nothing to tell after all.
     pub(super) async fn joined(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         room: &Room,
         member: &Member,
         head: RoomHead,
@@ -68,7 +49,7 @@ impl Sync {
         let after = if was_in { since } else { 0 };
         let upto = turn.now(Stream::Events);
         let whole = !was_in || turn.request.full_state;
-        let gap = Gap { after, upto, whole, known_upto: Position::MAX };
+        let gap = SyncRange { after, upto, whole, known_upto: Position::MAX };
         let (timeline, state, summary) = match gap.whole || head.events > since {
             true => self.said(turn, room, gap, was_in).await?,
             false => (TimelinePart::default(), StatePart::none(turn), Summary::default()),
@@ -100,9 +81,9 @@ impl Sync {
     /// What was said in a room, the state that goes with it, and who is there if that changed.
     async fn said(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         room: &Room,
-        gap: Gap,
+        gap: SyncRange,
         was_in: bool,
     ) -> Result<(TimelinePart, StatePart, Summary)> {
         let mut stretch = self.stretch(turn, room, gap.after, gap.upto).await?;
@@ -121,11 +102,11 @@ impl Sync {
     /// Reads the newest events above `after` up to `upto` that the client wants and may see.
     pub(super) async fn stretch(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         room: &Room,
         after: i64,
         upto: i64,
-    ) -> Result<Stretch> {
+    ) -> Result<TimelineChunk> {
         let wanted = &turn.request.filter.room.timeline;
         let limit = wanted.limit.map_or(TIMELINE_DEFAULT, |limit| {
             i64::try_from(u64::from(limit)).unwrap_or(i64::MAX).clamp(0, TIMELINE_MAX)
@@ -165,10 +146,10 @@ impl Sync {
                 row.and_then(|row| row.tl).map(TimelineToken)
             }
         };
-        Ok(Stretch { events: found, json, limited, prev_batch })
+        Ok(TimelineChunk { events: found, json, limited, prev_batch })
     }
 
-    fn is_wanted(&self, turn: &Turn<'_>, shown: &Shown) -> bool {
+    fn is_wanted(&self, turn: &SyncContext<'_>, shown: &Shown) -> bool {
         let wanted = &turn.request.filter.room.timeline;
         !shown.row.flags.has(EventFlags::SOFT_FAILED)
             && filter::wants(wanted, &shown.row.event)
@@ -179,7 +160,7 @@ impl Sync {
     /// leaves out those for which there is no room.
     async fn rendered(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         room: &Room,
         found: &mut Vec<Shown>,
         bytes_max: usize,
@@ -198,7 +179,7 @@ impl Sync {
 
     async fn ephemeral(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         room: &Room,
         head: RoomHead,
         was_in: bool,

@@ -4,14 +4,18 @@
 use colonnade_model::stream::Stream;
 use colonnade_storage::rooms::members::{self, Member, Membership};
 
-use super::{Sync, Turn, response::LeftRoom, state::Gap};
+use super::{
+    chunk::SyncRange,
+    response::LeftRoom,
+    service::{Sync, SyncContext},
+};
 use crate::{Result, rooms::Room};
 
 impl Sync {
     /// Makes the part of a room the user left, was kicked or banned from, or whose invite ended.
     pub(super) async fn left(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         room: &Room,
         member: &Member,
     ) -> Result<Option<LeftRoom>> {
@@ -37,7 +41,7 @@ impl Sync {
             (false, false) => member.pos - 1,
         };
         let stretch = self.stretch(turn, room, after, member.pos).await?;
-        let gap = Gap {
+        let gap = SyncRange {
             after,
             upto: member.pos,
             whole: turn.request.full_state || (!known && (joined_between || turn.since.is_none())),

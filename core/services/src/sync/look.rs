@@ -9,10 +9,10 @@ use colonnade_storage::rooms::members::{Member, Membership};
 use serde_json::value::RawValue;
 
 use super::{
-    Memberships, Sync, SyncResponse, Turn,
     account::Invites,
-    heads::RoomHead,
-    response::{ChangedDevices, Events, InvitedRoom, KnockedRoom, Rooms},
+    notifier::RoomHead,
+    response::{ChangedDevices, Events, InvitedRoom, KnockedRoom, Rooms, SyncResponse},
+    service::{Memberships, Sync, SyncContext},
 };
 use crate::{Result, encryption::DeviceListChanges, rooms::Room};
 
@@ -23,7 +23,7 @@ impl Sync {
     /// Makes the answer from the client's token to `turn.now`.
     pub(super) async fn look(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         memberships: &Memberships,
     ) -> Result<SyncResponse> {
         let mut now = turn.now;
@@ -58,7 +58,7 @@ impl Sync {
     }
 
     /// Returns the messages to the device and the position up to which they were told.
-    async fn to_device(&self, turn: &Turn<'_>) -> Result<(Events, i64)> {
+    async fn to_device(&self, turn: &SyncContext<'_>) -> Result<(Events, i64)> {
         let (after, upto) = (turn.since(Stream::ToDevice), turn.now(Stream::ToDevice));
         let device = turn.viewer.device;
         if self.heads.device(device) <= after {
@@ -75,7 +75,7 @@ impl Sync {
     /// nothing has.
     async fn device_lists(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         memberships: &Memberships,
         heads: &[RoomHead],
     ) -> Result<DeviceListChanges> {
@@ -99,7 +99,7 @@ impl Sync {
 
     async fn rooms(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         memberships: &Memberships,
         heads: &[RoomHead],
     ) -> Result<Rooms> {
@@ -150,7 +150,7 @@ impl Sync {
 
     async fn add_room(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         room: &Room,
         (member, head): (&Member, RoomHead),
         rooms: &mut Rooms,

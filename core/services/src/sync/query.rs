@@ -5,8 +5,9 @@ use std::sync::Arc;
 use colonnade_model::{MatrixError, ruma::api::client::filter::FilterDefinition};
 use colonnade_storage::{StorageError, users::filters};
 
-use super::Sync;
-use crate::{Result, accounts::Session};
+use super::service::Sync;
+use crate::Result;
+use colonnade_model::session::Session;
 
 impl Sync {
     /// Returns the filter a user uploaded under an id.

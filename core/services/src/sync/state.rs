@@ -4,17 +4,17 @@
 use colonnade_model::{
     nid::{EventNid, StateNid, UserNid},
     ruma::{OwnedUserId, api::client::filter::EventFormat},
-    stream::{Position, Stream},
+    stream::Stream,
 };
 use colonnade_rules::event::ClientFormat;
 use colonnade_storage::rooms::state::Part;
 
 use super::{
-    Sync, Turn,
+    chunk::{SyncRange, TimelineChunk},
     fields::{federation_format, with_fields},
     filter,
-    joined::Stretch,
     response::{Events, StatePart},
+    service::{Sync, SyncContext},
 };
 use crate::{
     Result,
@@ -25,21 +25,8 @@ use crate::{
 /// Users of a room of whom it is remembered that a device was sent their member event.
 const TOLD_USERS_MAX: usize = 2_000;
 
-/// What the client lacks: from where to where, or everything.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Gap {
-    /// The client knows the state at this position.
-    pub(super) after: i64,
-    /// It is told the state up to this position.
-    pub(super) upto: i64,
-    /// It knows nothing, or wants everything.
-    pub(super) whole: bool,
-    /// Its user may know the state up to this position; of none if it is 0.
-    pub(super) known_upto: Position,
-}
-
 /// The state events a client lacks.
-pub(super) struct Lacking {
+pub(super) struct MissingState {
     target: Option<StateNid>,
     whole: bool,
     core: Vec<EventNid>,
@@ -48,13 +35,9 @@ pub(super) struct Lacking {
     pub(super) members_moved: bool,
 }
 
-/// Of whom a device was sent the member event, and where the events stream then stood. It has the
-/// event once it presents a token at least as high.
-pub(super) type Told = std::collections::HashMap<UserNid, Position>;
-
 impl StatePart {
     /// Says nothing, in the place the client looks at.
-    pub(super) fn none(turn: &Turn<'_>) -> Self {
+    pub(super) fn none(turn: &SyncContext<'_>) -> Self {
         match turn.request.use_state_after {
             true => Self::After(Events::default()),
             false => Self::Before(Events::default()),
@@ -72,11 +55,11 @@ impl Sync {
     /// Finds which state events the client lacks.
     pub(super) async fn lacking(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         room: &Room,
-        stretch: &Stretch,
-        gap: Gap,
-    ) -> Result<Lacking> {
+        stretch: &TimelineChunk,
+        gap: SyncRange,
+    ) -> Result<MissingState> {
         let states = self.from.rooms.states();
         let current = states.at(room.nid, gap.upto.min(gap.known_upto)).await?;
         let known = match gap.whole {
@@ -95,17 +78,17 @@ impl Sync {
         let members = self.moved(known, target, Part::Member).await?;
         let said = stretch.events.iter().any(|shown| shown.row.event.membership().is_some());
         let members_moved = said || !members.is_empty();
-        Ok(Lacking { target, whole: known.is_none(), core, members, members_moved })
+        Ok(MissingState { target, whole: known.is_none(), core, members, members_moved })
     }
 
     /// Makes the state part. Lazily loaded, it has the member events of the stretch's senders and
     /// of the heroes.
     pub(super) async fn state(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         room: &Room,
-        stretch: &Stretch,
-        lacking: Lacking,
+        stretch: &TimelineChunk,
+        lacking: MissingState,
         heroes: &[OwnedUserId],
     ) -> Result<StatePart> {
         let wish = &turn.request.filter;
@@ -159,10 +142,10 @@ impl Sync {
     /// Source: Matrix v1.19, client-server, "Lazy-loading room members" and "GET /sync".
     async fn lazily(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         room: &Room,
-        stretch: &Stretch,
-        lacking: &Lacking,
+        stretch: &TimelineChunk,
+        lacking: &MissingState,
         heroes: &[OwnedUserId],
     ) -> Result<Vec<EventNid>> {
         let Some(target) = lacking.target else { return Ok(Vec::new()) };
@@ -195,7 +178,7 @@ impl Sync {
     /// is now. With `repeat` all of them; with `afresh` the device remembers nothing.
     fn untold(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         room: &Room,
         users: Vec<UserNid>,
         (afresh, repeat): (bool, bool),

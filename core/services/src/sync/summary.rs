@@ -9,7 +9,10 @@ use colonnade_storage::rooms::{
     summaries,
 };
 
-use super::{Sync, Turn, response::Summary};
+use super::{
+    response::Summary,
+    service::{Sync, SyncContext},
+};
 use crate::{Result, rooms::Room};
 
 /// Members read to find the heroes among: five, and the viewer.
@@ -17,7 +20,7 @@ const CANDIDATES_MAX: i64 = 6;
 
 impl Sync {
     /// Makes a room's summary.
-    pub(super) async fn summary(&self, turn: &Turn<'_>, room: &Room) -> Result<Summary> {
+    pub(super) async fn summary(&self, turn: &SyncContext<'_>, room: &Room) -> Result<Summary> {
         let db = &self.context.db;
         let head = room_rows::head(db, room.nid).await?;
         let (joined, invited) = head.map_or((0, 0), |head| (head.joined, head.invited));
@@ -30,7 +33,7 @@ impl Sync {
 
     async fn heroes(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         room: &Room,
     ) -> Result<Vec<colonnade_model::ruma::OwnedUserId>> {
         let db = &self.context.db;

@@ -10,7 +10,10 @@ use colonnade_storage::rooms::{
     unread::{self, Counts, Span},
 };
 
-use super::{Sync, Turn, response::UnreadCounts};
+use super::{
+    response::UnreadCounts,
+    service::{Sync, SyncContext},
+};
 use crate::{Result, rooms::Room};
 
 /// Threads of a room that are counted; older ones than these have been quiet for longer.
@@ -27,7 +30,7 @@ impl Sync {
     /// else all in one.
     pub(super) async fn unread(
         &self,
-        turn: &Turn<'_>,
+        turn: &SyncContext<'_>,
         room: &Room,
     ) -> Result<(UnreadCounts, BTreeMap<String, UnreadCounts>)> {
         let db = &self.context.db;

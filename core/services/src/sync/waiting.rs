@@ -5,14 +5,19 @@ use std::time::Duration;
 use colonnade_model::stream::{Positions, Stream};
 use tokio::time::Instant;
 
-use super::{Memberships, Sync, SyncRequest, SyncResponse, Turn, filter, heads::Watch};
+use super::{
+    filter,
+    notifier::Watch,
+    response::SyncResponse,
+    service::{Memberships, Sync, SyncContext, SyncRequest},
+};
 use crate::{
     Result,
-    accounts::Session,
     answers::{Need, PAGE_BYTES},
     bodies::Payer,
     timeline::{PAGE_BYTES_MAX, Viewer},
 };
+use colonnade_model::session::Session;
 
 /// The longest a client may wait, in milliseconds.
 const TIMEOUT_MS_MAX: u64 = 5 * 60 * 1_000;
@@ -81,7 +86,7 @@ impl Sync {
         let ignored = self.ignored(session.user).await?;
         let viewer = Viewer::from(session);
         let (data, timelines) = Default::default();
-        let turn = Turn { viewer, since, now, request, ignored, data, timelines };
+        let turn = SyncContext { viewer, since, now, request, ignored, data, timelines };
         Ok(SyncResponse { reserved, ..self.look(&turn, memberships).await? })
     }
 

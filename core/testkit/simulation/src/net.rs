@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use colonnade_model::stream::StreamAdvance;
 use colonnade_replication::Bus;
-use colonnade_services::elsewhere::{CallError, Carrier};
+use colonnade_services::rpc::{RpcClient, RpcError};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, oneshot};
@@ -31,14 +31,14 @@ pub(crate) struct Ways {
 }
 
 /// The answer to a call.
-pub(crate) type Answer = Result<Vec<u8>, CallError>;
+pub(crate) type Answer = Result<Vec<u8>, RpcError>;
 
 /// Something under way.
 pub(crate) enum Parcel {
     /// A message of the bus for a process.
     Advance(usize, Arc<StreamAdvance>),
-    /// A whisper for a process.
-    Whisper(usize, Arc<[u8]>),
+    /// An ephemeral message for a process.
+    Ephemeral(usize, Arc<[u8]>),
     /// A call to an address, to be answered within a time.
     Call { address: String, body: Vec<u8>, within: Duration, answer: oneshot::Sender<Answer> },
     /// The answer to a call.
@@ -128,14 +128,14 @@ pub(crate) struct Line {
     net: Arc<Net>,
     number: usize,
     advances: broadcast::Sender<Arc<StreamAdvance>>,
-    whispers: broadcast::Sender<Arc<[u8]>>,
+    ephemeral: broadcast::Sender<Arc<[u8]>>,
 }
 
 impl Line {
     pub(crate) fn new(net: Arc<Net>, number: usize) -> Self {
-        let (advances, whispers) =
+        let (advances, ephemeral) =
             (broadcast::Sender::new(INBOX_MAX), broadcast::Sender::new(INBOX_MAX));
-        Self { net, number, advances, whispers }
+        Self { net, number, advances, ephemeral }
     }
 
     /// Takes in what arrived. An error only says that nobody listens yet.
@@ -143,9 +143,9 @@ impl Line {
         let _ = self.advances.send(advance);
     }
 
-    /// Takes in a whisper.
-    pub(crate) fn whispered(&self, text: Arc<[u8]>) {
-        let _ = self.whispers.send(text);
+    /// Takes in an ephemeral message.
+    pub(crate) fn take_ephemeral(&self, text: Arc<[u8]>) {
+        let _ = self.ephemeral.send(text);
     }
 }
 
@@ -160,12 +160,12 @@ impl Bus for Line {
         self.advances.subscribe()
     }
 
-    fn whisper(&self, text: Arc<[u8]>) {
-        self.net.spread(self.number, "whisper", |to| Parcel::Whisper(to, Arc::clone(&text)));
+    fn send_ephemeral(&self, text: Arc<[u8]>) {
+        self.net.spread(self.number, "whisper", |to| Parcel::Ephemeral(to, Arc::clone(&text)));
     }
 
-    fn whispers(&self) -> Option<broadcast::Receiver<Arc<[u8]>>> {
-        Some(self.whispers.subscribe())
+    fn ephemeral_messages(&self) -> Option<broadcast::Receiver<Arc<[u8]>>> {
+        Some(self.ephemeral.subscribe())
     }
 
     fn is_healthy(&self) -> bool {
@@ -173,7 +173,7 @@ impl Bus for Line {
     }
 }
 
-impl Carrier for Line {
+impl RpcClient for Line {
     fn call<'a>(
         &'a self,
         address: &'a str,
@@ -186,14 +186,14 @@ impl Carrier for Line {
                 self.net
                     .history
                     .note(format_args!("call: {} does not reach {address}", self.number));
-                return Err(CallError::NotReached("the way is cut".to_owned()));
+                return Err(RpcError::NotReached("the way is cut".to_owned()));
             }
             let address = address.to_owned();
             self.net.send(Parcel::Call { address, body, within, answer });
             match tokio::time::timeout(within, answered).await {
                 Ok(Ok(answer)) => answer,
-                Ok(Err(_)) => Err(CallError::Lost("the connection broke".to_owned())),
-                Err(_) => Err(CallError::Lost("it takes too long".to_owned())),
+                Ok(Err(_)) => Err(RpcError::Lost("the connection broke".to_owned())),
+                Err(_) => Err(RpcError::Lost("it takes too long".to_owned())),
             }
         })
     }

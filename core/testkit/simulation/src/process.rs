@@ -13,7 +13,7 @@ use colonnade_replication::{
     Bus, Slots, Streams,
     slots::{Join, Member},
 };
-use colonnade_services::{Services, elsewhere::Carrier};
+use colonnade_services::{Services, rpc::RpcClient};
 use colonnade_storage::{
     Database, DatabaseClock, Lock, Stepwise, StorageError, ownership::coordinator::Patience,
 };
@@ -243,7 +243,7 @@ impl Boot {
             db: db.clone(),
             streams,
             slots: Arc::clone(&slots),
-            carrier: Arc::clone(&self.line) as Arc<dyn Carrier>,
+            carrier: Arc::clone(&self.line) as Arc<dyn RpcClient>,
             clock: Arc::clone(&self.clock) as _,
             random: Arc::new(Chance(Mutex::new(self.dice))),
             data_dir: folder.clone(),

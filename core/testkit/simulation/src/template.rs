@@ -14,8 +14,8 @@ use colonnade_replication::{Slots, Streams};
 use colonnade_services::{
     Context, Services, Settings,
     accounts::{Admission, Login, Registration, Session},
-    elsewhere::{Carrier, Nobody},
     rooms::{NewRoomWish, Preset},
+    rpc::{NoPeers, RpcClient},
 };
 use colonnade_storage::{Database, Location, rooms::interned::Interned};
 use parking_lot::Mutex;
@@ -52,7 +52,7 @@ pub(crate) struct Own {
     pub(crate) db: Database,
     pub(crate) streams: Arc<Streams>,
     pub(crate) slots: Arc<Slots>,
-    pub(crate) carrier: Arc<dyn Carrier>,
+    pub(crate) carrier: Arc<dyn RpcClient>,
     pub(crate) clock: Arc<dyn colonnade_model::Clock>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) data_dir: PathBuf,
@@ -120,7 +120,7 @@ async fn make() -> colonnade_services::Result<Template> {
             db: db.clone(),
             streams: Arc::clone(&streams),
             slots: Arc::new(Slots::new(false)),
-            carrier: Arc::new(Nobody),
+            carrier: Arc::new(NoPeers),
             clock: Arc::new(ManualClock::new(BEGIN_MS - 60_000)),
             random: Arc::new(Chance(Mutex::new(Dice::new(0, "template")))),
             data_dir: folder.path().to_owned(),

@@ -222,9 +222,9 @@ impl World {
                         });
                     }
                 }
-                Parcel::Whisper(to, text) => {
+                Parcel::Ephemeral(to, text) => {
                     if let Some(process) = &self.processes[to] {
-                        process.line.whispered(text);
+                        process.line.take_ephemeral(text);
                     }
                 }
                 Parcel::Call { address, body, within, answer } => {
@@ -245,21 +245,22 @@ impl World {
         within: Duration,
         answer: tokio::sync::oneshot::Sender<crate::net::Answer>,
     ) {
-        use colonnade_services::elsewhere::CallError;
+        use colonnade_services::rpc::RpcError;
         let number = (0..self.processes.len()).find(|number| address(*number) == to);
         let process = number.and_then(|number| self.processes[number].as_ref());
         let Some((runtime, services)) = process.and_then(Process::door) else {
-            let refused = CallError::NotReached("nobody listens there".to_owned());
+            let refused = RpcError::NotReached("nobody listens there".to_owned());
             let _unless_gone = answer.send(Err(refused));
             return;
         };
         let net = Arc::clone(&self.ground.net);
         runtime.spawn(async move {
-            let done = tokio::time::timeout(within, services.rooms.run_errand(&body)).await;
+            let done =
+                tokio::time::timeout(within, services.rooms.serve_owner_request(&body)).await;
             let done = match done {
                 Ok(Ok(done)) => Ok(done),
-                Ok(Err(error)) => Err(CallError::Lost(format!("it answered {error}"))),
-                Err(_) => Err(CallError::Lost("it answered 503".to_owned())),
+                Ok(Err(error)) => Err(RpcError::Lost(format!("it answered {error}"))),
+                Err(_) => Err(RpcError::Lost("it answered 503".to_owned())),
             };
             // Lost on its way: the connection breaks.
             if !net.is_cut() {

@@ -16,11 +16,12 @@ use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Frame;
 use http_body_util::StreamBody;
 
-use super::{headers, no_arguments};
+use super::{arguments::no_arguments, headers};
 use crate::{
-    call::{ByteBody, address_of, query, session, stranger},
+    call::{query, session, stranger},
     needs::Needed,
     reply::{self, Reply},
+    request::{ByteBody, address_of},
     table::Table,
 };
 

@@ -8,10 +8,10 @@ use tokio::sync::broadcast;
 use super::*;
 use crate::{
     Services,
-    accounts::Session,
     caches::tests::alone,
     rooms::{NewRoomWish, Preset, Room},
 };
+use colonnade_model::session::Session;
 
 /// How long something that must happen may take on a busy machine.
 const LONG: Duration = Duration::from_secs(60);

@@ -126,13 +126,13 @@ async fn rules_of_their_own_make_exceptions() {
     let room = world.room(&alice, RoomVersionId::V11, json!({})).await;
     world.join(&bob, &room).await;
     let store = &world.rooms.store;
-    let mut work = work::Work::load(store, Arc::clone(&room), 0).await.unwrap();
+    let mut work = pending_room::PendingRoom::load(store, Arc::clone(&room), 0).await.unwrap();
     let mut meaning = async |text: Value| {
-        let proposal = work::Proposal {
+        let proposal = proposal::Proposal {
             sender: alice.user_id.clone(),
             event_type: "m.room.message".into(),
             state_key: None,
-            content: super::super::content(text).unwrap(),
+            content: super::super::proposal::content(text).unwrap(),
             redacts: None,
             txn: None,
             over: None,

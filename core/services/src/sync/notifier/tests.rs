@@ -2,20 +2,20 @@
 
 use futures_util::FutureExt as _;
 
-use super::{pace::PRESENCE_CROWD_MAX, *};
+use super::{throttle::PRESENCE_CROWD_MAX, *};
 
 const ROOM: RoomNid = RoomNid(1);
 
-fn crowd(heads: &Heads, size: usize) -> Vec<Watch> {
+fn crowd(heads: &Notifier, size: usize) -> Vec<Watch> {
     let watch = |n| heads.watch([ROOM].into_iter(), UserNid(n), DeviceNid(n));
     (1..=size as i64).map(watch).collect()
 }
 
-fn say(heads: &Heads, upto: Position) {
+fn say(heads: &Notifier, upto: Position) {
     touch(heads, Stream::Events, Touch::Room(ROOM), upto);
 }
 
-fn touch(heads: &Heads, stream: Stream, touch: Touch, upto: Position) {
+fn touch(heads: &Notifier, stream: Stream, touch: Touch, upto: Position) {
     let touched = vec![(touch, upto)];
     heads.apply(&StreamAdvance { stream, prev: upto - 1, upto, touched });
 }
@@ -27,7 +27,7 @@ fn woken(crowd: &[Watch]) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn a_crowd_is_woken_in_turn_and_all_of_it() {
-    let heads = Heads::new(Positions::default());
+    let heads = Notifier::new(Positions::default());
     let mut crowd = crowd(&heads, 10_000);
     say(&heads, 1);
     assert_eq!(heads.applied().get(Stream::Events), 1, "who asks now is not kept waiting");
@@ -45,14 +45,14 @@ async fn a_crowd_is_woken_in_turn_and_all_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn few_are_woken_at_once() {
-    let heads = Heads::new(Positions::default());
+    let heads = Notifier::new(Positions::default());
     let crowd = crowd(&heads, AT_ONCE_MAX);
     say(&heads, 1);
     assert_eq!(woken(&crowd), AT_ONCE_MAX);
 }
 
 /// Lets the queue go for so long.
-async fn pass(heads: &Heads, time: Duration) {
+async fn pass(heads: &Notifier, time: Duration) {
     let parts = async {
         loop {
             heads.part_is_due().await;
@@ -64,7 +64,7 @@ async fn pass(heads: &Heads, time: Duration) {
 
 #[tokio::test(start_paused = true)]
 async fn presence_wakes_no_crowd() {
-    let heads = Heads::new(Positions::default());
+    let heads = Notifier::new(Positions::default());
     let mut crowd = crowd(&heads, PRESENCE_CROWD_MAX + 1);
     touch(&heads, Stream::Presence, Touch::Room(ROOM), 1);
     pass(&heads, Duration::from_secs(60)).await;
@@ -81,7 +81,7 @@ async fn presence_wakes_no_crowd() {
 
 #[tokio::test(start_paused = true)]
 async fn few_are_woken_at_once_by_a_login() {
-    let heads = Heads::new(Positions::default());
+    let heads = Notifier::new(Positions::default());
     let crowd = crowd(&heads, 5);
     touch(&heads, Stream::DeviceLists, Touch::Room(ROOM), 1);
     pass(&heads, Duration::ZERO).await;
@@ -90,7 +90,7 @@ async fn few_are_woken_at_once_by_a_login() {
 
 #[tokio::test(start_paused = true)]
 async fn many_logins_wake_each_client_once() {
-    let heads = Heads::new(Positions::default());
+    let heads = Notifier::new(Positions::default());
     let mut crowd = crowd(&heads, 1_000);
     (1..100).for_each(|n| touch(&heads, Stream::DeviceLists, Touch::Room(ROOM), n));
     assert_eq!(heads.rooms([ROOM].into_iter())[0].device_lists, 99, "who asks is told");
@@ -106,7 +106,7 @@ async fn many_logins_wake_each_client_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_long_queue_goes_faster() {
-    let heads = Heads::new(Positions::default());
+    let heads = Notifier::new(Positions::default());
     let crowd = crowd(&heads, 20_000);
     touch(&heads, Stream::DeviceLists, Touch::Room(ROOM), 1);
     pass(&heads, Duration::from_secs(60)).await;
@@ -115,7 +115,7 @@ async fn a_long_queue_goes_faster() {
 
 #[test]
 fn a_message_concerns_one_device() {
-    let heads = Heads::new(Positions::default());
+    let heads = Notifier::new(Positions::default());
     touch(&heads, Stream::ToDevice, Touch::Device(DeviceNid(1)), 5);
     assert_eq!((heads.device(DeviceNid(1)), heads.device(DeviceNid(2))), (5, 0));
     touch(&heads, Stream::ToDevice, Touch::Anybody, 7);
@@ -124,7 +124,7 @@ fn a_message_concerns_one_device() {
 
 #[test]
 fn a_membership_is_told_from_a_message() {
-    let heads = Heads::new(Positions::default());
+    let heads = Notifier::new(Positions::default());
     touch(&heads, Stream::Events, Touch::User(UserNid(1)), 1);
     say(&heads, 2);
     assert_eq!(heads.memberships(), 1);

@@ -15,7 +15,7 @@ async fn a_chore_is_done_when_it_is_due_and_not_again() {
     let location = Location::Sqlite(folder.path().join("colonnade.db"));
     let db = Database::open(&location, Arc::clone(&streams) as _).await.unwrap();
     let services = alone(streams, &db, folder.path()).await;
-    for chore in Chore::ALL {
+    for chore in BackgroundJob::ALL {
         assert_eq!(table::done_ts(&db, chore.name()).await.unwrap(), 0);
         assert_eq!(services.attend(chore).await.unwrap(), EVERY);
         let done_ts = table::done_ts(&db, chore.name()).await.unwrap();

@@ -14,15 +14,15 @@ use colonnade_rules::{
 };
 use colonnade_storage::rooms::state::Part;
 
-use super::{store::Store, work::Work};
+use super::{pending_room::PendingRoom, store::Store};
 use crate::{Error, Result};
 
 /// A resolved state.
-pub(super) struct Resolved {
+pub(crate) struct Resolved {
     /// Its id.
-    pub(super) state: StateNid,
+    pub(crate) state: StateNid,
     /// The state itself, if there was none equal to it.
-    pub(super) new_state: Option<NewState>,
+    pub(crate) new_state: Option<NewState>,
 }
 
 /// Keys on which the forks differ, each with its part and name.
@@ -32,7 +32,11 @@ type Conflicted = HashMap<SkeyNid, (Part, StateKey)>;
 ///
 /// # Errors
 /// When the database fails, or the events make no sense.
-pub(super) async fn resolve(work: &Work, store: &Store, states: &[StateNid]) -> Result<Resolved> {
+pub(crate) async fn resolve(
+    work: &PendingRoom,
+    store: &Store,
+    states: &[StateNid],
+) -> Result<Resolved> {
     let base = states[0];
     let conflicted = conflicted(work, store, states).await?;
     let forks = entries(work, store, states, &conflicted).await?;
@@ -81,7 +85,7 @@ pub(super) async fn resolve(work: &Work, store: &Store, states: &[StateNid]) -> 
 /// Makes the state that the change of the first fork leads to, unless it is one of the forks or
 /// exists otherwise.
 async fn make(
-    work: &Work,
+    work: &PendingRoom,
     store: &Store,
     states: &[StateNid],
     change: &StateChange,
@@ -102,7 +106,7 @@ async fn make(
 }
 
 /// Finds the keys that not all forks agree on.
-async fn conflicted(work: &Work, store: &Store, states: &[StateNid]) -> Result<Conflicted> {
+async fn conflicted(work: &PendingRoom, store: &Store, states: &[StateNid]) -> Result<Conflicted> {
     let mut skeys: BTreeSet<SkeyNid> = BTreeSet::new();
     let mut member: BTreeSet<SkeyNid> = BTreeSet::new();
     for other in &states[1..] {
@@ -125,7 +129,7 @@ async fn conflicted(work: &Work, store: &Store, states: &[StateNid]) -> Result<C
 
 /// Returns what each fork has under the conflicted keys.
 async fn entries(
-    work: &Work,
+    work: &PendingRoom,
     store: &Store,
     states: &[StateNid],
     conflicted: &Conflicted,
@@ -143,7 +147,7 @@ async fn entries(
 /// Returns the unconflicted events that might have one of the candidates in their auth chain: those
 /// that came after the oldest of them.
 async fn newer(
-    work: &Work,
+    work: &PendingRoom,
     store: &Store,
     base: StateNid,
     conflicted: &Conflicted,

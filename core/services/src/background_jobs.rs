@@ -16,7 +16,7 @@ use colonnade_storage::{
     rooms::{client_txns, unread},
 };
 
-use crate::{Result, Services};
+use crate::{error::Result, services::Services};
 
 /// How long after the start the first round is, so that starting stays quick.
 const FIRST: Duration = Duration::from_secs(5 * 60);
@@ -33,7 +33,7 @@ const PIECE_ROWS: i64 = 1_000;
 
 /// A chore.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Chore {
+pub(crate) enum BackgroundJob {
     ForgetTransactions,
     SweepMedia,
     EmptyBackups,
@@ -41,7 +41,7 @@ pub(crate) enum Chore {
     ForgetSpentExceptions,
 }
 
-impl Chore {
+impl BackgroundJob {
     const ALL: [Self; 5] = [
         Self::ForgetTransactions,
         Self::SweepMedia,
@@ -72,12 +72,12 @@ impl Chore {
 
 /// Keeps house as long as the services live.
 pub(crate) fn start(services: &Arc<Services>) {
-    for chore in Chore::ALL {
+    for chore in BackgroundJob::ALL {
         tokio::spawn(keep(Arc::downgrade(services), chore));
     }
 }
 
-async fn keep(services: Weak<Services>, chore: Chore) {
+async fn keep(services: Weak<Services>, chore: BackgroundJob) {
     tokio::time::sleep(FIRST).await;
     loop {
         let Some(alive) = services.upgrade() else { return };
@@ -99,7 +99,7 @@ impl Services {
     ///
     /// # Errors
     /// When the database or the disk fails.
-    pub(crate) async fn attend(&self, chore: Chore) -> Result<Duration> {
+    pub(crate) async fn attend(&self, chore: BackgroundJob) -> Result<Duration> {
         let Some(right) = self.context.slots.right(chore.duty()) else { return Ok(EVERY) };
         let done_ts = table::done_ts(&self.context.db, chore.name()).await?;
         // Negative after a clock went back: then nobody knows, and it is done.
@@ -116,17 +116,17 @@ impl Services {
         done.map(|()| EVERY)
     }
 
-    async fn carry_out(&self, chore: Chore, right: Right) -> Result<()> {
+    async fn carry_out(&self, chore: BackgroundJob, right: Right) -> Result<()> {
         let db = &self.context.db;
         let gone = match chore {
-            Chore::ForgetTransactions => self.forget_transactions(right).await?,
-            Chore::SweepMedia => {
+            BackgroundJob::ForgetTransactions => self.forget_transactions(right).await?,
+            BackgroundJob::SweepMedia => {
                 let is_ours = || self.context.slots.right(chore.duty()) == Some(right);
                 self.media.sweep(is_ours).await? as u64
             }
-            Chore::EmptyBackups => self.key_backup.empty(None, Some(right)).await?,
-            Chore::ForgetRepeatedChanges => self.forget_repeated_changes(right).await?,
-            Chore::ForgetSpentExceptions => self.forget_spent_exceptions(right).await?,
+            BackgroundJob::EmptyBackups => self.key_backup.empty(None, Some(right)).await?,
+            BackgroundJob::ForgetRepeatedChanges => self.forget_repeated_changes(right).await?,
+            BackgroundJob::ForgetSpentExceptions => self.forget_spent_exceptions(right).await?,
         };
         let (name, now_ms) = (chore.name(), self.context.now_ms());
         let note = db.write(move |tx| {

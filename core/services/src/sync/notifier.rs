@@ -1,19 +1,20 @@
 //! Where every room stands, in memory, and who is to be woken when one moves.
 //!
-//! One task follows the streams: it notes each touched room and user, raises [`Heads::applied`],
+//! One task follows the streams: it notes each touched room and user, raises [`Notifier::applied`],
 //! and only then wakes. A sync samples `applied`, never the raw positions, so whatever it is told
 //! is already noted here. Falling behind the bus costs one scan, nothing else.
 //!
 //! What a login says to everybody in the rooms, that somebody is there and has keys, wakes them at a
 //! pace ([`pace`]).
 
-mod pace;
+mod queue;
+mod throttle;
 
 use std::{
     collections::HashMap,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -24,10 +25,10 @@ use colonnade_model::{
 };
 use colonnade_replication::Latest;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::broadcast;
 
 use crate::caches::Caches;
-use pace::Queue;
+use queue::{Queue, Watcher};
 
 /// Clients waiting for one room that are woken at once. More are woken part by part: a word in a room
 /// of ten thousand is a second of work and more, and whoever asks for anything else is to have a turn.
@@ -64,16 +65,8 @@ pub struct UserHead {
     pub device_lists: Position,
 }
 
-/// Someone who waits: woken by any of the rooms, the user or the device.
-#[derive(Default)]
-struct Watcher {
-    notify: Notify,
-    /// Is in the queue of those who are woken at a pace.
-    is_queued: AtomicBool,
-}
-
 /// Where everything stands.
-pub struct Heads {
+pub struct Notifier {
     rooms: RwLock<HashMap<RoomNid, RoomHead>>,
     users: RwLock<HashMap<UserNid, UserHead>>,
     /// The latest message to each device.
@@ -99,7 +92,7 @@ impl Watch {
     }
 }
 
-impl Heads {
+impl Notifier {
     /// Makes heads that know nothing: everything may have moved up to `floor`.
     pub fn new(floor: Positions) -> Arc<Self> {
         Arc::new(Self {

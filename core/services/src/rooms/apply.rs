@@ -5,11 +5,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use colonnade_model::{
     nid::{EventNid, SkeyNid, StateNid, UserNid},
-    ruma::{
-        EventId, OwnedEventId,
-        events::{TimelineEventType, room::member::MembershipState},
-    },
+    ruma::events::{TimelineEventType, room::member::MembershipState},
 };
+use colonnade_rules::event::relation::RelatesTo;
 use colonnade_storage::rooms::{
     client_txns::ClientTxn,
     events::EventFlags,
@@ -17,15 +15,17 @@ use colonnade_storage::rooms::{
     persist::{Live, NewEvent, NewMember, Redaction, Relation},
     state::Part,
 };
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Sent, Work};
+use super::{
+    pending_room::{NoState, PendingRoom},
+    proposal::Sent,
+};
 use crate::{
     Error, Result,
     rooms::{
-        fork,
         ingest::{Admitted, Verdict},
+        resolution,
         store::{RoomEvent, Store},
         summary, unread,
     },
@@ -51,7 +51,7 @@ struct MemberChanges {
     invited: i64,
 }
 
-impl Work {
+impl PendingRoom {
     /// Adds an admitted event.
     pub(super) async fn add(
         &mut self,
@@ -180,7 +180,7 @@ impl Work {
     }
 
     /// Returns the state after all of these events together.
-    pub(in crate::rooms) async fn state_after_all(
+    pub(super) async fn state_after_all(
         &mut self,
         store: &Store,
         nids: &[EventNid],
@@ -192,10 +192,10 @@ impl Work {
         states.sort_unstable();
         states.dedup();
         match states[..] {
-            [] => Err(Error::internal("find the state of a room", super::NoState)),
+            [] => Err(Error::internal("find the state of a room", NoState)),
             [one] => Ok(one),
             _ => {
-                let resolved = fork::resolve(self, store, &states).await?;
+                let resolved = resolution::resolve(self, store, &states).await?;
                 if let Some(new) = &resolved.new_state {
                     self.pending.add(new);
                     self.states.push(new.clone());
@@ -394,35 +394,4 @@ async fn member_row(
         display_name: text("displayname").map(|name| name.replace('\0', "")),
         avatar_url: text("avatar_url").map(|url| url.replace('\0', "")),
     }))
-}
-
-/// The relation an event claims.
-pub(crate) struct RelatesTo {
-    pub(crate) rel_type: String,
-    pub(crate) event_id: OwnedEventId,
-    pub(crate) key: Option<String>,
-}
-
-impl RelatesTo {
-    /// Reads it from the content; anything malformed is no relation.
-    pub(crate) fn of(event: &colonnade_rules::event::Event) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Content {
-            #[serde(rename = "m.relates_to")]
-            relates_to: Value,
-        }
-        let relates_to = event.content_as::<Content>().ok()?.relates_to;
-        Self::read(&relates_to)
-    }
-
-    /// Reads the value of `m.relates_to`.
-    pub(crate) fn read(relates_to: &Value) -> Option<Self> {
-        let rel_type = relates_to.get("rel_type")?.as_str()?.to_owned();
-        let event_id = EventId::parse(relates_to.get("event_id")?.as_str()?).ok()?;
-        if rel_type.contains('\0') || event_id.as_str().contains('\0') {
-            return None;
-        }
-        let key = relates_to.get("key").and_then(Value::as_str).map(|key| key.replace('\0', ""));
-        Some(Self { rel_type, event_id, key })
-    }
 }

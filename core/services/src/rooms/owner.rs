@@ -9,10 +9,7 @@
 //!    again, of the next owner if need be, and nothing happens twice.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -31,13 +28,14 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::{
-    Rooms,
-    actor::{Actors, Ask, Refusal},
-    change::Over,
+    actor::Actors,
+    owner_calls::Calls,
+    proposal::{Over, Proposal, Sent},
+    request::{Refusal, RoomRequest},
+    service::Rooms,
     store::Room,
-    work::{Proposal, Sent},
 };
-use crate::{Error, Result, elsewhere::CallError};
+use crate::{Error, Result, rpc::RpcError};
 
 /// How long a request looks for its room's owner: longer than a take-over takes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -52,23 +50,23 @@ const PROPOSALS_MAX: usize = 1_000;
 
 /// A request on its way.
 #[derive(Debug, Serialize, Deserialize)]
-struct Errand {
+struct OwnerRequest {
     room: OwnedRoomId,
-    ask: Wish,
+    ask: RoomCommand,
     /// The epoch of the map by which the owner is asked; 0 from a process of an older version.
     #[serde(default)]
     epoch: i64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-enum Wish {
-    Send(Vec<Wanted>),
+enum RoomCommand {
+    Send(Vec<WireProposal>),
     Receive { event_id: OwnedEventId, json: String },
 }
 
 /// A [`Proposal`] on its way.
 #[derive(Debug, Serialize, Deserialize)]
-struct Wanted {
+struct WireProposal {
     sender: OwnedUserId,
     event_type: String,
     state_key: Option<String>,
@@ -112,14 +110,6 @@ impl From<Refusal> for Failed {
     }
 }
 
-/// How calls to owners in other processes went, counted since the start.
-#[derive(Debug, Default)]
-pub(super) struct Calls {
-    answered: AtomicU64,
-    elsewhere: AtomicU64,
-    silent: AtomicU64,
-}
-
 impl Calls {
     fn note(&self, answered: &Result<Vec<Sent>, Failed>) {
         let count = match answered {
@@ -136,7 +126,7 @@ impl Actors {
     ///
     /// # Errors
     /// What the checks said, or that the owner or the database cannot be reached.
-    pub(super) async fn ask(&self, room: &Arc<Room>, mut ask: Ask) -> Result<Vec<Sent>> {
+    pub(super) async fn ask(&self, room: &Arc<Room>, mut ask: RoomRequest) -> Result<Vec<Sent>> {
         let context = &self.store.context;
         let slot = slot_of(room.room_id.as_str());
         let deadline = Instant::now() + PATIENCE;
@@ -188,8 +178,8 @@ impl Actors {
     }
 
     /// Gives every proposal a name, by which the owner knows it again.
-    fn name(&self, ask: &mut Ask) {
-        let Ask::Send(proposals) = ask else { return };
+    fn name(&self, ask: &mut RoomRequest) {
+        let RoomRequest::Send(proposals) = ask else { return };
         for proposal in proposals.iter_mut().filter(|proposal| proposal.txn.is_none()) {
             let txn_id = self.store.context.random.alphanumeric(TXN_ID_LENGTH);
             // No device has this id: clients never see the name.
@@ -201,17 +191,18 @@ impl Actors {
     async fn ask_there(
         &self,
         room: &Room,
-        ask: &Ask,
+        ask: &RoomRequest,
         (address, epoch): (&str, i64),
         within: Duration,
     ) -> Result<Vec<Sent>, Failed> {
         let context = &self.store.context;
-        let errand = Errand { room: room.room_id.clone(), ask: Wish::from(ask), epoch };
-        let body = serde_json::to_vec(&errand).map_err(|error| internal("write", error))?;
+        let request =
+            OwnerRequest { room: room.room_id.clone(), ask: RoomCommand::from(ask), epoch };
+        let body = serde_json::to_vec(&request).map_err(|error| internal("write", error))?;
         let answer = match context.carrier.call(address, body, within).await {
             Ok(answer) => answer,
             // Its end, or its successor, is named soon.
-            Err(CallError::NotReached(why) | CallError::Lost(why)) => {
+            Err(RpcError::NotReached(why) | RpcError::Lost(why)) => {
                 tracing::debug!(room = %room.room_id, address, why, "the owner does not answer");
                 return Err(Failed::Silent);
             }
@@ -246,11 +237,11 @@ impl Rooms {
     ///
     /// # Errors
     /// When the request is not one, or the answer cannot be written.
-    pub async fn run_errand(&self, body: &[u8]) -> Result<Vec<u8>> {
-        let errand: Errand = serde_json::from_slice(body)
+    pub async fn serve_owner_request(&self, body: &[u8]) -> Result<Vec<u8>> {
+        let request: OwnerRequest = serde_json::from_slice(body)
             .map_err(|error| MatrixError::bad_json(format!("not a request of ours: {error}")))?;
-        let asked_by = errand.epoch;
-        let answer = match self.try_errand(errand).await {
+        let asked_by = request.epoch;
+        let answer = match self.try_serve(request).await {
             Ok(sent) => Answer::Sent {
                 sent: sent.into_iter().map(|sent| (sent.event_id, sent.nid)).collect(),
                 upto: self.context.streams.known().get(Stream::Events),
@@ -266,36 +257,38 @@ impl Rooms {
         serde_json::to_vec(&answer).map_err(|error| Error::internal("write an answer", error))
     }
 
-    async fn try_errand(&self, errand: Errand) -> Result<Vec<Sent>, Refusal> {
+    async fn try_serve(&self, request: OwnerRequest) -> Result<Vec<Sent>, Refusal> {
         let unknown = || Error::from(MatrixError::not_found("this room is not known"));
-        let room = self.find(&errand.room).await?.ok_or_else(unknown)?;
-        let ask = match errand.ask {
-            Wish::Send(wanted) if wanted.len() > PROPOSALS_MAX => {
+        let room = self.find(&request.room).await?.ok_or_else(unknown)?;
+        let ask = match request.ask {
+            RoomCommand::Send(wanted) if wanted.len() > PROPOSALS_MAX => {
                 return Err(Error::from(MatrixError::bad_json("too many events at once")).into());
             }
-            Wish::Send(wanted) => Ask::Send(wanted.into_iter().map(Proposal::from).collect()),
-            Wish::Receive { event_id, json } => {
+            RoomCommand::Send(wanted) => {
+                RoomRequest::Send(wanted.into_iter().map(Proposal::from).collect())
+            }
+            RoomCommand::Receive { event_id, json } => {
                 let event = Event::from_stored(json.into_bytes(), event_id, &room.rules, false);
                 let event = event.map_err(|error| internal("read an event for", error))?;
-                Ask::Receive(Box::new(event))
+                RoomRequest::Receive(Box::new(event))
             }
         };
         let slots = &self.context.slots;
-        if !matches!(slots.place(slot_of(errand.room.as_str())), Place::Here { .. }) {
+        if !matches!(slots.place(slot_of(request.room.as_str())), Place::Here { .. }) {
             // Who asks may have heard sooner that it is ours.
-            slots.reached(errand.epoch, CALL_MAX).await;
+            slots.reached(request.epoch, CALL_MAX).await;
         }
         self.actors.ask_here(&room, ask).await
     }
 }
 
-impl From<&Ask> for Wish {
-    fn from(ask: &Ask) -> Self {
+impl From<&RoomRequest> for RoomCommand {
+    fn from(ask: &RoomRequest) -> Self {
         match ask {
-            Ask::Send(proposals) => {
-                Self::Send(proposals.iter().cloned().map(Wanted::from).collect())
+            RoomRequest::Send(proposals) => {
+                Self::Send(proposals.iter().cloned().map(WireProposal::from).collect())
             }
-            Ask::Receive(event) => Self::Receive {
+            RoomRequest::Receive(event) => Self::Receive {
                 event_id: event.event_id().to_owned(),
                 json: event.json().to_owned(),
             },
@@ -303,7 +296,7 @@ impl From<&Ask> for Wish {
     }
 }
 
-impl From<Proposal> for Wanted {
+impl From<Proposal> for WireProposal {
     fn from(proposal: Proposal) -> Self {
         let Proposal { sender, event_type, state_key, content, redacts, txn, over } = proposal;
         let txn = txn.map(|txn| (txn.device, txn.scope, txn.txn_id));
@@ -312,9 +305,9 @@ impl From<Proposal> for Wanted {
     }
 }
 
-impl From<Wanted> for Proposal {
-    fn from(wanted: Wanted) -> Self {
-        let Wanted { sender, event_type, state_key, content, redacts, txn, over } = wanted;
+impl From<WireProposal> for Proposal {
+    fn from(wanted: WireProposal) -> Self {
+        let WireProposal { sender, event_type, state_key, content, redacts, txn, over } = wanted;
         let txn = txn.map(|(device, scope, txn_id)| ClientTxn { device, scope, txn_id });
         let event_type = event_type.into();
         Self { sender, event_type, state_key, content, redacts, txn, over }

@@ -6,16 +6,12 @@
 //! Nothing is told later than it would be: whoever asks meanwhile, or is woken by something else, is
 //! told of it.
 
-use std::{
-    collections::VecDeque,
-    sync::{Weak, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use colonnade_model::stream::{Stream, Touch};
 use tokio::time::Instant;
 
-use super::{Heads, Watcher};
+use super::Notifier;
 
 /// The time from one part of the queue to the next.
 const TICK: Duration = Duration::from_millis(50);
@@ -25,19 +21,11 @@ const PART: usize = 5;
 const SHARE: usize = 200;
 /// Clients waiting for one room past which a change of presence wakes none of them: they hear of it
 /// with their next answer. For keys they are woken: who writes has to know for whom to encrypt.
-pub(super) const PRESENCE_CROWD_MAX: usize = 200;
+pub(crate) const PRESENCE_CROWD_MAX: usize = 200;
 
-/// Who is woken, one after the other.
-#[derive(Default)]
-pub(super) struct Queue {
-    waiting: VecDeque<Weak<Watcher>>,
-    /// Nobody is woken before this.
-    rests_until: Option<Instant>,
-}
-
-impl Heads {
+impl Notifier {
     /// Puts whoever watches any of these into the queue.
-    pub(super) fn wake_later(&self, stream: Stream, touches: impl Iterator<Item = Touch>) {
+    pub(crate) fn wake_later(&self, stream: Stream, touches: impl Iterator<Item = Touch>) {
         let crowd_max = match stream {
             Stream::Presence => PRESENCE_CROWD_MAX,
             _ => usize::MAX,
@@ -58,7 +46,7 @@ impl Heads {
     }
 
     /// Waits until the next part of the queue is to be woken; for ever if nobody is in it.
-    pub(super) async fn part_is_due(&self) {
+    pub(crate) async fn part_is_due(&self) {
         let due = {
             let queue = self.queue.lock();
             (!queue.waiting.is_empty()).then_some(queue.rests_until)
@@ -71,7 +59,7 @@ impl Heads {
     }
 
     /// Wakes the next part of the queue. Those who have gone since do not count.
-    pub(super) fn wake_part(&self) {
+    pub(crate) fn wake_part(&self) {
         let mut queue = self.queue.lock();
         let part = PART.max(queue.waiting.len().div_ceil(SHARE));
         let mut woken = 0;

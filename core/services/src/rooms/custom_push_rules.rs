@@ -15,16 +15,17 @@ use colonnade_model::{
 use colonnade_storage::users::account_data;
 use tokio::sync::Mutex;
 
-use crate::{Context, Result, account_data::ignored_of, push};
+use crate::{Context, Result};
+use colonnade_rules::{account_data::ignored_of, push};
 
 /// Rules by user.
-pub(super) type ByUser = HashMap<UserNid, (OwnedUserId, Arc<Ruleset>)>;
+pub(crate) type ByUser = HashMap<UserNid, (OwnedUserId, Arc<Ruleset>)>;
 /// Who ignores whom: by the one who is ignored.
-pub(super) type Ignorers = HashMap<OwnedUserId, BTreeSet<UserNid>>;
+pub(crate) type Ignorers = HashMap<OwnedUserId, BTreeSet<UserNid>>;
 
 /// What users decided, as of a position.
 #[derive(Default)]
-pub(super) struct OwnRules(Mutex<Known>);
+pub(crate) struct CustomPushRules(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
@@ -36,18 +37,18 @@ struct Known {
 
 /// What holds now.
 #[derive(Clone, Default)]
-pub(super) struct Current {
+pub(crate) struct Current {
     /// A number that grows whenever any of the rules changes.
-    pub(super) version: u64,
+    pub(crate) version: u64,
     /// The rules.
-    pub(super) rules: Arc<ByUser>,
+    pub(crate) rules: Arc<ByUser>,
     /// Who is ignored, and by whom.
-    pub(super) ignorers: Arc<Ignorers>,
+    pub(crate) ignorers: Arc<Ignorers>,
 }
 
-impl OwnRules {
+impl CustomPushRules {
     /// Returns what holds now.
-    pub(super) async fn current(&self, context: &Context) -> Result<Current> {
+    pub(crate) async fn current(&self, context: &Context) -> Result<Current> {
         let mut known = self.0.lock().await;
         let known = &mut *known;
         let upto = context.streams.position(Stream::AccountData);

@@ -16,7 +16,8 @@ use colonnade_storage::rooms::{events::EventFlags, members::Membership};
 use std::sync::Arc;
 
 use super::store::{Room, RoomEvent, Store};
-use crate::{Result, accounts::Session};
+use crate::Result;
+use colonnade_model::session::Session;
 
 /// An event that somebody may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

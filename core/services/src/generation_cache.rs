@@ -8,13 +8,13 @@ use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 
 /// A cache of at most a fixed number of entries.
-pub(crate) struct FreshCache<K, V> {
+pub(crate) struct GenerationCache<K, V> {
     entries: Cache<K, V>,
     /// How often something was removed; held while entries come and go.
     removals: Mutex<u64>,
 }
 
-impl<K: Eq + Hash + Clone, V: Clone> FreshCache<K, V> {
+impl<K: Eq + Hash + Clone, V: Clone> GenerationCache<K, V> {
     /// Makes an empty cache.
     pub(crate) fn new(entries_max: usize) -> Self {
         Self { entries: Cache::new(entries_max), removals: Mutex::new(0) }
@@ -30,7 +30,7 @@ impl<K: Eq + Hash + Clone, V: Clone> FreshCache<K, V> {
         CacheFigures::of(name, &self.entries)
     }
 
-    /// Returns what [`FreshCache::insert`] wants to know from before the read.
+    /// Returns what [`GenerationCache::insert`] wants to know from before the read.
     pub(crate) fn generation(&self) -> u64 {
         *self.removals.lock()
     }
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_read_from_before_a_write_brings_nothing_back() {
-        let cache = FreshCache::new(10);
+        let cache = GenerationCache::new(10);
         let before = cache.generation();
         cache.remove([&1]);
         cache.insert(before, 1, "old");

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 
 /// Why a call brought no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
+pub enum RpcError {
     /// It was not sent: the other process is not there.
     #[error("cannot be reached: {0}")]
     NotReached(String),
@@ -17,26 +17,26 @@ pub enum CallError {
 }
 
 /// Carries calls to other processes of the same deployment.
-pub trait Carrier: Send + Sync + 'static {
+pub trait RpcClient: Send + Sync + 'static {
     /// Calls the process that listens at `address`, which may take so long to answer.
     fn call<'a>(
         &'a self,
         address: &'a str,
         body: Vec<u8>,
         within: Duration,
-    ) -> BoxFuture<'a, Result<Vec<u8>, CallError>>;
+    ) -> BoxFuture<'a, Result<Vec<u8>, RpcError>>;
 }
 
 /// The carrier of a process that is alone: there is nobody to call.
-pub struct Nobody;
+pub struct NoPeers;
 
-impl Carrier for Nobody {
+impl RpcClient for NoPeers {
     fn call<'a>(
         &'a self,
         _: &'a str,
         _: Vec<u8>,
         _: Duration,
-    ) -> BoxFuture<'a, Result<Vec<u8>, CallError>> {
-        Box::pin(async { Err(CallError::NotReached("this process is alone".to_owned())) })
+    ) -> BoxFuture<'a, Result<Vec<u8>, RpcError>> {
+        Box::pin(async { Err(RpcError::NotReached("this process is alone".to_owned())) })
     }
 }

@@ -10,9 +10,9 @@ use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     Result, Services,
-    accounts::Session,
     rooms::{NewRoomWish, Room, Sent},
 };
+use colonnade_model::session::Session;
 
 impl Services {
     /// Joins a room; if it replaces another one the user was in, what he keeps about that follows.

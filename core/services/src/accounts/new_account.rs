@@ -1,0 +1,15 @@
+//! An account that is to be made.
+
+use colonnade_model::ruma::UserId;
+
+use super::uia;
+
+/// A new account.
+pub(super) struct NewAccount<'n> {
+    pub(super) user_id: &'n UserId,
+    pub(super) password: Option<&'n str>,
+    pub(super) admin: bool,
+    pub(super) user_type: Option<String>,
+    /// What it took to be allowed to make it.
+    pub(super) cleared: uia::Cleared,
+}

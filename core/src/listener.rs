@@ -17,6 +17,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use http::{HeaderValue, header::CONNECTION};
+use http_body::Body as _;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -30,7 +31,7 @@ use tokio_util::{either::Either, sync::CancellationToken};
 
 use crate::{
     request_pipeline::Front,
-    slow::Impatient,
+    slow::{Demand, Impatient},
     unread::{Lingering, Unread},
 };
 
@@ -173,14 +174,19 @@ impl Serving {
         let (front, leaving) = (Arc::clone(&self.front), self.leaving.clone());
         let under_way = Arc::clone(&self.under_way);
         let lingers = Arc::new(AtomicBool::new(false));
-        let connection = Lingering::new(Impatient::new(connection), Arc::clone(&lingers));
+        let demand = Demand { pressure: self.front.pressure(), ..Demand::default() };
+        let answer_bytes = Arc::clone(&demand.answer_bytes);
+        let connection = Impatient::new(connection, demand);
+        let connection = Lingering::new(connection, Arc::clone(&lingers));
         let service = service_fn(move |request| {
             let (front, leaving) = (Arc::clone(&front), leaving.clone());
-            let lingers = Arc::clone(&lingers);
+            let (lingers, answer_bytes) = (Arc::clone(&lingers), Arc::clone(&answer_bytes));
             let counted = Counted::new(&under_way);
             async move {
                 let mut reply = front.answer(request, peer).await;
                 drop(counted);
+                let size = usize::try_from(reply.body().size_hint().lower()).unwrap_or(usize::MAX);
+                answer_bytes.store(size, Ordering::Relaxed);
                 let unread = reply.extensions().get::<Unread>().is_some();
                 lingers.fetch_or(unread, Ordering::AcqRel);
                 if unread || leaving.is_cancelled() {

@@ -5,10 +5,15 @@
 use std::{
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
+use colonnade_services::answers::Pressure;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
@@ -20,9 +25,32 @@ const WINDOW: Duration = Duration::from_secs(120);
 /// How many bytes a client takes in that time at least while there are any: the slowest telephones do.
 const TAKEN_BYTES_MIN: usize = 240 * 1024;
 
+/// An answer larger than this has to be taken fast while others wait for the memory it is in.
+const LARGE_BYTES: usize = 4 * 1024 * 1024;
+/// How long is looked at together then: shorter than they wait.
+const PRESSED_WINDOW: Duration = Duration::from_secs(3);
+/// How many bytes of it are taken in that time at least: 2 Mbit/s.
+const PRESSED_BYTES_MIN: usize = 768 * 1024;
+
+/// What a connection knows of the answers of its process.
+#[derive(Clone, Default)]
+pub(crate) struct Demand {
+    /// Whether others wait for memory.
+    pub(crate) pressure: Pressure,
+    /// The size of the answer it writes.
+    pub(crate) answer_bytes: Arc<AtomicUsize>,
+}
+
+impl Demand {
+    fn is_urgent(&self) -> bool {
+        self.pressure.is_on() && self.answer_bytes.load(Ordering::Relaxed) > LARGE_BYTES
+    }
+}
+
 /// A connection that is closed when its client takes too little.
 pub(crate) struct Impatient<S> {
     stream: S,
+    demand: Demand,
     waiting: Option<Window>,
 }
 
@@ -30,11 +58,14 @@ pub(crate) struct Impatient<S> {
 struct Window {
     ends: Pin<Box<Sleep>>,
     taken: usize,
+    /// The same for when others wait.
+    look: Pin<Box<Sleep>>,
+    taken_before_look: usize,
 }
 
 impl<S> Impatient<S> {
-    pub(crate) fn new(stream: S) -> Self {
-        Self { stream, waiting: None }
+    pub(crate) fn new(stream: S, demand: Demand) -> Self {
+        Self { stream, demand, waiting: None }
     }
 
     /// Looks at what became of a write: at once if the client takes it, else for as long as it waits.
@@ -47,16 +78,26 @@ impl<S> Impatient<S> {
             let bytes = written.as_ref().map_or(0, |bytes| *bytes);
             if let Some(window) = &mut self.waiting {
                 window.taken += bytes;
+                window.taken_before_look += bytes;
             }
             return Poll::Ready(written);
         }
         let window = self.waiting.get_or_insert_with(Window::begin);
+        while window.look.as_mut().poll(cx).is_ready() {
+            if self.demand.is_urgent() && window.taken_before_look < PRESSED_BYTES_MIN {
+                let why = "the client takes a large answer slowly, and others wait for its memory";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
+            }
+            window.look = Box::pin(tokio::time::sleep(PRESSED_WINDOW));
+            window.taken_before_look = 0;
+        }
         while window.ends.as_mut().poll(cx).is_ready() {
             if window.taken < TAKEN_BYTES_MIN {
                 let why = "the client does not take its answer";
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
             }
-            *window = Window::begin();
+            let look = std::mem::replace(window, Window::begin());
+            (window.look, window.taken_before_look) = (look.look, look.taken_before_look);
         }
         Poll::Pending
     }
@@ -64,7 +105,9 @@ impl<S> Impatient<S> {
 
 impl Window {
     fn begin() -> Self {
-        Self { ends: Box::pin(tokio::time::sleep(WINDOW)), taken: 0 }
+        let sleep = |time| Box::pin(tokio::time::sleep(time));
+        let (ends, look) = (sleep(WINDOW), sleep(PRESSED_WINDOW));
+        Self { ends, taken: 0, look, taken_before_look: 0 }
     }
 }
 
@@ -131,13 +174,18 @@ mod tests {
 
     /// Serves a large answer over a connection that keeps little, and asks for it.
     async fn asked() -> (DuplexStream, JoinHandle<bool>) {
+        asked_with(Demand::default()).await
+    }
+
+    async fn asked_with(demand: Demand) -> (DuplexStream, JoinHandle<bool>) {
         let (mut client, server) = duplex(16 * 1024);
         let answer = service_fn(async |_| {
             Ok::<_, io::Error>(Response::new(Full::new(Bytes::from(vec![b'x'; ANSWER_BYTES]))))
         });
         let mut serving = http1::Builder::new();
         serving.timer(TokioTimer::new()).header_read_timeout(None);
-        let serving = serving.serve_connection(TokioIo::new(Impatient::new(server)), answer);
+        let serving =
+            serving.serve_connection(TokioIo::new(Impatient::new(server, demand)), answer);
         let serving = tokio::spawn(async move { serving.await.is_ok() });
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         (client, serving)
@@ -183,5 +231,39 @@ mod tests {
         assert!(client.read(&mut piece).await.unwrap() > 0);
         sleep(WINDOW * 3 / 4).await;
         assert!(!serving.is_finished(), "a rest counts for nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_answer_is_taken_fast_while_others_wait() {
+        use colonnade_services::{
+            answers::{Answers, Need},
+            bodies::Payer,
+        };
+        let answers = Answers::new(64 * 1024);
+        let large = Arc::new(AtomicUsize::new(2 * ANSWER_BYTES));
+        let demand = Demand { pressure: answers.pressure(), answer_bytes: Arc::clone(&large) };
+        // Nobody waits: it may take its time.
+        let (mut client, serving) = asked_with(demand.clone()).await;
+        let mut piece = vec![0; 8 * 1024];
+        for _ in 0..10 {
+            assert!(client.read(&mut piece).await.unwrap() > 0);
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert!(!serving.is_finished());
+        // The budget is smaller than a page: this one waits.
+        let waits = tokio::spawn({
+            let answers = Arc::clone(&answers);
+            async move { answers.reserve(Payer::Process, Need::Page).await.is_err() }
+        });
+        let begun = Instant::now();
+        assert!(!serving.await.unwrap(), "it is cut off");
+        assert!(begun.elapsed() <= 2 * PRESSED_WINDOW, "{:?}", begun.elapsed());
+        // A small answer is not.
+        large.store(LARGE_BYTES, Ordering::Relaxed);
+        let (client, serving) = asked_with(demand).await;
+        sleep(2 * PRESSED_WINDOW - begun.elapsed().min(PRESSED_WINDOW)).await;
+        assert!(!serving.is_finished());
+        assert!(waits.await.unwrap());
+        drop(client);
     }
 }

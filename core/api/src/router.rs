@@ -34,6 +34,11 @@ pub struct Router {
 pub struct EndpointName(pub &'static str);
 
 impl Router {
+    /// Whether requests wait for memory that answers are in.
+    pub fn pressure(&self) -> colonnade_services::answers::Pressure {
+        self.services.answers.pressure()
+    }
+
     /// Mounts every endpoint of [`routes::all`].
     ///
     /// # Panics

@@ -4,11 +4,19 @@
 //! When the answer is there, it is counted by its size: so whoever asks and does not take what is said
 //! holds a share at most, and uses up nobody else's.
 //!
-//! 1. Nothing that was made is thrown away: only who waits for room is refused.
-//! 2. One answer is always possible, of whatever size, and counts as [`Need::Whole`] at most: a client that
-//!    cannot have its first sync could do nothing about it.
+//! 1. One answer is always possible, of whatever size: a client that cannot have its first sync could do
+//!    nothing about it. Few of those are made at a time, so all together exceed the budget by few.
+//! 2. What was made is not thrown away while nobody waits for its room. While somebody does ([`Pressure`]),
+//!    who takes a large answer slowly is cut off: a few accounts could keep everybody from reading.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use colonnade_model::MatrixError;
@@ -21,10 +29,12 @@ use crate::{bodies::Payer, limits::Key};
 const UNIT: usize = 1024;
 /// Set aside for a page: a MiB of events as they are stored, parsed and rendered, and what hangs on them.
 pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
-/// Of the budget, one such part is set aside for an answer that cannot be a page: so many are made at a time.
+/// Of the budget, one such part is set aside for an answer that cannot be a page.
 const WHOLES: usize = 8;
-/// One user or address holds at most this part of the budget: two such answers, one of which somebody
-/// takes slowly. His other devices are served meanwhile.
+/// Such answers that are made at a time: each may become larger than what was set aside.
+const MADE_MAX: usize = 4;
+/// One user or address holds at most this part of the budget: two such answers, of whatever size, one of
+/// which somebody takes slowly.
 const SHARE: usize = 4;
 /// Requests of one user or address that wait for room: two connections of HTTP/2 with all they may ask at a
 /// time. Each holds its connection and its body, which have bounds of their own.
@@ -59,7 +69,34 @@ struct Share {
 pub struct Answers {
     units_max: usize,
     room: Arc<Semaphore>,
+    making: Arc<Semaphore>,
+    pressure: Pressure,
     shares: Mutex<HashMap<Key, Share>>,
+}
+
+/// Whether requests wait for room that the answers of others have.
+#[derive(Debug, Clone, Default)]
+pub struct Pressure(Arc<AtomicUsize>);
+
+impl Pressure {
+    /// Says whether any waits now.
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+
+    fn begin(&self) -> Pressing {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Pressing(self.clone())
+    }
+}
+
+/// A request that waits.
+struct Pressing(Pressure);
+
+impl Drop for Pressing {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Answers {
@@ -68,7 +105,9 @@ impl Answers {
         let units_max = usize::try_from(bytes_max).unwrap_or(usize::MAX) / UNIT;
         let units_max = units_max.min(u32::MAX as usize);
         let room = Arc::new(Semaphore::new(units_max));
-        Arc::new(Self { units_max, room, shares: Mutex::default() })
+        let making = Arc::new(Semaphore::new(MADE_MAX));
+        let (pressure, shares) = (Pressure::default(), Mutex::default());
+        Arc::new(Self { units_max, room, making, pressure, shares })
     }
 
     /// Returns how many bytes are held or set aside.
@@ -76,7 +115,12 @@ impl Answers {
         (self.units_max - self.room.available_permits()) * UNIT
     }
 
-    /// The most that one answer counts for.
+    /// Whether requests wait for room.
+    pub fn pressure(&self) -> Pressure {
+        self.pressure.clone()
+    }
+
+    /// What is set aside for an answer that cannot be a page, and the most it counts for its payer.
     fn whole(&self) -> usize {
         (self.units_max / WHOLES).max(PAGE_BYTES / UNIT)
     }
@@ -101,12 +145,23 @@ impl Answers {
                 Some(room) => Some(take(room, units).await?),
                 None => None,
             };
-            Some((own, take(&self.room, units).await?))
+            let all = match Arc::clone(&self.room).try_acquire_many_owned(units as u32) {
+                Ok(all) => all,
+                Err(_) => {
+                    let _pressing = self.pressure.begin();
+                    take(&self.room, units).await?
+                }
+            };
+            let making = match need {
+                Need::Whole => Some(take(&self.making, 1).await?),
+                _ => None,
+            };
+            Some((own, all, making))
         });
         let taken = taken.await.ok().flatten();
         place.stops_waiting();
-        let (own, all) = taken.ok_or_else(|| MatrixError::limit_exceeded(RETRY_MS))?;
-        Ok(Some(Reserved { own, all, place }))
+        let (own, all, making) = taken.ok_or_else(|| MatrixError::limit_exceeded(RETRY_MS))?;
+        Ok(Some(Reserved { own, all, making, place }))
     }
 
     /// Puts a request in line.
@@ -177,6 +232,8 @@ pub struct Reserved {
     // Given back in this order: the share is forgotten last.
     own: Option<OwnedSemaphorePermit>,
     all: OwnedSemaphorePermit,
+    /// Until the answer is made.
+    making: Option<OwnedSemaphorePermit>,
     place: Place,
 }
 
@@ -190,11 +247,12 @@ impl Reserved {
     /// Returns the answer for which this was set aside, counted by its size until its last copy is dropped.
     pub fn pay(mut self, answer: Bytes) -> Bytes {
         let answers = Arc::clone(&self.place.answers);
-        let units = answer.len().div_ceil(UNIT).min(answers.whole());
+        let units = answer.len().div_ceil(UNIT);
         resize(&mut self.all, units, &answers.room);
         if let (Some(own), Some(room)) = (&mut self.own, &self.place.room) {
-            resize(own, units, room);
+            resize(own, units.min(answers.whole()), room);
         }
+        self.making = None;
         Bytes::from_owner(Paid { answer, _reserved: self })
     }
 }
@@ -204,7 +262,7 @@ fn resize(permit: &mut OwnedSemaphorePermit, units: usize, room: &Arc<Semaphore>
     let has = permit.num_permits();
     if units < has {
         drop(permit.split(has - units));
-    } else if let Ok(more) = u32::try_from(units - has)
+    } else if let Ok(more) = u32::try_from((units - has).min(room.available_permits()))
         && let Ok(more) = Arc::clone(room).try_acquire_many_owned(more)
     {
         permit.merge(more);

@@ -32,7 +32,7 @@ async fn an_answer_is_counted_by_its_size_until_its_last_copy_is_gone() {
     assert_eq!(answers.bytes(), 9 * MIB);
     drop(larger);
     let huge = reserved(&answers, user(1), Need::Whole).await.pay(vec![0; 40 * MIB].into());
-    assert_eq!(answers.bytes(), 16 * MIB, "no answer counts for more than an eighth");
+    assert_eq!(answers.bytes(), 40 * MIB);
     drop(huge);
     assert!(answers.shares.lock().is_empty(), "nobody is remembered who holds nothing");
 }
@@ -80,4 +80,28 @@ async fn all_together_hold_the_budget_and_few_wait_in_line() {
     reserved(&answers, user(9), Need::Page).await;
     assert_eq!(answers.bytes(), 0);
     assert!(answers.shares.lock().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn few_answers_that_are_no_pages_are_made_at_a_time_and_all_count_whole() {
+    let answers = Answers::new(128 * MIB as u64);
+    let mut made = Vec::new();
+    for n in 0..MADE_MAX as i64 {
+        made.push(reserved(&answers, user(n), Need::Whole).await);
+    }
+    let mut next = Box::pin(answers.reserve(user(9), Need::Whole));
+    assert!(next.as_mut().now_or_never().is_none());
+    let larger = made.pop().unwrap().pay(vec![0; 90 * MIB].into());
+    let next = next.await.unwrap().unwrap();
+    assert_eq!(answers.bytes(), 128 * MIB, "what was made takes what room there is");
+    // Who waits says so, and stops when there is room.
+    assert!(!answers.pressure().is_on());
+    let mut waits = Box::pin(answers.reserve(user(10), Need::Page));
+    assert!(waits.as_mut().now_or_never().is_none());
+    assert!(answers.pressure().is_on());
+    drop(larger);
+    waits.await.unwrap();
+    assert!(!answers.pressure().is_on());
+    drop((made, next));
+    assert_eq!(answers.bytes(), 0);
 }

@@ -19,6 +19,7 @@ pub(crate) fn run(settings: &Settings, options: &CheckOptions) -> Result<(), Fai
     if !problems.is_empty() {
         return Err(wrong(&routes.name, &problems));
     }
+    let unused = up::unused_listeners(&config);
     let file = settings.path();
     let file = if file.exists() { file.display().to_string() } else { "the defaults".to_owned() };
     terminal::say(&format!("configuration  {file}: right, for {}", config.server_name));
@@ -29,6 +30,14 @@ pub(crate) fn run(settings: &Settings, options: &CheckOptions) -> Result<(), Fai
         routes.pools.len(),
         endpoints.len()
     ));
+    match unused {
+        Ok(None) => {}
+        Ok(Some(unused)) => terminal::say(&format!("for up         {unused}")),
+        // A gateway of its own is what such a file is for.
+        Err(Failure::Usage(why) | Failure::Running(why)) => {
+            terminal::say(&format!("not for up     {why}"));
+        }
+    }
     if options.table {
         terminal::say(&gateway::rule_lines(&routes).join("\n"));
     }

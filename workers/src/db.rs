@@ -103,7 +103,7 @@ async fn copy(config: &Config, from: Option<String>, to: Option<String>) -> Resu
     let from = source(config, from)?;
     let to = target(config, to)?;
     let begun = Instant::now();
-    let mut said = Said::new();
+    let mut said = ProgressLine::new();
     let copied = db::copy(&from, &to, |step| said.progress(&step)).await;
     said.end();
     let copied = copied.map_err(|error| Failure::running(&error))?;
@@ -163,12 +163,12 @@ fn target(config: &Config, to: Option<String>) -> Result<String, Failure> {
 }
 
 /// One line that is written over on a terminal, a line now and then elsewhere.
-struct Said {
+struct ProgressLine {
     on_terminal: bool,
     last: Option<Instant>,
 }
 
-impl Said {
+impl ProgressLine {
     fn new() -> Self {
         Self { on_terminal: std::io::stderr().is_terminal(), last: None }
     }

@@ -23,7 +23,7 @@ use crate::{
     failure::Failure,
     notify, open_files,
     settings::Settings,
-    signals::{Signals, Told},
+    signals::{OperatorRequest, Signals},
     terminal, up,
 };
 use process::{Launch, Standing, Supervised};
@@ -45,6 +45,7 @@ pub(crate) async fn run(settings: &Settings, count: u16) -> Result<(), Failure> 
     }
     // The gateway process reads them, too, but last, and its status would be told as a failure.
     up::source(config.routes.as_deref()).read().map_err(|error| Failure::usage(&error))?;
+    up::unused_listeners(&config)?;
     let _spans = logging::start(&config)?;
     open_files::allow_many();
     if config.redis.is_none() {
@@ -89,17 +90,17 @@ struct Fleet {
 
 /// Waits until we are told to stop before anything serves.
 async fn stop_told(signals: &mut Signals) -> Result<(), Failure> {
-    while signals.next().await == Told::Reload {}
+    while signals.next().await == OperatorRequest::Reload {}
     Ok(())
 }
 
 /// Does what we are told until that is to stop. A second SIGHUP while processes are replaced begins
 /// after the first.
 async fn serve(signals: &mut Signals, fleet: &Fleet) {
-    while signals.next().await == Told::Reload {
+    while signals.next().await == OperatorRequest::Reload {
         tokio::select! {
             () = replace(fleet) => {}
-            () = async { while signals.next().await == Told::Reload {} } => return,
+            () = async { while signals.next().await == OperatorRequest::Reload {} } => return,
         }
     }
 }

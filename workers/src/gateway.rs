@@ -10,7 +10,7 @@ use crate::{
     failure::Failure,
     notify, open_files,
     settings::Settings,
-    signals::{Signals, Told},
+    signals::{OperatorRequest, Signals},
     supervisor, terminal, up,
 };
 
@@ -39,8 +39,8 @@ pub(crate) async fn run(settings: &Settings, options: GatewayOptions) -> Result<
     let succeeded = loop {
         tokio::select! {
             told = signals.next() => match told {
-                Told::Reload => up::reload(&door),
-                Told::Stop => break false,
+                OperatorRequest::Reload => up::reload(&door),
+                OperatorRequest::Stop => break false,
             },
             () = door.handed_over() => break true,
             () = supervisor::ends(options.supervised) => break false,

@@ -16,7 +16,7 @@ pub(crate) struct Signals {
 
 /// What we are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum OperatorRequest {
     Stop,
     Reload,
 }
@@ -33,18 +33,18 @@ impl Signals {
     }
 
     /// Waits for the next signal.
-    pub(crate) async fn next(&mut self) -> Told {
+    pub(crate) async fn next(&mut self) -> OperatorRequest {
         tokio::select! {
-            _ = self.terminate.recv() => Told::Stop,
-            _ = self.interrupt.recv() => Told::Stop,
-            _ = self.hangup.recv() => Told::Reload,
+            _ = self.terminate.recv() => OperatorRequest::Stop,
+            _ = self.interrupt.recv() => OperatorRequest::Stop,
+            _ = self.hangup.recv() => OperatorRequest::Reload,
         }
     }
 
     /// Ends the process at the next signal to stop, whatever is still going on.
     pub(crate) fn end_at_the_next(mut self) {
         tokio::spawn(async move {
-            while self.next().await != Told::Stop {}
+            while self.next().await != OperatorRequest::Stop {}
             terminal::complain("stopping at once");
             std::process::exit(AT_ONCE);
         });

@@ -11,7 +11,7 @@ use crate::{
     failure::Failure,
     notify, open_files,
     settings::Settings,
-    signals::{Signals, Told},
+    signals::{OperatorRequest, Signals},
     terminal,
 };
 
@@ -64,7 +64,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<(), Failure> {
     };
     terminal::say(&welcome(&path, &config, (&worker, &door), first));
     notify::ready();
-    while signals.next().await == Told::Reload {
+    while signals.next().await == OperatorRequest::Reload {
         reload(&door);
     }
     signals.end_at_the_next();
@@ -102,6 +102,9 @@ pub(crate) fn before(config: &Config, workers: &[String]) -> Result<gateway::Run
     for address in workers {
         behind.push(address.parse().map_err(|error| wrong(address, &error))?);
     }
+    if let Some(unused) = unused_listeners(config)? {
+        tracing::warn!("{unused}");
+    }
     let mut options = gateway::RunOptions::new(source(config.routes.as_deref()));
     options.spans = config.tracing.otlp_endpoint.is_some();
     options.overrides = gateway::config::Overrides {
@@ -112,6 +115,37 @@ pub(crate) fn before(config: &Config, workers: &[String]) -> Result<gateway::Run
         no_admin: config.gateway_admin.is_none(),
     };
     Ok(options)
+}
+
+/// Compares where the operator's routes file listens with where `up` does, which is `listen` of the configuration:
+/// what it decides on, who may register say, must hold for every way in. Says which addresses are not used.
+///
+/// # Errors
+/// When the file asks for encryption or the PROXY protocol: in clear is not what the operator meant.
+pub(crate) fn unused_listeners(config: &Config) -> Result<Option<String>, Failure> {
+    let Some(path) = &config.routes else { return Ok(None) };
+    let routes = source(Some(path)).read().map_err(|error| Failure::usage(&error))?;
+    let special = routes.listen.iter().find(|at| at.tls.is_some() || at.proxy_protocol);
+    if let Some(gateway::config::Listen { name, bind, tls, .. }) = special {
+        let asks = if tls.is_some() { "is encrypted" } else { "expects the PROXY protocol" };
+        return Err(Failure::Usage(format!(
+            "{}: listen: {name} at {bind} {asks}, but `colonnade up` listens in clear, at `listen` of the \
+             configuration: remove the listener from the routes file, or start `colonnade gateway` with it, \
+             in front of `colonnade worker`",
+            routes.name
+        )));
+    }
+    let used: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
+    let other = routes.listen.iter().map(|at| at.bind.to_string());
+    let other: Vec<String> = other.filter(|at| !used.contains(at)).collect();
+    Ok((!other.is_empty()).then(|| {
+        let (other, used) = (other.join(", "), used.join(", "));
+        format!(
+            "`colonnade up` listens at `listen` of the configuration ({used}), and not at {other}, as {} says: \
+             name the address there, or remove it from the routes file",
+            routes.name
+        )
+    }))
 }
 
 /// Why no gateway started.

@@ -11,7 +11,7 @@ use crate::{
     failure::Failure,
     notify, open_files,
     settings::Settings,
-    signals::{Signals, Told},
+    signals::{OperatorRequest, Signals},
     supervisor, terminal,
 };
 
@@ -41,7 +41,7 @@ pub(crate) async fn run(settings: &Settings, options: WorkerOptions) -> Result<(
     notify::ready();
     let told = async {
         // A worker has nothing to reload.
-        while signals.next().await == Told::Reload {}
+        while signals.next().await == OperatorRequest::Reload {}
     };
     let ended = tokio::select! {
         () = told => false,

@@ -82,6 +82,41 @@ fn check_and_explain_ask_a_gateway_that_runs() {
 }
 
 #[test]
+fn up_says_at_once_what_it_does_not_do_of_the_routes_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let routes = folder.path().join("routes.yaml");
+    let bundled = include_str!("../../../routes.yaml");
+    let with = |listener: &str| {
+        let listen = "listen:\n  - { name: public, bind: \"127.0.0.1:8008\" }";
+        let text = bundled.replacen(listen, &format!("listen:\n  - {listener}"), 1);
+        assert_ne!(text, bundled);
+        std::fs::write(&routes, text).unwrap();
+    };
+    let settings = ["--set", "routes=routes.yaml"];
+    let up =
+        ["up", settings[0], settings[1], "--listen", "127.0.0.1:0", "--set", "admin.gateway=null"];
+    let check = ["check", settings[0], settings[1]];
+    for (listener, asks) in [
+        (
+            "{ name: a, bind: \"127.0.0.1:8448\", tls: { certificates: [{ cert: c.pem, key: k.pem }] } }",
+            "is encrypted",
+        ),
+        ("{ name: a, bind: \"127.0.0.1:8448\", proxy_protocol: true }", "the PROXY protocol"),
+    ] {
+        with(listener);
+        let said = run(folder.path(), &up, "");
+        assert_eq!(said.code, Some(2), "{said:?}");
+        assert!(said.err.contains("listens in clear") && said.err.contains(asks), "{said:?}");
+        let said = run(folder.path(), &check, "");
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(said.out.contains("not for up") && said.out.contains(asks), "{said:?}");
+    }
+    with("{ name: a, bind: \"127.0.0.1:18999\" }");
+    let said = run(folder.path(), &check, "");
+    assert!(said.out.contains("and not at 127.0.0.1:18999"), "{said:?}");
+}
+
+#[test]
 fn explain_names_route_pool_key_and_worker() {
     let folder = tempfile::tempdir().unwrap();
     let path = "/_matrix/client/v3/rooms/%21r%3Alocalhost/send/m.room.message/typing";

@@ -7,9 +7,9 @@ use colonnade_testkit::{Client, Method};
 use colonnade_testkit_postgres::Cluster;
 use serde_json::{Value, json};
 
-use crate::process::{Said, Server, run};
+use crate::process::{Finished, Server, run};
 
-fn db(folder: &Path, arguments: &[&str]) -> Said {
+fn db(folder: &Path, arguments: &[&str]) -> Finished {
     run(folder, &[&["db"], arguments].concat(), "")
 }
 

@@ -8,13 +8,13 @@ use colonnade_testkit_postgres::Cluster;
 use colonnade_testkit_redis as redis;
 use serde_json::{Value, json};
 
-use crate::process::{self, LONG, Said, Server};
+use crate::process::{self, Finished, LONG, Server};
 
 const PASSWORD: &str = "not-for-the-log";
 
 /// Runs a worker that is refused, and tells nobody a password.
 #[track_caller]
-fn refused(folder: &Path, settings: &[String], expected: &[&str]) -> Said {
+fn refused(folder: &Path, settings: &[String], expected: &[&str]) -> Finished {
     process::refused(folder, settings, expected).hides(PASSWORD)
 }
 

@@ -7,7 +7,7 @@ use colonnade_testkit::Client;
 use colonnade_testkit_postgres::Cluster;
 use serde_json::json;
 
-use crate::process::{Said, Server, run};
+use crate::process::{Finished, Server, run};
 
 const PASSWORD: &str = "not-for-the-log";
 
@@ -22,7 +22,7 @@ fn with_password(url: &str) -> String {
 
 /// Runs `up` on a database that it refuses.
 #[track_caller]
-fn refused(folder: &Path, url: &str, expected: &[&str]) -> Said {
+fn refused(folder: &Path, url: &str, expected: &[&str]) -> Finished {
     let database = format!("database={}", with_password(url));
     let log = "logging.level=trace";
     let said = run(folder, &["--listen", "127.0.0.1:0", "--set", &database, "--set", log], "");

@@ -21,13 +21,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the command said when it ended.
 #[derive(Debug)]
-pub(crate) struct Said {
+pub(crate) struct Finished {
     pub(crate) code: Option<i32>,
     pub(crate) out: String,
     pub(crate) err: String,
 }
 
-impl Said {
+impl Finished {
     /// Checks that the command failed, and that its words have these parts.
     #[track_caller]
     pub(crate) fn failed(self, expected: &[&str]) -> Self {
@@ -46,7 +46,7 @@ impl Said {
     }
 }
 
-impl From<Output> for Said {
+impl From<Output> for Finished {
     fn from(output: Output) -> Self {
         Self {
             code: output.status.code(),
@@ -77,7 +77,7 @@ fn command_of(program: &Path, folder: &Path) -> Command {
 }
 
 /// Runs the command to its end.
-pub(crate) fn run(folder: &Path, arguments: &[&str], input: &str) -> Said {
+pub(crate) fn run(folder: &Path, arguments: &[&str], input: &str) -> Finished {
     let mut command = command(folder);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -87,7 +87,7 @@ pub(crate) fn run(folder: &Path, arguments: &[&str], input: &str) -> Said {
 
 /// Runs a worker that is refused, and returns what it said.
 #[track_caller]
-pub(crate) fn refused(folder: &Path, settings: &[String], expected: &[&str]) -> Said {
+pub(crate) fn refused(folder: &Path, settings: &[String], expected: &[&str]) -> Finished {
     let mut arguments = vec!["worker", "--pool", "all", "--bind", "127.0.0.1:0"];
     arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
     run(folder, &arguments, "").failed(expected)

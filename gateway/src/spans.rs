@@ -16,9 +16,9 @@ use crate::routing::head::Head;
 /// The headers a trace is told by.
 pub const HEADERS: [&str; 2] = ["traceparent", "tracestate"];
 
-struct Told<'a>(&'a dyn Head);
+struct HeaderExtractor<'a>(&'a dyn Head);
 
-impl Extractor for Told<'_> {
+impl Extractor for HeaderExtractor<'_> {
     fn get(&self, key: &str) -> Option<&str> {
         self.0.text(key)
     }
@@ -41,7 +41,7 @@ pub fn begin(request_id: &str, method: &str, continued: Option<&dyn Head>) -> Sp
         status = tracing::field::Empty,
     );
     if let Some(headers) = continued.filter(|headers| headers.header(HEADERS[0]).is_some()) {
-        let caller = TraceContextPropagator::new().extract(&Told(headers));
+        let caller = TraceContextPropagator::new().extract(&HeaderExtractor(headers));
         // An error says that nothing is exported.
         let _nothing_exported = span.set_parent(caller);
     }

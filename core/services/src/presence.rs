@@ -32,7 +32,7 @@ use colonnade_model::session::Session;
 use colonnade_replication::ephemeral::Channel;
 
 /// Tells other processes who is there.
-pub(crate) static CHANNEL: Channel<Heard> = Channel::new("Presence");
+pub(crate) static CHANNEL: Channel<PresenceUpdate> = Channel::new("Presence");
 /// Users whose presence is kept, about 150 bytes and 8 a room each; past it, more are simply not
 /// shown.
 const USERS_MAX: usize = 100_000;
@@ -55,7 +55,7 @@ const STATUS_BYTES_MAX: usize = 1_024;
 
 /// What is known of a user.
 #[derive(Debug, Clone)]
-struct Known {
+struct UserPresence {
     state: PresenceState,
     status_msg: Option<String>,
     /// Milliseconds since 1970.
@@ -74,7 +74,7 @@ struct Known {
 
 /// What one process tells the others of a user.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Heard {
+pub(crate) struct PresenceUpdate {
     user: UserNid,
     state: PresenceState,
     status_msg: Option<String>,
@@ -85,7 +85,7 @@ pub(crate) struct Heard {
 /// Everybody's presence, and the order of the last changes.
 #[derive(Default)]
 struct Users {
-    known: HashMap<UserNid, Known>,
+    known: HashMap<UserNid, UserPresence>,
     by_pos: BTreeSet<(Position, UserNid)>,
     /// Whose change was not told yet.
     due: HashSet<UserNid>,
@@ -102,11 +102,11 @@ impl Users {
     }
 
     /// Returns what is known of a user, who is offline if nothing was; `None` when no more are kept.
-    fn known(&mut self, user: UserNid, now_ms: i64) -> Option<&mut Known> {
+    fn known(&mut self, user: UserNid, now_ms: i64) -> Option<&mut UserPresence> {
         if !self.known.contains_key(&user) && self.known.len() >= USERS_MAX {
             return None;
         }
-        Some(self.known.entry(user).or_insert_with(|| Known {
+        Some(self.known.entry(user).or_insert_with(|| UserPresence {
             state: PresenceState::Offline,
             status_msg: None,
             last_active_ms: now_ms,
@@ -202,8 +202,8 @@ impl Presence {
     }
 
     /// Takes in what another process heard of a user.
-    pub(crate) fn heard(&self, heard: Heard) {
-        let Heard { user, state, status_msg, last_active_ms, gone_ms } = heard;
+    pub(crate) fn heard(&self, heard: PresenceUpdate) {
+        let PresenceUpdate { user, state, status_msg, last_active_ms, gone_ms } = heard;
         let mut users = self.users.lock();
         let Some(known) = users.known(user, last_active_ms) else { return };
         known.last_active_ms = known.last_active_ms.max(last_active_ms);
@@ -294,7 +294,7 @@ impl Presence {
         rooms: &HashSet<RoomNid>,
         after: Position,
         upto: Position,
-    ) -> Vec<(UserNid, Known)> {
+    ) -> Vec<(UserNid, UserPresence)> {
         let users = self.users.lock();
         let above = after.saturating_add(1);
         let range = (above, UserNid(i64::MIN))..=(upto.max(above), UserNid(i64::MAX));
@@ -314,7 +314,7 @@ impl Presence {
         viewer: UserNid,
         rooms: &HashSet<RoomNid>,
         upto: Position,
-    ) -> Result<Vec<(UserNid, Known)>> {
+    ) -> Result<Vec<(UserNid, UserPresence)>> {
         let (mut shown, unsure) = {
             let users = self.users.lock();
             let latest_first = users.by_pos.iter().rev().filter_map(|(pos, user)| {
@@ -365,7 +365,7 @@ impl Presence {
     }
 }
 
-impl Known {
+impl UserPresence {
     /// Tells whether the user is in one of these rooms, as noted.
     fn is_in_any(&self, rooms: &HashSet<RoomNid>) -> bool {
         self.rooms.iter().any(|room| rooms.contains(room))
@@ -379,8 +379,8 @@ impl Known {
         self.last_active_ms = self.last_active_ms.min(now_ms);
     }
 
-    fn as_heard(&self, user: UserNid) -> Heard {
-        Heard {
+    fn as_heard(&self, user: UserNid) -> PresenceUpdate {
+        PresenceUpdate {
             user,
             state: self.state.clone(),
             status_msg: self.status_msg.clone(),

@@ -27,7 +27,7 @@ use colonnade_model::session::Session;
 use colonnade_replication::ephemeral::Channel;
 
 /// Tells other processes who types.
-pub(crate) static CHANNEL: Channel<Said> = Channel::new("Typing");
+pub(crate) static CHANNEL: Channel<TypingUpdate> = Channel::new("Typing");
 /// The longest a client may say that it types, in milliseconds; it says so again if it still does.
 const TIMEOUT_MS_MAX: i64 = 120_000;
 /// Users who type in one room at a time; more are not noted.
@@ -55,7 +55,7 @@ struct Typist {
 
 /// That a user types, as one process tells the others.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Said {
+pub(crate) struct TypingUpdate {
     room: RoomNid,
     user: OwnedUserId,
     /// Until when, in milliseconds since 1970; `None`: the user stopped.
@@ -122,9 +122,9 @@ impl Typing {
     }
 
     /// Takes in what another process heard.
-    pub(crate) fn heard(&self, said: Said) {
+    pub(crate) fn heard(&self, said: TypingUpdate) {
         let latest = self.context.now_ms() + TIMEOUT_MS_MAX;
-        self.note(Said { until: said.until.map(|until| until.min(latest)), ..said });
+        self.note(TypingUpdate { until: said.until.map(|until| until.min(latest)), ..said });
     }
 
     /// Takes off whose memberships an advance says have changed. A new name takes off, too: who still
@@ -194,7 +194,7 @@ impl Typing {
             return Err(MatrixError::invalid_param("timeout must not be negative").into());
         }
         let now_ms = self.context.now_ms();
-        let said = Said {
+        let said = TypingUpdate {
             room: room.nid,
             user: session.user_id.clone(),
             until: timeout_ms.map(|timeout_ms| now_ms + timeout_ms.min(TIMEOUT_MS_MAX)),
@@ -207,8 +207,8 @@ impl Typing {
         Ok(())
     }
 
-    fn note(&self, said: Said) {
-        let Said { room, user: name, until, nid: Some(user), at } = said else { return };
+    fn note(&self, said: TypingUpdate) {
+        let TypingUpdate { room, user: name, until, nid: Some(user), at } = said else { return };
         let streams = &self.context.streams;
         let mut state = self.state.lock();
         let Some(until) = until else { return state.stop(streams, room, user) };

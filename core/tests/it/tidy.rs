@@ -2,6 +2,7 @@
 //! paths, migrations. What fails here says which line of docs/ARCHITECTURE.md or docs/STYLE.md.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -12,6 +13,13 @@ const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 /// Files and functions that are longer, with the reason; this list only shrinks.
 const LONGER: &[(&str, &str)] = &[];
+/// Places a type name may be defined in before the glossary has to say what it means.
+const NAMESAKES_MAX: usize = 2;
+/// Type names that meant something only here once.
+const PRIVATE_NAMES: &[&str] = &[
+    "Told", "Said", "Heard", "Wanted", "Wish", "Errand", "Whisper", "Turn", "Stretch", "Gap",
+    "Asked", "Letter",
+];
 /// Module names that say nothing.
 const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "common", "misc", "manager", "handler"];
 
@@ -178,6 +186,42 @@ fn modules_have_names_that_say_something() {
         EMPTY_NAMES.contains(&stem.as_str()) || stem == "mod"
     });
     check(empty.map(|path| format!("{}: a name that says nothing", shown(&path))).collect());
+}
+
+/// Every type our sources define, outside tests, with the files that do.
+fn types() -> BTreeMap<String, Vec<String>> {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for path in files(".rs").into_iter().filter(|path| !is_test(&shown(path))) {
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        for line in text.lines() {
+            let words = line.trim_start();
+            let pubs = ["pub(super) ", "pub(crate) ", "pub "];
+            let line = pubs.iter().find_map(|word| words.strip_prefix(word)).unwrap_or(words);
+            let kinds = ["struct ", "enum ", "trait "];
+            let Some(name) = kinds.iter().find_map(|kind| line.strip_prefix(kind)) else {
+                continue;
+            };
+            let end = name.find(|c: char| !c.is_alphanumeric()).unwrap_or(name.len());
+            found.entry(name[..end].to_owned()).or_default().push(shown(&path));
+        }
+    }
+    found
+}
+
+#[test]
+fn types_have_names_of_their_own_or_stand_in_the_glossary() {
+    let glossary = fs::read_to_string(root().join("docs/GLOSSARY.md")).unwrap();
+    let types = types();
+    assert!(types.len() > 500, "the types are found");
+    let shared = types.iter().filter(|(name, files)| {
+        files.len() > NAMESAKES_MAX && !glossary.contains(&format!("| `{name}` |"))
+    });
+    let private = types.iter().filter(|(name, _)| PRIVATE_NAMES.contains(&name.as_str()));
+    let shared =
+        shared.map(|(name, files)| format!("{name} is not in docs/GLOSSARY.md: {files:?}"));
+    let private = private.map(|(name, files)| format!("{name} says nothing to others: {files:?}"));
+    check(shared.chain(private).collect());
 }
 
 #[test]

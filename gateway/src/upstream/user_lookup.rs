@@ -37,7 +37,7 @@ const ANSWER_BYTES_MAX: usize = 4_096;
 const TARGET: &str = "/_matrix/client/v3/account/whoami";
 
 #[derive(Clone)]
-struct Known {
+struct CachedUser {
     user: Option<Arc<str>>,
     until_ms: u64,
 }
@@ -45,7 +45,7 @@ struct Known {
 /// The users of tokens asked about.
 pub struct Users {
     /// Of hashes: no token stays in memory for it.
-    known: Cache<u64, Known>,
+    known: Cache<u64, CachedUser>,
     hasher: RandomState,
     asking: Semaphore,
 }
@@ -83,7 +83,7 @@ impl Users {
         let _turn = self.asking.try_acquire().ok()?;
         let user = ask(token, client, pool, now_ms).await;
         let lasts = if user.is_some() { KNOWN_MS } else { UNKNOWN_MS };
-        self.known.insert(hash, Known { user: user.clone(), until_ms: now_ms + lasts });
+        self.known.insert(hash, CachedUser { user: user.clone(), until_ms: now_ms + lasts });
         user
     }
 }

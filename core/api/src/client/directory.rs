@@ -87,12 +87,12 @@ async fn visibility(
 #[derive(Deserialize)]
 struct NewVisibility {
     #[serde(default)]
-    visibility: Wanted,
+    visibility: RequestedVisibility,
 }
 
 #[derive(Deserialize, Default, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
-enum Wanted {
+enum RequestedVisibility {
     #[default]
     Public,
     Private,
@@ -109,7 +109,7 @@ async fn set_visibility(
     let wish: NewVisibility = read_json(&services, payer, body).await?;
     let room_id: Option<OwnedRoomId> = args.first().and_then(|id| RoomId::parse(id).ok());
     let room_id = room_id.ok_or_else(|| MatrixError::invalid_param("this is no room id"))?;
-    let public = wish.visibility == Wanted::Public;
+    let public = wish.visibility == RequestedVisibility::Public;
     services.directory.publish(&session, &room_id, public).await?;
     Ok(reply::ok(&json!({})))
 }

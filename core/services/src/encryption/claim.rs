@@ -33,7 +33,7 @@ const CLAIMS_MAX: usize = 20_000;
 
 /// One key that is asked for.
 #[derive(Debug, Clone)]
-struct Wanted {
+struct KeyClaim {
     user_id: OwnedUserId,
     device_id: OwnedDeviceId,
     device: DeviceNid,
@@ -87,7 +87,7 @@ impl Encryption {
     async fn find_devices(
         &self,
         local: Vec<(OwnedUserId, BTreeMap<OwnedDeviceId, OneTimeKeyAlgorithm>)>,
-    ) -> Result<Vec<Wanted>> {
+    ) -> Result<Vec<KeyClaim>> {
         let known: HashMap<OwnedUserId, UserNid> = {
             let named = local.iter().map(|(user_id, _)| &**user_id);
             let known = self.context.interned.find_users(named).await?;
@@ -107,13 +107,13 @@ impl Encryption {
             let Some(algorithm) = devices.remove(&device_id) else { continue };
             let user_id = user_id.clone();
             let (device, supply) = (device.device, Supply::OneTime);
-            wanted.push(Wanted { user_id, device_id, device, algorithm, supply });
+            wanted.push(KeyClaim { user_id, device_id, device, algorithm, supply });
         }
         wanted.sort_by_key(|wanted| wanted.device);
         Ok(wanted)
     }
 
-    async fn claim_batch(&self, batch: &[Wanted]) -> Result<Vec<Option<OneTimeKey>>> {
+    async fn claim_batch(&self, batch: &[KeyClaim]) -> Result<Vec<Option<OneTimeKey>>> {
         let devices: Vec<DeviceNid> = batch.iter().map(|wanted| wanted.device).collect();
         let asked = batch.iter().map(|w| (w.device, w.algorithm.to_string(), w.supply));
         let asked: Vec<_> = asked.collect();
@@ -140,7 +140,7 @@ impl Encryption {
 
 fn insert(
     keys: &mut BTreeMap<OwnedUserId, OneTimeKeys>,
-    wanted: &Wanted,
+    wanted: &KeyClaim,
     key: OneTimeKey,
 ) -> Result<()> {
     let corrupt = |why: String| {

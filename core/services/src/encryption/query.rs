@@ -31,7 +31,7 @@ use colonnade_model::session::Session;
 const NAMED_MAX: usize = 10_000;
 
 /// A user asked about: the name, and the devices asked for (none: all).
-type Asked = HashMap<UserNid, (OwnedUserId, Vec<OwnedDeviceId>)>;
+type QueriedDevices = HashMap<UserNid, (OwnedUserId, Vec<OwnedDeviceId>)>;
 
 /// Signatures by whose key they are on, and which key.
 type Signatures = HashMap<(UserNid, String), Vec<(OwnedUserId, Signature)>>;
@@ -54,7 +54,7 @@ impl Encryption {
             let known = self.context.interned.find_users(here).await?;
             known.into_iter().map(|(user_id, nid)| (user_id.to_owned(), nid)).collect()
         };
-        let mut asked = Asked::with_capacity(request.device_keys.len());
+        let mut asked = QueriedDevices::with_capacity(request.device_keys.len());
         for (user_id, devices) in request.device_keys {
             if let Some(server) = self.elsewhere(&user_id) {
                 response.failures.insert(server.to_string(), unreachable_server());
@@ -88,7 +88,7 @@ impl Encryption {
     async fn add_cross_signing(
         &self,
         session: &Session,
-        asked: &Asked,
+        asked: &QueriedDevices,
         signatures: &Signatures,
         response: &mut Response,
     ) -> Result<()> {

@@ -25,10 +25,10 @@ pub(crate) type Ignorers = HashMap<OwnedUserId, BTreeSet<UserNid>>;
 
 /// What users decided, as of a position.
 #[derive(Default)]
-pub(crate) struct CustomPushRules(Mutex<Known>);
+pub(crate) struct CustomPushRules(Mutex<Loaded>);
 
 #[derive(Default)]
-struct Known {
+struct Loaded {
     upto: Position,
     current: Current,
     /// Whom each user ignores.
@@ -70,7 +70,7 @@ impl CustomPushRules {
     }
 }
 
-impl Known {
+impl Loaded {
     /// Replaces the list of a user.
     fn ignores(&mut self, user: UserNid, list: HashSet<OwnedUserId>) {
         let ignorers = Arc::make_mut(&mut self.current.ignorers);

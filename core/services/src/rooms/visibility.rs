@@ -45,7 +45,7 @@ impl<'a> From<&'a Session> for Eye<'a> {
 
 /// What a state says about the viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Said {
+struct ViewerState {
     visibility: Visibility,
     membership: Option<Membership>,
 }
@@ -93,7 +93,7 @@ impl Store {
             }
             let (before, after) = (said_by(event.state_before), said_by(event.state_after));
             let joined_upto = points.get(&event.room).and_then(|point| point.joined_upto);
-            let state = |said: Said| said.membership.map(Membership::state);
+            let state = |said: ViewerState| said.membership.map(Membership::state);
             let sight = Sight {
                 visibility: Around { before: before.visibility, after: after.visibility },
                 membership: Around { before: state(before), after: state(after) },
@@ -111,7 +111,11 @@ impl Store {
     }
 
     /// Looks up what the states around some events say about the viewer.
-    async fn said(&self, eye: Eye<'_>, events: &[&RoomEvent]) -> Result<HashMap<StateNid, Said>> {
+    async fn said(
+        &self,
+        eye: Eye<'_>,
+        events: &[&RoomEvent],
+    ) -> Result<HashMap<StateNid, ViewerState>> {
         let around = |event: &&RoomEvent| [event.state_before, event.state_after];
         let states: BTreeSet<StateNid> = events.iter().flat_map(around).flatten().collect();
         let states: Vec<StateNid> = states.into_iter().collect();
@@ -123,7 +127,7 @@ impl Store {
             let visibility = Visibility::of(visibilities.get(&state).map(|found| &*found.event));
             let membership = members.get(&state).and_then(|found| found.event.membership());
             let membership = membership.as_ref().and_then(Membership::of);
-            (state, Said { visibility, membership })
+            (state, ViewerState { visibility, membership })
         });
         Ok(said.collect())
     }

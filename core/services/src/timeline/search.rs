@@ -21,7 +21,7 @@ use colonnade_storage::rooms::{
     events,
     members::{self, Membership},
     search as table,
-    search::Wanted,
+    search::SearchTerms,
 };
 use serde_json::{Map, Value, json, value::RawValue};
 
@@ -158,7 +158,7 @@ impl Timeline {
         let fields = fields.map(|(_, _, field)| *field).collect();
         let rooms = self.searched(viewer, &wish.filter).await?;
         admit(wish.cost(words.len(), rooms.len()))?;
-        let wanted = Wanted { words, rooms, fields };
+        let wanted = SearchTerms { words, rooms, fields };
         if wanted.words.is_empty() || wanted.rooms.is_empty() || wanted.fields.is_empty() {
             let none = json!({});
             return Ok(json!({
@@ -216,7 +216,7 @@ impl Timeline {
         &self,
         viewer: &Viewer,
         wish: &SearchWish,
-        wanted: &Wanted,
+        wanted: &SearchTerms,
         below: Position,
     ) -> Result<Matches> {
         let rows = table::find(&self.context.db, wanted, below, SCANNED_MAX).await?;
@@ -249,7 +249,7 @@ impl Timeline {
         &self,
         viewer: &Viewer,
         wish: &SearchWish,
-        wanted: &Wanted,
+        wanted: &SearchTerms,
         newest: Matches,
         limit: usize,
     ) -> Result<(Vec<Match>, Option<String>)> {
@@ -405,7 +405,7 @@ impl Timeline {
 
 /// Returns how large a part of an event the words are; `None` if it has none: an erased user's words may
 /// not be found by those they are hidden from.
-fn rank(shown: &Shown, wanted: &Wanted) -> Option<f64> {
+fn rank(shown: &Shown, wanted: &SearchTerms) -> Option<f64> {
     let (_, text) = index::text_of(&shown.row.event)?;
     let has = index::split(&text);
     Some(wanted.words.len() as f64 / has.len().max(1) as f64)

@@ -68,8 +68,8 @@ impl World {
         streams.noted(Stream::Events, streams.position(Stream::Events)).await;
     }
 
-    fn said(&self, at: Position) -> Said {
-        Said {
+    fn said(&self, at: Position) -> TypingUpdate {
+        TypingUpdate {
             room: self.room.nid,
             user: self.bob.user_id.clone(),
             until: Some(self.services.context.now_ms() + TYPES_MS),

@@ -7,3 +7,10 @@ pub trait CommitListener: Send + Sync + 'static {
     /// Takes note of an advance. Must not block.
     fn committed(&self, advance: StreamAdvance);
 }
+
+/// Whoever opens a database to look, and tells nobody.
+pub(crate) struct NoListener;
+
+impl CommitListener for NoListener {
+    fn committed(&self, _: StreamAdvance) {}
+}

@@ -33,9 +33,9 @@ const TASKS: usize = 4;
 const WRITES: i64 = 40;
 
 #[derive(Default)]
-struct Heard(Mutex<Vec<StreamAdvance>>);
+struct CommitLog(Mutex<Vec<StreamAdvance>>);
 
-impl CommitListener for Heard {
+impl CommitListener for CommitLog {
     fn committed(&self, advance: StreamAdvance) {
         self.0.lock().unwrap().push(advance);
     }
@@ -111,7 +111,7 @@ async fn sabotage(db: Database, stop: Arc<AtomicBool>) -> u64 {
 async fn keeps_the_contract(world: World, lane: Lane, seed: u64) {
     println!("seed {seed}");
     let on_postgres = matches!(world.location, Location::Postgres { .. });
-    let heard = Arc::new(Heard::default());
+    let heard = Arc::new(CommitLog::default());
     let mut processes = Vec::new();
     for _ in 0..if on_postgres { PROCESSES } else { 1 } {
         // Opening meets accidents as well; it may be tried again.

@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use colonnade_model::stream::StreamAdvance;
-
-use crate::{CommitListener, Database, Location, Lock, Result, StorageError, database::sql};
+use crate::database::commit_listener::NoListener;
+use crate::{Database, Location, Lock, Result, StorageError, database::sql};
 
 /// How far every stream jumps: beyond any position the lost part can have handed out, and so little
 /// that a database may be restored two thousand times before positions run out.
@@ -20,7 +19,7 @@ const LEAP: i64 = 1 << 31;
 /// # Errors
 /// [`StorageError::Unusable`] with the mend when a server runs on the database or it cannot be used.
 pub async fn restored(location: &Location) -> Result<u64> {
-    let db = Database::open(location, Arc::new(Nobody)).await?;
+    let db = Database::open(location, Arc::new(NoListener)).await?;
     let Some(_held) = db.hold(Lock::Database, false).await? else {
         let why = "a server runs on this database: stop it, and say the same again";
         return Err(StorageError::Unusable(why.to_owned()));
@@ -36,11 +35,4 @@ pub async fn restored(location: &Location) -> Result<u64> {
     let done = write.await;
     db.close().await;
     done
-}
-
-/// There is nobody to tell.
-struct Nobody;
-
-impl CommitListener for Nobody {
-    fn committed(&self, _: StreamAdvance) {}
 }

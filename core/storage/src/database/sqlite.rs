@@ -128,11 +128,7 @@ pub(crate) async fn pending(path: &Path) -> Result<Pending> {
 
 /// Brings a file up to date that no server uses.
 pub(crate) async fn migrate(path: &Path) -> Result<()> {
-    struct Nobody;
-    impl CommitListener for Nobody {
-        fn committed(&self, _: colonnade_model::stream::StreamAdvance) {}
-    }
-    let sqlite = open(path, Arc::new(Nobody)).await?;
+    let sqlite = open(path, Arc::new(super::commit_listener::NoListener)).await?;
     sqlite.close().await;
     Ok(())
 }

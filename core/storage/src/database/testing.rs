@@ -2,9 +2,9 @@
 
 mod proxy;
 
+use crate::database::commit_listener::NoListener;
 use std::sync::Arc;
 
-use colonnade_model::stream::StreamAdvance;
 use colonnade_testkit_postgres::Cluster;
 
 use super::{CommitListener, Database, Location};
@@ -18,7 +18,7 @@ pub(crate) struct World {
 impl World {
     /// Opens the database with nobody listening.
     pub(crate) async fn open(&self) -> Database {
-        self.open_with(Arc::new(Nobody)).await
+        self.open_with(Arc::new(NoListener)).await
     }
 
     /// Opens the database for somebody who listens.
@@ -58,13 +58,6 @@ macro_rules! on_both {
             })*
         }
     };
-}
-
-/// Who listens to nothing.
-pub(crate) struct Nobody;
-
-impl CommitListener for Nobody {
-    fn committed(&self, _: StreamAdvance) {}
 }
 
 /// A new SQLite file.

@@ -12,9 +12,9 @@ use super::{testing::World, *};
 use crate::database::sql;
 
 #[derive(Default)]
-struct Heard(Mutex<Vec<StreamAdvance>>);
+struct CommitLog(Mutex<Vec<StreamAdvance>>);
 
-impl CommitListener for Heard {
+impl CommitListener for CommitLog {
     fn committed(&self, advance: StreamAdvance) {
         self.0.lock().unwrap().push(advance);
     }
@@ -34,7 +34,7 @@ async fn put(db: &Database, key: String, fail: bool) -> Result<i64> {
 }
 
 async fn failures_spoil_nobody_and_positions_stay_dense(world: World) {
-    let heard = Arc::new(Heard::default());
+    let heard = Arc::new(CommitLog::default());
     let db = world.open_with(heard.clone()).await;
     let writes = (0..100).map(|n| put(&db, format!("k{n}"), n % 3 == 0));
     let results = futures_util::future::join_all(writes).await;

@@ -35,7 +35,7 @@ pub struct Word {
 
 /// What is searched for.
 #[derive(Debug, Clone)]
-pub struct Wanted {
+pub struct SearchTerms {
     /// All of these words, each once.
     pub words: Vec<String>,
     /// In these rooms.
@@ -97,7 +97,7 @@ pub(crate) async fn forget(tx: &mut Tx, event: EventNid) -> Result<()> {
 /// When the database fails.
 pub async fn find(
     db: &Database,
-    wanted: &Wanted,
+    wanted: &SearchTerms,
     below: Position,
     limit: i64,
 ) -> Result<Vec<(EventNid, Position)>> {
@@ -116,7 +116,7 @@ pub async fn find(
     Ok(rows.into_iter().map(|(event, pos)| (EventNid(event), pos)).collect())
 }
 
-fn lists(wanted: &Wanted) -> (TextList, String, String, i64) {
+fn lists(wanted: &SearchTerms) -> (TextList, String, String, i64) {
     let count = i64::try_from(wanted.words.len()).unwrap_or(i64::MAX);
     let rooms = int_list(wanted.rooms.iter().map(|room| room.0));
     let fields = int_list(wanted.fields.iter().copied());

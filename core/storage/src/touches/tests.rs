@@ -16,15 +16,15 @@ use crate::{
 
 /// Remembers what was told after each commit.
 #[derive(Default)]
-struct Heard(Mutex<Vec<StreamAdvance>>);
+struct CommitLog(Mutex<Vec<StreamAdvance>>);
 
-impl CommitListener for Heard {
+impl CommitListener for CommitLog {
     fn committed(&self, advance: StreamAdvance) {
         self.0.lock().unwrap().push(advance);
     }
 }
 
-impl Heard {
+impl CommitLog {
     /// Returns whom the commits of a stream concerned, sorted.
     fn touched(&self, stream: Stream) -> Touched {
         let heard = self.0.lock().unwrap();
@@ -45,7 +45,7 @@ async fn read_back(db: &Database, stream: Stream, limit: i64) -> Option<Touched>
 
 /// What is read back is what was told, as far as it was not written anew since.
 async fn rows_tell_what_the_commits_told(world: World) {
-    let heard = Arc::new(Heard::default());
+    let heard = Arc::new(CommitLog::default());
     let db = world.open_with(Arc::clone(&heard) as _).await;
     for user in 1..=3 {
         let body = RawValue::from_string("{}".to_owned()).unwrap();

@@ -2,7 +2,6 @@
 
 use std::{path::Path, sync::Arc};
 
-use colonnade_model::stream::StreamAdvance;
 use sqlx::{AssertSqlSafe, Row as _, sqlite::SqliteRow};
 
 use super::{
@@ -10,8 +9,8 @@ use super::{
     table::{Column, Kind, LEFT_OUT, MENDED_SHOWN_MAX, Mended, PAGE_ROWS, Sum, Table},
 };
 use crate::database::Cell as Value;
+use crate::database::commit_listener::NoListener;
 use crate::{
-    CommitListener,
     database::{
         sql,
         sqlite::{self, Sqlite},
@@ -22,12 +21,6 @@ use crate::{
 /// The file, locked.
 pub(super) struct Source {
     sqlite: Sqlite,
-}
-
-struct Nobody;
-
-impl CommitListener for Nobody {
-    fn committed(&self, _: StreamAdvance) {}
 }
 
 impl Source {
@@ -42,7 +35,7 @@ impl Source {
                 path.display()
             )));
         }
-        Ok(Self { sqlite: sqlite::open(path, Arc::new(Nobody)).await? })
+        Ok(Self { sqlite: sqlite::open(path, Arc::new(NoListener)).await? })
     }
 
     /// Returns what tells this deployment from any other: the secret behind its digests, as text.

@@ -78,7 +78,9 @@ async fn every_row_arrives_also_after_an_interruption() {
         _ = begun => panic!("it was not interrupted"),
         _ = told => {}
     }
-    let early = Database::open(&place, std::sync::Arc::new(testing::Nobody)).await;
+    let early =
+        Database::open(&place, std::sync::Arc::new(crate::database::commit_listener::NoListener))
+            .await;
     match early.map(|_| ()) {
         Err(StorageError::Unusable(text)) => assert!(text.contains("unfinished copy"), "{text}"),
         other => panic!("a server starts on half a copy: {other:?}"),
@@ -105,7 +107,10 @@ async fn every_row_arrives_also_after_an_interruption() {
     assert_eq!((rows("users"), rows("event_json")), (5_300, 5_300));
     assert_eq!((rows("stream_positions"), rows("settings")), (7, 1));
 
-    let db = Database::open(&place, std::sync::Arc::new(testing::Nobody)).await.unwrap();
+    let db =
+        Database::open(&place, std::sync::Arc::new(crate::database::commit_listener::NoListener))
+            .await
+            .unwrap();
     let interned = crate::rooms::interned::Interned::new(db.clone());
     let new = colonnade_model::ruma::user_id!("@new:localhost");
     assert_eq!(interned.user(new).await.unwrap().0, ROWS + 1, "ids go on where they were");

@@ -7,8 +7,9 @@ use super::{step::TOLD_SINCE, *};
 use crate::{
     Database, Location,
     database::{
+        commit_listener::NoListener,
         sql,
-        testing::{self, Nobody, World},
+        testing::{self, World},
     },
     ownership::coordinator,
 };
@@ -176,7 +177,7 @@ fn newer(world: &World, path: PathBuf) -> Location {
 
 /// Opens a database and says why it cannot be.
 async fn refused(location: &Location) -> String {
-    match Database::open(location, Arc::new(Nobody)).await {
+    match Database::open(location, Arc::new(NoListener)).await {
         Err(StorageError::Unusable(why)) => why,
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("opened"),
@@ -200,7 +201,7 @@ async fn an_expansion_is_made_under_an_older_process_and_a_contraction_is_not() 
         pending.missing,
         [Change { number: 9001, name: "9001_more".to_owned(), needs: None }]
     );
-    Database::open(&expanded, Arc::new(Nobody)).await.unwrap().close().await;
+    Database::open(&expanded, Arc::new(NoListener)).await.unwrap().close().await;
     // Another process of the older version may start still, and knows that it is one.
     let late = world.open().await;
     assert_eq!((late.schema_known, late.writes_waiting()), (KNOWN, 0));
@@ -229,7 +230,7 @@ async fn an_expansion_is_made_under_an_older_process_and_a_contraction_is_not() 
     held.release().await;
     let pending = crate::database::pending(&contracted).await.unwrap();
     assert_eq!(pending.missing[0].needs, Some(9001));
-    let new = Database::open(&contracted, Arc::new(Nobody)).await.unwrap();
+    let new = Database::open(&contracted, Arc::new(NoListener)).await.unwrap();
     assert_eq!(new.schema_known, 9002);
     let why = refused(&world.location).await;
     assert!(why.contains("migration 9002 of a newer version"), "{why}");
@@ -253,7 +254,7 @@ async fn a_process_alone_keeps_what_it_uses() {
     let contracted = newer(&world, next(&folder, "contracts", &[less]));
     assert!(refused(&contracted).await.contains("still run: alone, process 7"));
     held.release().await;
-    Database::open(&contracted, Arc::new(Nobody)).await.unwrap().close().await;
+    Database::open(&contracted, Arc::new(NoListener)).await.unwrap().close().await;
     old.close().await;
 }
 
@@ -271,7 +272,8 @@ async fn a_migration_waits_for_its_tables_without_holding_up_others() {
     let mut backup = PgConnection::connect(url).await.unwrap();
     let mut backing_up = backup.begin().await.unwrap();
     let _count: i64 = sql::query_scalar(READ).fetch_one(&mut *backing_up).await.unwrap();
-    let opening = tokio::spawn(async move { Database::open(&expanded, Arc::new(Nobody)).await });
+    let opening =
+        tokio::spawn(async move { Database::open(&expanded, Arc::new(NoListener)).await });
     // Readers come through while it waits, however often it tries.
     let reads = async {
         for _ in 0..10 {

@@ -32,16 +32,16 @@ fn bound(max: i64) -> Bound {
 }
 
 #[derive(Default)]
-struct Heard(std::sync::Mutex<Vec<StreamAdvance>>);
+struct CommitLog(std::sync::Mutex<Vec<StreamAdvance>>);
 
-impl CommitListener for Heard {
+impl CommitListener for CommitLog {
     fn committed(&self, advance: StreamAdvance) {
         self.0.lock().unwrap().push(advance);
     }
 }
 
-async fn open(world: &World) -> (Database, Arc<Heard>) {
-    let heard = Arc::new(Heard::default());
+async fn open(world: &World) -> (Database, Arc<CommitLog>) {
+    let heard = Arc::new(CommitLog::default());
     (world.open_with(Arc::clone(&heard) as _).await, heard)
 }
 

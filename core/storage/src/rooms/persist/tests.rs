@@ -38,9 +38,9 @@ const TABLES: [&str; 17] = [
 ];
 
 #[derive(Default)]
-struct Heard(Mutex<Vec<StreamAdvance>>);
+struct CommitLog(Mutex<Vec<StreamAdvance>>);
 
-impl CommitListener for Heard {
+impl CommitListener for CommitLog {
     fn committed(&self, advance: StreamAdvance) {
         self.0.lock().push(advance);
     }
@@ -169,7 +169,7 @@ async fn census(db: &Database) -> Vec<i64> {
 }
 
 async fn a_batch_is_written_whole_or_not_at_all(world: World) {
-    let heard = Arc::new(Heard::default());
+    let heard = Arc::new(CommitLog::default());
     let db = world.open_with(heard.clone()).await;
     let sqlite = matches!(db.engine, Engine::Sqlite(_));
     if !sqlite {

@@ -3,6 +3,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::{RoomNid, UserNid},
@@ -19,7 +20,6 @@ use serde_json::{Map, Value, value::RawValue};
 pub use colonnade_storage::users::account_data::AccountData;
 
 use crate::{Context, Error, Result, generation_cache::GenerationCache};
-use colonnade_model::session::Session;
 
 /// The largest content, in bytes: `m.direct` of somebody who knows ten thousand people fits.
 const BODY_BYTES_MAX: usize = 512 * 1024;

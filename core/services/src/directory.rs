@@ -9,6 +9,7 @@ mod summary;
 
 use std::sync::Arc;
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     ruma::{RoomId, events::TimelineEventType},
@@ -19,7 +20,6 @@ use crate::{
     Context, Result,
     rooms::{Room, Rooms, no_member},
 };
-use colonnade_model::session::Session;
 
 pub use hierarchy::{Branch, HierarchyPage, HierarchyWish};
 pub use published::{PublishedPage, PublishedWish};

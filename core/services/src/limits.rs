@@ -15,12 +15,12 @@ use std::{
 };
 
 use colonnade_model::{MatrixError, nid::UserNid};
+use colonnade_replication::ephemeral::Channel;
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
 use crate::{Context, Result, settings::Rate};
-use colonnade_replication::ephemeral::Channel;
 
 /// Tells other processes what was taken from which buckets.
 pub(crate) static CHANNEL: Channel<Vec<(Class, Key, u32)>> = Channel::new("Taken");

@@ -15,12 +15,14 @@ use std::{
     time::Duration,
 };
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::{RoomNid, UserNid},
     ruma::{OwnedUserId, UserId, presence::PresenceState},
     stream::Position,
 };
+use colonnade_replication::ephemeral::Channel;
 use colonnade_storage::users::presence as rows;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -28,8 +30,6 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::{Context, Result};
-use colonnade_model::session::Session;
-use colonnade_replication::ephemeral::Channel;
 
 /// Tells other processes who is there.
 pub(crate) static CHANNEL: Channel<PresenceUpdate> = Channel::new("Presence");

@@ -1,10 +1,10 @@
 //! Changing a profile: the profile itself, and every room the user is in, which shows the name and
 //! the picture as part of the membership. It belongs to no single service.
 
+use colonnade_model::session::Session;
 use serde_json::Value;
 
 use crate::{Result, Services};
-use colonnade_model::session::Session;
 
 impl Services {
     /// Stores fields of the session's user, or deletes those with `None`, and tells the rooms.

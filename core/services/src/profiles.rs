@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::{RoomNid, UserNid},
@@ -21,7 +22,6 @@ use serde_json::{Map, Value};
 pub use colonnade_storage::users::profiles::{AVATAR_URL, DISPLAYNAME, Shown};
 
 use crate::{Context, Result};
-use colonnade_model::session::Session;
 
 /// The largest profile, in bytes of JSON.
 ///

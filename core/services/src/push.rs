@@ -5,6 +5,7 @@ mod room;
 
 use std::sync::Arc;
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::UserNid,
@@ -23,7 +24,6 @@ use crate::{
     account_data::{AccountDataService, PUSH_RULES},
     generation_cache::GenerationCache,
 };
-use colonnade_model::session::Session;
 
 /// Rule sets kept in memory, about 10 kB each when a user has rules of his own.
 const CACHED_MAX: usize = 10_000;

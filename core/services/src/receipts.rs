@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::{RoomNid, UserNid},
@@ -28,7 +29,6 @@ use crate::{
     quotas::signed,
     rooms::{Eye, Room, RoomEvent, Rooms, no_event},
 };
-use colonnade_model::session::Session;
 
 /// The thread of what is in no thread.
 const MAIN: &str = "main";

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     ruma::{EventId, RoomId, UserId},
@@ -15,7 +16,6 @@ use crate::{
     Context, Result,
     rooms::{Eye, Rooms},
 };
-use colonnade_model::session::Session;
 
 /// The longest reason, in bytes.
 const REASON_BYTES_MAX: usize = 10_000;

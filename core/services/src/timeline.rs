@@ -16,6 +16,7 @@ mod state;
 
 use std::sync::Arc;
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::{DeviceNid, EventNid, UserNid},
@@ -38,7 +39,6 @@ use crate::{
     account_data::AccountDataService,
     rooms::{Eye, Room, RoomEvent, Rooms, Standing},
 };
-use colonnade_model::session::Session;
 
 /// Reads the past of rooms.
 pub struct Timeline {

@@ -13,6 +13,7 @@ use std::{
     sync::Arc,
 };
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError, json,
     nid::{DeviceNid, UserNid},
@@ -34,7 +35,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::{Context, Error, Result};
-use colonnade_model::session::Session;
 
 /// Bytes of one message: the limit of an event, which is what gateways and peers are built for.
 const CONTENT_BYTES_MAX: usize = 65_536;

@@ -12,6 +12,7 @@ use std::{
     sync::Arc,
 };
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::{RoomNid, UserNid},
@@ -19,12 +20,11 @@ use colonnade_model::{
     stream::{Position, Stream, StreamAdvance, Touch},
 };
 use colonnade_replication::Streams;
+use colonnade_replication::ephemeral::Channel;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::{Context, Result, rooms::Rooms};
-use colonnade_model::session::Session;
-use colonnade_replication::ephemeral::Channel;
 
 /// Tells other processes who types.
 pub(crate) static CHANNEL: Channel<TypingUpdate> = Channel::new("Typing");

@@ -1,6 +1,7 @@
 //! What follows a user from a room into the one that replaces it: tags, push rules, and whether it is
 //! a direct chat. It touches rooms, account data and push rules, so it belongs to no single service.
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     nid::UserNid,
     ruma::{OwnedRoomId, OwnedUserId, RoomId, RoomOrAliasId, RoomVersionId},
@@ -12,7 +13,6 @@ use crate::{
     Result, Services,
     rooms::{NewRoomWish, Room, Sent},
 };
-use colonnade_model::session::Session;
 
 impl Services {
     /// Joins a room; if it replaces another one the user was in, what he keeps about that follows.

@@ -1,5 +1,6 @@
 //! What happens to an account after it was made: another password, devices forgotten, the end.
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::{DeviceNid, UserNid},
@@ -15,8 +16,6 @@ use colonnade_storage::{
         words,
     },
 };
-
-use colonnade_model::session::Session;
 
 use super::{Accounts, names, new_account::NewAccount};
 use crate::Result;

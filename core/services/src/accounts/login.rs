@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::{DeviceNid, UserNid},
@@ -15,8 +16,6 @@ use colonnade_storage::{
         login_addresses, sessions,
     },
 };
-
-use colonnade_model::session::Session;
 
 use super::{Accounts, Origin, attempts, lifecycle, names, passwords::wrong, tokens};
 use crate::{Error, Result, quotas::signed};

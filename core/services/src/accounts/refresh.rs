@@ -3,10 +3,9 @@
 //!
 //! Source: Matrix v1.19, client-server, "Refreshing access tokens".
 
+use colonnade_model::session::Session;
 use colonnade_model::{MatrixError, nid::DeviceNid};
 use colonnade_storage::users::sessions::{self, TokenHash};
-
-use colonnade_model::session::Session;
 
 use super::{Accounts, LoggedIn, lifecycle::Gone, tokens};
 use crate::Result;

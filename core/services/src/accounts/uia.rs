@@ -7,10 +7,9 @@
 use std::{net::IpAddr, sync::Arc};
 
 use colonnade_model::MatrixError;
+use colonnade_model::session::Session;
 use colonnade_storage::users::uia::{self, Bounds, Passed, UiaSession};
 use serde_json::{Value, json};
-
-use colonnade_model::session::Session;
 
 use super::{
     attempts::{self, Attempts},

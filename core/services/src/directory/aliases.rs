@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     ruma::{OwnedRoomAliasId, OwnedRoomId, RoomAliasId, RoomId},
@@ -14,7 +15,6 @@ use crate::{
     Error, Result,
     rooms::{Room, no_member},
 };
-use colonnade_model::session::Session;
 
 /// The longest alias, in bytes.
 ///

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     ruma::{
@@ -21,7 +22,6 @@ use crate::{
     Error, Result,
     rooms::{Room, RoomEvent},
 };
-use colonnade_model::session::Session;
 
 /// Rooms on a page when the client does not say.
 const PAGE_DEFAULT: u64 = 50;

@@ -1,5 +1,6 @@
 //! The list of published rooms: in and out of it, and its pages, rooms with most members first.
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     ruma::{
@@ -15,7 +16,6 @@ use colonnade_storage::rooms::{
 
 use super::Directory;
 use crate::Result;
-use colonnade_model::session::Session;
 
 /// Rooms on a page when the client does not say.
 const PAGE_DEFAULT: u64 = 50;

@@ -1,5 +1,6 @@
 //! What a room shows to somebody who is not in it, and to whom it shows anything at all.
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::RoomNid,
@@ -20,7 +21,6 @@ use crate::{
     Result,
     rooms::{Room, unknown_room},
 };
-use colonnade_model::session::Session;
 
 /// Rooms looked at in a join rule that asks for membership of other rooms: bounds what one look at a
 /// room costs.

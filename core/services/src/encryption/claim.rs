@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::{DeviceNid, UserNid},
@@ -24,7 +25,6 @@ use crate::{
     Result,
     limits::{Class, Key},
 };
-use colonnade_model::session::Session;
 
 /// Keys claimed in one transaction, so that a claim for a large room does not hold the writer long.
 const BATCH: usize = 100;

@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::UserNid,
@@ -15,7 +16,6 @@ use colonnade_storage::keys::device_lists;
 
 use super::Encryption;
 use crate::Result;
-use colonnade_model::session::Session;
 
 /// What changed between two places of the streams.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::UserNid,
@@ -24,7 +25,6 @@ use serde_json::{Map, Value, json};
 
 use super::{Encryption, unreachable_server};
 use crate::Result;
-use colonnade_model::session::Session;
 
 /// Users and devices named by one request: some clients name all members of all their rooms at once, and
 /// the answer has some kilobytes for each.

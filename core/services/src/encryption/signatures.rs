@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::UserNid,
@@ -28,7 +29,6 @@ use serde_json::value::RawValue;
 
 use super::{Encryption, signed};
 use crate::{Error, Result};
-use colonnade_model::session::Session;
 
 /// Keys signed by one request.
 const SIGNED_MAX: usize = 1_000;

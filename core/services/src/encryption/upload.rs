@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     ruma::{
@@ -29,7 +30,6 @@ use serde::Deserialize;
 
 use super::{Encryption, signed};
 use crate::Result;
-use colonnade_model::session::Session;
 
 /// One-time keys in one upload. Clients keep 50 to 100 of them; more only fills the disk.
 const KEYS_MAX: usize = 1_000;

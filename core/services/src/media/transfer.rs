@@ -3,6 +3,7 @@
 use std::{io, time::Duration};
 
 use bytes::Bytes;
+use colonnade_model::session::Session;
 use colonnade_model::{MatrixError, ruma::ServerName};
 use colonnade_storage::{
     StorageError, media as table,
@@ -20,7 +21,6 @@ use super::{
     not_found, too_large,
 };
 use crate::{Error, Result, quotas};
-use colonnade_model::session::Session;
 
 /// Bytes read from a file at a time for a download.
 const READ_BYTES: usize = 64 * 1024;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::{EventNid, RoomNid},
@@ -32,7 +33,6 @@ use super::{
     store::Room,
 };
 use crate::{Error, Result};
-use colonnade_model::session::Session;
 
 /// Characters of the random part of a room id, for versions that need one: 107 bits.
 const ROOM_ID_LEN: usize = 18;

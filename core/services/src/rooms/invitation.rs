@@ -1,11 +1,11 @@
 //! Who may be invited: users this server can reach, who want to be.
 
 use colonnade_model::{MatrixError, ruma::UserId};
+use colonnade_rules::account_data::blocks_invites;
 use colonnade_storage::users::account_data;
 
 use super::service::Rooms;
 use crate::{Result, account_data::INVITE_PERMISSION};
-use colonnade_rules::account_data::blocks_invites;
 
 impl Rooms {
     /// Refuses to invite users of other servers, which this one does not talk to yet, and those who

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     ruma::{
@@ -24,7 +25,6 @@ use super::{
     store::Room,
 };
 use crate::{Error, Result};
-use colonnade_model::session::Session;
 
 /// Members looked at to find one who may let others in. Whoever may is nearly always an early one.
 const AUTHORISERS_MAX: i64 = 1_000;

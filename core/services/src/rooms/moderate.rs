@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::UserNid,
@@ -11,7 +12,6 @@ use colonnade_storage::rooms::members::{self, Membership};
 
 use super::{proposal::member, service::Rooms, store::Room};
 use crate::Result;
-use colonnade_model::session::Session;
 
 impl Rooms {
     /// Invites a user.

@@ -1,5 +1,6 @@
 //! Sending: messages, state and redactions of a user in a room.
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     ruma::{
@@ -18,7 +19,6 @@ use super::{
     store::Room,
 };
 use crate::{Error, Result};
-use colonnade_model::session::Session;
 
 impl Rooms {
     /// Sends a message event.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     Clock, ManualClock, MatrixError, SystemRandom,
     nid::{DeviceNid, EventNid},
@@ -25,7 +26,6 @@ use serde_json::{Value, json, value::to_raw_value};
 use super::*;
 use crate::Context;
 use crate::{Settings, rpc};
-use colonnade_model::session::Session;
 
 mod clocks;
 mod forks;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::{EventNid, StateNid},
@@ -27,7 +28,6 @@ use super::{
     store::{Room, RoomEvent},
 };
 use crate::{Error, Result};
-use colonnade_model::session::Session;
 
 /// State that a replacement takes over.
 ///

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     nid::{RoomNid, StateNid, UserNid},
     ruma::{EventId, UserId},
@@ -17,7 +18,6 @@ use std::sync::Arc;
 
 use super::store::{Room, RoomEvent, Store};
 use crate::Result;
-use colonnade_model::session::Session;
 
 /// An event that somebody may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use colonnade_model::session::Session;
 use colonnade_model::{MatrixError, ruma::api::client::filter::FilterDefinition};
 use colonnade_storage::{StorageError, users::filters};
 
 use super::service::Sync;
 use crate::Result;
-use colonnade_model::session::Session;
 
 impl Sync {
     /// Returns the filter a user uploaded under an id.

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::{DeviceNid, RoomNid, UserNid},
@@ -37,7 +38,6 @@ use crate::{
     to_device::ToDevice,
     typing::Typing,
 };
-use colonnade_model::session::Session;
 
 /// A position before every other, but not that of a client that was told nothing.
 const BEFORE_ALL: i64 = 1;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use colonnade_model::session::Session;
 use colonnade_model::stream::{Positions, Stream};
 use tokio::time::Instant;
 
@@ -17,7 +18,6 @@ use crate::{
     bodies::Payer,
     timeline::{PAGE_BYTES_MAX, Viewer},
 };
-use colonnade_model::session::Session;
 
 /// The longest a client may wait, in milliseconds.
 const TIMEOUT_MS_MAX: u64 = 5 * 60 * 1_000;

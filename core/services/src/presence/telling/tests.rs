@@ -1,6 +1,7 @@
 //! Who is told of whom, and in how many steps.
 
 use colonnade_model::ruma::{UserId, presence::PresenceState};
+use colonnade_model::session::Session;
 use colonnade_replication::Streams;
 use colonnade_storage::{Database, Location};
 use tokio::sync::broadcast;
@@ -11,7 +12,6 @@ use crate::{
     caches::tests::alone,
     rooms::{NewRoomWish, Preset, Room},
 };
-use colonnade_model::session::Session;
 
 /// How long something that must happen may take on a busy machine.
 const LONG: Duration = Duration::from_secs(60);

@@ -14,7 +14,7 @@ pub mod config;
 
 pub mod pipeline;
 
-mod listen;
+pub mod listen;
 pub mod metrics;
 pub mod spans;
 

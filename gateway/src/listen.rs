@@ -3,7 +3,7 @@
 
 pub(crate) mod gate;
 pub(crate) mod handover;
-pub(crate) mod proxy_protocol;
+pub mod proxy_protocol;
 pub(crate) mod tls;
 
 use std::fs::Permissions;

@@ -5,9 +5,12 @@
 use std::sync::LazyLock;
 
 use colonnade_gateway::config::Config;
-use colonnade_gateway::listen::proxy_protocol::{Parsed, self};
+use colonnade_gateway::listen::proxy_protocol::{self, Parsed};
 use colonnade_gateway::upstream::slots::SlotMap;
-use colonnade_gateway::{import_nginx, parse_endpoints, pipeline::{access_log, forwarded}};
+use colonnade_gateway::{
+    import_nginx, parse_endpoints,
+    pipeline::{access_log, forwarded},
+};
 use libfuzzer_sys::fuzz_target;
 
 /// Read once: for each input it would take a hundred times as long as the input itself.
@@ -22,7 +25,7 @@ fuzz_target!(|input: (u8, &[u8])| {
             if let Ok(config) = Config::parse("fuzz", &text)
                 && config.routes.len() < 50
             {
-                let _found = colonnade_gateway::admin::check(&config, &[]);
+                let _found = colonnade_gateway::check(&config, &[]);
             }
         }
         1 => {

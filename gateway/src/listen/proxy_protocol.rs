@@ -4,14 +4,14 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The longest header: version 2 with as many extensions as anyone sends; version 1 needs 107.
-pub(crate) const HEADER_LEN_MAX: usize = 536;
+pub const HEADER_LEN_MAX: usize = 536;
 
 /// How version 2 begins.
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// What has been read so far.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Parsed {
+pub enum Parsed {
     /// Too little to tell.
     Partial,
     /// A header of this length. No address: the balancer speaks for itself, as in its own checks.
@@ -26,7 +26,7 @@ pub(crate) enum Parsed {
 }
 
 /// Parses the beginning of a connection.
-pub(crate) fn parse(bytes: &[u8]) -> Parsed {
+pub fn parse(bytes: &[u8]) -> Parsed {
     let begins = |with: &[u8]| bytes.iter().zip(with).all(|(a, b)| a == b);
     if begins(SIGNATURE) {
         return if bytes.len() < 16 { Parsed::Partial } else { version_2(bytes) };

@@ -41,6 +41,11 @@ pub struct TestServer {
     _folder: Option<Arc<tempfile::TempDir>>,
 }
 
+/// Tells whether servers will be processes, which take no settings that no operator may choose.
+pub fn is_of_processes() -> bool {
+    Shape::wanted() == Shape::Gateway
+}
+
 /// The settings tests start from: open registration, no rate limits, no display names.
 pub fn open_settings() -> Settings {
     let mut settings = Settings::default();

@@ -19,7 +19,7 @@ pub(crate) fn run(settings: &Settings, options: &CheckOptions) -> Result<(), Fai
     if !problems.is_empty() {
         return Err(wrong(&routes.name, &problems));
     }
-    let unused = up::unused_listeners(&config);
+    let unused = up::unused_listeners(&config, &routes);
     let file = settings.path();
     let file = if file.exists() { file.display().to_string() } else { "the defaults".to_owned() };
     terminal::say(&format!("configuration  {file}: right, for {}", config.server_name));

@@ -44,8 +44,9 @@ pub(crate) async fn run(settings: &Settings, count: u16) -> Result<(), Failure> 
         ));
     }
     // The gateway process reads them, too, but last, and its status would be told as a failure.
-    up::source(config.routes.as_deref()).read().map_err(|error| Failure::usage(&error))?;
-    up::unused_listeners(&config)?;
+    let routes = up::source(config.routes.as_deref()).read();
+    let routes = routes.map_err(|error| Failure::usage(&error))?;
+    up::unused_listeners(&config, &routes)?;
     let _spans = logging::start(&config)?;
     open_files::allow_many();
     if config.redis.is_none() {

@@ -102,10 +102,12 @@ pub(crate) fn before(config: &Config, workers: &[String]) -> Result<gateway::Run
     for address in workers {
         behind.push(address.parse().map_err(|error| wrong(address, &error))?);
     }
-    if let Some(unused) = unused_listeners(config)? {
+    let source = source(config.routes.as_deref());
+    let routes = source.read().map_err(|error| Failure::usage(&error))?;
+    if let Some(unused) = unused_listeners(config, &routes)? {
         tracing::warn!("{unused}");
     }
-    let mut options = gateway::RunOptions::new(source(config.routes.as_deref()));
+    let mut options = gateway::RunOptions::new(source);
     options.spans = config.tracing.otlp_endpoint.is_some();
     options.overrides = gateway::config::Overrides {
         listen: Some(config.listen.clone()),
@@ -122,9 +124,13 @@ pub(crate) fn before(config: &Config, workers: &[String]) -> Result<gateway::Run
 ///
 /// # Errors
 /// When the file asks for encryption or the PROXY protocol: in clear is not what the operator meant.
-pub(crate) fn unused_listeners(config: &Config) -> Result<Option<String>, Failure> {
-    let Some(path) = &config.routes else { return Ok(None) };
-    let routes = source(Some(path)).read().map_err(|error| Failure::usage(&error))?;
+pub(crate) fn unused_listeners(
+    config: &Config,
+    routes: &gateway::config::Config,
+) -> Result<Option<String>, Failure> {
+    if config.routes.is_none() {
+        return Ok(None);
+    }
     let special = routes.listen.iter().find(|at| at.tls.is_some() || at.proxy_protocol);
     if let Some(gateway::config::Listen { name, bind, tls, .. }) = special {
         let asks = if tls.is_some() { "is encrypted" } else { "expects the PROXY protocol" };

@@ -158,13 +158,10 @@ impl Exchange<'_> {
         let read = poll_read_with::<_, _, READ_BYTES>(worker, cx, |came| {
             let sink = Http1 { client, head };
             let mut listener = Listener { gateway, sink, head: *head, ctx, up };
-            match came.is_empty() {
-                true => listener.end(down),
-                false => listener.hear(down, came),
-            }
+            listener.hear(down, came)
         });
         match read {
-            Poll::Ready(Ok(known_epoch)) => known_epoch.map(|()| true),
+            Poll::Ready(Ok(heard)) => heard.map(|()| true),
             Poll::Ready(Err(_)) => Err(self.down.broken()),
             Poll::Pending => Ok(went),
         }

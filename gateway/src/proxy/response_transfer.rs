@@ -83,7 +83,8 @@ pub(crate) struct ResponseTransfer {
     pub(crate) status: u16,
     /// Bytes of the body passed on.
     pub(crate) bytes: usize,
-    known_epoch: bool,
+    /// Whether the worker has said anything.
+    has_begun: bool,
     interims: u32,
     /// Whether the client has been told anything already.
     pub(crate) hinted: bool,
@@ -105,7 +106,7 @@ impl ResponseTransfer {
             shrink: None,
             status: 0,
             bytes: 0,
-            known_epoch: false,
+            has_begun: false,
             interims: 0,
             hinted: false,
             told_to_continue: false,
@@ -126,7 +127,7 @@ impl ResponseTransfer {
 
     /// How the attempt fails when the worker breaks off.
     pub(crate) fn broken(&self) -> Outcome {
-        match (self.status, self.reused && !self.known_epoch) {
+        match (self.status, self.reused && !self.has_begun) {
             (0, true) => Outcome::Failed(Attempt::Stale),
             (0, false) => Outcome::Failed(Attempt::Broken),
             _ => Outcome::Cut(Some(Attempt::Broken)),
@@ -209,9 +210,12 @@ pub(crate) struct Listener<'l, S> {
 }
 
 impl<S: Sink> Listener<'_, S> {
-    /// Something came.
+    /// Something came; nothing where the worker has closed.
     pub(crate) fn hear(&mut self, down: &mut ResponseTransfer, came: &[u8]) -> Result<(), Outcome> {
-        down.known_epoch = true;
+        if came.is_empty() {
+            return self.end(down);
+        }
+        down.has_begun = true;
         if down.body.is_some() {
             return self.hear_body(down, came);
         }
@@ -233,11 +237,11 @@ impl<S: Sink> Listener<'_, S> {
         let mut taken = 0;
         loop {
             let rest = &bytes[taken..];
-            let known_epoch = colonnade_http1::read(rest, |head, length| {
+            let understood = colonnade_http1::read(rest, |head, length| {
                 self.hear_head(down, head).map(|()| (length, head.status))
             });
-            let (length, status) = match known_epoch {
-                Ok(Some(known_epoch)) => known_epoch?,
+            let (length, status) = match understood {
+                Ok(Some(understood)) => understood?,
                 Ok(None) if rest.len() < HEAD_BYTES_MAX => return Ok(taken),
                 Ok(None) | Err(BadAnswer) => return Err(Self::nonsense(down)),
             };
@@ -343,7 +347,7 @@ impl<S: Sink> Listener<'_, S> {
     }
 
     /// The worker has closed.
-    pub(crate) fn end(&mut self, down: &mut ResponseTransfer) -> Result<(), Outcome> {
+    fn end(&mut self, down: &mut ResponseTransfer) -> Result<(), Outcome> {
         if down.body != Some(Body::UntilClose) {
             return Err(down.broken());
         }

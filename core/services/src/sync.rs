@@ -1,5 +1,5 @@
 //! `/sync`: what happened since a token. Any process gives the same answer from the same database;
-//! memory ([`heads`]) only makes it cheap.
+//! memory ([`notifier`]) only makes it cheap.
 //!
 //! 1. Register for wake-ups, 2. sample the positions, 3. look. In this order, nothing is missed.
 

@@ -6,7 +6,7 @@ use colonnade_testkit::{Client, TestServer};
 use serde_json::{Value, json};
 
 use crate::sync::{
-    create, encode, filter, in_room, joined, now, presence_told, room_of, say, send, sync,
+    counts_apart, create, encode, in_room, joined, now, presence_told, room_of, say, send, sync,
     sync_with, token,
 };
 
@@ -150,15 +150,7 @@ async fn threads_are_counted_apart() {
     send(&bob, &room, "m.room.message", reply(1)).await;
     let second = send(&bob, &room, "m.room.message", reply(2)).await;
     let main = say(&bob, &room, "aside").await;
-    let apart = json!({ "room": { "timeline": { "unread_thread_notifications": true } } });
-    let apart = &filter(apart);
-    let counts = async || {
-        let answer = sync_with(&alice, None, apart).await;
-        let told = joined(&answer, &room);
-        let thread = &told["unread_thread_notifications"][&root]["notification_count"];
-        let main = &told["unread_notifications"]["notification_count"];
-        (main.as_i64().unwrap(), thread.as_i64().unwrap_or(0))
-    };
+    let counts = async || counts_apart(&alice, &room, &root).await;
     assert_eq!(counts().await, (1, 2));
     assert_eq!(unread(&alice, &room).await, (3, 0), "all together without the filter");
     read(&alice, &room, "m.read", &second, json!({ "thread_id": root })).await;

@@ -3,7 +3,7 @@
 use colonnade_testkit::{Client, TestServer};
 use serde_json::{Value, json};
 
-use crate::sync::{encode, filter, in_room, joined, now, room_of, say, send, sync, sync_with};
+use crate::sync::{counts_apart, encode, in_room, joined, now, room_of, say, send, sync};
 
 fn told(answer: &Value, room: &str) -> Value {
     let events = joined(answer, room)["ephemeral"]["events"].as_array().cloned();
@@ -117,15 +117,7 @@ async fn a_receipt_on_a_reaction_to_the_root_reads_the_thread() {
     relate(&bob, &room, "m.room.message", "m.thread", &root).await;
     say(&bob, &room, "aside").await;
     let on_root = relate(&bob, &room, "m.reaction", "m.annotation", &root).await;
-    let apart = json!({ "room": { "timeline": { "unread_thread_notifications": true } } });
-    let apart = &filter(apart);
-    let counts = async || {
-        let answer = sync_with(&alice, None, apart).await;
-        let told = joined(&answer, &room);
-        let thread = &told["unread_thread_notifications"][&root]["notification_count"];
-        let main = &told["unread_notifications"]["notification_count"];
-        (main.as_i64().unwrap(), thread.as_i64().unwrap_or(0))
-    };
+    let counts = async || counts_apart(&alice, &room, &root).await;
     assert_eq!(counts().await, (1, 1));
     read(&alice, &room, &on_root, json!({ "thread_id": root })).await;
     assert_eq!(counts().await, (1, 0), "the thread up to there, and not the main timeline");

@@ -38,6 +38,16 @@ pub(crate) async fn sync(client: &Client, since: Option<&str>) -> Value {
     sync_with(client, since, "").await
 }
 
+/// The unread counts of a room's main timeline and of one thread, as clients get them who know threads.
+pub(crate) async fn counts_apart(client: &Client, room: &str, root: &str) -> (i64, i64) {
+    let apart = json!({ "room": { "timeline": { "unread_thread_notifications": true } } });
+    let answer = sync_with(client, None, &filter(apart)).await;
+    let told = joined(&answer, room);
+    let thread = &told["unread_thread_notifications"][root]["notification_count"];
+    let main = &told["unread_notifications"]["notification_count"];
+    (main.as_i64().unwrap(), thread.as_i64().unwrap_or(0))
+}
+
 pub(crate) fn token(answer: &Value) -> String {
     answer["next_batch"].as_str().unwrap().to_owned()
 }

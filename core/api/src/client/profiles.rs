@@ -5,7 +5,7 @@ use std::sync::Arc;
 use colonnade_model::{
     MatrixError,
     ruma::{
-        UInt, UserId,
+        OwnedUserId, UInt, UserId,
         api::client::{
             membership::get_mutual_rooms,
             profile::{delete_profile_field, get_profile, get_profile_field},
@@ -67,22 +67,34 @@ async fn get_field(call: Call<get_profile_field::v3::Request, ()>) -> Result<Val
     Ok(json!({ field.as_str(): value }))
 }
 
+/// Reads who changes whose profile, and to what.
+///
+/// # Errors
+/// `M_FORBIDDEN` when it is somebody else's; what is wrong with token, user id or body.
+async fn change_of(
+    services: &Services,
+    request: Request<ByteBody>,
+    user_id: &str,
+) -> Result<(Session, OwnedUserId, Map<String, Value>)> {
+    let (parts, body) = request.into_parts();
+    let who = call::session(services, &parts).await?;
+    let user_id = UserId::parse(user_id)
+        .map_err(|error| MatrixError::invalid_param(format!("not a user id: {error}")))?;
+    require_own(&who, &user_id)?;
+    let body = read_json(services, Payer::User(who.user), body).await?;
+    Ok((who, user_id, body))
+}
+
 /// Raw, because the library's type drops what it does not know and calls a wrong type a syntax error.
 async fn set_field(
     services: Arc<Services>,
     request: Request<ByteBody>,
     args: Vec<String>,
 ) -> Result<Reply> {
-    let (parts, body) = request.into_parts();
-    let who = call::session(&services, &parts).await?;
     let [user_id, name] = &args[..] else {
         return Err(MatrixError::unrecognized("no such endpoint").into());
     };
-    let user_id = UserId::parse(user_id)
-        .map_err(|error| MatrixError::invalid_param(format!("not a user id: {error}")))?;
-    require_own(&who, &user_id)?;
-    let payer = Payer::User(who.user);
-    let mut body: Map<String, Value> = read_json(&services, payer, body).await?;
+    let (who, _, mut body) = change_of(&services, request, user_id).await?;
     let given = body.remove(name);
     let given = given.ok_or_else(|| MatrixError::missing_param(format!("{name} is missing")))?;
     services.set_profile_fields(&who, vec![(name.clone(), Some(given))]).await?;
@@ -97,13 +109,8 @@ async fn set_fields(
     request: Request<ByteBody>,
     args: Vec<String>,
 ) -> Result<Reply> {
-    let (parts, body) = request.into_parts();
-    let who = call::session(&services, &parts).await?;
-    let user_id = UserId::parse(args.first().map(String::as_str).unwrap_or_default())
-        .map_err(|error| MatrixError::invalid_param(format!("not a user id: {error}")))?;
-    require_own(&who, &user_id)?;
-    let payer = Payer::User(who.user);
-    let body: Map<String, Value> = read_json(&services, payer, body).await?;
+    let user_id = args.first().map(String::as_str).unwrap_or_default();
+    let (who, user_id, body) = change_of(&services, request, user_id).await?;
     let wish = body.into_iter().map(|(name, value)| (name, Some(value).filter(|v| !v.is_null())));
     services.set_profile_fields(&who, wish.collect()).await?;
     Ok(reply::ok(&Value::Object(services.profiles.get(&user_id).await?)))

@@ -5,7 +5,7 @@
 //! is already noted here. Falling behind the bus costs one scan, nothing else.
 //!
 //! What a login says to everybody in the rooms, that somebody is there and has keys, wakes them at a
-//! pace ([`pace`]).
+//! pace ([`throttle`]).
 
 mod queue;
 mod throttle;

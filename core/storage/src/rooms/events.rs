@@ -340,13 +340,7 @@ pub async fn timeline(db: &Database, room: RoomNid, range: Range) -> Result<Piec
         events!("WHERE e.room_nid = $1 AND e.tl > $2 AND e.tl <= $3 ORDER BY e.tl DESC LIMIT $4");
     const UP: &str = piece!("e.tl", "e.room_nid = $1 AND e.tl > $2 AND e.tl <= $3", " ASC");
     const DOWN: &str = piece!("e.tl", "e.room_nid = $1 AND e.tl > $2 AND e.tl <= $3", " DESC");
-    let statement = match (range.limit <= FEW, range.newest_first) {
-        (true, false) => FEW_UP,
-        (true, true) => FEW_DOWN,
-        (false, false) => UP,
-        (false, true) => DOWN,
-    };
-    piece_of(db, statement, room, range).await
+    piece_of(db, [FEW_UP, FEW_DOWN, UP, DOWN], room, range).await
 }
 
 /// Reads a room's live events between two positions, as [`timeline`] does.
@@ -361,22 +355,23 @@ pub async fn live(db: &Database, room: RoomNid, range: Range) -> Result<Piece> {
     );
     const UP: &str = piece!("s.pos", "s.room_nid = $1 AND s.pos > $2 AND s.pos <= $3", " ASC");
     const DOWN: &str = piece!("s.pos", "s.room_nid = $1 AND s.pos > $2 AND s.pos <= $3", " DESC");
-    let statement = match (range.limit <= FEW, range.newest_first) {
-        (true, false) => FEW_UP,
-        (true, true) => FEW_DOWN,
-        (false, false) => UP,
-        (false, true) => DOWN,
-    };
-    piece_of(db, statement, room, range).await
+    piece_of(db, [FEW_UP, FEW_DOWN, UP, DOWN], room, range).await
 }
 
+/// Runs the statement that fits the range: for few events upwards, downwards, for many upwards, downwards.
 async fn piece_of(
     db: &Database,
-    statement: &'static str,
+    [few_up, few_down, up, down]: [&'static str; 4],
     room: RoomNid,
     range: Range,
 ) -> Result<Piece> {
     let is_measured = range.limit > FEW;
+    let statement = match (is_measured, range.newest_first) {
+        (false, false) => few_up,
+        (false, true) => few_down,
+        (true, false) => up,
+        (true, true) => down,
+    };
     let rows: Vec<Row> = read!(db, |c| {
         let query = sql::query_as(statement).bind(room.0).bind(range.after).bind(range.upto);
         let query = query.bind(range.limit);

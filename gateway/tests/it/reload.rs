@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use colonnade_gateway::{RunOptions, Running, Source, run};
 
+use tokio::task::JoinHandle;
+
 use crate::client::{Client, ask, get};
 use crate::worker::{Act, Worker};
 
@@ -100,7 +102,8 @@ async fn a_request_ends_under_the_table_it_began_with() {
 }
 
 /// Two hundred reloads, good and bad, adding and removing a pool and a worker, while clients ask on
-/// kept and fresh connections: not one request fails, and no key of the unchanged pool moves.
+/// kept and fresh connections: not one request fails, and no key of the unchanged pool moves. A
+/// request at least is answered between two of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_reloads_under_load_fail_nothing() {
     let workers = [Worker::named("a").await, Worker::named("b").await, Worker::named("c").await];
@@ -143,12 +146,16 @@ async fn two_hundred_reloads_under_load_fail_nothing() {
         };
         std::fs::write(&path, file(&addresses, &extra)).unwrap();
         refused += usize::from(gateway.reload().is_err());
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        let before = asked.load(Ordering::Relaxed);
+        while asked.load(Ordering::Relaxed) == before
+            && !clients.iter().any(JoinHandle::is_finished)
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
     stop.store(true, Ordering::Relaxed);
     for client in clients {
         client.await.unwrap();
     }
     assert_eq!(refused, 50);
-    assert!(asked.load(Ordering::Relaxed) > 200, "{asked:?}");
 }

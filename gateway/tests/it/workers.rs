@@ -79,7 +79,7 @@ async fn the_hold_ends_with_a_503_that_says_when_to_come_back() {
     let answer = get(gateway.addrs()[0], "/a").await;
     assert_eq!((answer.status, answer.errcode().as_str()), (503, "M_UNKNOWN"));
     assert_eq!(answer.header("retry-after"), Some("1"));
-    assert!((250..3_000).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+    assert!(began.elapsed() > Duration::from_millis(250), "{:?}", began.elapsed());
     assert_eq!(get(gateway.admin_addr().unwrap(), "/ready").await.status, 503);
 }
 

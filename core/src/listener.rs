@@ -15,9 +15,9 @@ use std::{
     time::Duration,
 };
 
+use colonnade_services::answers::Pressure;
 use futures_util::FutureExt as _;
 use http::{HeaderValue, header::CONNECTION};
-use http_body::Body as _;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -31,7 +31,7 @@ use tokio_util::{either::Either, sync::CancellationToken};
 
 use crate::{
     request_pipeline::Front,
-    slow::{Demand, Impatient},
+    slow::{Demand, HeldAnswer, Impatient},
     unread::{Lingering, Unread},
 };
 
@@ -175,18 +175,18 @@ impl Serving {
         let under_way = Arc::clone(&self.under_way);
         let lingers = Arc::new(AtomicBool::new(false));
         let demand = Demand { pressure: self.front.pressure(), ..Demand::default() };
-        let answer_bytes = Arc::clone(&demand.answer_bytes);
+        let held = Arc::clone(&demand.held);
         let connection = Impatient::new(connection, demand);
         let connection = Lingering::new(connection, Arc::clone(&lingers));
         let service = service_fn(move |request| {
             let (front, leaving) = (Arc::clone(&front), leaving.clone());
-            let (lingers, answer_bytes) = (Arc::clone(&lingers), Arc::clone(&answer_bytes));
+            let (lingers, held) = (Arc::clone(&lingers), Arc::clone(&held));
             let counted = Counted::new(&under_way);
             async move {
                 let mut reply = front.answer(request, peer).await;
                 drop(counted);
-                let size = usize::try_from(reply.body().size_hint().lower()).unwrap_or(usize::MAX);
-                answer_bytes.store(size, Ordering::Relaxed);
+                let payer = reply.extensions_mut().remove::<Pressure>();
+                *held.lock() = HeldAnswer { bytes: reply.body().held_bytes(), payer };
                 let unread = reply.extensions().get::<Unread>().is_some();
                 lingers.fetch_or(unread, Ordering::AcqRel);
                 if unread || leaving.is_cancelled() {

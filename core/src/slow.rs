@@ -5,15 +5,13 @@
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use colonnade_services::answers::Pressure;
+use colonnade_services::answers::{PAGE_BYTES, Pressure};
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::Sleep,
@@ -25,8 +23,9 @@ const WINDOW: Duration = Duration::from_secs(120);
 /// How many bytes a client takes in that time at least while there are any: the slowest telephones do.
 const TAKEN_BYTES_MIN: usize = 240 * 1024;
 
-/// An answer larger than this has to be taken fast while others wait for the memory it is in.
-const LARGE_BYTES: usize = 4 * 1024 * 1024;
+/// An answer that holds so much has to be taken fast while others wait for the memory it is in: larger ones
+/// than pages, and those that are made a piece at a time.
+const LARGE_BYTES: usize = PAGE_BYTES;
 /// How long is looked at together then: shorter than they wait.
 const PRESSED_WINDOW: Duration = Duration::from_secs(3);
 /// How many bytes of it are taken in that time at least: 2 Mbit/s.
@@ -37,13 +36,24 @@ const PRESSED_BYTES_MIN: usize = 768 * 1024;
 pub(crate) struct Demand {
     /// Whether others wait for memory.
     pub(crate) pressure: Pressure,
-    /// The size of the answer it writes.
-    pub(crate) answer_bytes: Arc<AtomicUsize>,
+    /// What the answer it writes holds of the memory for answers.
+    pub(crate) held: Arc<Mutex<HeldAnswer>>,
+}
+
+/// What an answer holds.
+#[derive(Default)]
+pub(crate) struct HeldAnswer {
+    /// So many bytes.
+    pub(crate) bytes: usize,
+    /// Whether its payer waits for what it has itself.
+    pub(crate) payer: Option<Pressure>,
 }
 
 impl Demand {
     fn is_urgent(&self) -> bool {
-        self.pressure.is_on() && self.answer_bytes.load(Ordering::Relaxed) > LARGE_BYTES
+        let held = self.held.lock();
+        let waits = self.pressure.is_on() || held.payer.as_ref().is_some_and(Pressure::is_on);
+        waits && held.bytes >= LARGE_BYTES
     }
 }
 
@@ -240,8 +250,9 @@ mod tests {
             bodies::Payer,
         };
         let answers = Answers::new(64 * 1024);
-        let large = Arc::new(AtomicUsize::new(2 * ANSWER_BYTES));
-        let demand = Demand { pressure: answers.pressure(), answer_bytes: Arc::clone(&large) };
+        let held = HeldAnswer { bytes: 2 * ANSWER_BYTES, payer: None };
+        let held = Arc::new(Mutex::new(held));
+        let demand = Demand { pressure: answers.pressure(), held: Arc::clone(&held) };
         // Nobody waits: it may take its time.
         let (mut client, serving) = asked_with(demand.clone()).await;
         let mut piece = vec![0; 8 * 1024];
@@ -259,7 +270,7 @@ mod tests {
         assert!(!serving.await.unwrap(), "it is cut off");
         assert!(begun.elapsed() <= 2 * PRESSED_WINDOW, "{:?}", begun.elapsed());
         // A small answer is not.
-        large.store(LARGE_BYTES, Ordering::Relaxed);
+        held.lock().bytes = LARGE_BYTES - 1;
         let (client, serving) = asked_with(demand).await;
         sleep(2 * PRESSED_WINDOW - begun.elapsed().min(PRESSED_WINDOW)).await;
         assert!(!serving.is_finished());

@@ -13,6 +13,7 @@ pub mod table;
 mod client;
 mod enums;
 mod needs;
+mod pieces;
 
 pub use reply::Reply;
 pub use request::{ByteBody, ClientAddress};

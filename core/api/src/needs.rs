@@ -1,13 +1,13 @@
 //! What the answer of each endpoint needs of the budget of answers (`services::answers`): set aside once it
-//! is known who asks and what, and before anything is read. Whatever only reads makes a page unless it is
-//! listed here; whatever writes has a small answer unless it is.
+//! is known who asks and what, and before anything is read. Whatever only reads makes a page, or a piece at a
+//! time as large as one, unless it is listed here; whatever writes has a small answer unless it is.
 
 use std::sync::Arc;
 
 use colonnade_model::MatrixError;
 use colonnade_services::{
     Services,
-    answers::{Need, Reserved},
+    answers::{Growth, Need, Reserved},
     bodies::Payer,
 };
 use http::{Extensions, Method};
@@ -37,10 +37,6 @@ const LISTED: &[(Method, &str, Need)] = &[
     // Wait for an upload.
     (Method::GET, "/thumbnail/{}/{}", Need::Own),
     // All there is, however much.
-    (Method::GET, "/rooms/{}/state", Need::Whole),
-    (Method::GET, "/rooms/{}/members", Need::Whole),
-    (Method::GET, "/rooms/{}/joined_members", Need::Whole),
-    (Method::GET, "/rooms/{}/context/{}", Need::Whole),
     (Method::POST, "/keys/query", Need::Whole),
     // Read by a request with a body.
     (Method::POST, "/keys/claim", Need::Page),
@@ -102,6 +98,11 @@ impl Needed {
         Ok(())
     }
 
+    /// Hands over what was set aside, for an answer whose size is not known before it is made.
+    pub(crate) fn growth(&self) -> Growth {
+        Growth::from(self.reserved.lock().take())
+    }
+
     /// Keeps what a service set aside.
     pub(crate) fn keep(&self, reserved: Option<Reserved>) {
         if let Some(reserved) = reserved {
@@ -109,9 +110,11 @@ impl Needed {
         }
     }
 
-    /// Lets the answer have what was set aside, until it is taken.
-    pub(crate) fn pay(&self, answer: Reply) -> Reply {
+    /// Lets the answer have what was set aside, until it is taken; in its extensions, for who writes it,
+    /// whether its payer waits for that.
+    pub(crate) fn pay(&self, mut answer: Reply) -> Reply {
         let Some(reserved) = self.reserved.lock().take() else { return answer };
+        answer.extensions_mut().insert(reserved.pressure());
         answer.map(|body| match body {
             ReplyBody::Whole(bytes) => ReplyBody::Whole(reserved.pay(bytes)),
             ReplyBody::Streamed { body, .. } => {
@@ -131,7 +134,8 @@ mod tests {
         let client = "/_matrix/client/v3";
         for (method, path, need) in [
             (Method::GET, "/rooms/{room_id}/messages", Need::Page),
-            (Method::GET, "/rooms/{r}/state", Need::Whole),
+            (Method::GET, "/rooms/{r}/state", Need::Page),
+            (Method::POST, "/keys/query", Need::Whole),
             (Method::GET, "/rooms/{r}/state/{event_type}/{state_key}", Need::Page),
             (Method::GET, "/room_keys/keys", Need::Page),
             (Method::POST, "/user_directory/search", Need::Page),

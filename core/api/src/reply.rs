@@ -26,6 +26,16 @@ pub enum ReplyBody {
     },
 }
 
+impl ReplyBody {
+    /// Returns how many bytes of memory it holds until it is taken.
+    pub fn held_bytes(&self) -> usize {
+        match self {
+            Self::Whole(bytes) => bytes.len(),
+            Self::Streamed { reserved, .. } => reserved.as_ref().map_or(0, Reserved::bytes),
+        }
+    }
+}
+
 /// An answer on its way out.
 pub type Reply = Response<ReplyBody>;
 
@@ -94,19 +104,25 @@ pub fn error(error: &Error) -> Reply {
     match error {
         Error::Client(client) => matrix_error(client),
         Error::UserInteractive(body) => json(StatusCode::UNAUTHORIZED, body.to_string()),
-        Error::Internal { doing, cause } => {
-            let mut chain = cause.to_string();
-            let mut source = cause.source();
-            while let Some(deeper) = source {
-                chain = format!("{chain}: {deeper}");
-                source = deeper.source();
-            }
-            tracing::error!(cause = %chain, "cannot {doing}");
+        Error::Internal { .. } => {
+            log(error);
             matrix_error(&MatrixError::internal(
                 "something broke on this server; its log says what",
             ))
         }
     }
+}
+
+/// Logs a fault of ours with its whole chain.
+pub(crate) fn log(error: &Error) {
+    let Error::Internal { doing, cause } = error else { return };
+    let mut chain = cause.to_string();
+    let mut source = cause.source();
+    while let Some(deeper) = source {
+        chain = format!("{chain}: {deeper}");
+        source = deeper.source();
+    }
+    tracing::error!(cause = %chain, "cannot {doing}");
 }
 
 /// Answers with an error in the specification's shape.

@@ -5,9 +5,11 @@
 //! holds a share at most, and uses up nobody else's.
 //!
 //! 1. One answer is always possible, of whatever size: a client that cannot have its first sync could do
-//!    nothing about it. Few of those are made at a time, so all together exceed the budget by few.
+//!    nothing about it. While an answer is made, what it takes grows ([`Growth`]), and only one at a time
+//!    exceeds what there is room for: so all together exceed the budget by that one.
 //! 2. What was made is not thrown away while nobody waits for its room. While somebody does ([`Pressure`]),
-//!    who takes a large answer slowly is cut off: a few accounts could keep everybody from reading.
+//!    who takes a large answer slowly is cut off: a few accounts could keep everybody from reading, and a
+//!    stalled device the others of its user.
 
 use std::{
     collections::HashMap,
@@ -31,8 +33,10 @@ const UNIT: usize = 1024;
 pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Of the budget, one such part is set aside for an answer that cannot be a page.
 const WHOLES: usize = 8;
-/// Such answers that are made at a time: each may become larger than what was set aside.
+/// Such answers that are made at a time.
 const MADE_MAX: usize = 4;
+/// What is rendered is in memory twice before it is sent: by its parts, and in one piece.
+const MADE_COPIES: usize = 2;
 /// One user or address holds at most this part of the budget: two such answers, of whatever size, one of
 /// which somebody takes slowly.
 const SHARE: usize = 4;
@@ -60,6 +64,7 @@ pub enum Need {
 /// What one user or address has of the budget.
 struct Share {
     room: Arc<Semaphore>,
+    pressure: Pressure,
     /// Requests that wait for room or have some.
     known: usize,
     waiting: usize,
@@ -70,11 +75,13 @@ pub struct Answers {
     units_max: usize,
     room: Arc<Semaphore>,
     making: Arc<Semaphore>,
+    /// Held by the one answer for which there is no room.
+    beyond: Arc<Semaphore>,
     pressure: Pressure,
     shares: Mutex<HashMap<Key, Share>>,
 }
 
-/// Whether requests wait for room that the answers of others have.
+/// Whether requests wait for room that other answers have.
 #[derive(Debug, Clone, Default)]
 pub struct Pressure(Arc<AtomicUsize>);
 
@@ -105,9 +112,10 @@ impl Answers {
         let units_max = usize::try_from(bytes_max).unwrap_or(usize::MAX) / UNIT;
         let units_max = units_max.min(u32::MAX as usize);
         let room = Arc::new(Semaphore::new(units_max));
-        let making = Arc::new(Semaphore::new(MADE_MAX));
+        let (making, beyond) = (Semaphore::new(MADE_MAX), Semaphore::new(1));
+        let (making, beyond) = (Arc::new(making), Arc::new(beyond));
         let (pressure, shares) = (Pressure::default(), Mutex::default());
-        Arc::new(Self { units_max, room, making, pressure, shares })
+        Arc::new(Self { units_max, room, making, beyond, pressure, shares })
     }
 
     /// Returns how many bytes are held or set aside.
@@ -142,16 +150,10 @@ impl Answers {
         let mut place = self.place(payer)?;
         let taken = tokio::time::timeout(WAIT_MAX, async {
             let own = match &place.room {
-                Some(room) => Some(take(room, units).await?),
+                Some(room) => Some(take_pressing(room, units, &place.pressure).await?),
                 None => None,
             };
-            let all = match Arc::clone(&self.room).try_acquire_many_owned(units as u32) {
-                Ok(all) => all,
-                Err(_) => {
-                    let _pressing = self.pressure.begin();
-                    take(&self.room, units).await?
-                }
-            };
+            let all = take_pressing(&self.room, units, &self.pressure).await?;
             let making = match need {
                 Need::Whole => Some(take(&self.making, 1).await?),
                 _ => None,
@@ -161,16 +163,18 @@ impl Answers {
         let taken = taken.await.ok().flatten();
         place.stops_waiting();
         let (own, all, making) = taken.ok_or_else(|| MatrixError::limit_exceeded(RETRY_MS))?;
-        Ok(Some(Reserved { own, all, making, place }))
+        Ok(Some(Reserved { own, all, making, beyond: None, place }))
     }
 
     /// Puts a request in line.
     fn place(self: &Arc<Self>, payer: Payer) -> Result<Place, MatrixError> {
-        let mut place = Place { answers: Arc::clone(self), key: None, room: None, waits: false };
+        let (answers, pressure) = (Arc::clone(self), Pressure::default());
+        let mut place = Place { answers, key: None, room: None, pressure, waits: false };
         let Some(key) = payer.key() else { return Ok(place) };
         let mut shares = self.shares.lock();
         let share = shares.entry(key).or_insert_with(|| Share {
             room: Arc::new(Semaphore::new(self.units_max / SHARE)),
+            pressure: Pressure::default(),
             known: 0,
             waiting: 0,
         });
@@ -181,6 +185,7 @@ impl Answers {
         share.waiting += 1;
         place.key = Some(key);
         place.room = Some(Arc::clone(&share.room));
+        place.pressure = share.pressure.clone();
         place.waits = true;
         Ok(place)
     }
@@ -202,11 +207,28 @@ async fn take(room: &Arc<Semaphore>, units: usize) -> Option<OwnedSemaphorePermi
     Arc::clone(room).acquire_many_owned(units).await.ok()
 }
 
+/// Takes so much of a room; while there is none, says so to those who have it.
+async fn take_pressing(
+    room: &Arc<Semaphore>,
+    units: usize,
+    pressure: &Pressure,
+) -> Option<OwnedSemaphorePermit> {
+    match Arc::clone(room).try_acquire_many_owned(u32::try_from(units).unwrap_or(u32::MAX)) {
+        Ok(taken) => Some(taken),
+        Err(_) => {
+            let _pressing = pressure.begin();
+            take(room, units).await
+        }
+    }
+}
+
 /// The place of a request among those of its payer.
 struct Place {
     answers: Arc<Answers>,
     key: Option<Key>,
     room: Option<Arc<Semaphore>>,
+    /// Whether its payer waits for the share.
+    pressure: Pressure,
     waits: bool,
 }
 
@@ -234,6 +256,8 @@ pub struct Reserved {
     all: OwnedSemaphorePermit,
     /// Until the answer is made.
     making: Option<OwnedSemaphorePermit>,
+    /// While it takes more than there is room for.
+    beyond: Option<OwnedSemaphorePermit>,
     place: Place,
 }
 
@@ -244,16 +268,87 @@ impl std::fmt::Debug for Reserved {
 }
 
 impl Reserved {
+    /// Whether requests of its payer wait for room in his share.
+    pub fn pressure(&self) -> Pressure {
+        self.place.pressure.clone()
+    }
+
+    /// Returns how many bytes are set aside.
+    pub fn bytes(&self) -> usize {
+        self.all.num_permits() * UNIT
+    }
+
     /// Returns the answer for which this was set aside, counted by its size until its last copy is dropped.
     pub fn pay(mut self, answer: Bytes) -> Bytes {
-        let answers = Arc::clone(&self.place.answers);
         let units = answer.len().div_ceil(UNIT);
+        self.resize(units);
+        self.making = None;
+        if self.all.num_permits() >= units {
+            self.beyond = None;
+        }
+        Bytes::from_owner(Paid { answer, _reserved: self })
+    }
+
+    /// Sets aside what an answer takes of which so many bytes are rendered. When there is no room for it, it
+    /// is made nevertheless, alone: any other in that case waits until it is taken.
+    async fn grow(&mut self, bytes: usize) -> Result<(), MatrixError> {
+        let units = bytes.saturating_mul(MADE_COPIES).div_ceil(UNIT);
+        if self.beyond.is_some() || units <= self.all.num_permits() {
+            return Ok(());
+        }
+        self.resize(units);
+        if self.all.num_permits() < units {
+            let answers = Arc::clone(&self.place.answers);
+            let _pressing = answers.pressure.begin();
+            let alone = tokio::time::timeout(WAIT_MAX, take(&answers.beyond, 1)).await;
+            let alone = alone.ok().flatten();
+            self.beyond = Some(alone.ok_or_else(|| MatrixError::limit_exceeded(RETRY_MS))?);
+        }
+        Ok(())
+    }
+
+    /// Makes what is set aside so large, or as large as there is room for: nobody waits here.
+    fn resize(&mut self, units: usize) {
+        let answers = Arc::clone(&self.place.answers);
         resize(&mut self.all, units, &answers.room);
         if let (Some(own), Some(room)) = (&mut self.own, &self.place.room) {
             resize(own, units.min(answers.whole()), room);
         }
-        self.making = None;
-        Bytes::from_owner(Paid { answer, _reserved: self })
+    }
+}
+
+/// What an answer takes while it is made, if its size is not known before.
+pub struct Growth(tokio::sync::Mutex<Grown>);
+
+#[derive(Default)]
+struct Grown {
+    bytes: usize,
+    reserved: Option<Reserved>,
+}
+
+impl Growth {
+    /// Begins with what was set aside; `None` counts nothing.
+    pub fn from(reserved: Option<Reserved>) -> Self {
+        Self(tokio::sync::Mutex::new(Grown { bytes: 0, reserved }))
+    }
+
+    /// Sets aside what a part of the answer takes that was just rendered, before the next is read.
+    ///
+    /// # Errors
+    /// `M_LIMIT_EXCEEDED` when another answer has been beyond the budget for long.
+    pub async fn add(&self, bytes: usize) -> Result<(), MatrixError> {
+        let mut grown = self.0.lock().await;
+        grown.bytes += bytes;
+        let bytes = grown.bytes;
+        match &mut grown.reserved {
+            Some(reserved) => reserved.grow(bytes).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Returns what is set aside.
+    pub fn into_reserved(self) -> Option<Reserved> {
+        self.0.into_inner().reserved
     }
 }
 

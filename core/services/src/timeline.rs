@@ -8,6 +8,7 @@ mod bundle;
 mod context;
 mod lens;
 mod pages;
+mod pieces;
 mod related;
 mod render;
 mod search;
@@ -28,11 +29,11 @@ use colonnade_storage::rooms::{events::StoredEvent, members::Membership};
 pub use colonnade_storage::rooms::aggregations::Direction;
 pub use context::Surroundings;
 pub use pages::{Page, PageRequest};
+pub use pieces::{JoinedMembers, MemberProfile, StateEvents};
 pub use related::{RelatedPage, RelatedRequest};
 pub use render::{Bundles, PAGE_BYTES_MAX};
-pub use search::SearchWish;
 pub(crate) use search::WordIndex;
-pub use state::MemberProfile;
+pub use search::{Found, SearchWish};
 
 use crate::{
     Context, Result,

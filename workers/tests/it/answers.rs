@@ -71,10 +71,17 @@ async fn floods_of_answers_hold_a_bounded_memory_and_give_it_back() {
         let path = format!("{V3}/rooms/{room}/send/m.room.message/t{n}");
         alice.put(&path, json!({ "body": "x".repeat(60_000) })).await.ok();
     }
+    for n in 0..600 {
+        let path = format!("{V3}/rooms/{room}/state/org.example.large/{n}");
+        alice.put(&path, json!({ "x": "x".repeat(60_000) })).await.ok();
+    }
+    let filter = "%7B%22room%22%3A%7B%22state%22%3A%7B%22types%22%3A%5B%22none%22%5D%7D%7D%7D";
     let before = held_mb(&server);
-    for (path, connections) in
-        [(format!("{V3}/sync"), 120), (format!("{V3}/rooms/{room}/messages?dir=b&limit=1000"), 60)]
-    {
+    for (path, connections) in [
+        (format!("{V3}/sync?filter={filter}"), 120),
+        (format!("{V3}/rooms/{room}/messages?dir=b&limit=1000"), 60),
+        (format!("{V3}/rooms/{room}/state"), 60),
+    ] {
         let (most, untaken) = flood(&server, &alice, &path, connections);
         println!("{path}: {before} MB, then {most} MB");
         assert!(most < before + GROWTH_MB_MAX, "{path}: {before} MB, then {most} MB");

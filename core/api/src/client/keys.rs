@@ -43,7 +43,9 @@ struct Keys<Failures, Devices, Master, SelfSigning, UserSigning> {
 }
 
 async fn query(call: Call<get_keys::v3::Request, Session>) -> Result<Reply> {
-    let found = call.services.encryption.query(&call.who, call.request).await?;
+    let growth = call.needed.growth();
+    let found = call.services.encryption.query(&call.who, call.request, &growth).await?;
+    call.needed.keep(growth.into_reserved());
     let get_keys::v3::Response {
         failures,
         device_keys,

@@ -17,7 +17,7 @@ use colonnade_model::ruma::{
 use colonnade_services::{
     Result, Services,
     accounts::Session,
-    timeline::{self, PageRequest, Viewer},
+    timeline::{self, PageRequest, StateEvents, Viewer},
 };
 use http::Request;
 use serde::Serialize;
@@ -25,7 +25,8 @@ use serde_json::value::RawValue;
 
 use crate::{
     call::{Call, query, session},
-    reply::{self, Reply},
+    pieces,
+    reply::Reply,
     request::ByteBody,
     request::JSON_BYTES_MAX,
     table::{Table, decode},
@@ -80,12 +81,22 @@ async fn messages(
         limit: bounded(request.limit),
         filter: request.filter,
     };
-    let page =
-        call.services.timeline.page(&Viewer::from(&call.who), &request.room_id, page).await?;
-    Ok(reply::ok(&page))
+    let timeline = &call.services.timeline;
+    let page = timeline.page(&Viewer::from(&call.who), &request.room_id, page).await?;
+    let found = Messages { start: page.start, end: page.end, chunk: page.chunk };
+    with_state(&found, page.state).await
 }
 
-/// What stands around an event; the library's type leaves out what is empty.
+/// A page of the timeline, without the state.
+#[derive(Serialize)]
+struct Messages {
+    start: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<String>,
+    chunk: Vec<Box<RawValue>>,
+}
+
+/// What stands around an event, without the state; the library's type leaves out what is empty.
 #[derive(Serialize)]
 struct Context {
     start: String,
@@ -93,7 +104,13 @@ struct Context {
     events_before: Vec<Box<RawValue>>,
     event: Box<RawValue>,
     events_after: Vec<Box<RawValue>>,
-    state: Vec<Box<RawValue>>,
+}
+
+/// Answers with an object and the state that goes with it.
+async fn with_state<T: Serialize>(object: &T, state: StateEvents) -> Result<Reply> {
+    let mut open = pieces::text(object)?;
+    open.truncate(open.len() - "}".len());
+    pieces::list(open + ",\"state\":[", pieces::events(state), "]}").await
 }
 
 async fn context(call: Call<get_context::v3::Request, Session>) -> Result<Reply> {
@@ -105,14 +122,14 @@ async fn context(call: Call<get_context::v3::Request, Session>) -> Result<Reply>
         .timeline
         .surroundings(&viewer, &request.room_id, &request.event_id, limit, request.filter)
         .await?;
-    Ok(reply::ok(&Context {
+    let context = Context {
         start: found.start,
         end: found.end,
         events_before: found.before,
         event: found.event,
         events_after: found.after,
-        state: found.state,
-    }))
+    };
+    with_state(&context, found.state).await
 }
 
 async fn event(

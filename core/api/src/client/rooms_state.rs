@@ -1,25 +1,21 @@
 //! Reading a room's state and members.
 
-use colonnade_model::ruma::{
-    OwnedMxcUri,
-    api::client::{
-        membership::{get_member_events, joined_members},
-        state::{get_state_event_for_key, get_state_events},
-    },
+use colonnade_model::ruma::api::client::{
+    membership::{get_member_events, joined_members},
+    state::{get_state_event_for_key, get_state_events},
 };
 use colonnade_services::{Result, accounts::Session, timeline::Viewer};
 
-use super::rooms_read::raws;
-use crate::{call::Call, table::Table};
+use crate::{call::Call, pieces, reply::Reply, table::Table};
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
     use get_state_event_for_key::v3::Request as StateEvent;
     table
-        .add::<get_state_events::v3::Request, _>(state)
+        .add_rendered::<get_state_events::v3::Request, _>(state)
         .add::<StateEvent, _>(state_event)
-        .add::<get_member_events::v3::Request, _>(members)
-        .add::<joined_members::v3::Request, _>(joined);
+        .add_rendered::<get_member_events::v3::Request, _>(members)
+        .add_rendered::<joined_members::v3::Request, _>(joined);
     // The empty state key may be left out, with or without its slash.
     for path in [
         "/_matrix/client/v3/rooms/{room_id}/state/{event_type}",
@@ -31,12 +27,10 @@ pub(crate) fn mount(table: &mut Table) {
     }
 }
 
-async fn state(
-    call: Call<get_state_events::v3::Request, Session>,
-) -> Result<get_state_events::v3::Response> {
+async fn state(call: Call<get_state_events::v3::Request, Session>) -> Result<Reply> {
     let viewer = Viewer::from(&call.who);
-    let state = call.services.timeline.state(&viewer, &call.request.room_id).await?;
-    Ok(get_state_events::v3::Response { room_state: raws(state) })
+    let state = call.services.timeline.state(viewer, &call.request.room_id).await?;
+    pieces::list("[".to_owned(), pieces::events(state), "]").await
 }
 
 async fn state_event(
@@ -53,32 +47,24 @@ async fn state_event(
     Ok(get_state_event_for_key::v3::Response { event_or_content: json })
 }
 
-async fn members(
-    call: Call<get_member_events::v3::Request, Session>,
-) -> Result<get_member_events::v3::Response> {
+async fn members(call: Call<get_member_events::v3::Request, Session>) -> Result<Reply> {
     let viewer = Viewer::from(&call.who);
     let request = call.request;
     let (only, except) = (request.membership, request.not_membership);
     // Either condition lets an event through, as the specification says of their combination.
-    let keep = |state: &_| match (&only, &except) {
+    let keep = move |state: &_| match (&only, &except) {
         (None, None) => true,
         (Some(only), None) => only == state,
         (None, Some(except)) => except != state,
         (Some(only), Some(except)) => only == state || except != state,
     };
     let at = request.at.as_deref();
-    let chunk = call.services.timeline.members(&viewer, &request.room_id, at, keep).await?;
-    Ok(get_member_events::v3::Response { chunk: raws(chunk) })
+    let chunk = call.services.timeline.members(viewer, &request.room_id, at, keep).await?;
+    pieces::list("{\"chunk\":[".to_owned(), pieces::events(chunk), "]}").await
 }
 
-async fn joined(
-    call: Call<joined_members::v3::Request, Session>,
-) -> Result<joined_members::v3::Response> {
+async fn joined(call: Call<joined_members::v3::Request, Session>) -> Result<Reply> {
     let viewer = Viewer::from(&call.who);
     let members = call.services.timeline.joined_members(&viewer, &call.request.room_id).await?;
-    let joined = members.into_iter().map(|(user, profile)| {
-        let avatar_url = profile.avatar_url.map(OwnedMxcUri::from);
-        (user, joined_members::v3::RoomMember { display_name: profile.display_name, avatar_url })
-    });
-    Ok(joined_members::v3::Response { joined: joined.collect() })
+    pieces::list("{\"joined\":{".to_owned(), pieces::members(members), "}}").await
 }

@@ -5,13 +5,15 @@ use colonnade_services::{
     Result,
     accounts::Session,
     limits::Class,
-    timeline::{SearchWish, Viewer},
+    timeline::{Found, SearchWish, Viewer},
 };
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::rooms_read::bounded;
 use crate::{
     call::{Call, from_json},
+    reply::{self, Reply},
     table::Table,
 };
 
@@ -20,13 +22,24 @@ const PAGE_DEFAULT: i64 = 10;
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
-    table.add_json::<search_events::v3::Request, _>(search);
+    table.add_rendered::<search_events::v3::Request, _>(search);
 }
 
-async fn search(call: Call<search_events::v3::Request, Session>) -> Result<Value> {
+/// The answer to a search.
+#[derive(Serialize)]
+struct Searched {
+    search_categories: Categories,
+}
+
+#[derive(Serialize)]
+struct Categories {
+    room_events: Found,
+}
+
+async fn search(call: Call<search_events::v3::Request, Session>) -> Result<Reply> {
     call.services.limits.require_left(Class::Other, call.who.user)?;
     let Some(criteria) = call.request.search_categories.room_events else {
-        return Ok(json!({ "search_categories": {} }));
+        return Ok(reply::ok(&json!({ "search_categories": {} })));
     };
     // The library's type does not tell an absent context from one with the default size.
     let body: Value = from_json(&call.body)?;
@@ -53,6 +66,8 @@ async fn search(call: Call<search_events::v3::Request, Session>) -> Result<Value
     };
     let (limits, user) = (&call.services.limits, call.who.user);
     let admit = |cost| limits.check_cost(Class::Other, user, cost);
-    let found = call.services.timeline.search(&Viewer::from(&call.who), wish, admit).await?;
-    Ok(json!({ "search_categories": { "room_events": found } }))
+    let (viewer, growth) = (Viewer::from(&call.who), call.needed.growth());
+    let room_events = call.services.timeline.search(&viewer, wish, admit, &growth).await?;
+    call.needed.keep(growth.into_reserved());
+    Ok(reply::ok(&Searched { search_categories: Categories { room_events } }))
 }

@@ -105,3 +105,50 @@ async fn few_answers_that_are_no_pages_are_made_at_a_time_and_all_count_whole() 
     drop((made, next));
     assert_eq!(answers.bytes(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_an_answer_takes_grows_with_it_and_one_at_a_time_exceeds_the_budget() {
+    let answers = Answers::new(128 * MIB as u64);
+    let grown = Growth::from(Some(reserved(&answers, user(1), Need::Whole).await));
+    grown.add(7 * MIB).await.unwrap();
+    assert_eq!(answers.bytes(), 16 * MIB, "so much was set aside");
+    grown.add(13 * MIB).await.unwrap();
+    assert_eq!(answers.bytes(), 40 * MIB);
+    grown.add(80 * MIB).await.unwrap();
+    assert_eq!(answers.bytes(), 128 * MIB);
+    // Another one cannot begin, or if it has begun waits, and is refused in the end.
+    let refused = answers.reserve(user(2), Need::Page).await.unwrap_err();
+    assert_eq!((refused.status, refused.errcode), (429, "M_LIMIT_EXCEEDED"));
+    let paid = grown.into_reserved().unwrap().pay(vec![0; 100 * MIB].into());
+    assert_eq!(answers.bytes(), 100 * MIB, "it is counted by its size now, and nobody is beyond");
+    let second = Growth::from(Some(reserved(&answers, user(2), Need::Whole).await));
+    let third = Growth::from(Some(reserved(&answers, user(3), Need::Page).await));
+    second.add(50 * MIB).await.unwrap();
+    third.add(MIB).await.unwrap();
+    let refused = third.add(9 * MIB).await.unwrap_err();
+    assert_eq!((refused.status, refused.errcode), (429, "M_LIMIT_EXCEEDED"));
+    {
+        let mut waits = Box::pin(third.add(MIB));
+        assert!(waits.as_mut().now_or_never().is_none());
+        assert!(answers.pressure().is_on(), "who takes the one beyond slowly is cut off");
+        drop(second);
+        waits.await.unwrap();
+    }
+    drop((paid, third));
+    assert_eq!(answers.bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_what_he_has_himself_says_so_to_that_alone() {
+    let answers = Answers::new(128 * MIB as u64);
+    let other = reserved(&answers, user(2), Need::Page).await;
+    let stalled = reserved(&answers, user(1), Need::Whole).await.pay(vec![0; 16 * MIB].into());
+    let held = reserved(&answers, user(1), Need::Whole).await;
+    let mut waits = Box::pin(answers.reserve(user(1), Need::Page));
+    assert!(waits.as_mut().now_or_never().is_none());
+    assert!(held.pressure().is_on());
+    assert!(!other.pressure().is_on() && !answers.pressure().is_on());
+    drop(stalled);
+    waits.await.unwrap();
+    assert!(!held.pressure().is_on());
+}

@@ -11,6 +11,7 @@ use colonnade_model::{
     ruma::{
         OwnedDeviceId, OwnedUserId,
         api::client::keys::get_keys::v3::{Request, Response},
+        encryption::CrossSigningKey,
         serde::Raw,
     },
 };
@@ -24,11 +25,14 @@ use colonnade_storage::{
 use serde_json::{Map, Value, json};
 
 use super::{Encryption, unreachable_server};
-use crate::Result;
+use crate::{Result, answers::Growth};
 
 /// Users and devices named by one request: some clients name all members of all their rooms at once, and
 /// the answer has some kilobytes for each.
 const NAMED_MAX: usize = 10_000;
+
+/// Users whose keys are read at a time: with ten devices each, some ten thousand rows.
+const USERS_AT_ONCE: usize = 250;
 
 /// A user asked about: the name, and the devices asked for (none: all).
 type QueriedDevices = HashMap<UserNid, (OwnedUserId, Vec<OwnedDeviceId>)>;
@@ -41,7 +45,12 @@ impl Encryption {
     ///
     /// # Errors
     /// `M_TOO_LARGE` when too many are named.
-    pub async fn query(&self, session: &Session, request: Request) -> Result<Response> {
+    pub async fn query(
+        &self,
+        session: &Session,
+        request: Request,
+        growth: &Growth,
+    ) -> Result<Response> {
         let named = request.device_keys.values().map(|devices| devices.len().max(1));
         if named.sum::<usize>() > NAMED_MAX {
             let why = format!("more than {NAMED_MAX} users or devices are named at once");
@@ -64,8 +73,24 @@ impl Encryption {
             }
         }
         let users: Vec<UserNid> = asked.keys().copied().collect();
-        let signatures = self.visible_signatures(session, &users).await?;
-        for named in device_keys::of_users(&self.context.db, &users).await? {
+        for users in users.chunks(USERS_AT_ONCE) {
+            let bytes = self.add_keys(session, users, &asked, &mut response).await?;
+            growth.add(bytes).await?;
+        }
+        Ok(response)
+    }
+
+    /// Adds the keys of some of the users asked about, and returns how many bytes they have.
+    async fn add_keys(
+        &self,
+        session: &Session,
+        users: &[UserNid],
+        asked: &QueriedDevices,
+        response: &mut Response,
+    ) -> Result<usize> {
+        let mut bytes = 0;
+        let signatures = self.visible_signatures(session, users).await?;
+        for named in device_keys::of_users(&self.context.db, users).await? {
             let keys = named.keys;
             let Some((user_id, devices)) = asked.get(&keys.user) else { continue };
             let device_id = OwnedDeviceId::from(keys.device_id.clone());
@@ -78,38 +103,40 @@ impl Encryption {
                 unsigned.insert("device_display_name".to_owned(), name.into());
             }
             let raw = render("device_keys", &keys.keys, extra, Some(unsigned))?;
+            bytes += raw.json().get().len();
             let of_user = response.device_keys.entry(user_id.clone()).or_default();
             of_user.insert(device_id, raw);
         }
-        self.add_cross_signing(session, &asked, &signatures, &mut response).await?;
-        Ok(response)
+        bytes += self.add_cross_signing(session, users, asked, &signatures, response).await?;
+        Ok(bytes)
     }
 
     async fn add_cross_signing(
         &self,
         session: &Session,
+        users: &[UserNid],
         asked: &QueriedDevices,
         signatures: &Signatures,
         response: &mut Response,
-    ) -> Result<()> {
-        let users: Vec<UserNid> = asked.keys().copied().collect();
-        for key in cross_signing::of_users(&self.context.db, &users).await? {
+    ) -> Result<usize> {
+        let mut bytes = 0;
+        for key in cross_signing::of_users(&self.context.db, users).await? {
             let Some((user_id, _)) = asked.get(&key.user) else { continue };
-            let extra = signatures.get(&(key.user, key.public_key));
-            let raw = || render("cross_signing_keys", &key.key, extra, None);
-            match key.usage {
-                Usage::Master => drop(response.master_keys.insert(user_id.clone(), raw()?)),
-                Usage::SelfSigning => {
-                    response.self_signing_keys.insert(user_id.clone(), raw()?);
-                }
-                // Whom a user has verified is the user's own business.
-                Usage::UserSigning if key.user == session.user => {
-                    response.user_signing_keys.insert(user_id.clone(), raw()?);
-                }
-                Usage::UserSigning => {}
+            // Whom a user has verified is the user's own business.
+            if key.usage == Usage::UserSigning && key.user != session.user {
+                continue;
             }
+            let extra = signatures.get(&(key.user, key.public_key));
+            let raw: Raw<CrossSigningKey> = render("cross_signing_keys", &key.key, extra, None)?;
+            bytes += raw.json().get().len();
+            let of_usage = match key.usage {
+                Usage::Master => &mut response.master_keys,
+                Usage::SelfSigning => &mut response.self_signing_keys,
+                Usage::UserSigning => &mut response.user_signing_keys,
+            };
+            of_usage.insert(user_id.clone(), raw);
         }
-        Ok(())
+        Ok(bytes)
     }
 
     async fn visible_signatures(&self, viewer: &Session, users: &[UserNid]) -> Result<Signatures> {

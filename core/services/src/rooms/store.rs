@@ -410,6 +410,28 @@ impl Store {
         Ok(found.into_iter().filter_map(held).collect())
     }
 
+    /// Returns what state events replaced, by the event that did.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn replaced_by<'a>(
+        &self,
+        events: impl IntoIterator<Item = &'a RoomEvent>,
+    ) -> Result<HashMap<EventNid, Arc<RoomEvent>>> {
+        let (mut replacing, mut places) = (Vec::new(), Vec::new());
+        for event in events {
+            if let (Some(key), Some(before)) = (event.skey, event.state_before) {
+                replacing.push(event.nid);
+                places.push((before, Part::of(&event.event.event_type().to_string()), key));
+            }
+        }
+        let found = self.states.lookup_each(&places).await?;
+        let found = replacing.into_iter().zip(found);
+        let (replacing, replaced): (Vec<EventNid>, Vec<EventNid>) =
+            found.filter_map(|(by, nid)| Some((by, nid?))).unzip();
+        Ok(replacing.into_iter().zip(self.events(&replaced).await?).collect())
+    }
+
     /// Returns the event that holds a key in the current state of a room.
     ///
     /// # Errors

@@ -133,7 +133,9 @@ impl Sync {
         let known = found.len();
         found.truncate(limit);
         let mut json = self.rendered(turn, room, &mut found, bytes_max).await?;
-        turn.timelines.tell(json.iter().map(|event| event.get().len()).sum());
+        let told = json.iter().map(|event| event.get().len()).sum();
+        turn.timelines.tell(told);
+        turn.growth.add(told).await?;
         let is_cut = bytes >= bytes_max.max(1) || scanned >= SCANNED_MAX;
         let limited = known > found.len() || (more && is_cut);
         found.reverse();

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     Context, Result,
     account_data::AccountDataService,
-    answers::Answers,
+    answers::{Answers, Growth},
     caches::Caches,
     encryption::Encryption,
     presence::Presence,
@@ -125,6 +125,7 @@ pub(super) struct SyncContext<'a> {
     /// The user's account data that changed, read once.
     pub(super) data: tokio::sync::OnceCell<ChangedData>,
     pub(super) timelines: Timelines,
+    pub(super) growth: Growth,
 }
 
 /// How many bytes the timelines of an answer have so far.

@@ -8,6 +8,7 @@ use colonnade_model::{
 };
 use colonnade_rules::event::ClientFormat;
 use colonnade_storage::rooms::state::Part;
+use serde_json::value::RawValue;
 
 use super::{
     chunk::{SyncRange, TimelineChunk},
@@ -98,22 +99,38 @@ impl Sync {
             true => self.lazily(turn, room, stretch, &lacking, heroes).await?,
             false => lacking.members,
         };
-        let nids: Vec<EventNid> = lacking.core.into_iter().chain(members).collect();
-        let events = self.from.rooms.events(&nids).await?;
-        let events = events.into_iter().filter(|event| filter::wants(wanted, &event.event));
-        let page: Vec<Shown> = events.map(Shown::from).collect();
-        let format = ClientFormat::WithoutRoom;
-        let (timeline, viewer) = (&self.from.timeline, &turn.viewer);
-        let events = if wish.event_format == EventFormat::Federation {
-            federation_format(&page)
-        } else {
-            timeline.render(viewer, room, &page, format, Bundles::None).await?
-        };
-        let events = Events { events: with_fields(events, wish.event_fields.as_deref()) };
+        let mut left: Vec<EventNid> = members.into_iter().chain(lacking.core).collect();
+        let mut events = Vec::new();
+        while let Some(some) = self.from.timeline.next_piece(&mut left).await? {
+            let some = self.from.rooms.events(&some).await?.into_iter();
+            let some = some.filter(|event| filter::wants(wanted, &event.event));
+            let rendered = self.rendered_state(turn, room, some.map(Shown::from).collect()).await?;
+            turn.growth.add(rendered.iter().map(|event| event.get().len()).sum()).await?;
+            events.extend(rendered);
+        }
+        let events = Events { events };
         Ok(match turn.request.use_state_after {
             true => StatePart::After(events),
             false => StatePart::Before(events),
         })
+    }
+
+    /// Renders state events as the client wants them.
+    async fn rendered_state(
+        &self,
+        turn: &SyncContext<'_>,
+        room: &Room,
+        page: Vec<Shown>,
+    ) -> Result<Vec<Box<RawValue>>> {
+        let wish = &turn.request.filter;
+        let (timeline, viewer) = (&self.from.timeline, &turn.viewer);
+        let events = if wish.event_format == EventFormat::Federation {
+            federation_format(&page)
+        } else {
+            let format = ClientFormat::WithoutRoom;
+            timeline.render(viewer, room, &page, format, Bundles::None).await?
+        };
+        Ok(with_fields(events, wish.event_fields.as_deref()))
     }
 
     /// Returns the entries of `target` that are not in `known`.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Result,
-    answers::{Need, PAGE_BYTES},
+    answers::{Growth, Need, PAGE_BYTES},
     bodies::Payer,
     timeline::{PAGE_BYTES_MAX, Viewer},
 };
@@ -86,8 +86,10 @@ impl Sync {
         let ignored = self.ignored(session.user).await?;
         let viewer = Viewer::from(session);
         let (data, timelines) = Default::default();
-        let turn = SyncContext { viewer, since, now, request, ignored, data, timelines };
-        Ok(SyncResponse { reserved, ..self.look(&turn, memberships).await? })
+        let growth = Growth::from(reserved);
+        let turn = SyncContext { viewer, since, now, request, ignored, data, timelines, growth };
+        let answer = self.look(&turn, memberships).await?;
+        Ok(SyncResponse { reserved: turn.growth.into_reserved(), ..answer })
     }
 
     /// Returns what an answer takes: as much as a page if the timelines in it are few.

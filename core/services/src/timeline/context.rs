@@ -2,16 +2,18 @@
 //!
 //! Source: Matrix v1.19, client-server, "GET /rooms/{roomId}/context/{eventId}".
 
+use std::sync::Arc;
+
 use colonnade_model::{
     ruma::{EventId, RoomId, api::client::filter::RoomEventFilter},
     token::TimelineToken,
 };
-use colonnade_rules::event::ClientFormat;
-use colonnade_storage::rooms::aggregations::Direction;
+use colonnade_rules::event::{ClientFormat, Event};
+use colonnade_storage::rooms::{aggregations::Direction, state::Part};
 use serde_json::value::RawValue;
 
 use super::{
-    Bundles, PAGE_BYTES_MAX, Shown, Timeline, Viewer,
+    Bundles, PAGE_BYTES_MAX, Shown, StateEvents, Timeline, Viewer,
     pages::{SCANNED_MAX, Span},
 };
 use crate::{
@@ -26,7 +28,6 @@ const AROUND_MAX: i64 = 100;
 const AROUND_BYTES_MAX: usize = PAGE_BYTES_MAX / 2;
 
 /// An event with what was said around it.
-#[derive(Debug)]
 pub struct Surroundings {
     /// The token before the oldest event.
     pub start: String,
@@ -39,7 +40,7 @@ pub struct Surroundings {
     /// What came after, oldest first.
     pub after: Vec<Box<RawValue>>,
     /// The room's state at the last of these events, as far as the filter wants it.
-    pub state: Vec<Box<RawValue>>,
+    pub state: StateEvents,
 }
 
 impl Timeline {
@@ -48,7 +49,7 @@ impl Timeline {
     /// # Errors
     /// `M_NOT_FOUND` when the event does not exist there or the user may not see it.
     pub async fn surroundings(
-        &self,
+        self: &Arc<Self>,
         viewer: &Viewer,
         room_id: &RoomId,
         event_id: &EventId,
@@ -90,7 +91,7 @@ impl Timeline {
             self.senders(viewer, &room, &all).await?
         } else {
             let last = after.iter().rev().chain([&centre]).chain(&before);
-            self.state_around(viewer, &room, last, &filter).await?
+            self.state_around(viewer, &room, last, filter).await?
         };
         let centre = [centre];
         let event = self.render(viewer, &room, &centre, format, Bundles::All).await?.pop();
@@ -107,21 +108,23 @@ impl Timeline {
     /// Reads what is wanted of the state after the first of these events, the last of some, that shows
     /// it; if none does, for they are only about the viewer, of the state he may read anyway.
     async fn state_around(
-        &self,
+        self: &Arc<Self>,
         viewer: &Viewer,
-        room: &Room,
+        room: &Arc<Room>,
         mut newest_first: impl Iterator<Item = &Shown>,
-        filter: &RoomEventFilter,
-    ) -> Result<Vec<Box<RawValue>>> {
+        filter: RoomEventFilter,
+    ) -> Result<StateEvents> {
+        let (viewer, room) = (viewer.clone(), Arc::clone(room));
         let shown = newest_first.find(|shown| shown.shows_state);
         let state = match shown.and_then(|shown| shown.row.state_after) {
             Some(state) => state,
-            None => match self.readable_state(viewer, &room.room_id).await {
+            None => match self.readable_state(&viewer, &room.room_id).await {
                 Ok(readable) => readable.state,
-                Err(Error::Client(_)) => return Ok(Vec::new()),
+                Err(Error::Client(_)) => return Ok(StateEvents::none(self, viewer, room)),
                 Err(error) => return Err(error),
             },
         };
-        self.whole_state(viewer, room, state, |event| filter::wants(filter, event)).await
+        let keep = move |event: &Event| filter::wants(&filter, event);
+        self.state_events(viewer, room, state, &[Part::Core, Part::Member], keep).await
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! A token `t<tl>` stands between two events: everything with a key up to it lies before it.
 
+use std::sync::Arc;
+
 use colonnade_model::{
     MatrixError,
     ruma::{
@@ -17,10 +19,9 @@ use colonnade_storage::rooms::{
     heads as room_rows,
     state::Part,
 };
-use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Bundles, PAGE_BYTES_MAX, Shown, Timeline, Viewer};
+use super::{Bundles, PAGE_BYTES_MAX, Shown, StateEvents, Timeline, Viewer};
 use crate::{
     Result,
     rooms::{Room, no_event},
@@ -72,17 +73,15 @@ pub(super) struct Span<'a> {
 }
 
 /// A page of the timeline.
-#[derive(Debug, Default, Serialize)]
 pub struct Page {
     /// The token it starts at.
     pub start: String,
     /// The token to go on from; `None` at the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub end: Option<String>,
     /// The events in the order of the direction.
     pub chunk: Vec<Box<RawValue>>,
-    /// The member events of the senders, if members are loaded lazily; otherwise empty, and there.
-    pub state: Vec<Box<RawValue>>,
+    /// The member events of the senders, if members are loaded lazily; otherwise none.
+    pub state: StateEvents,
 }
 
 impl Timeline {
@@ -91,7 +90,7 @@ impl Timeline {
     /// # Errors
     /// `M_FORBIDDEN` when the user may not look into the room at all.
     pub async fn page(
-        &self,
+        self: &Arc<Self>,
         viewer: &Viewer,
         room_id: &RoomId,
         request: PageRequest,
@@ -125,7 +124,7 @@ impl Timeline {
         }
         let state = match filter::lazy_loads(&request.filter) {
             true => self.senders(viewer, &room, &shown).await?,
-            false => Vec::new(),
+            false => StateEvents::none(self, viewer.clone(), room),
         };
         let end = end.map(|token| token.to_string());
         Ok(Page { start: from.to_string(), end, chunk, state })
@@ -187,17 +186,18 @@ impl Timeline {
         Ok((page, Some(beyond_last.unwrap_or(scanned_upto))))
     }
 
-    /// Renders the member events of the senders of a page.
+    /// Makes ready to read the member events of the senders of a page.
     pub(super) async fn senders(
-        &self,
+        self: &Arc<Self>,
         viewer: &Viewer,
-        room: &Room,
+        room: &Arc<Room>,
         page: &[Shown],
-    ) -> Result<Vec<Box<RawValue>>> {
+    ) -> Result<StateEvents> {
+        let mut members = StateEvents::none(self, viewer.clone(), Arc::clone(room));
         // As of the newest event: the oldest may be from before some of the senders came.
         let newest = page.iter().filter(|shown| shown.shows_state).max_by_key(|s| s.row.tl);
         let Some(state) = newest.and_then(|shown| shown.row.state_after) else {
-            return Ok(Vec::new());
+            return Ok(members);
         };
         let mut senders: Vec<&str> = page.iter().map(|s| s.row.event.sender().as_str()).collect();
         senders.sort_unstable();
@@ -207,9 +207,8 @@ impl Timeline {
             keys.extend(self.context.interned.find_skey("m.room.member", sender).await?);
         }
         let nids = self.rooms.states().lookup_many(state, Part::Member, &keys).await?;
-        let nids: Vec<_> = nids.into_iter().flatten().collect();
-        let members = self.read(&nids).await?;
-        self.render(viewer, room, &members, ClientFormat::WithRoom, Bundles::None).await
+        members.left = nids.into_iter().flatten().collect();
+        Ok(members)
     }
 
     /// Reads one event.

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, pin::Pin};
 
 use colonnade_model::nid::EventNid;
-use colonnade_rules::event::{ClientFormat, Event, Unsigned};
+use colonnade_rules::event::{ClientFormat, Unsigned};
 use colonnade_storage::rooms::{
     aggregations, client_txns,
     events::{self, EventFlags},
@@ -13,7 +13,10 @@ use serde_json::value::RawValue;
 use std::sync::Arc;
 
 use super::{Shown, Timeline, Viewer};
-use crate::{Result, rooms::Room};
+use crate::{
+    Result,
+    rooms::{Room, RoomEvent},
+};
 
 /// Rendered events to come.
 pub(super) type Rendering<'a> =
@@ -42,7 +45,7 @@ pub enum Bundles {
 struct Extras {
     transactions: HashMap<EventNid, String>,
     because: HashMap<EventNid, Box<RawValue>>,
-    replaced: HashMap<EventNid, Arc<Event>>,
+    replaced: HashMap<EventNid, Arc<RoomEvent>>,
     relations: HashMap<EventNid, Box<RawValue>>,
 }
 
@@ -63,7 +66,7 @@ impl Timeline {
         let now_ms = self.context.now_ms();
         let rendered = page.iter().map(|shown| {
             let nid = shown.row.nid;
-            let replaced = extras.replaced.get(&nid);
+            let replaced = extras.replaced.get(&nid).map(|replaced| &replaced.event);
             let unsigned = Unsigned {
                 age: Some((now_ms - sent_ms(shown)).max(0)),
                 transaction_id: extras.transactions.get(&nid).map(String::as_str),
@@ -149,16 +152,7 @@ impl Timeline {
             extras.transactions = sent.into_iter().collect();
         }
         extras.because = self.redactions(viewer, page, format).await?;
-        for shown in page {
-            let (Some(key), Some(state)) = (shown.row.event.state_key(), shown.row.state_before)
-            else {
-                continue;
-            };
-            let event_type = shown.row.event.event_type().to_string();
-            if let Some(previous) = self.rooms.state_event_at(state, &event_type, key).await? {
-                extras.replaced.insert(shown.row.nid, Arc::clone(&previous.event));
-            }
-        }
+        extras.replaced = self.rooms.replaced_by(page.iter().map(|shown| &*shown.row)).await?;
         if bundles != Bundles::None {
             extras.relations = self.bundles(viewer, room, page, format, bundles).await?;
         }

@@ -2,6 +2,7 @@
 //!
 //! Source: Matrix v1.19, client-server, "Server Side Search".
 
+mod found;
 mod index;
 
 use std::{
@@ -25,13 +26,15 @@ use colonnade_storage::rooms::{
 };
 use serde_json::{Map, Value, json, value::RawValue};
 
+pub use found::Found;
 pub(crate) use index::WordIndex;
 
+use self::found::{Find, groups};
 use super::{
     Bundles, Direction, PAGE_BYTES_MAX, Shown, Timeline, Viewer, pages::Span,
     render::RENDERED_AT_ONCE,
 };
-use crate::{Result, rooms::Room, sync::filter};
+use crate::{Result, answers::Growth, rooms::Room, sync::filter};
 
 /// Events in one answer at most.
 const PAGE_MAX: usize = 100;
@@ -130,13 +133,6 @@ struct Results {
     states: BTreeMap<OwnedRoomId, Vec<Box<RawValue>>>,
 }
 
-/// An event that was found.
-struct Find {
-    shown: Shown,
-    room: Arc<Room>,
-    rank: f64,
-}
-
 impl Timeline {
     /// Searches, and renders the `room_events` of the answer. Nothing in it, no count either, tells of
     /// events the user may not see or of people he ignores. `admit` is told what the
@@ -145,11 +141,12 @@ impl Timeline {
     /// # Errors
     /// What `admit` returned; `M_INVALID_PARAM` for a token that is none of ours.
     pub async fn search(
-        &self,
+        self: &Arc<Self>,
         viewer: &Viewer,
         wish: SearchWish,
         admit: impl FnOnce(u32) -> Result<(), MatrixError>,
-    ) -> Result<Value> {
+        growth: &Growth,
+    ) -> Result<Found> {
         let mut words = index::split(&wish.term);
         words.truncate(WORDS_MAX);
         let fields = index::FIELDS.iter().filter(|(key, _, _)| {
@@ -160,10 +157,7 @@ impl Timeline {
         admit(wish.cost(words.len(), rooms.len()))?;
         let wanted = SearchTerms { words, rooms, fields };
         if wanted.words.is_empty() || wanted.rooms.is_empty() || wanted.fields.is_empty() {
-            let none = json!({});
-            return Ok(json!({
-                "count": 0, "results": [], "highlights": [], "groups": none, "state": none,
-            }));
+            return Ok(Found { groups: json!({}), ..Found::default() });
         }
         self.words.reached(self.context.streams.position(Stream::Events)).await;
         let limit = wish.limit.clamp(1, PAGE_MAX);
@@ -175,7 +169,7 @@ impl Timeline {
         };
         let mut told = self.fitting(page.iter().map(|one| one.event)).await?;
         let mut finds = self.finds(viewer, &page[..told]).await?;
-        let Results { results, states } = self.results(viewer, &wish, &finds).await?;
+        let Results { results, states } = self.results(viewer, &wish, &finds, growth).await?;
         if results.len() < finds.len() {
             finds.truncate(results.len());
             let last = finds.last().map(|find| find.shown.row.nid);
@@ -184,17 +178,9 @@ impl Timeline {
         if told < page.len() {
             next = Some(wish.token_after(&page[..told])?);
         }
-        let mut body = json!({
-            "count": count,
-            "highlights": if count > 0 { wanted.words.as_slice() } else { &[] },
-            "results": results,
-            "groups": groups(&wish.group_by, &finds),
-            "state": states,
-        });
-        if let Some(next) = next {
-            body["next_batch"] = next.into();
-        }
-        Ok(body)
+        let groups = groups(&wish.group_by, &finds);
+        let highlights = if count > 0 { wanted.words } else { Vec::new() };
+        Ok(Found { count, highlights, results, groups, state: states, next_batch: next })
     }
 
     /// Returns the rooms that are searched: those the user ever had to do with and remembers. What of
@@ -285,7 +271,13 @@ impl Timeline {
     }
 
     /// Renders the first finds, as many as fit on a page with what is shown along with them.
-    async fn results(&self, viewer: &Viewer, wish: &SearchWish, finds: &[Find]) -> Result<Results> {
+    async fn results(
+        self: &Arc<Self>,
+        viewer: &Viewer,
+        wish: &SearchWish,
+        finds: &[Find],
+        growth: &Growth,
+    ) -> Result<Results> {
         let (mut results, mut states) = (Vec::new(), BTreeMap::new());
         let mut bytes = 0;
         for some in finds.chunks(RENDERED_AT_ONCE) {
@@ -300,9 +292,14 @@ impl Timeline {
                 results.push(result);
                 let room_id = &find.room.room_id;
                 if wish.state && !states.contains_key(room_id) {
-                    let state = self.state(viewer, room_id).await?;
-                    bytes += state.iter().map(|event| event.get().len()).sum::<usize>();
-                    states.insert(room_id.clone(), state);
+                    let mut events = self.state(viewer.clone(), room_id).await?;
+                    let state = states.entry(room_id.clone()).or_insert_with(Vec::new);
+                    while let Some(some) = events.next().await? {
+                        let some_bytes = some.iter().map(|event| event.get().len()).sum();
+                        growth.add(some_bytes).await?;
+                        bytes += some_bytes;
+                        state.extend(some);
+                    }
                 }
                 let is_last = wish.context.is_some() && results.len() == AROUND_FINDS_MAX;
                 if is_last || bytes >= PAGE_BYTES_MAX {
@@ -335,7 +332,7 @@ impl Timeline {
 
     /// Renders what was said around a find, if that is wanted, and counts its bytes.
     async fn around(
-        &self,
+        self: &Arc<Self>,
         viewer: &Viewer,
         wish: &SearchWish,
         find: &Find,
@@ -378,26 +375,34 @@ impl Timeline {
         if profiles {
             let all = before.into_iter().chain([find.shown.clone()]).chain(after);
             let all: Vec<Shown> = all.collect();
-            context["profile_info"] = self.sender_profiles(viewer, room, &all).await?;
+            context["profile_info"] = self.sender_profiles(viewer, room, &all, bytes).await?;
         }
         Ok(Some(context))
     }
 
-    /// Returns the names and pictures the senders of a page had in the room.
-    async fn sender_profiles(&self, viewer: &Viewer, room: &Room, page: &[Shown]) -> Result<Value> {
+    /// Returns the names and pictures the senders of a page had in the room, and counts their bytes.
+    async fn sender_profiles(
+        self: &Arc<Self>,
+        viewer: &Viewer,
+        room: &Arc<Room>,
+        page: &[Shown],
+        bytes: &mut usize,
+    ) -> Result<Value> {
         let mut profiles = Map::new();
-        for member in self.senders(viewer, room, page).await? {
-            let member: Value = serde_json::from_str(member.get()).unwrap_or_default();
-            let mut profile = Map::new();
-            for key in ["displayname", "avatar_url"] {
-                if let Some(text) = member["content"][key].as_str() {
-                    profile.insert(key.to_owned(), text.into());
+        let mut members = self.senders(viewer, room, page).await?;
+        while let Some(some) = members.next().await? {
+            for member in some {
+                let member: Value = serde_json::from_str(member.get()).unwrap_or_default();
+                let mut profile = Map::new();
+                for key in ["displayname", "avatar_url"] {
+                    if let Some(text) = member["content"][key].as_str() {
+                        *bytes += text.len();
+                        profile.insert(key.to_owned(), text.into());
+                    }
                 }
+                let user_id = member["state_key"].as_str().unwrap_or_default();
+                profiles.insert(user_id.to_owned(), profile.into());
             }
-            profiles.insert(
-                member["state_key"].as_str().unwrap_or_default().to_owned(),
-                profile.into(),
-            );
         }
         Ok(profiles.into())
     }
@@ -429,33 +434,4 @@ fn best(
 fn number(token: &str, letter: char) -> Result<i64, MatrixError> {
     let number = token.strip_prefix(letter).and_then(|digits| digits.parse().ok());
     number.ok_or_else(|| MatrixError::invalid_param("next_batch is not a token of this search"))
-}
-
-/// Lists the finds by room or sender, groups in the order of their first find.
-fn groups(by: &[String], finds: &[Find]) -> Value {
-    let mut groups = Map::new();
-    for key in by {
-        let mut order: HashMap<String, usize> = HashMap::new();
-        let mut found: Vec<(String, Vec<Value>)> = Vec::new();
-        for find in finds {
-            let event = &find.shown.row.event;
-            let value = match key.as_str() {
-                "room_id" => find.room.room_id.to_string(),
-                "sender" => event.sender().to_string(),
-                _ => continue,
-            };
-            let at = *order.entry(value.clone()).or_insert(found.len());
-            if at == found.len() {
-                found.push((value, Vec::new()));
-            }
-            found[at].1.push(json!(event.event_id()));
-        }
-        let rendered: Map<String, Value> = found
-            .into_iter()
-            .enumerate()
-            .map(|(at, (value, results))| (value, json!({ "order": at, "results": results })))
-            .collect();
-        groups.insert(key.clone(), rendered.into());
-    }
-    groups.into()
 }

@@ -1,12 +1,10 @@
 //! The state of a room as a user may read it: now for members, as it was when their last stay ended for
 //! those who left.
 
-use std::collections::BTreeMap;
-
 use colonnade_model::{
     MatrixError,
     nid::StateNid,
-    ruma::{OwnedUserId, RoomId, events::room::member::MembershipState},
+    ruma::{RoomId, events::room::member::MembershipState},
     token::{SyncToken, TimelineToken},
 };
 use colonnade_rules::event::{ClientFormat, Event};
@@ -19,20 +17,11 @@ use colonnade_storage::rooms::{
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
-use super::{Bundles, Shown, Standing, Timeline, Viewer};
+use super::{Bundles, JoinedMembers, Shown, Standing, StateEvents, Timeline, Viewer};
 use crate::{Result, rooms::Room};
 
 /// The place before everything in a timeline.
 const BEFORE_ALL: i64 = i64::MIN;
-
-/// A member's name and picture in a room.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MemberProfile {
-    /// The name.
-    pub display_name: Option<String>,
-    /// The picture, an `mxc://` address.
-    pub avatar_url: Option<String>,
-}
 
 /// The state of a room that somebody may read.
 pub struct Readable {
@@ -70,9 +59,9 @@ impl Timeline {
     ///
     /// # Errors
     /// `M_FORBIDDEN` outside the room.
-    pub async fn state(&self, viewer: &Viewer, room_id: &RoomId) -> Result<Vec<Box<RawValue>>> {
-        let Readable { room, state, .. } = self.readable_state(viewer, room_id).await?;
-        self.whole_state(viewer, &room, state, |_| true).await
+    pub async fn state(self: &Arc<Self>, viewer: Viewer, room_id: &RoomId) -> Result<StateEvents> {
+        let Readable { room, state, .. } = self.readable_state(&viewer, room_id).await?;
+        self.state_events(viewer, room, state, &[Part::Core, Part::Member], |_| true).await
     }
 
     /// Reads one state event: its content, or all of it.
@@ -105,29 +94,29 @@ impl Timeline {
     /// # Errors
     /// `M_FORBIDDEN` outside the room; `M_INVALID_PARAM` for a bad token.
     pub async fn members(
-        &self,
-        viewer: &Viewer,
+        self: &Arc<Self>,
+        viewer: Viewer,
         room_id: &RoomId,
         at: Option<&str>,
-        keep: impl Fn(&MembershipState) -> bool,
-    ) -> Result<Vec<Box<RawValue>>> {
-        let Readable { room, mut state, upto } = self.readable_state(viewer, room_id).await?;
+        keep: impl Fn(&MembershipState) -> bool + Send + 'static,
+    ) -> Result<StateEvents> {
+        let Readable { room, mut state, upto } = self.readable_state(&viewer, room_id).await?;
         if let Some(token) = at {
             let mut tl = self.place_of(&room, token).await?.0;
             if token.parse::<TimelineToken>().is_err() {
                 if tl == BEFORE_ALL {
-                    return Ok(Vec::new());
+                    return Ok(StateEvents::none(self, viewer, room));
                 }
                 // No sync told those who left of anything later.
                 tl = tl.min(upto.unwrap_or(i64::MAX));
             }
-            let Some(then) = self.state_at(viewer, &room, tl).await? else { return Ok(Vec::new()) };
-            state = then;
+            match self.state_at(&viewer, &room, tl).await? {
+                Some(then) => state = then,
+                None => return Ok(StateEvents::none(self, viewer, room)),
+            }
         }
-        let members = self.rooms.state_events(state, Part::Member).await?;
-        let mut page: Vec<Shown> = members.into_iter().map(Shown::from).collect();
-        page.retain(|shown| shown.row.event.membership().is_some_and(|state| keep(&state)));
-        self.render(viewer, &room, &page, ClientFormat::WithRoom, Bundles::None).await
+        let keep = move |event: &Event| event.membership().is_some_and(|state| keep(&state));
+        self.state_events(viewer, room, state, &[Part::Member], keep).await
     }
 
     /// Returns the state at a place in the timeline, which lies between two events: whoever sees one of
@@ -167,42 +156,36 @@ impl Timeline {
     /// # Errors
     /// `M_FORBIDDEN` for those who are not in the room.
     pub async fn joined_members(
-        &self,
+        self: &Arc<Self>,
         viewer: &Viewer,
         room_id: &RoomId,
-    ) -> Result<BTreeMap<OwnedUserId, MemberProfile>> {
+    ) -> Result<JoinedMembers> {
         let forbidden = || MatrixError::forbidden("you are not in this room");
         let room = self.rooms.find(room_id).await?.ok_or_else(forbidden)?;
-        let db = &self.context.db;
-        let member = members::get(db, room.nid, viewer.user).await?;
+        let member = members::get(&self.context.db, room.nid, viewer.user).await?;
         if member.is_none_or(|member| member.membership != Membership::Join) {
             return Err(forbidden().into());
         }
-        let joined = members::members_of(db, room.nid, &[Membership::Join]).await?;
-        let nids: Vec<_> = joined.iter().map(|member| member.user).collect();
-        let users = self.context.interned.user_ids(&nids).await?;
-        let profiles = joined.into_iter().map(|member| MemberProfile {
-            display_name: member.display_name,
-            avatar_url: member.avatar_url,
-        });
-        Ok(users.into_iter().zip(profiles).collect())
+        Ok(JoinedMembers::of(self, &room))
     }
 
-    /// Renders the events of a room state that are wanted.
-    pub(super) async fn whole_state(
-        &self,
-        viewer: &Viewer,
-        room: &Room,
+    /// Makes ready to read the events of some parts of a room state that are wanted.
+    pub(super) async fn state_events(
+        self: &Arc<Self>,
+        viewer: Viewer,
+        room: Arc<Room>,
         state: StateNid,
-        keep: impl Fn(&Event) -> bool,
-    ) -> Result<Vec<Box<RawValue>>> {
-        let mut events: Vec<Shown> = Vec::new();
-        for part in [Part::Core, Part::Member] {
-            let found = self.rooms.state_events(state, part).await?;
-            let found = found.into_iter().filter(|found| keep(&found.event));
-            events.extend(found.map(Shown::from));
+        parts: &[Part],
+        keep: impl Fn(&Event) -> bool + Send + 'static,
+    ) -> Result<StateEvents> {
+        let mut events = StateEvents::none(self, viewer, room);
+        // Read from the end.
+        for part in parts.iter().rev() {
+            let entries = self.rooms.states().list(state, *part).await?;
+            events.left.extend(entries.iter().map(|entry| entry.event));
         }
-        self.render(viewer, room, &events, ClientFormat::WithRoom, Bundles::None).await
+        events.keep = Box::new(keep);
+        Ok(events)
     }
 
     /// Finds the place in a room's timeline that a token of ours means: timeline tokens say it,

@@ -260,6 +260,47 @@ pub async fn members_of(db: &Database, room: RoomNid, kinds: &[Membership]) -> R
     rows.into_iter().map(Row::member).collect()
 }
 
+/// Returns the members of a room who are joined and come after one, by local id: as many of the next
+/// `rows_max` as have about `bytes_max` bytes of names and pictures together, and one at least.
+///
+/// # Errors
+/// When the database fails.
+pub async fn joined_page(
+    db: &Database,
+    room: RoomNid,
+    after: UserNid,
+    (rows_max, bytes_max): (i64, i64),
+) -> Result<Vec<Member>> {
+    const SIZES: &str = "SELECT user_nid, CAST(coalesce(octet_length(display_name), 0) \
+         + coalesce(octet_length(avatar_url), 0) AS BIGINT) FROM room_members \
+         WHERE room_nid = $1 AND user_nid > $2 AND membership = $3 ORDER BY user_nid LIMIT $4";
+    const PAGE: &str = members!(
+        "room_nid = $1 AND user_nid > $2 AND user_nid <= $3 AND membership = $4 ORDER BY user_nid"
+    );
+    let joined = Membership::Join as i64;
+    let sizes: Vec<(i64, i64)> = read!(db, |c| sql::query_as(SIZES)
+        .bind(room.0)
+        .bind(after.0)
+        .bind(joined)
+        .bind(rows_max)
+        .fetch_all(c))?;
+    let (mut bytes, mut last) = (0, None);
+    for (user, own) in sizes {
+        (bytes, last) = (bytes + own, Some(user));
+        if bytes >= bytes_max {
+            break;
+        }
+    }
+    let Some(last) = last else { return Ok(Vec::new()) };
+    let rows: Vec<Row> = read!(db, |c| sql::query_as(PAGE)
+        .bind(room.0)
+        .bind(after.0)
+        .bind(last)
+        .bind(joined)
+        .fetch_all(c))?;
+    rows.into_iter().map(Row::member).collect()
+}
+
 /// Returns the first `limit` of a room's members with one of these memberships, in the order in
 /// which they became so.
 ///

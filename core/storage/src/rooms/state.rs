@@ -202,8 +202,7 @@ impl States {
         }
     }
 
-    /// Returns the event that holds a key in each of many states. What they lack in memory is read for
-    /// all of them together, level by level.
+    /// Returns the event that holds a key in each of many states.
     ///
     /// # Errors
     /// When the database fails or a row is damaged.
@@ -213,18 +212,35 @@ impl States {
         part: Part,
         key: SkeyNid,
     ) -> Result<HashMap<StateNid, EventNid>> {
+        let places: Vec<_> = nids.iter().map(|nid| (*nid, part, key)).collect();
+        let found = self.lookup_each(&places).await?;
+        Ok(nids.iter().copied().zip(found).filter_map(|(nid, event)| Some((nid, event?))).collect())
+    }
+
+    /// Returns the events that hold keys, each in a state of its own, in the order asked for. What is not in
+    /// memory is read for all of them together, level by level; a state that does not exist has none.
+    ///
+    /// # Errors
+    /// When the database fails or a row is damaged.
+    pub async fn lookup_each(
+        &self,
+        places: &[(StateNid, Part, SkeyNid)],
+    ) -> Result<Vec<Option<EventNid>>> {
         let pending = Pending::default();
         let mut rows = LoadedRows::over(View { states: self, pending: &pending });
-        let mut open = self.roots(nids, part).await?;
-        let mut found = HashMap::with_capacity(nids.len());
+        let states = self.many(places.iter().map(|(nid, ..)| *nid)).await?;
+        let mut found = vec![None; places.len()];
+        let mut open: Vec<usize> = (0..places.len()).collect();
         loop {
             let (mut need, mut waiting) = (BTreeSet::new(), Vec::new());
-            for (nid, root) in open {
-                match trie::lookup_many(&rows, root, &[key]) {
-                    Ok(events) => found.extend(events.into_iter().flatten().map(|e| (nid, e))),
+            for at in open {
+                let (nid, part, key) = places[at];
+                let Some(state) = states.get(&nid) else { continue };
+                match trie::lookup_many(&rows, part.root(state), &[key]) {
+                    Ok(events) => found[at] = events.into_iter().next().flatten(),
                     Err(TrieError::Missing(more)) => {
                         need.extend(more);
-                        waiting.push((nid, root));
+                        waiting.push(at);
                     }
                     Err(error) => return Err(damaged(nid, &error)),
                 }
@@ -238,35 +254,34 @@ impl States {
         }
     }
 
-    /// Returns the roots of a part of many states.
-    async fn roots(
+    /// Returns those of many states that exist.
+    async fn many(
         &self,
-        nids: &[StateNid],
-        part: Part,
-    ) -> Result<Vec<(StateNid, Option<NodeRef>)>> {
-        const ROOTS: &str =
+        nids: impl IntoIterator<Item = StateNid>,
+    ) -> Result<HashMap<StateNid, State>> {
+        const STATES: &str =
             "SELECT state_nid, digest, roots FROM room_states WHERE state_nid IN {INTS 1}";
-        let mut roots = Vec::with_capacity(nids.len());
+        let mut states = HashMap::new();
         let mut unknown = BTreeSet::new();
         for nid in nids {
-            match self.states.get(nid) {
-                Some(state) => roots.push((*nid, part.root(&state))),
-                None => drop(unknown.insert(*nid)),
+            match self.states.get(&nid) {
+                Some(state) => drop(states.insert(nid, state)),
+                None => drop(unknown.insert(nid)),
             }
         }
         let unknown: Vec<StateNid> = unknown.into_iter().collect();
         for some in unknown.chunks(ROWS_MAX) {
             let list = int_list(some.iter().map(|nid| nid.0));
             let rows: Vec<(i64, Vec<u8>, Vec<u8>)> =
-                read_list!(self.db, ROOTS, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
+                read_list!(self.db, STATES, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
             for (nid, digest, bytes) in rows {
                 let nid = StateNid(nid);
                 let state = read_state(nid, digest, &bytes)?;
                 self.states.insert(nid, state);
-                roots.push((nid, part.root(&state)));
+                states.insert(nid, state);
             }
         }
-        Ok(roots)
+        Ok(states)
     }
 
     /// Returns all entries of a part of a state, in no particular order.

@@ -1,0 +1,88 @@
+//! Answers that list all there is: made and sent a piece at a time, so that the process holds a piece of each
+//! and not the whole.
+
+use bytes::Bytes;
+use colonnade_services::{
+    Error, Result,
+    timeline::{JoinedMembers, MemberProfile, StateEvents},
+};
+use futures_util::{
+    Stream, StreamExt as _, TryStreamExt as _, future,
+    stream::{self, try_unfold},
+};
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::reply::{self, Reply};
+
+/// Answers with JSON that has a list in it: what stands before its first element, the elements a piece at a
+/// time, with commas between them, and what stands after the last. What fits into one piece is sent whole.
+///
+/// # Errors
+/// When the first piece cannot be read. When a later one cannot, the connection is cut: the client must not
+/// take what it has for all there is.
+pub(crate) async fn list<S>(before: String, pieces: S, after: &'static str) -> Result<Reply>
+where
+    S: Stream<Item = Result<String>> + Send + 'static,
+{
+    let mut pieces = Box::pin(pieces.try_filter(|piece| future::ready(!piece.is_empty())));
+    let first = before + &pieces.try_next().await?.unwrap_or_default();
+    let Some(second) = pieces.try_next().await? else {
+        return Ok(reply::json(StatusCode::OK, first + after));
+    };
+    let known = [Ok(first), Ok(format!(",{second}"))];
+    let rest = pieces.map_ok(|piece| format!(",{piece}"));
+    let all = stream::iter(known).chain(rest).chain(stream::iter([Ok(after.to_owned())]));
+    let frames = all.map_ok(|piece| Frame::data(Bytes::from(piece))).map_err(|error| {
+        reply::log(&error);
+        std::io::Error::other("the rest of the answer cannot be read")
+    });
+    let mut reply = Response::new(reply::streamed(StreamBody::new(frames)));
+    let kind = HeaderValue::from_static("application/json");
+    reply.headers_mut().insert(header::CONTENT_TYPE, kind);
+    Ok(reply)
+}
+
+/// Returns the elements of a list of events.
+pub(crate) fn events(events: StateEvents) -> impl Stream<Item = Result<String>> + Send {
+    try_unfold(events, async |mut events| {
+        Ok(events.next().await?.map(|some| (elements(&some), events)))
+    })
+}
+
+/// Returns the members of an object of who is in a room.
+pub(crate) fn members(members: JoinedMembers) -> impl Stream<Item = Result<String>> + Send {
+    try_unfold(members, async |mut members| {
+        let Some(some) = members.next().await? else { return Ok(None) };
+        let some = some.iter().map(member).collect::<Result<Vec<_>>>()?;
+        Ok(Some((some.join(","), members)))
+    })
+}
+
+fn elements(events: &[Box<RawValue>]) -> String {
+    let events: Vec<&str> = events.iter().map(|event| event.get()).collect();
+    events.join(",")
+}
+
+fn member(profile: &MemberProfile) -> Result<String> {
+    #[derive(Serialize)]
+    struct Member<'a> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        display_name: &'a Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        avatar_url: &'a Option<String>,
+    }
+    let MemberProfile { user_id, display_name, avatar_url } = profile;
+    Ok(format!("{}:{}", text(user_id)?, text(&Member { display_name, avatar_url })?))
+}
+
+/// Renders a part of an answer.
+///
+/// # Errors
+/// Never for what is text and numbers.
+pub(crate) fn text<T: Serialize>(part: &T) -> Result<String> {
+    serde_json::to_string(part).map_err(|cause| Error::internal("render the response", cause))
+}

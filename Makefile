@@ -17,14 +17,14 @@ export PATH := $(TOOLS)/bin:$(PATH)
 BUILD := cargo test --workspace --locked --no-run
 
 .NOTPARALLEL:
-.PHONY: help test test-all needs build lint deny advisories needs-deny needs-k6 test-rust test-postgres test-postgres-all test-workers test-workers-all test-gateway test-gateway-all simulate test-client test-load bench bench-gateway bench-cluster
+.PHONY: help test test-all needs build lint deny advisories needs-deny needs-k6 test-rust test-pingora test-postgres test-postgres-all test-workers test-workers-all test-gateway test-gateway-all simulate test-client test-load bench bench-gateway bench-cluster
 
 help: ## list the parts
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-test: needs lint deny test-rust test-postgres test-workers test-gateway test-client test-load ## what proves that it works, in the order of how soon it fails
+test: needs lint deny test-rust test-pingora test-postgres test-workers test-gateway test-client test-load ## what proves that it works, in the order of how soon it fails
 
-test-all: needs lint deny test-rust test-postgres-all test-workers-all test-gateway-all simulate test-client test-load ## the same, with all API tests in every shape and thousands of seeds
+test-all: needs lint deny test-rust test-pingora test-postgres-all test-workers-all test-gateway-all simulate test-client test-load ## the same, with all API tests in every shape and thousands of seeds
 
 needs: # programs of the system, all of them before the first long step
 	@.ci/needs build postgres redis openssl curl pgbouncer chromium
@@ -44,6 +44,10 @@ test-rust: ## unit, property, API (on SQLite), gateway and process tests
 	@.ci/needs build postgres redis openssl pgbouncer chromium
 	@# A hundred seeds of the simulation here; `make simulate` runs as many as you like.
 	@COLONNADE_SIMULATE_SEEDS=$${COLONNADE_SIMULATE_SEEDS:-100} .ci/part test-rust cargo test --workspace --locked
+
+test-pingora: ## the gateway's tests again, on the engine that is not the default
+	@.ci/needs build openssl chromium
+	@COLONNADE_TEST_ENGINE=pingora .ci/part test-pingora .ci/crate-tests gateway
 
 # The same API in other shapes. `make test` runs in each what differs most there; `make test-all` runs everything. On
 # PostgreSQL that is all but what says the same there, so that a new test is in.

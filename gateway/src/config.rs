@@ -17,8 +17,8 @@ use std::path::Path;
 
 pub use error::{CertificateError, ConfigError, Fault};
 pub use settings::{
-    Balance, Config, From, HealthConfig, Limits, Listen, Overrides, POOL_WORKERS_MAX, PoolConfig,
-    ROUTES_MAX, TlsConfig,
+    Balance, Config, Engine, From, HealthConfig, Limits, Listen, Overrides, POOL_WORKERS_MAX,
+    PoolConfig, ROUTES_MAX, TlsConfig,
 };
 pub use units::{Address, IpRange, SlotRange, WEIGHT_MAX, WorkerAddr};
 

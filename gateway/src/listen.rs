@@ -19,16 +19,19 @@ use pingora::apps::ServerApp;
 use pingora::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use crate::admin::AdminServer;
 use crate::admin::connection::Connection;
-use crate::config::Address;
+use crate::config::{Address, Engine};
 use crate::listen::gate::{Gate, OpenConnection};
 use crate::listen::proxy_protocol::Parsed;
 use crate::metrics::Refused;
 use crate::pipeline::Gateway;
 use crate::pipeline::active_config::ActiveConfig;
+use crate::pipeline::graceful_shutdown::GracefulShutdown;
+use crate::proxy::pingora::PingoraProxy;
 use crate::proxy::{http1, http2};
 use crate::upstream::transport::{Plain, Transport};
 
@@ -154,13 +157,49 @@ pub(crate) struct ListenerSetup {
     pub(crate) proxy_protocol: bool,
 }
 
+/// What carries requests of clients to workers.
+pub(crate) struct Proxies {
+    pub(crate) gateway: Arc<Gateway>,
+    pub(crate) pingora: PingoraProxy,
+}
+
 /// Who serves what comes through.
 #[derive(Clone)]
 pub(crate) enum Served {
-    /// Requests of clients.
-    Proxy(Arc<Gateway>),
+    /// Requests of clients, carried by the engine of the listener.
+    Proxy(Arc<Proxies>, Term),
     /// The admin listener: nothing the file says about clients may close a connection there.
     Admin(Arc<AdminServer>),
+}
+
+/// The time in which new connections of a listener go to one engine. With the engine the term changes; the
+/// connections of the one before end with the answers to their next requests.
+#[derive(Clone)]
+pub(crate) struct Term {
+    engines: watch::Receiver<Engine>,
+    engine: Engine,
+    ending: Arc<GracefulShutdown>,
+}
+
+impl Term {
+    /// The first term of a listener whose engine is told here.
+    pub(crate) fn new(gateway: &Gateway, mut engines: watch::Receiver<Engine>) -> Self {
+        let engine = *engines.borrow_and_update();
+        Self { engines, engine, ending: gateway.graceful_shutdown.part() }
+    }
+}
+
+impl Served {
+    /// Waits until another term has begun.
+    async fn next_term(&mut self) {
+        let Self::Proxy(proxies, term) = self else { return std::future::pending().await };
+        if term.engines.changed().await.is_err() {
+            // Nobody reloads any more.
+            return std::future::pending().await;
+        }
+        term.ending.announce();
+        *term = Term::new(&proxies.gateway, term.engines.clone());
+    }
 }
 
 impl ListenerSetup {
@@ -213,7 +252,7 @@ async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<Option<IpAddr>>
 pub(crate) async fn accept_loop(
     bound: Bound,
     entrance: ListenerSetup,
-    served: Served,
+    mut served: Served,
     live: Arc<ArcSwap<ActiveConfig>>,
     gate: Arc<Gate>,
     mut shutdown: ShutdownWatch,
@@ -222,6 +261,7 @@ pub(crate) async fn accept_loop(
         let accepted = tokio::select! {
             accepted = bound.accept() => accepted,
             _closing = shutdown.wait_for(|closing| *closing) => return,
+            () = served.next_term() => continue,
         };
         let (plain, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -234,7 +274,7 @@ pub(crate) async fn accept_loop(
         let live = live.load_full();
         let max = match served {
             Served::Admin(_) => ADMIN_CONNECTIONS_MAX,
-            Served::Proxy(_) => live.config.limits.connections,
+            Served::Proxy(..) => live.config.limits.connections,
         };
         let Some(passage) = gate.enter(max) else { continue };
         let (served, shutdown, entrance) = (served.clone(), shutdown.clone(), entrance.clone());
@@ -270,12 +310,20 @@ async fn serve_connection(
     };
     let app = match served {
         Served::Admin(app) => app,
-        Served::Proxy(gateway) => {
+        Served::Proxy(proxies, Term { engine, ending, .. }) => {
             let counted = addressed.then(|| passage.0.enter_from(peer, &live.config));
             let Ok(_counted) = counted.transpose() else { return };
-            return match transport.speaks_http2() {
-                true => Box::pin(http2::serve(gateway, transport, peer, limits)).await,
-                false => http1::serve(gateway, transport, peer, limits).await,
+            let Proxies { gateway, pingora } = &**proxies;
+            return match (engine, transport.speaks_http2()) {
+                (Engine::Pingora, _) => {
+                    Box::pin(pingora.serve(transport, peer, limits, ending)).await;
+                }
+                (Engine::Direct, true) => {
+                    Box::pin(http2::serve(gateway, transport, peer, limits, ending)).await;
+                }
+                (Engine::Direct, false) => {
+                    http1::serve(gateway, transport, peer, limits, ending).await;
+                }
             };
         }
     };

@@ -5,6 +5,7 @@ pub(crate) mod attempt;
 pub(crate) mod compression;
 pub mod http1;
 pub(crate) mod http2;
+pub(crate) mod pingora;
 pub(crate) mod request_transfer;
 pub(crate) mod response;
 pub(crate) mod response_transfer;

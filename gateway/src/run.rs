@@ -18,12 +18,13 @@ use crate::admin::{Admin, AdminServer, RecentTotals};
 use crate::config::{Address, ConfigError, Overrides};
 use crate::listen::gate::Gate;
 use crate::listen::handover::{Inherited, Offer};
-use crate::listen::{Bound, ListenerSetup, Served, accept_loop};
+use crate::listen::{Bound, ListenerSetup, Proxies, Served, Term, accept_loop};
 use crate::metrics::Metrics;
 use crate::pipeline::graceful_shutdown::GracefulShutdown;
 use crate::pipeline::rate_limit::Buckets;
 use crate::pipeline::replay_memory::ReplayMemory;
 use crate::pipeline::{Gateway, RequestIds, WORKER_IDLE};
+use crate::proxy::pingora::PingoraProxy;
 use crate::upstream::idle::IdleCount;
 use crate::upstream::slot_watcher::KnownEpoch;
 use crate::upstream::user_lookup::Users;
@@ -338,8 +339,13 @@ impl Serving {
         let gate = Arc::new(Gate::new(Arc::clone(&metrics)));
         let known_epoch = Arc::new(KnownEpoch::default());
         let gateway = Arc::new(gateway(&reloader, &metrics, (threads, spans), &known_epoch));
-        for (bound, entrance) in sockets.bound {
-            let (served, live) = (Served::Proxy(Arc::clone(&gateway)), Arc::clone(&reloader.live));
+        let idle = reloader.live.load().config.limits.idle_worker_connections;
+        let pingora = PingoraProxy::new(Arc::clone(&gateway), threads, idle);
+        let proxies = Arc::new(Proxies { gateway: Arc::clone(&gateway), pingora });
+        for (place, (bound, entrance)) in sockets.bound.into_iter().enumerate() {
+            let Some(engines) = reloader.engine(place) else { continue };
+            let served = Served::Proxy(Arc::clone(&proxies), Term::new(&gateway, engines));
+            let live = Arc::clone(&reloader.live);
             let gate = Arc::clone(&gate);
             tokio::spawn(accept_loop(bound, entrance, served, live, gate, closing.clone()));
         }

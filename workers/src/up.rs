@@ -115,6 +115,7 @@ pub(crate) fn before(config: &Config, workers: &[String]) -> Result<gateway::Run
         admin: config.gateway_admin,
         admin_hosts: config.admin_hosts.clone(),
         no_admin: config.gateway_admin.is_none(),
+        engine: None,
     };
     Ok(options)
 }

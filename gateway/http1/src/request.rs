@@ -296,6 +296,17 @@ impl RequestHead {
         })
     }
 
+    /// The headers that go on, one by one, as [`RequestHead::runs`] gives them in pieces.
+    pub fn passing(&self, traces: bool) -> impl Iterator<Item = (&str, &[u8])> {
+        let goes = move |line: &&Line| match line.action {
+            HeaderAction::Pass => true,
+            HeaderAction::Drop => false,
+            HeaderAction::Trace => traces,
+        };
+        let lines = self.lines.iter().filter(goes);
+        lines.map(|line| (self.range(line.name), cut(&self.bytes, line.value)))
+    }
+
     /// The `Host` to add, where the client sent none: HTTP/1.0.
     pub fn missing_host(&self) -> Option<&[u8]> {
         let authority = self.authority.map_or(&b""[..], |authority| cut(&self.bytes, authority));

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
-use crate::config::{Config, ConfigError, Listen, Overrides};
+use crate::config::{Address, Config, ConfigError, Engine, Listen, Overrides};
 use crate::listen::tls::{self, Certificates};
 use crate::metrics::Metrics;
 use crate::pipeline::active_config::{ActiveConfig, Clock};
@@ -99,6 +100,8 @@ pub(crate) struct Reloader {
     pub clock: Clock,
     /// The certificates of each encrypted listener, by the listener's place.
     certificates: Vec<Option<Arc<Certificates>>>,
+    /// The engine of each listener, in the same order, with where it listens.
+    engines: Vec<(Address, watch::Sender<Engine>)>,
     source: Source,
     overrides: Overrides,
     metrics: Arc<Metrics>,
@@ -126,9 +129,12 @@ impl Reloader {
         if let Some(map) = live.config.slot_map_file.as_deref().and_then(slot_watcher::read_map) {
             live = live.with_map(Arc::new(map), clock.now_ms());
         }
+        let engines = live.config.listen.iter();
+        let engines = engines.map(|l| (l.bind.clone(), watch::Sender::new(l.engine)));
         Ok(Self {
             clock,
             certificates,
+            engines: engines.collect(),
             live: Arc::new(ArcSwap::from_pointee(live)),
             source,
             overrides,
@@ -176,6 +182,11 @@ impl Reloader {
                 known.replace(fresh);
             }
         }
+        for (bound, known) in &self.engines {
+            let listen = after.config.listen.iter().find(|listen| listen.bind == *bound);
+            let Some(next) = listen.map(|listen| listen.engine) else { continue };
+            known.send_if_modified(|engine| std::mem::replace(engine, next) != next);
+        }
         *self.in_force_since.lock() = Instant::now();
         after.forget_missing(&before, &self.metrics);
         Ok(report)
@@ -204,6 +215,11 @@ impl Reloader {
     /// The certificates of the listener at this place, kept up to date by reloads.
     pub(crate) fn certificates(&self, place: usize) -> Option<&Arc<Certificates>> {
         self.certificates.get(place)?.as_ref()
+    }
+
+    /// The engine of the listener at this place, as reloads change it.
+    pub(crate) fn engine(&self, place: usize) -> Option<watch::Receiver<Engine>> {
+        self.engines.get(place).map(|(_, engine)| engine.subscribe())
     }
 
     /// Reads, checks and compiles the config, and says what would change; nothing does.
@@ -316,10 +332,26 @@ fn differences(before: &ActiveConfig, after: &ActiveConfig) -> Vec<String> {
     if before.config.limits != after.config.limits {
         changes.push("limits changed".to_owned());
     }
-    if before.config.listen != after.config.listen || before.config.admin != after.config.admin {
+    listener_differences(&before.config, &after.config, &mut changes);
+    changes
+}
+
+/// Says which listeners change: their engines do by the reload, everything else takes a restart.
+fn listener_differences(before: &Config, after: &Config, changes: &mut Vec<String>) {
+    let others = |config: &Config| -> Vec<Listen> {
+        let listen = config.listen.iter().cloned();
+        listen.map(|listen| Listen { engine: Engine::default(), ..listen }).collect()
+    };
+    for new in &after.listen {
+        let old = before.listen.iter().find(|old| old.bind == new.bind);
+        if let Some(old) = old.filter(|old| old.engine != new.engine) {
+            let (name, old, new) = (&new.name, old.engine.name(), new.engine.name());
+            changes.push(format!("listener changed: {name}, from {old} to {new}"));
+        }
+    }
+    if others(before) != others(after) || before.admin != after.admin {
         changes.push("listeners changed: that needs a restart, the old ones stay".to_owned());
     }
-    changes
 }
 
 /// The share of keys that meet another worker, from a sample.

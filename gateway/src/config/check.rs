@@ -8,12 +8,12 @@ use serde_saphyr::Spanned;
 
 use super::error::{ConfigError, Fault, nearest};
 use super::raw::{
-    RawBalance, RawConfig, RawFrom, RawHealth, RawKey, RawLimits, RawListen, RawPool, RawRate,
-    RawRetry, RawRoute,
+    RawBalance, RawConfig, RawEngine, RawFrom, RawHealth, RawKey, RawLimits, RawListen, RawPool,
+    RawRate, RawRetry, RawRoute,
 };
 use super::settings::{
-    Balance, Config, From, HealthConfig, Limits, Listen, POOL_WORKERS_MAX, PoolConfig, ROUTES_MAX,
-    TlsConfig,
+    Balance, Config, Engine, From, HealthConfig, Limits, Listen, POOL_WORKERS_MAX, PoolConfig,
+    ROUTES_MAX, TlsConfig,
 };
 use super::units::{Address, ByteSize, IpRange, Span, worker};
 use crate::pipeline::access_log;
@@ -196,7 +196,11 @@ fn listener(faults: &mut Faults<'_>, raw: RawListen) -> Option<Listen> {
         certificates: tls.certificates.into_iter().map(|pair| (pair.cert, pair.key)).collect(),
         http2: tls.http2,
     });
-    Some(Listen { name: raw.name, bind, tls, proxy_protocol: raw.proxy_protocol })
+    let engine = match raw.engine {
+        RawEngine::Direct => Engine::Direct,
+        RawEngine::Pingora => Engine::Pingora,
+    };
+    Some(Listen { name: raw.name, bind, tls, proxy_protocol: raw.proxy_protocol, engine })
 }
 
 /// The admin listener answers whoever reaches it, so it must not be reachable from outside.

@@ -53,6 +53,16 @@ pub(super) struct RawListen {
     pub(super) tls: Option<RawTls>,
     #[serde(default)]
     pub(super) proxy_protocol: bool,
+    #[serde(default)]
+    pub(super) engine: RawEngine,
+}
+
+#[derive(Deserialize, Clone, Copy, Default)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RawEngine {
+    #[default]
+    Direct,
+    Pingora,
 }
 
 #[derive(Deserialize)]

@@ -85,6 +85,28 @@ pub struct Listen {
     pub tls: Option<TlsConfig>,
     /// Whether every connection begins with a PROXY protocol header, from a trusted proxy.
     pub proxy_protocol: bool,
+    /// What carries its requests; a reload changes it for new connections.
+    pub engine: Engine,
+}
+
+/// What carries requests from a listener to workers (docs/decisions/0034-two-engines.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Engine {
+    /// `gateway/src/proxy/http1.rs` and `http2.rs`, written on the connections.
+    #[default]
+    Direct,
+    /// Pingora's proxy, with its phases, connectors and connection pool.
+    Pingora,
+}
+
+impl Engine {
+    /// As `engine:` of a routes file names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Pingora => "pingora",
+        }
+    }
 }
 
 /// How a listener is encrypted.
@@ -243,12 +265,16 @@ pub struct Overrides {
     pub admin_hosts: Vec<String>,
     /// There is no admin listener, whatever the file says.
     pub no_admin: bool,
+    /// Every listener has this engine.
+    pub engine: Option<Engine>,
 }
 
 impl Config {
     /// Puts what the start says in place of what the file says.
     pub fn with(mut self, overrides: &Overrides) -> Self {
         if let Some(listen) = &overrides.listen {
+            // The file says nothing of these sockets; the engine of its first listener is theirs.
+            let engine = self.listen.first().map_or(Engine::default(), |first| first.engine);
             self.listen = listen
                 .iter()
                 .enumerate()
@@ -257,8 +283,12 @@ impl Config {
                     bind: Address::Tcp(*address),
                     tls: None,
                     proxy_protocol: false,
+                    engine,
                 })
                 .collect();
+        }
+        if let Some(engine) = overrides.engine {
+            self.listen.iter_mut().for_each(|listen| listen.engine = engine);
         }
         if let Some(workers) = &overrides.workers_for_all_pools {
             for pool in &mut self.pools {

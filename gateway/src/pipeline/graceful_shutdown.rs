@@ -3,17 +3,22 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
-/// What all connections listen to.
+/// What connections listen to: those of one listener under one engine to a part, which ends with the whole.
 #[derive(Debug, Default)]
 pub struct GracefulShutdown {
     announced: AtomicBool,
     over: AtomicBool,
     next: AtomicU64,
     idle: Mutex<HashMap<u64, Waker>>,
+    /// Whether it is announced, for who waits for that.
+    told: watch::Sender<bool>,
+    parts: Mutex<Vec<Weak<Self>>>,
 }
 
 impl GracefulShutdown {
@@ -22,6 +27,36 @@ impl GracefulShutdown {
         self.announced.store(true, Ordering::Release);
         // On HTTP/2 it is said at once.
         self.idle.lock().values().for_each(Waker::wake_by_ref);
+        self.told.send_replace(true);
+        self.each_part(Self::announce);
+    }
+
+    /// A part that may be ended alone.
+    pub(crate) fn part(&self) -> Arc<Self> {
+        let part = Arc::new(Self::default());
+        {
+            let mut parts = self.parts.lock();
+            parts.retain(|part| part.strong_count() > 0);
+            parts.push(Arc::downgrade(&part));
+        }
+        // What the whole was told before the part was one of its own.
+        if self.is_announced() {
+            part.announce();
+        }
+        if self.is_over() {
+            part.end();
+        }
+        part
+    }
+
+    /// Changes to true when the end is announced.
+    pub(crate) fn watch(&self) -> watch::Receiver<bool> {
+        self.told.subscribe()
+    }
+
+    fn each_part(&self, tell: impl Fn(&Self)) {
+        let parts: Vec<Arc<Self>> = self.parts.lock().iter().filter_map(Weak::upgrade).collect();
+        parts.iter().for_each(|part| tell(part));
     }
 
     /// Ends the connections that rest, and those that will.
@@ -33,6 +68,7 @@ impl GracefulShutdown {
             std::mem::take(&mut *idle)
         };
         idle.into_values().for_each(Waker::wake);
+        self.each_part(Self::end);
     }
 
     pub(crate) fn is_announced(&self) -> bool {

@@ -195,6 +195,8 @@ impl Sink for Http1<'_> {
         bodiless: bool,
     ) {
         let manner = AnswerFraming { http11: self.head.wire.http11, last: false, bodiless };
+        // The end may have been announced while the worker was waited for.
+        down.last |= self.client.ending.is_announced();
         down.last |= !answer.is_delimited(manner, down.shrink.is_some());
         let manner = AnswerFraming { last: down.last, ..manner };
         down.writing =

@@ -8,6 +8,7 @@
 
 pub(crate) mod client;
 mod file;
+pub(crate) mod head_search;
 pub(crate) mod request;
 mod tunnel;
 
@@ -28,6 +29,7 @@ use tunnel::tunnel;
 
 use crate::config::Limits;
 use crate::metrics::{Attempt, Refused};
+use crate::pipeline::graceful_shutdown::GracefulShutdown;
 use crate::pipeline::reply::{self, Reply};
 use crate::pipeline::{
     Answer, Ctx, Disposition, Ended, Gateway, REFUSED_DRAIN, REQUESTS_PER_CONNECTION_MAX,
@@ -36,7 +38,7 @@ use crate::routing::head::Head;
 use crate::upstream::transport::{Plain, Transport};
 
 /// So much of a body nobody wants is read before the next request; more ends the connection.
-const UNWANTED_BODY_MAX: u64 = 64 << 10;
+pub(crate) const UNWANTED_BODY_MAX: u64 = 64 << 10;
 
 /// What becomes of a connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,13 +59,14 @@ pub(crate) async fn serve(
     transport: Transport,
     peer: IpAddr,
     limits: &Limits,
+    ending: &Arc<GracefulShutdown>,
 ) {
-    let mut client = Client::new(transport, peer, limits);
+    let mut client = Client::new(transport, peer, limits, Arc::clone(ending));
     let waker = std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-    let listening = gateway.graceful_shutdown.listen(waker);
+    let listening = ending.listen(waker);
     let mut left = REQUESTS_PER_CONNECTION_MAX;
     let after = loop {
-        let head = match client.next_head(limits, &gateway.graceful_shutdown).await {
+        let head = match client.next_head(limits).await {
             Next::Head(bytes) => Request::parse(bytes),
             Next::End => break After::End,
             Next::Refused(reply, why) => {
@@ -122,9 +125,7 @@ impl Handler<'_> {
 
     /// Says whether this is the connection's last answer.
     fn is_last(&self) -> bool {
-        !self.may_stay
-            || !self.head.wire.keep_alive
-            || self.gateway.graceful_shutdown.is_announced()
+        !self.may_stay || !self.head.wire.keep_alive || self.client.ending.is_announced()
     }
 
     /// How the connection ends after its last answer.

@@ -1,13 +1,12 @@
 //! One connection of HTTP/2: the h2 crate speaks it, every stream is a request of its own
 //! (`stream.rs`). Bounds on what a client may ask for, rest times, and the announced end are here.
 
-mod client;
+pub(crate) mod client;
 pub(crate) mod head;
 pub(crate) mod stream;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -19,16 +18,17 @@ use super::timer::Timer;
 use crate::config::Limits;
 use crate::metrics::Refused;
 use crate::pipeline::Gateway;
+use crate::pipeline::graceful_shutdown::GracefulShutdown;
 use crate::proxy::write_buffer::WriteBuffer;
 use crate::upstream::transport::Transport;
 use client::Shared;
 
 /// Requests under way on one connection; browsers open at most about a hundred.
-const STREAMS_MAX: u32 = 128;
+pub(crate) const STREAMS_MAX: u32 = 128;
 
 /// Streams reset before they were served that are remembered; a client that resets faster than that
 /// is cut off (rapid reset, CVE-2023-44487).
-const RESETS_MAX: usize = 32;
+pub(crate) const RESETS_MAX: usize = 32;
 
 /// How long the last word may take to leave.
 const LINGER: Duration = Duration::from_secs(2);
@@ -47,13 +47,9 @@ pub(crate) async fn serve(
     transport: Transport,
     peer: IpAddr,
     limits: &Limits,
+    ending: &GracefulShutdown,
 ) {
-    let shared = Arc::new(Shared {
-        peer,
-        tls: transport.is_encrypted(),
-        requests: AtomicU32::new(0),
-        abandoned: AtomicU32::new(0),
-    });
+    let shared = Arc::new(Shared::new(peer, transport.is_encrypted()));
     let mut builder = Builder::new();
     builder
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
@@ -67,13 +63,12 @@ pub(crate) async fn serve(
         Err(_) => return gateway.metrics.refused(Refused::TooSlow),
     };
     let waker = std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-    let listening = gateway.graceful_shutdown.listen(waker);
+    let listening = ending.listen(waker);
     let mut timer = Timer::new(limits.keepalive_timeout);
     let mut told = false;
     let reason = loop {
         let next = std::future::poll_fn(|cx| {
-            let ending = gateway.graceful_shutdown.is_announced();
-            if ending && !std::mem::replace(&mut told, ending) {
+            if ending.is_announced() && !std::mem::replace(&mut told, true) {
                 connection.graceful_shutdown();
             }
             if shared.is_flooded() {
@@ -90,14 +85,14 @@ pub(crate) async fn serve(
             // Streams hold a share of it each.
             if Arc::strong_count(&shared) > 1 {
                 timer.set(limits.keepalive_timeout);
-            } else if gateway.graceful_shutdown.is_over() {
+            } else if ending.is_over() {
                 return Poll::Ready(Next::End(Reason::NO_ERROR));
             }
             timer.poll(cx).map(|()| Next::End(Reason::NO_ERROR))
         });
         match next.await {
             Next::Request(request) => {
-                shared.requests.fetch_add(1, Ordering::Relaxed);
+                shared.begin();
                 timer.set(limits.keepalive_timeout);
                 let (gateway, shared) = (Arc::clone(gateway), Arc::clone(&shared));
                 let (request, respond) = *request;

@@ -15,7 +15,7 @@ use colonnade_http1::Framing;
 use colonnade_http1::{BadBody, Body, LAST_CHUNK, write_chunk};
 
 /// So much of a request is kept to be sent again.
-const REPLAY_MAX: usize = 64 << 10;
+pub(crate) const REPLAY_MAX: usize = 64 << 10;
 
 /// No more is taken from the client while so much has not gone on.
 const PENDING_MAX: usize = 64 << 10;
@@ -25,16 +25,19 @@ pub(crate) const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n";
 
 /// Writes the headers that tell a worker who asks.
 pub(crate) fn write_own(out: &mut Vec<u8>, ctx: &Ctx, traces: &[(String, String)]) {
-    let mut put =
-        |parts: &[&str]| parts.iter().for_each(|part| out.extend_from_slice(part.as_bytes()));
+    each_own(ctx, traces, &mut |name, value| {
+        [name, ": ", value, "\r\n"].iter().for_each(|p| out.extend_from_slice(p.as_bytes()));
+    });
+}
+
+/// Gives out the headers that tell a worker who asks.
+pub(crate) fn each_own(ctx: &Ctx, traces: &[(String, String)], put: &mut dyn FnMut(&str, &str)) {
     if let Some(client) = &ctx.client {
-        put(&["x-forwarded-for: ", &client.forwarded_for, "\r\nx-forwarded-proto: "]);
-        put(&[client.proto, "\r\n"]);
+        put("x-forwarded-for", &client.forwarded_for);
+        put("x-forwarded-proto", client.proto);
     }
-    put(&["x-request-id: ", &ctx.request_id, "\r\n"]);
-    for (name, value) in traces {
-        put(&[name, ": ", value, "\r\n"]);
-    }
+    put("x-request-id", &ctx.request_id);
+    traces.iter().for_each(|(name, value)| put(name, value));
 }
 
 /// A request on its way to a worker.

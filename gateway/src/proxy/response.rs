@@ -20,23 +20,33 @@ pub(crate) fn each(
     shrink: &mut Option<Box<Compressor>>,
     put: &mut dyn FnMut(&str, &[u8]),
 ) {
+    let ends = head.body(bodiless).is_done();
+    each_of((head.status, ends), passed_on(head), ctx, shrink, put);
+}
+
+/// The same for headers that have been read and chosen: those of an answer with this status, whose body is
+/// empty where `ends`.
+pub(crate) fn each_of<'h>(
+    (status, ends): (u16, bool),
+    passed_on: impl Iterator<Item = (&'h str, &'h [u8])>,
+    ctx: &Ctx,
+    shrink: &mut Option<Box<Compressor>>,
+    put: &mut dyn FnMut(&str, &[u8]),
+) {
     let mut seen_cors = false;
     let mut pass = |name: &str, value: &[u8]| {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         match name.len() {
             // Where there is no body, 204 may not even tell a length (RFC 9110 §8.6).
-            14 if head.status == 204 && is("content-length") => return,
+            14 if status == 204 && is("content-length") => return,
             27 if is(reply::CORS[0].0) => seen_cors = true,
             _ => {}
         }
         put(name, value);
     };
     match shrink {
-        Some(filter) => {
-            let ends = head.body(bodiless).is_done();
-            filter.headers(head.status, passed_on(head), ends, &mut pass);
-        }
-        None => passed_on(head).for_each(|(name, value)| pass(name, value)),
+        Some(filter) => filter.headers(status, passed_on, ends, &mut pass),
+        None => passed_on.for_each(|(name, value)| pass(name, value)),
     }
     if shrink.as_ref().is_some_and(|filter| !filter.is_at_work()) {
         *shrink = None;

@@ -286,9 +286,8 @@ impl<S: Sink> Listener<'_, S> {
             down.shrink = Compressor::new(self.head);
         }
         let bodiless = self.head.method() == "HEAD";
-        // A client that still sends its body must not take what follows for another request's answer; and
-        // the end may have been announced while this was waited for.
-        down.last |= !self.up.is_taken || gateway.graceful_shutdown.is_announced();
+        // A client that still sends its body must not take what follows for another request's answer.
+        down.last |= !self.up.is_taken;
         self.sink.begin(answer, self.ctx, down, bodiless);
         down.status = answer.status;
         down.worker_stays = answer.keep_alive && self.up.is_sent();

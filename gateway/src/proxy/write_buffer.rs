@@ -31,6 +31,11 @@ impl WriteBuffer {
         self.transport.raw_fd()
     }
 
+    /// Has the connection reset when it is dropped.
+    pub(crate) fn abort(&self) {
+        self.transport.abort();
+    }
+
     /// Has these bytes leave instead of those that have not left yet.
     pub(crate) fn replace(&mut self, bytes: &[u8]) {
         self.gathered = BytesMut::from(bytes);

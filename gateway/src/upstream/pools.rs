@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use tokio::sync::{Notify, futures::Notified};
+use tokio::sync::Notify;
+use tokio::sync::futures::{Notified, OwnedNotified};
 
 use crate::config::{Balance, HealthConfig, PoolConfig, WorkerAddr};
 use crate::metrics::WorkerSeries;
@@ -37,7 +38,7 @@ pub struct Member {
     /// What is counted about it.
     pub series: WorkerSeries,
     /// Told when the map it was in says that it is gone: what is under way there has no answer.
-    marked_down: Notify,
+    marked_down: Arc<Notify>,
     working: AtomicU64,
     long_polling: AtomicU64,
     failures: AtomicU64,
@@ -53,7 +54,7 @@ impl Member {
             health: Health::default(),
             kept: IdleConnections::default(),
             series: WorkerSeries::default(),
-            marked_down: Notify::new(),
+            marked_down: Arc::new(Notify::new()),
             working: AtomicU64::new(0),
             long_polling: AtomicU64::new(0),
             failures: AtomicU64::new(0),
@@ -64,6 +65,11 @@ impl Member {
     /// Waits until the worker is taken for dead, from now on.
     pub fn is_marked_down(&self) -> Notified<'_> {
         self.marked_down.notified()
+    }
+
+    /// The same, for who cannot borrow the member.
+    pub fn is_marked_down_owned(&self) -> OwnedNotified {
+        Arc::clone(&self.marked_down).notified_owned()
     }
 
     /// Requests it works on now, waiting long polls not counted.

@@ -77,6 +77,18 @@ impl Transport {
         }
     }
 
+    /// Has the connection reset when it is dropped, so that the client cannot take what it got for the whole.
+    pub(crate) fn abort(&self) {
+        let plain = match self {
+            Self::Plain(plain) => plain,
+            // Without the word that ends it, an encrypted stream is visibly cut off.
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        if let Plain::Tcp(stream) = plain {
+            let _closed = stream.set_zero_linger();
+        }
+    }
+
     /// Says whether the stream is encrypted.
     pub fn is_encrypted(&self) -> bool {
         matches!(self, Self::Tls(_))

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use colonnade_gateway::config::Engine;
 use colonnade_gateway::{RunOptions, Running, Source, run};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -158,6 +159,22 @@ pub(crate) async fn metrics_say(gateway: &Running, expected: &str) {
     assert!(said.is_ok(), "{expected} is not in\n{}", get(admin, "/metrics").await.body);
 }
 
+/// The engine of every listener, unless a test asks for one: `direct`, or what `COLONNADE_TEST_ENGINE` says.
+#[expect(clippy::disallowed_methods, reason = "it is the test run that says so")]
+pub(crate) fn engine() -> Engine {
+    match std::env::var("COLONNADE_TEST_ENGINE").as_deref() {
+        Err(_) | Ok("" | "direct") => Engine::Direct,
+        Ok("pingora") => Engine::Pingora,
+        Ok(other) => panic!("COLONNADE_TEST_ENGINE: no engine is called {other}"),
+    }
+}
+
+/// Starts a gateway with the engine that is tested.
+pub(crate) fn start(mut options: RunOptions) -> Running {
+    options.overrides.engine = options.overrides.engine.or(Some(engine()));
+    run(options).unwrap()
+}
+
 /// A gateway with a listener and an admin listener on port 0, from the rest of a routes file.
 pub(crate) fn gateway(rest: &str) -> Running {
     let text = format!(
@@ -165,7 +182,7 @@ pub(crate) fn gateway(rest: &str) -> Running {
     );
     let mut options = RunOptions::new(Source::Text { name: "test.yaml".to_owned(), text });
     options.watch = false;
-    run(options).unwrap()
+    start(options)
 }
 
 /// A routes file with one pool that takes everything.

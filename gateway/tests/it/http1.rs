@@ -6,7 +6,9 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::client::{Client, PATIENCE, ask, gateway, get, one_pool};
+use colonnade_gateway::config::Engine;
+
+use crate::client::{Client, PATIENCE, ask, engine, gateway, get, one_pool};
 use crate::worker::{Act, Worker};
 
 /// A worker's side of a connection on which the test itself speaks.
@@ -286,12 +288,19 @@ async fn what_workers_must_not_say_is_a_502() {
         &huge,
     ];
     for said in heads {
+        // Pingora takes a length beside chunks away, and unfolds lines, before any phase sees the answer; what
+        // the client gets has one framing, and no folded line.
+        let mended = said.contains("content-length: 1\r\ntransfer") || said.contains("folded");
+        if engine() == Engine::Pingora && mended {
+            continue;
+        }
         let said = said.to_owned();
         let shown = said[..said.len().min(60)].to_owned();
         let worker = Worker::start(move |_| Act::Raw(said.clone().into())).await;
         let gateway = gateway(&one_pool("single", &[worker.address]));
         let answer = get(gateway.addrs()[0], "/a").await;
-        assert_eq!((answer.status, answer.errcode().as_str()), (502, "M_UNKNOWN"), "{shown}");
+        assert_eq!(answer.status, 502, "{shown}");
+        assert_eq!(answer.errcode(), "M_UNKNOWN", "{shown}");
     }
 }
 

@@ -22,7 +22,7 @@ async fn the_bundled_routes_serve_one_worker_for_every_pool() {
         no_admin: false,
         ..Overrides::default()
     };
-    let gateway = run(options).unwrap();
+    let gateway = crate::client::start(options);
     let address = gateway.addrs()[0];
     for path in ["/_matrix/client/versions", "/_matrix/client/v3/sync?timeout=0", "/"] {
         assert_eq!(get(address, path).await.body, path);

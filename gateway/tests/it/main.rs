@@ -5,6 +5,7 @@ mod client;
 mod worker;
 
 mod edge;
+mod engines;
 mod forwarding;
 mod frames;
 mod hostile;

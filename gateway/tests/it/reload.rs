@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use colonnade_gateway::{RunOptions, Running, Source, run};
+use colonnade_gateway::{RunOptions, Running, Source};
 
 use tokio::task::JoinHandle;
 
@@ -26,7 +26,7 @@ fn file(workers: &[SocketAddr], extra: &str) -> String {
 fn start(path: &std::path::Path, watch: bool) -> Running {
     let mut options = RunOptions::new(Source::File(path.to_owned()));
     options.watch = watch;
-    run(options).unwrap()
+    crate::client::start(options)
 }
 
 #[tokio::test]

@@ -266,7 +266,7 @@ async fn who_comes_through_a_unix_socket_shares_no_address() {
         one_pool("single", &[worker.address])
     );
     let source = colonnade_gateway::Source::Text { name: "unix.yaml".to_owned(), text };
-    let _gateway = colonnade_gateway::run(colonnade_gateway::RunOptions::new(source)).unwrap();
+    let _gateway = crate::client::start(colonnade_gateway::RunOptions::new(source));
     let mut held = Vec::new();
     for _ in 0..5 {
         let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
@@ -287,7 +287,7 @@ async fn a_unix_socket_is_for_the_group() {
     let listen = format!("listen: [{{ name: u, bind: \"unix:{}\" }}]\n", path.display());
     let text = format!("{listen}{}", one_pool("single", &[worker.address]));
     let source = colonnade_gateway::Source::Text { name: "unix.yaml".to_owned(), text };
-    let _gateway = colonnade_gateway::run(colonnade_gateway::RunOptions::new(source)).unwrap();
+    let _gateway = crate::client::start(colonnade_gateway::RunOptions::new(source));
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(format!("{:o}", mode & 0o777), "660");
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use colonnade_gateway::{RunOptions, Running, Source, run};
+use colonnade_gateway::{RunOptions, Running, Source};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -46,7 +46,7 @@ fn pair(folder: &Path, name: &str) -> String {
 }
 
 fn start(text: String) -> Running {
-    run(RunOptions::new(Source::Text { name: "tls.yaml".to_owned(), text })).unwrap()
+    crate::client::start(RunOptions::new(Source::Text { name: "tls.yaml".to_owned(), text }))
 }
 
 async fn get_over(stream: &mut TlsStream<TcpStream>) -> String {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
-use colonnade_gateway::{RunOptions, Running, Source, run};
+use colonnade_gateway::{RunOptions, Running, Source};
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
@@ -49,7 +49,7 @@ fn with_spans(rest: &str) -> Running {
     let mut options = RunOptions::new(Source::Text { name: "test.yaml".to_owned(), text });
     options.watch = false;
     options.spans = true;
-    run(options).unwrap()
+    crate::client::start(options)
 }
 
 /// The span of the request that a worker was told this about.

@@ -4,11 +4,13 @@
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 
+use super::head_search::HeadSearch;
 use crate::config::Limits;
 use crate::metrics::Refused;
 use crate::pipeline::graceful_shutdown::GracefulShutdown;
@@ -16,20 +18,19 @@ use crate::pipeline::reply::{self, Reply};
 use crate::proxy::timer::Timer;
 use crate::upstream::idle::poll_read_with;
 use crate::upstream::transport::Transport;
-use colonnade_http1::{Scan, Scanner};
 
 /// How much is read from a client at once.
 const READ_BYTES: usize = 16 << 10;
 
 /// What a client may send ahead while it waits; then it is no longer looked at until its turn.
-const AHEAD_BYTES_MAX: usize = 16 << 10;
+pub(crate) const AHEAD_BYTES_MAX: usize = 16 << 10;
 
 /// After the last word the connection is drained this long, so that a client still sending reads
 /// our answer instead of a reset. nginx lingers 5 s; an attacker pays less attention to us with 2.
-const LINGER: Duration = Duration::from_secs(2);
+pub(crate) const LINGER: Duration = Duration::from_secs(2);
 
 /// How many bytes a lingering close reads and throws away at most.
-const LINGER_BYTES_MAX: usize = 16 << 20;
+pub(crate) const LINGER_BYTES_MAX: usize = 16 << 20;
 
 /// A connection.
 pub(crate) struct Client {
@@ -46,6 +47,8 @@ pub(crate) struct Client {
     unflushed: bool,
     /// The deadline of whatever is waited for.
     pub(crate) timer: Timer,
+    /// Tells when the connection is to end.
+    pub(crate) ending: Arc<GracefulShutdown>,
 }
 
 /// What comes next on a connection.
@@ -59,7 +62,12 @@ pub(crate) enum Next {
 }
 
 impl Client {
-    pub(crate) fn new(transport: Transport, peer: IpAddr, limits: &Limits) -> Self {
+    pub(crate) fn new(
+        transport: Transport,
+        peer: IpAddr,
+        limits: &Limits,
+        ending: Arc<GracefulShutdown>,
+    ) -> Self {
         Self {
             tls: transport.is_encrypted(),
             transport,
@@ -69,6 +77,7 @@ impl Client {
             sent: 0,
             unflushed: false,
             timer: Timer::new(limits.keepalive_timeout),
+            ending,
         }
     }
 
@@ -140,12 +149,8 @@ impl Client {
     }
 
     /// Waits for the next head.
-    pub(crate) async fn next_head(
-        &mut self,
-        limits: &Limits,
-        graceful_shutdown: &GracefulShutdown,
-    ) -> Next {
-        let mut scanner = Scanner::default();
+    pub(crate) async fn next_head(&mut self, limits: &Limits) -> Next {
+        let mut search = HeadSearch::default();
         let mut in_head = false;
         let mut looked_at = 0;
         self.timer.set(limits.keepalive_timeout);
@@ -156,8 +161,10 @@ impl Client {
                         in_head = true;
                         self.timer.set(limits.header_timeout);
                     }
-                    if let Some(next) = self.look_for_head(&mut scanner, limits) {
-                        return Poll::Ready(next);
+                    match search.find(&mut self.input, limits.header_bytes) {
+                        Some(Ok(head)) => return Poll::Ready(Next::Head(head)),
+                        Some(Err((reply, why))) => return Poll::Ready(Next::Refused(reply, why)),
+                        None => {}
                     }
                     looked_at = self.input.len();
                 }
@@ -171,7 +178,7 @@ impl Client {
                 // Given back, not kept: a connection that rests owns no buffer.
                 self.input = Vec::new();
                 self.output = Vec::new();
-                if graceful_shutdown.is_over() {
+                if self.ending.is_over() {
                     return Poll::Ready(Next::End);
                 }
             }
@@ -183,38 +190,6 @@ impl Client {
             })
         })
         .await
-    }
-
-    fn look_for_head(&mut self, scanner: &mut Scanner, limits: &Limits) -> Option<Next> {
-        // Empty lines before a request are passed over (RFC 9112 §2.2).
-        let empty = self.input.chunks(2).take_while(|pair| *pair == b"\r\n").count() * 2;
-        if empty > 0 {
-            self.input.drain(..empty);
-            *scanner = Scanner::default();
-        }
-        if self.input.len() < 2 {
-            // A lone CR may become an empty line.
-            return match self.input.first() {
-                None | Some(b'\r') => None,
-                Some(b'\n') => Some(Next::Refused(reply::MALFORMED, Refused::Malformed)),
-                Some(_) => None,
-            };
-        }
-        let max = usize::try_from(limits.header_bytes).unwrap_or(usize::MAX);
-        match scanner.scan(&self.input) {
-            Scan::End(end) if end <= max => {
-                let rest = self.input.split_off(end);
-                let mut head = std::mem::replace(&mut self.input, rest);
-                // What came behind it has left room that is not needed as long as the request takes.
-                if !self.input.is_empty() {
-                    head.shrink_to_fit();
-                }
-                Some(Next::Head(head))
-            }
-            Scan::More if self.input.len() <= max => None,
-            Scan::Loose => Some(Next::Refused(reply::MALFORMED, Refused::Malformed)),
-            _ => Some(Next::Refused(reply::HEADER_TOO_LARGE, Refused::HeaderTooLarge)),
-        }
     }
 
     /// Ends the connection; what it still sends is thrown away for a while where `lingering`.
@@ -249,13 +224,6 @@ impl Client {
 
     /// Ends the connection so that the client cannot take what it got for the whole.
     pub(crate) fn abort(self) {
-        let plain = match &self.transport {
-            Transport::Plain(plain) => plain,
-            // Without the word that ends it, an encrypted stream is visibly cut off.
-            Transport::Tls(tls) => tls.get_ref().0,
-        };
-        if let crate::upstream::transport::Plain::Tcp(stream) = plain {
-            let _closed = stream.set_zero_linger();
-        }
+        self.transport.abort();
     }
 }

@@ -14,11 +14,20 @@ pub(crate) struct Shared {
     pub(crate) peer: IpAddr,
     /// Whether it is encrypted.
     pub(crate) tls: bool,
-    pub(super) requests: AtomicU32,
-    pub(super) abandoned: AtomicU32,
+    requests: AtomicU32,
+    abandoned: AtomicU32,
 }
 
 impl Shared {
+    pub(crate) fn new(peer: IpAddr, tls: bool) -> Self {
+        Self { peer, tls, requests: AtomicU32::new(0), abandoned: AtomicU32::new(0) }
+    }
+
+    /// The client has begun a request.
+    pub(crate) fn begin(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The client went away from a request before it was answered.
     pub(crate) fn abandon(&self) {
         self.abandoned.fetch_add(1, Ordering::Relaxed);
@@ -26,7 +35,7 @@ impl Shared {
 
     /// Says whether the client mostly begins requests to abandon them: cheap for it, work for us and the
     /// workers.
-    pub(super) fn is_flooded(&self) -> bool {
+    pub(crate) fn is_flooded(&self) -> bool {
         let abandoned = self.abandoned.load(Ordering::Relaxed);
         abandoned >= ABANDONED_MAX && abandoned > self.requests.load(Ordering::Relaxed) / 2
     }

@@ -68,14 +68,25 @@ impl StreamHead {
     /// The request as the worker is sent it.
     pub(crate) fn upload(&self, ctx: &Ctx, share: ReplayPermit) -> RequestTransfer {
         let mut out = Vec::with_capacity(1024);
-        let authority = self.header("host").unwrap_or_default();
         put(
             &mut out,
             &[self.method().as_bytes(), b" ", self.target.as_str().as_bytes(), b" HTTP/1.1\r\n"],
         );
-        put(&mut out, &[b"host: ", authority, b"\r\n"]);
         let traces = spans::headers(&ctx.span);
-        let trace_goes_on = ctx.trace_goes_on && traces.is_empty();
+        self.each_passing(ctx.trace_goes_on && traces.is_empty(), &mut |name, value| {
+            put(&mut out, &[name.as_bytes(), b": ", value, b"\r\n"]);
+        });
+        write_own(&mut out, ctx, &traces);
+        if self.framing == Framing::Chunked {
+            put(&mut out, &[CHUNKED]);
+        }
+        put(&mut out, &[b"\r\n"]);
+        RequestTransfer::with_head(out, self.framing, share)
+    }
+
+    /// Gives out the headers that go on to a worker, `Host` first; those of a trace where `traces` says so.
+    pub(crate) fn each_passing(&self, traces: bool, put: &mut dyn FnMut(&str, &[u8])) {
+        put("host", self.header("host").unwrap_or_default());
         for (name, value) in &self.parts.headers {
             let goes = match name.as_str() {
                 "host" | "cookie" => false,
@@ -84,26 +95,19 @@ impl StreamHead {
                 other => match own_headers::in_request(other) {
                     HeaderAction::Pass => true,
                     HeaderAction::Drop => false,
-                    HeaderAction::Trace => trace_goes_on,
+                    HeaderAction::Trace => traces,
                 },
             };
             if goes {
-                put(&mut out, &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+                put(name.as_str(), value.as_bytes());
             }
         }
         // HTTP/2 may send one cookie a line (RFC 9113 §8.2.3); HTTP/1 has one line for all.
-        let mut cookies = self.parts.headers.get_all(COOKIE).iter();
-        if let Some(first) = cookies.next() {
-            put(&mut out, &[b"cookie: ", first.as_bytes()]);
-            cookies.for_each(|cookie| put(&mut out, &[b"; ", cookie.as_bytes()]));
-            put(&mut out, &[b"\r\n"]);
+        let cookies = self.parts.headers.get_all(COOKIE);
+        let cookies: Vec<&[u8]> = cookies.iter().map(|cookie| cookie.as_bytes()).collect();
+        if !cookies.is_empty() {
+            put("cookie", &cookies.join(&b"; "[..]));
         }
-        write_own(&mut out, ctx, &traces);
-        if self.framing == Framing::Chunked {
-            put(&mut out, &[CHUNKED]);
-        }
-        put(&mut out, &[b"\r\n"]);
-        RequestTransfer::with_head(out, self.framing, share)
     }
 }
 

@@ -39,7 +39,8 @@ fn rooms(criterion: &mut Criterion<CpuTime>) {
         bencher.iter(|| {
             n += 1;
             let topic = to_raw_value(&json!({ "topic": n.to_string() })).expect("JSON");
-            let set = world.services.rooms.set_state(&alice, &large, "m.room.topic", "", &topic);
+            let set =
+                world.services.membership.set_state(&alice, &large, "m.room.topic", "", &topic);
             runtime.block_on(set).expect("an event");
         });
     });

@@ -16,7 +16,7 @@ use colonnade_replication::{Slots, Streams};
 use colonnade_services::{
     Context, Services, Settings,
     accounts::Session,
-    rooms::{NewRoomWish, Preset},
+    lifecycle::{NewRoomWish, Preset},
     rpc,
 };
 use colonnade_storage::{Database, Location, rooms::interned::Interned};
@@ -68,11 +68,15 @@ impl World {
     /// Makes a public room of `creator` and as many members more as `members` says.
     pub async fn room(&self, creator: &Session, members: usize) -> OwnedRoomId {
         let wish = NewRoomWish { preset: Some(Preset::Public), ..NewRoomWish::default() };
-        let rooms = &self.services.rooms;
-        let room = rooms.create(creator, wish).await.expect("a room");
+        let services = &self.services;
+        let room = services.lifecycle.create(creator, wish).await.expect("a room");
         for n in 0..members {
             let member = self.user(&format!("member{n}")).await;
-            rooms.join(&member, (&*room).into(), Default::default()).await.expect("a member");
+            services
+                .membership
+                .join(&member, (&*room).into(), Default::default())
+                .await
+                .expect("a member");
         }
         room
     }

@@ -6,8 +6,9 @@ use colonnade_replication::ephemeral::Receivers;
 
 use crate::{
     account_data, accounts, answers, background_jobs, bodies, caches, context::Context, devices,
-    directory, encryption, error::Result, filters, key_backup, limits, media, presence, profiles,
-    push, receipts, reports, rooms, services::Services, sync, timeline, to_device, typing,
+    directory, encryption, error::Result, filters, key_backup, lifecycle, limits, media,
+    membership, presence, profiles, push, receipts, reports, rooms, services::Services, sync,
+    timeline, to_device, typing,
 };
 
 impl Services {
@@ -29,6 +30,13 @@ impl Services {
         let to_device = Arc::new(to_device::ToDevice::new(Arc::clone(&context)));
         let media = media::Media::start(Arc::clone(&context)).await?;
         let rooms = rooms::Rooms::start(&context);
+        let membership =
+            Arc::new(membership::MembershipService::new(Arc::clone(&context), rooms.clone()));
+        let lifecycle = lifecycle::RoomLifecycle::new(
+            Arc::clone(&context),
+            rooms.clone(),
+            Arc::clone(&membership),
+        );
         let reports = reports::Reports::new(Arc::clone(&context), rooms.clone());
         let directory = directory::Directory::new(Arc::clone(&context), rooms.clone());
         let words = timeline::WordIndex::start(Arc::clone(&context), rooms.clone()).await?;
@@ -75,6 +83,8 @@ impl Services {
             to_device,
             media,
             rooms,
+            membership,
+            lifecycle,
             directory,
             timeline,
             receipts,

@@ -18,6 +18,6 @@ impl Services {
         let user = account.ok_or_else(unknown)?.user;
         // First the door, then the rooms: nobody can come back in while they are left.
         self.accounts.close(user, erase).await?;
-        self.rooms.leave_everywhere(user_id, user).await
+        self.membership.leave_everywhere(user_id, user).await
     }
 }

@@ -19,6 +19,6 @@ impl Services {
         if !self.profiles.set(session, wish).await? {
             return Ok(());
         }
-        self.rooms.profile_changed(&session.user_id).await
+        self.membership.profile_changed(&session.user_id).await
     }
 }

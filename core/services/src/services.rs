@@ -6,8 +6,8 @@ use colonnade_storage::database::metrics::CacheFigures;
 
 use crate::{
     account_data, accounts, answers, bodies, context::Context, devices, directory, encryption,
-    filters, key_backup, limits, media, presence, profiles, push, receipts, reports, rooms, sync,
-    timeline, to_device, typing,
+    filters, key_backup, lifecycle, limits, media, membership, presence, profiles, push, receipts,
+    reports, rooms, sync, timeline, to_device, typing,
 };
 
 /// Every service of a homeserver.
@@ -44,6 +44,10 @@ pub struct Services {
     pub media: media::Media,
     /// Rooms and what is in them.
     pub rooms: rooms::Rooms,
+    /// Coming into rooms, moderating, leaving.
+    pub membership: Arc<membership::MembershipService>,
+    /// Making and replacing rooms.
+    pub lifecycle: lifecycle::RoomLifecycle,
     /// Finding rooms.
     pub directory: directory::Directory,
     /// The past of rooms.

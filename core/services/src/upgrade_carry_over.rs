@@ -11,7 +11,8 @@ use serde_json::{Map, Value, value::RawValue};
 
 use crate::{
     Result, Services,
-    rooms::{NewRoomWish, Room, Sent},
+    lifecycle::NewRoomWish,
+    rooms::{Room, Sent},
 };
 
 impl Services {
@@ -20,14 +21,14 @@ impl Services {
     /// Source: Matrix v1.19, client-server, "Server behaviour" of room upgrades.
     ///
     /// # Errors
-    /// As [`Rooms::join`](crate::rooms::Rooms::join).
+    /// As [`MembershipService::join`](crate::membership::MembershipService::join).
     pub async fn join(
         &self,
         session: &Session,
         name: &RoomOrAliasId,
         wish: Map<String, Value>,
     ) -> Result<OwnedRoomId> {
-        let (room, came_in) = self.rooms.join(session, name, wish).await?;
+        let (room, came_in) = self.membership.join(session, name, wish).await?;
         if came_in {
             self.follow(session, &room).await;
         }
@@ -38,11 +39,11 @@ impl Services {
     /// keeps about that follows.
     ///
     /// # Errors
-    /// As [`Rooms::create`](crate::rooms::Rooms::create).
+    /// As [`RoomLifecycle::create`](crate::lifecycle::RoomLifecycle::create).
     pub async fn create_room(&self, session: &Session, wish: NewRoomWish) -> Result<OwnedRoomId> {
         let replaces = |content: &Value| content["predecessor"].is_object();
         let is_successor = wish.creation_content.as_ref().is_some_and(replaces);
-        let room_id = self.rooms.create(session, wish).await?;
+        let room_id = self.lifecycle.create(session, wish).await?;
         if is_successor && let Some(room) = self.rooms.find(&room_id).await? {
             self.follow(session, &room).await;
         }
@@ -53,7 +54,7 @@ impl Services {
     /// follows as at any other join.
     ///
     /// # Errors
-    /// As [`Rooms::set_state`](crate::rooms::Rooms::set_state).
+    /// As [`MembershipService::set_state`](crate::membership::MembershipService::set_state).
     pub async fn set_state(
         &self,
         session: &Session,
@@ -70,7 +71,7 @@ impl Services {
             }
             None => None,
         };
-        let sent = self.rooms.set_state(session, room_id, event_type, state_key, body).await?;
+        let sent = self.membership.set_state(session, room_id, event_type, state_key, body).await?;
         if let Some(room) = outside {
             let is = self.rooms.membership(room.nid, session.user).await?;
             if is == Some(Membership::Join) {
@@ -83,7 +84,7 @@ impl Services {
     /// Replaces a room; what the user keeps about it follows.
     ///
     /// # Errors
-    /// As [`Rooms::upgrade`](crate::rooms::Rooms::upgrade).
+    /// As [`RoomLifecycle::upgrade`](crate::lifecycle::RoomLifecycle::upgrade).
     pub async fn upgrade(
         &self,
         session: &Session,
@@ -91,7 +92,7 @@ impl Services {
         version: RoomVersionId,
         additional_creators: &[OwnedUserId],
     ) -> Result<OwnedRoomId> {
-        let new = self.rooms.upgrade(session, room_id, version, additional_creators).await?;
+        let new = self.lifecycle.upgrade(session, room_id, version, additional_creators).await?;
         self.follow(session, &new).await;
         Ok(new.room_id.clone())
     }

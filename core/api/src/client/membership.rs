@@ -53,7 +53,8 @@ async fn join_by_name(
 async fn knock(call: Call<knock_room::v3::Request, Session>) -> Result<knock_room::v3::Response> {
     let request = call.request;
     let reason = request.reason.as_deref();
-    let room_id = call.services.rooms.knock(&call.who, &request.room_id_or_alias, reason).await?;
+    let room_id =
+        call.services.membership.knock(&call.who, &request.room_id_or_alias, reason).await?;
     Ok(knock_room::v3::Response { room_id })
 }
 
@@ -65,7 +66,7 @@ async fn invite(
     match request.recipient {
         InvitationRecipient::UserId(invited) => {
             let (room, reason) = (&request.room_id, invited.reason.as_deref());
-            call.services.rooms.invite(&call.who, room, &invited.user_id, reason).await?;
+            call.services.membership.invite(&call.who, room, &invited.user_id, reason).await?;
             Ok(invite_user::v3::Response {})
         }
         InvitationRecipient::ThirdPartyId(_) => {
@@ -78,35 +79,35 @@ async fn invite(
 async fn leave(call: Call<leave_room::v3::Request, Session>) -> Result<leave_room::v3::Response> {
     let request = call.request;
     let reason = request.reason.as_deref();
-    call.services.rooms.leave(&call.who, &request.room_id, reason).await?;
+    call.services.membership.leave(&call.who, &request.room_id, reason).await?;
     Ok(leave_room::v3::Response {})
 }
 
 async fn kick(call: Call<kick_user::v3::Request, Session>) -> Result<kick_user::v3::Response> {
     let request = call.request;
     let (target, reason) = (&request.user_id, request.reason.as_deref());
-    call.services.rooms.kick(&call.who, &request.room_id, target, reason).await?;
+    call.services.membership.kick(&call.who, &request.room_id, target, reason).await?;
     Ok(kick_user::v3::Response {})
 }
 
 async fn ban(call: Call<ban_user::v3::Request, Session>) -> Result<ban_user::v3::Response> {
     let request = call.request;
     let (target, reason) = (&request.user_id, request.reason.as_deref());
-    call.services.rooms.ban(&call.who, &request.room_id, target, reason).await?;
+    call.services.membership.ban(&call.who, &request.room_id, target, reason).await?;
     Ok(ban_user::v3::Response {})
 }
 
 async fn unban(call: Call<unban_user::v3::Request, Session>) -> Result<unban_user::v3::Response> {
     let request = call.request;
     let (target, reason) = (&request.user_id, request.reason.as_deref());
-    call.services.rooms.unban(&call.who, &request.room_id, target, reason).await?;
+    call.services.membership.unban(&call.who, &request.room_id, target, reason).await?;
     Ok(unban_user::v3::Response {})
 }
 
 async fn forget(
     call: Call<forget_room::v3::Request, Session>,
 ) -> Result<forget_room::v3::Response> {
-    call.services.rooms.forget(&call.who, &call.request.room_id).await?;
+    call.services.membership.forget(&call.who, &call.request.room_id).await?;
     Ok(forget_room::v3::Response {})
 }
 

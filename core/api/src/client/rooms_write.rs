@@ -15,7 +15,7 @@ use colonnade_model::{
 use colonnade_services::{
     Result,
     accounts::Session,
-    rooms::{NewRoomWish, Preset},
+    lifecycle::{NewRoomWish, Preset},
 };
 use serde_json::Value;
 

@@ -17,8 +17,8 @@ use super::*;
 use crate::{
     Context, Services, Settings,
     accounts::{Admission, LoggedIn, Login, Registration, Session},
+    lifecycle::NewRoomWish,
     limits::{Class, Key},
-    rooms::NewRoomWish,
     rpc,
 };
 
@@ -187,7 +187,8 @@ async fn what_was_redacted_elsewhere_is_gone() {
     for world in both().await {
         let (session, _) = world.user().await;
         let rooms = &world.writer.rooms;
-        let room_id = rooms.create(&session, NewRoomWish::default()).await.unwrap();
+        let room_id =
+            world.writer.lifecycle.create(&session, NewRoomWish::default()).await.unwrap();
         let body = to_raw_value(&json!({ "msgtype": "m.text", "body": "secret" })).unwrap();
         let sent = rooms.send(&session, &room_id, "m.room.message", &body, "1").await.unwrap();
         let is_there = async || {

@@ -138,7 +138,7 @@ async fn canonical_alias(work: &mut PendingRoom, store: &Store, proposal: &Propo
 }
 
 /// Returns the alias and alternative aliases in a content; `None` when one is no string.
-pub(super) fn aliases_of(content: &Value) -> Option<Vec<String>> {
+pub(crate) fn aliases_of(content: &Value) -> Option<Vec<String>> {
     let mut aliases = Vec::new();
     match content.get("alias") {
         None | Some(Value::Null) => {}

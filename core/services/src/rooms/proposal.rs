@@ -19,21 +19,21 @@ use super::store::RoomEvent;
 
 /// An event somebody on this server wants to send.
 #[derive(Debug, Clone)]
-pub(crate) struct Proposal {
+pub struct Proposal {
     /// Who.
-    pub(crate) sender: OwnedUserId,
+    pub sender: OwnedUserId,
     /// Its type.
-    pub(crate) event_type: TimelineEventType,
+    pub event_type: TimelineEventType,
     /// Its state key, for a state event.
-    pub(crate) state_key: Option<String>,
+    pub state_key: Option<String>,
     /// Its content.
-    pub(crate) content: CanonicalJsonObject,
+    pub content: CanonicalJsonObject,
     /// What it redacts.
-    pub(crate) redacts: Option<OwnedEventId>,
+    pub redacts: Option<OwnedEventId>,
     /// The client's name for the request.
-    pub(crate) txn: Option<ClientTxn>,
+    pub txn: Option<ClientTxn>,
     /// What it was made from, for a state event that changes the one before it; `None`: whatever.
-    pub(crate) over: Option<Over>,
+    pub over: Option<Over>,
 }
 
 /// An event that was sent, now or before.
@@ -58,7 +58,7 @@ pub(crate) fn draft_error(error: DraftError) -> MatrixError {
 /// What has to stand in the place of a state event when it is sent. Whoever reads a state event, changes
 /// it and sends it says by this what he read: what somebody else wrote meanwhile is not undone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Over {
+pub enum Over {
     /// Nothing.
     Nothing,
     /// This event.
@@ -67,11 +67,11 @@ pub(crate) enum Over {
 
 impl Over {
     /// Says that this is what was read.
-    pub(super) fn read(event: Option<&RoomEvent>) -> Self {
+    pub(crate) fn read(event: Option<&RoomEvent>) -> Self {
         event.map_or(Self::Nothing, |event| Self::Event(event.event.event_id().to_owned()))
     }
 
-    pub(super) fn is(&self, current: Option<&Arc<RoomEvent>>) -> bool {
+    pub(crate) fn is(&self, current: Option<&Arc<RoomEvent>>) -> bool {
         match self {
             Self::Nothing => current.is_none(),
             Self::Event(id) => current.is_some_and(|current| current.event.event_id() == id),
@@ -80,10 +80,10 @@ impl Over {
 }
 
 /// The status of an answer that says: something else stands there than the proposal was made from.
-pub(super) const CHANGED_MEANWHILE: u16 = 409;
+pub(crate) const CHANGED_MEANWHILE: u16 = 409;
 
 /// Makes the proposal of a state event.
-pub(super) fn state_event(
+pub(crate) fn state_event(
     sender: &OwnedUserId,
     kind: &str,
     state_key: String,
@@ -101,7 +101,7 @@ pub(super) fn state_event(
 }
 
 /// Makes the proposal of a member event.
-pub(super) fn member(sender: &UserId, target: &UserId, content: CanonicalJsonObject) -> Proposal {
+pub(crate) fn member(sender: &UserId, target: &UserId, content: CanonicalJsonObject) -> Proposal {
     Proposal {
         sender: sender.to_owned(),
         event_type: TimelineEventType::RoomMember,
@@ -117,7 +117,7 @@ pub(super) fn member(sender: &UserId, target: &UserId, content: CanonicalJsonObj
 ///
 /// # Errors
 /// `M_BAD_JSON` when it is no object or contains what canonical JSON does not allow.
-pub(super) fn content(value: Value) -> Result<CanonicalJsonObject, MatrixError> {
+pub(crate) fn content(value: Value) -> Result<CanonicalJsonObject, MatrixError> {
     match CanonicalJsonValue::try_from(value) {
         Ok(CanonicalJsonValue::Object(content)) => Ok(content),
         Ok(_) => Err(MatrixError::bad_json("the content of an event is an object")),

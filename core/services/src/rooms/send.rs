@@ -1,5 +1,7 @@
 //! Sending: messages, state and redactions of a user in a room.
 
+use std::sync::Arc;
+
 use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
@@ -12,7 +14,7 @@ use colonnade_storage::rooms::client_txns::ClientTxn;
 use serde_json::{json, value::RawValue};
 
 use super::{
-    proposal::{Proposal, Sent, content, draft_error},
+    proposal::{Proposal, Sent, content, draft_error, state_event},
     refusals::no_member,
     request::RoomRequest,
     service::Rooms,
@@ -59,44 +61,27 @@ impl Rooms {
         self.propose(&room, proposal).await
     }
 
-    /// Sends a state event.
+    /// Sends a state event whose content is complete; member events are made by those who know what they
+    /// show.
     ///
     /// # Errors
     /// `M_FORBIDDEN`, `M_BAD_JSON`, `M_TOO_LARGE`; `M_BAD_ALIAS` and `M_INVALID_PARAM` for a
     /// canonical alias.
-    pub async fn set_state(
+    pub async fn send_state(
         &self,
         session: &Session,
-        room_id: &RoomId,
+        room: &Arc<Room>,
         event_type: &str,
         state_key: &str,
-        body: &RawValue,
+        content: CanonicalJsonObject,
     ) -> Result<Sent> {
-        // A member event of one's own may be how one comes in.
-        let is_own = event_type == "m.room.member" && state_key == session.user_id.as_str();
-        let room = match is_own {
-            true => self.known(room_id).await?,
-            false => self.known_to(session, room_id).await?,
-        };
-        let mut content = content_from_json(body).map_err(draft_error)?;
         match event_type {
             "m.room.create" => return Err(MatrixError::bad_json("a room is created once").into()),
-            "m.room.power_levels" => self.check_creators(&room, &content).await?,
-            "m.room.member" => {
-                self.complete_member(session, &room, state_key, &mut content).await?;
-            }
+            "m.room.power_levels" => self.check_creators(room, &content).await?,
             _ => {}
         }
-        let proposal = Proposal {
-            sender: session.user_id.clone(),
-            event_type: event_type.into(),
-            state_key: Some(state_key.to_owned()),
-            content,
-            redacts: None,
-            txn: None,
-            over: None,
-        };
-        self.propose(&room, proposal).await
+        let state_key = state_key.to_owned();
+        self.propose(room, state_event(&session.user_id, event_type, state_key, content)).await
     }
 
     /// Redacts an event.
@@ -131,11 +116,7 @@ impl Rooms {
     }
 
     /// Proposes one event to the room's actor.
-    pub(super) async fn propose(
-        &self,
-        room: &std::sync::Arc<Room>,
-        proposal: Proposal,
-    ) -> Result<Sent> {
+    pub(crate) async fn propose(&self, room: &Arc<Room>, proposal: Proposal) -> Result<Sent> {
         let sender = proposal.sender.clone();
         let is_own = proposal.state_key.as_deref() == Some(sender.as_str());
         let asked = self.actors.ask(room, RoomRequest::Send(vec![proposal])).await;

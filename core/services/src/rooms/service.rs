@@ -56,7 +56,7 @@ impl Rooms {
     ///
     /// # Errors
     /// `M_FORBIDDEN` if there is none: a stranger is not told which rooms exist.
-    pub(super) async fn known(&self, room_id: &RoomId) -> Result<Arc<Room>> {
+    pub(crate) async fn known(&self, room_id: &RoomId) -> Result<Arc<Room>> {
         Ok(self.find(room_id).await?.ok_or_else(no_member)?)
     }
 
@@ -64,7 +64,7 @@ impl Rooms {
     ///
     /// # Errors
     /// `M_FORBIDDEN` if there is none, or he never had: a stranger is not told which.
-    pub(super) async fn known_to(&self, session: &Session, room_id: &RoomId) -> Result<Arc<Room>> {
+    pub(crate) async fn known_to(&self, session: &Session, room_id: &RoomId) -> Result<Arc<Room>> {
         let room = self.known(room_id).await?;
         self.membership(room.nid, session.user).await?.ok_or_else(no_member)?;
         Ok(room)

@@ -7,8 +7,9 @@ use colonnade_model::{
     Clock, ManualClock, MatrixError, SystemRandom,
     nid::{DeviceNid, EventNid},
     ruma::{
-        EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomVersionId, ServerName, UInt, UserId,
-        events::room::member::MembershipState, signatures::Ed25519KeyPair,
+        CanonicalJsonObject, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomVersionId,
+        ServerName, UInt, UserId, events::room::member::MembershipState,
+        signatures::Ed25519KeyPair,
     },
     token::TokenKey,
 };
@@ -23,13 +24,22 @@ use colonnade_storage::{
 };
 use serde_json::{Value, json, value::to_raw_value};
 
-use super::*;
+use super::{
+    founding::{RoomPlan, rules_of},
+    proposal::{content, member, state_event},
+    *,
+};
 use crate::Context;
 use crate::{Settings, rpc};
 
 mod clocks;
 mod forks;
 mod lasting;
+
+/// The content of a join.
+fn joined() -> CanonicalJsonObject {
+    content(json!({ "membership": "join" })).unwrap()
+}
 
 /// A server's rooms over a folder.
 struct World {
@@ -86,19 +96,42 @@ impl World {
     }
 
     async fn room(&self, creator: &Session, version: RoomVersionId, levels: Value) -> Arc<Room> {
-        let wish = NewRoomWish {
-            version: Some(version),
-            preset: Some(Preset::Public),
-            power_levels: Some(levels),
-            topic: Some("first".to_owned()),
-            ..NewRoomWish::default()
+        let rules = rules_of(&version).unwrap();
+        let me = &creator.user_id;
+        // A public room as clients wish for it, with these parts of the power levels.
+        let users = match rules.authorization.explicitly_privilege_room_creators {
+            true => json!({}),
+            false => json!({ me.as_str(): 100 }),
         };
-        let room_id = self.rooms.create(creator, wish).await.unwrap();
-        self.rooms.find(&room_id).await.unwrap().unwrap()
+        let mut power = json!({ "users": users, "invite": 50 });
+        for (key, value) in levels.as_object().unwrap() {
+            power[key] = value.clone();
+        }
+        let state = [
+            ("m.room.power_levels", power),
+            ("m.room.join_rules", json!({ "join_rule": "public" })),
+            ("m.room.history_visibility", json!({ "history_visibility": "shared" })),
+            ("m.room.guest_access", json!({ "guest_access": "forbidden" })),
+            ("m.room.topic", json!({ "topic": "first" })),
+        ];
+        let event = |(kind, value)| state_event(me, kind, String::new(), content(value).unwrap());
+        let plan = RoomPlan {
+            creator: me.clone(),
+            version,
+            rules,
+            create: CanonicalJsonObject::new(),
+            proposals: state.map(event).into(),
+            alias: None,
+            published: false,
+            replaces: None,
+        };
+        self.rooms.found(creator.user, &plan, &joined()).await.unwrap()
     }
 
     async fn join(&self, session: &Session, room: &Room) {
-        self.rooms.join(session, (&*room.room_id).into(), Default::default()).await.unwrap();
+        let room = self.rooms.find(&room.room_id).await.unwrap().unwrap();
+        let join = member(&session.user_id, &session.user_id, joined());
+        self.rooms.propose(&room, join).await.unwrap();
     }
 
     /// Makes an event that follows another, as its sender's server would, allowed or not.
@@ -109,12 +142,12 @@ impl World {
         sender: &Session,
         kind: &str,
         state_key: Option<&str>,
-        content: Value,
+        value: Value,
     ) -> Event {
         self.clock.advance(1);
         let previous = self.rooms.event_by_id(after).await.unwrap().unwrap();
         let state = previous.state_after.unwrap();
-        let raw = to_raw_value(&content).unwrap();
+        let raw = to_raw_value(&value).unwrap();
         let rules = &room.rules.authorization;
         let sender = sender.user_id.clone();
         let keys = state_keys_to_check(&kind.into(), &sender, state_key, &raw, rules).unwrap();
@@ -129,7 +162,7 @@ impl World {
             sender,
             event_type: kind.into(),
             state_key: state_key.map(str::to_owned),
-            content: super::proposal::content(content).unwrap(),
+            content: super::proposal::content(value).unwrap(),
             prev_events: vec![after.to_owned()],
             auth_events,
             depth: depth_after([previous.event.depth()]),

@@ -9,7 +9,8 @@ use super::*;
 use crate::{
     Services,
     caches::tests::alone,
-    rooms::{NewRoomWish, Preset, Room as StoredRoom},
+    lifecycle::{NewRoomWish, Preset},
+    rooms::Room as StoredRoom,
 };
 
 /// How long something that must happen may take on a busy machine.
@@ -44,7 +45,7 @@ impl World {
         };
         let (alice, bob) = (user("alice").await, user("bob").await);
         let wish = NewRoomWish { preset: Some(Preset::Public), ..NewRoomWish::default() };
-        let room_id = services.rooms.create(&alice, wish).await.unwrap();
+        let room_id = services.lifecycle.create(&alice, wish).await.unwrap();
         let room = services.rooms.find(&room_id).await.unwrap().unwrap();
         let world = Self { services, room, bob, _folder: folder };
         world.join().await;
@@ -53,12 +54,12 @@ impl World {
 
     async fn join(&self) {
         let name = (&*self.room.room_id).into();
-        self.services.rooms.join(&self.bob, name, Default::default()).await.unwrap();
+        self.services.membership.join(&self.bob, name, Default::default()).await.unwrap();
         self.followed().await;
     }
 
     async fn leave(&self) {
-        self.services.rooms.leave(&self.bob, &self.room.room_id, None).await.unwrap();
+        self.services.membership.leave(&self.bob, &self.room.room_id, None).await.unwrap();
         self.followed().await;
     }
 

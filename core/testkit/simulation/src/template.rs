@@ -14,7 +14,7 @@ use colonnade_replication::{Slots, Streams};
 use colonnade_services::{
     Context, Services, Settings,
     accounts::{Admission, Login, Registration, Session},
-    rooms::{NewRoomWish, Preset},
+    lifecycle::{NewRoomWish, Preset},
     rpc::{NoPeers, RpcClient},
 };
 use colonnade_storage::{Database, Location, rooms::interned::Interned};
@@ -143,9 +143,9 @@ async fn make() -> colonnade_services::Result<Template> {
     let mut rooms = Vec::new();
     for _ in 0..ROOMS {
         let wish = NewRoomWish { preset: Some(Preset::Public), ..NewRoomWish::default() };
-        let id = services.rooms.create(&users[0], wish).await?;
+        let id = services.lifecycle.create(&users[0], wish).await?;
         for user in &users[1..] {
-            services.rooms.join(user, (&*id).into(), Default::default()).await?;
+            services.membership.join(user, (&*id).into(), Default::default()).await?;
         }
         let nid = services.rooms.find(&id).await?.expect("it was made").nid;
         rooms.push(Place { nid, slot: slot_of(id.as_str()), id });

@@ -10,7 +10,8 @@ use super::*;
 use crate::{
     Services,
     caches::tests::alone,
-    rooms::{NewRoomWish, Preset, Room},
+    lifecycle::{NewRoomWish, Preset},
+    rooms::Room,
 };
 
 /// How long something that must happen may take on a busy machine.
@@ -41,13 +42,13 @@ impl World {
 
     async fn room(&self, creator: &Session) -> Arc<Room> {
         let wish = NewRoomWish { preset: Some(Preset::Public), ..NewRoomWish::default() };
-        let room_id = self.services.rooms.create(creator, wish).await.unwrap();
+        let room_id = self.services.lifecycle.create(creator, wish).await.unwrap();
         self.services.rooms.find(&room_id).await.unwrap().unwrap()
     }
 
     async fn join(&self, session: &Session, room: &Room) {
-        let rooms = &self.services.rooms;
-        rooms.join(session, (&*room.room_id).into(), Default::default()).await.unwrap();
+        let membership = &self.services.membership;
+        membership.join(session, (&*room.room_id).into(), Default::default()).await.unwrap();
     }
 
     fn online(&self, session: &Session) {
@@ -117,7 +118,7 @@ async fn those_who_share_a_room_now_are_seen() {
     world.join(&bob, &room).await;
     world.until_seen(&alice, &[&room], &["@bob:localhost"]).await;
     assert!(world.seen(&bob, &[&room]).await.is_empty(), "not even oneself");
-    world.services.rooms.leave(&bob, &room.room_id, None).await.unwrap();
+    world.services.membership.leave(&bob, &room.room_id, None).await.unwrap();
     world.until_seen(&alice, &[&room], &[]).await;
 }
 

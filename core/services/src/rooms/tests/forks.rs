@@ -90,7 +90,9 @@ async fn what_the_current_state_forbids_is_soft_failed() {
         let start = world.latest(&room).await;
         let topic = json!({ "topic": "too late" });
         let topic = world.make(&room, &start, &bob, "m.room.topic", Some(""), topic).await;
-        world.rooms.ban(&alice, &room.room_id, &bob.user_id, None).await.unwrap();
+        let banned = content(json!({ "membership": "ban" })).unwrap();
+        let ban = member(&alice.user_id, &bob.user_id, banned);
+        world.rooms.propose(&room, ban).await.unwrap();
         let before = world.rooms.head(room.nid).await.unwrap();
 
         let sent = world.rooms.receive(&room, topic).await.unwrap();

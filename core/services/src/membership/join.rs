@@ -10,42 +10,24 @@ use colonnade_model::{
         UserId,
     },
 };
-use colonnade_rules::power::PowerLevels;
-use colonnade_storage::rooms::{
-    directory,
-    members::{self, Membership},
-};
+use colonnade_storage::rooms::members::{self, Membership};
 use serde_json::{Map, Value, json};
 
-use super::{
-    profile::showing,
-    proposal::{content, member},
-    refusals::unknown_room,
-    service::Rooms,
-    store::Room,
+use super::{profile::showing, service::MembershipService};
+use crate::{
+    Error, Result,
+    rooms::{
+        Room,
+        proposal::{content, member},
+    },
 };
-use crate::{Error, Result};
 
 /// Members looked at to find one who may let others in. Whoever may is nearly always an early one.
 const AUTHORISERS_MAX: i64 = 1_000;
 /// Rooms a join rule may name: bounds what one join costs.
 const ALLOWED_ROOMS_MAX: usize = 100;
 
-impl Rooms {
-    /// Finds the room that an id or alias names.
-    ///
-    /// # Errors
-    /// `M_NOT_FOUND` if there is none here.
-    pub async fn resolve(&self, name: &RoomOrAliasId) -> Result<Arc<Room>> {
-        if let Ok(alias) = <&colonnade_model::ruma::RoomAliasId>::try_from(name) {
-            let target = directory::resolve(&self.context.db, alias).await?;
-            let target = target.ok_or_else(|| MatrixError::not_found("no such room alias"))?;
-            return self.room(target.room).await;
-        }
-        let room_id = <&RoomId>::try_from(name).map_err(|_| unknown_room())?;
-        Ok(self.find(room_id).await?.ok_or_else(unknown_room)?)
-    }
-
+impl MembershipService {
     /// Joins a room, and tells whether that changed anything: whoever is in it already stays as he
     /// is. `wish` is what the client wants in the member event besides: a reason, a name for this
     /// room, keys of its own.
@@ -82,11 +64,11 @@ impl Rooms {
 
     /// Tells whether a user may know that a room exists: he had to do with it, or everybody may join.
     async fn is_no_secret_to(&self, session: &Session, room_id: &RoomId) -> Result<bool> {
-        let Some(room) = self.find(room_id).await? else { return Ok(false) };
-        if self.membership(room.nid, session.user).await?.is_some() {
+        let Some(room) = self.rooms.find(room_id).await? else { return Ok(false) };
+        if self.rooms.membership(room.nid, session.user).await?.is_some() {
             return Ok(true);
         }
-        let rules = self.state_event(room.nid, "m.room.join_rules", "").await?;
+        let rules = self.rooms.state_event(room.nid, "m.room.join_rules", "").await?;
         let rules: Value =
             rules.and_then(|event| event.event.content_as().ok()).unwrap_or(Value::Null);
         Ok(rules["join_rule"] == "public")
@@ -98,8 +80,8 @@ impl Rooms {
         name: &RoomOrAliasId,
         wish: Map<String, Value>,
     ) -> Result<(Arc<Room>, bool)> {
-        let room = self.resolve(name).await?;
-        let membership = self.membership(room.nid, session.user).await?;
+        let room = self.rooms.resolve(name).await?;
+        let membership = self.rooms.membership(room.nid, session.user).await?;
         if membership == Some(Membership::Join) {
             return Ok((room, false));
         }
@@ -111,7 +93,7 @@ impl Rooms {
             content.insert(key, value);
         }
         self.complete_member(session, &room, session.user_id.as_str(), &mut content).await?;
-        self.propose(&room, member(&session.user_id, &session.user_id, content)).await?;
+        self.rooms.propose(&room, member(&session.user_id, &session.user_id, content)).await?;
         if !names_itself {
             self.came_in(&session.user_id, &shown).await?;
         }
@@ -138,32 +120,21 @@ impl Rooms {
         name: &RoomOrAliasId,
         reason: Option<&str>,
     ) -> Result<OwnedRoomId> {
-        let room = self.resolve(name).await?;
+        let room = self.rooms.resolve(name).await?;
         let content = self.member_content(&session.user_id, "knock", reason).await?;
-        self.propose(&room, member(&session.user_id, &session.user_id, content)).await?;
+        self.rooms.propose(&room, member(&session.user_id, &session.user_id, content)).await?;
         Ok(room.room_id.clone())
     }
 
-    /// Returns the rooms a user is in.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn joined_rooms(&self, session: &Session) -> Result<Vec<OwnedRoomId>> {
-        let joined = members::rooms_of(&self.context.db, session.user, &[Membership::Join]).await?;
-        let nids: Vec<_> = joined.iter().map(|member| member.room).collect();
-        let rooms = self.rooms(&nids).await?;
-        Ok(rooms.iter().map(|room| room.room_id.clone()).collect())
-    }
-
     /// Makes the content of a member event for a user of this server, with his profile.
-    pub(super) async fn member_content(
+    pub(crate) async fn member_content(
         &self,
         user_id: &UserId,
         membership: &str,
         reason: Option<&str>,
     ) -> Result<CanonicalJsonObject> {
         let mut member = json!({ "membership": membership });
-        if self.is_local(user_id) && matches!(membership, "join" | "invite" | "knock") {
+        if self.rooms.is_local(user_id) && matches!(membership, "join" | "invite" | "knock") {
             member = showing(member, &self.profile(user_id).await?);
         }
         if let Some(reason) = reason {
@@ -178,7 +149,7 @@ impl Rooms {
     /// # Errors
     /// `M_FORBIDDEN` for an invitation to another server, and when nothing lets the user in;
     /// `M_INVITE_BLOCKED`.
-    pub(super) async fn complete_member(
+    pub(crate) async fn complete_member(
         &self,
         session: &Session,
         room: &Room,
@@ -210,7 +181,7 @@ impl Rooms {
     ///
     /// Source: Matrix v1.19, client-server, "Restricted rooms".
     async fn authoriser(&self, session: &Session, room: &Room) -> Result<Option<OwnedUserId>> {
-        let rules = self.state_event(room.nid, "m.room.join_rules", "").await?;
+        let rules = self.rooms.state_event(room.nid, "m.room.join_rules", "").await?;
         let rules: Value =
             rules.and_then(|event| event.event.content_as().ok()).unwrap_or(Value::Null);
         let restricted = match rules["join_rule"].as_str() {
@@ -218,7 +189,7 @@ impl Rooms {
             Some("knock_restricted") => room.rules.authorization.knock_restricted_join_rule,
             _ => false,
         };
-        let membership = self.membership(room.nid, session.user).await?;
+        let membership = self.rooms.membership(room.nid, session.user).await?;
         let welcome = matches!(membership, Some(Membership::Join | Membership::Invite));
         if !restricted || welcome || membership == Some(Membership::Ban) {
             return Ok(None);
@@ -240,8 +211,8 @@ impl Rooms {
             else {
                 continue;
             };
-            if let Some(room) = self.find(&room_id).await? {
-                let membership = self.membership(room.nid, session.user).await?;
+            if let Some(room) = self.rooms.find(&room_id).await? {
+                let membership = self.rooms.membership(room.nid, session.user).await?;
                 if membership == Some(Membership::Join) {
                     return Ok(true);
                 }
@@ -252,27 +223,13 @@ impl Rooms {
 
     /// Finds a member of this server who may invite.
     async fn inviter(&self, room: &Room) -> Result<Option<OwnedUserId>> {
-        let Some(levels) = self.power_levels(room).await? else { return Ok(None) };
+        let Some(levels) = self.rooms.power_levels(room).await? else { return Ok(None) };
         let db = &self.context.db;
         let kinds = [Membership::Join];
         let joined = members::first_members(db, room.nid, &kinds, AUTHORISERS_MAX).await?;
         let users: Vec<_> = joined.iter().map(|member| member.user).collect();
         let ids = self.context.interned.user_ids(&users).await?;
-        Ok(ids.into_iter().find(|user| self.is_local(user) && levels.may_invite(user)))
-    }
-
-    /// Returns the current power levels of a room; `None` when they are malformed.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn power_levels(&self, room: &Room) -> Result<Option<PowerLevels>> {
-        let state = self.head(room.nid).await?.state;
-        let Some(create) = self.state_event_at(state, "m.room.create", "").await? else {
-            return Ok(None);
-        };
-        let levels = self.state_event_at(state, "m.room.power_levels", "").await?;
-        let levels = levels.as_ref().map(|levels| &*levels.event);
-        Ok(PowerLevels::new(&create.event, levels, &room.rules.authorization).ok())
+        Ok(ids.into_iter().find(|user| self.rooms.is_local(user) && levels.may_invite(user)))
     }
 }
 

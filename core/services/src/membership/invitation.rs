@@ -4,10 +4,10 @@ use colonnade_model::{MatrixError, ruma::UserId};
 use colonnade_rules::account_data::blocks_invites;
 use colonnade_storage::users::account_data;
 
-use super::service::Rooms;
+use super::service::MembershipService;
 use crate::{Result, account_data::INVITE_PERMISSION};
 
-impl Rooms {
+impl MembershipService {
     /// Refuses to invite users of other servers, which this one does not talk to yet, and those who
     /// want no invitations. Every way to invite asks here.
     ///
@@ -15,8 +15,8 @@ impl Rooms {
     ///
     /// # Errors
     /// `M_FORBIDDEN`, `M_INVITE_BLOCKED`.
-    pub(super) async fn require_invitable(&self, user_id: &UserId) -> Result<()> {
-        if !self.is_local(user_id) {
+    pub(crate) async fn require_invitable(&self, user_id: &UserId) -> Result<()> {
+        if !self.rooms.is_local(user_id) {
             let why = format!("{user_id} is on another server, and this one does not federate");
             return Err(MatrixError::forbidden(why).into());
         }

@@ -1,49 +1,33 @@
-//! Making a room: all its first events are built and written together, or none.
+//! Creating a room as a client wishes: the wishes become a plan, and the plan a room.
 
 use std::sync::Arc;
 
-use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
-    nid::{EventNid, RoomNid},
-    ruma::{
-        CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedRoomAliasId, OwnedRoomId,
-        OwnedUserId, RoomAliasId, RoomId, RoomVersionId, UInt, UserId, events::TimelineEventType,
-        room_version_rules::RoomVersionRules,
-    },
-    versions,
+    ruma::{OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomVersionId, UserId},
+    session::Session,
 };
-use colonnade_rules::event::{Draft, Event};
-use colonnade_storage::{
-    StorageError,
-    rooms::{
-        directory,
-        persist::{NewAlias, NewRoom},
-    },
-};
+use colonnade_storage::rooms::directory;
 use serde_json::{Value, json};
 
 use super::{
-    checks,
-    pending_room::PendingRoom,
     presets::{self, Preset},
-    profile::showing,
-    proposal::{Proposal, content, draft_error, member, state_event},
-    service::Rooms,
-    store::Room,
+    service::RoomLifecycle,
 };
-use crate::{Error, Result};
+use crate::{
+    Result,
+    membership::showing,
+    rooms::{
+        Room,
+        founding::{RoomPlan, alias_taken, rules_of},
+        proposal::{content, member, state_event},
+    },
+};
 
-/// Characters of the random part of a room id, for versions that need one: 107 bits.
-const ROOM_ID_LEN: usize = 18;
 /// Users invited at once at most: each is an event that is signed and written with the room.
 const INVITES_MAX: usize = 100;
 /// State events given at once at most, for the same reason.
 const INITIAL_STATE_MAX: usize = 200;
-/// Attempts to make a room. The id of a version 12 room is the hash of its create event, so two
-/// alike rooms that a user makes in one millisecond would be one; later attempts say they are later.
-/// More attempts than requests of one user that can sensibly be under way at once.
-const CREATE_ATTEMPTS_MAX: i64 = 100;
 
 /// What somebody wants in a new room.
 ///
@@ -74,22 +58,7 @@ pub struct NewRoomWish {
     pub published: bool,
 }
 
-/// A room about to be made.
-pub(super) struct Plan {
-    pub(super) creator: OwnedUserId,
-    pub(super) version: RoomVersionId,
-    pub(super) rules: RoomVersionRules,
-    /// The content of the create event, as far as it is given.
-    pub(super) create: CanonicalJsonObject,
-    /// What follows the creator's join, in order.
-    pub(super) proposals: Vec<Proposal>,
-    pub(super) alias: Option<OwnedRoomAliasId>,
-    pub(super) published: bool,
-    /// The room it replaces, and its tombstone of before.
-    pub(super) replaces: Option<(RoomNid, Option<EventNid>)>,
-}
-
-impl Rooms {
+impl RoomLifecycle {
     /// Makes a room.
     ///
     /// # Errors
@@ -106,7 +75,7 @@ impl Rooms {
         }
         let invited = wish.invite.iter().cloned().chain(invited_by_state(&wish.initial_state));
         for user_id in invited.filter(|user_id| *user_id != session.user_id) {
-            self.require_invitable(&user_id).await?;
+            self.membership.require_invitable(&user_id).await?;
         }
         let plan = self.plan(session, wish).await?;
         if let Some(alias) = &plan.alias {
@@ -120,7 +89,7 @@ impl Rooms {
     }
 
     /// Turns wishes into events, in the order the specification gives.
-    async fn plan(&self, session: &Session, wish: NewRoomWish) -> Result<Plan> {
+    async fn plan(&self, session: &Session, wish: NewRoomWish) -> Result<RoomPlan> {
         let default = &self.context.settings.rooms.default_version;
         let version = wish.version.clone().unwrap_or_else(|| default.clone());
         let rules = rules_of(&version)?;
@@ -175,7 +144,7 @@ impl Rooms {
             proposals.push(state_event(creator, &kind, state_key, content(value)?));
         }
         for user_id in &invited {
-            let mut invite = self.member_content(user_id, "invite", None).await?;
+            let mut invite = self.membership.member_content(user_id, "invite", None).await?;
             if wish.is_direct {
                 invite.insert("is_direct".to_owned(), true.into());
             }
@@ -184,7 +153,7 @@ impl Rooms {
         let create = content(create)?;
         let (creator, published) = (creator.clone(), wish.published);
         let replaces = None;
-        Ok(Plan { creator, version, rules, create, proposals, alias, published, replaces })
+        Ok(RoomPlan { creator, version, rules, create, proposals, alias, published, replaces })
     }
 
     /// Makes the alias of a new room.
@@ -202,128 +171,16 @@ impl Rooms {
         }
     }
 
-    /// Makes a room by a plan.
+    /// Makes a room by a plan; the creator's join shows the profile of the creator.
     ///
     /// # Errors
     /// `M_ROOM_IN_USE` when the alias is taken, or the room it replaces has been replaced.
-    pub(super) async fn found(&self, session: &Session, plan: Plan) -> Result<Arc<Room>> {
-        for later_ms in 0..CREATE_ATTEMPTS_MAX {
-            let create = self.create_event(&plan, later_ms)?;
-            let room_id = create.room_id().to_owned();
-            if self.store.find(&room_id).await?.is_some() {
-                continue;
-            }
-            match self.found_with(session, &plan, create).await? {
-                Some(room) => return Ok(room),
-                // Another request was faster with the same room, or else with the alias.
-                None if self.store.find(&room_id).await?.is_some() => {}
-                None => return Err(alias_taken().into()),
-            }
-        }
-        Err(MatrixError::unavailable("too many rooms are being made at once").into())
-    }
-
-    /// Makes a room by a plan, beginning with this event; `None` if its id or alias is taken.
-    async fn found_with(
-        &self,
-        session: &Session,
-        plan: &Plan,
-        create: Event,
-    ) -> Result<Option<Arc<Room>>> {
-        let context = &self.context;
-        let room = Arc::new(Room {
-            nid: context.nids.room(&context.db).await?,
-            room_id: create.room_id().to_owned(),
-            version: plan.version.clone(),
-            rules: plan.rules.clone(),
-        });
-        let new = NewRoom {
-            room_id: room.room_id.to_string(),
-            version: room.version.to_string(),
-            created_ts: context.now_ms(),
-            alias: plan.alias.clone().map(|alias| NewAlias {
-                alias,
-                creator: session.user,
-                quota: context.settings.limits.aliases(),
-            }),
-            replaces: plan.replaces,
-        };
-        let mut work = PendingRoom::empty(Arc::clone(&room), new, plan.published);
-        work.begin(&self.store, create).await.map_err(invalid_state)?;
-        let shown = self.profile(&plan.creator).await?;
+    pub(super) async fn found(&self, session: &Session, plan: RoomPlan) -> Result<Arc<Room>> {
+        let shown = self.membership.profile(&plan.creator).await?;
         let join = content(showing(json!({ "membership": "join" }), &shown))?;
-        let join = member(&plan.creator, &plan.creator, join);
-        for proposal in std::iter::once(join).chain(plan.proposals.iter().cloned()) {
-            checks::proposal(&mut work, &self.store, &proposal).await?;
-            work.propose(&self.store, proposal).await.map_err(invalid_state)?;
-        }
-        match self.committer.commit(work.batch()?).await {
-            Ok(persisted) => work.settle(&self.store, &persisted),
-            Err(StorageError::Conflict(_)) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        }
-        self.came_in(&plan.creator, &shown).await?;
-        Ok(Some(room))
-    }
-
-    /// Makes and signs the create event, dated so much later than now.
-    fn create_event(&self, plan: &Plan, later_ms: i64) -> Result<Event> {
-        let context = &self.context;
-        let mut content = plan.create.clone();
-        content.insert("room_version".to_owned(), plan.version.to_string().into());
-        content.remove("creator");
-        if !plan.rules.authorization.use_room_create_sender {
-            content.insert("creator".to_owned(), plan.creator.to_string().into());
-        }
-        let room_id = match plan.rules.event_format.require_room_create_room_id {
-            true => {
-                let name = context.random.alphanumeric(ROOM_ID_LEN);
-                let room_id = RoomId::parse(format!("!{name}:{}", context.server_name));
-                Some(room_id.map_err(|error| Error::internal("make a room id", error))?)
-            }
-            false => None,
-        };
-        let draft = Draft {
-            room_id,
-            sender: plan.creator.clone(),
-            event_type: TimelineEventType::RoomCreate,
-            state_key: Some(String::new()),
-            content,
-            prev_events: Vec::new(),
-            auth_events: Vec::new(),
-            depth: 1,
-            origin_server_ts: MilliSecondsSinceUnixEpoch(
-                UInt::try_from(context.now_ms() + later_ms).unwrap_or_default(),
-            ),
-            redacts: None,
-        };
-        let signed = draft.sign(&context.server_name, context.signing_key.as_ref(), &plan.rules);
-        Ok(signed.map_err(draft_error)?)
-    }
-}
-
-/// Returns the rules of a version.
-///
-/// # Errors
-/// `M_UNSUPPORTED_ROOM_VERSION`.
-pub(super) fn rules_of(version: &RoomVersionId) -> Result<RoomVersionRules> {
-    let unsupported = || {
-        MatrixError::unsupported_room_version(format!("room version {version} is not known here"))
-    };
-    Ok(versions::rules(version).ok_or_else(unsupported)?)
-}
-
-fn alias_taken() -> MatrixError {
-    MatrixError::room_in_use("the room alias is taken")
-}
-
-/// An event that the room's own beginning does not allow makes the wishes contradictory.
-fn invalid_state(error: Error) -> Error {
-    match error {
-        Error::Client(error) if error.errcode == "M_FORBIDDEN" => {
-            MatrixError::invalid_room_state(error.message).into()
-        }
-        other => other,
+        let room = self.rooms.found(session.user, &plan, &join).await?;
+        self.membership.came_in(&plan.creator, &shown).await?;
+        Ok(room)
     }
 }
 

@@ -20,14 +20,16 @@ use colonnade_storage::rooms::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    checks::aliases_of,
-    create::{Plan, rules_of},
-    proposal::{CHANGED_MEANWHILE, Over, Proposal, content, state_event},
-    service::Rooms,
-    store::{Room, RoomEvent},
+use super::service::RoomLifecycle;
+use crate::{
+    Error, Result,
+    rooms::{
+        Room, RoomEvent,
+        checks::aliases_of,
+        founding::{RoomPlan, rules_of},
+        proposal::{CHANGED_MEANWHILE, Over, Proposal, content, state_event},
+    },
 };
-use crate::{Error, Result};
 
 /// State that a replacement takes over.
 ///
@@ -46,7 +48,7 @@ const TAKEN_OVER: [&str; 9] = [
 /// Bans that a replacement takes over at most: each is an event that is signed and written at once.
 const BANS_MAX: usize = 1_000;
 
-impl Rooms {
+impl RoomLifecycle {
     /// Replaces a room. Of those who do so at the same time one makes the new room, and the others are
     /// told of it; so are those who come later and wish for the version that it has.
     ///
@@ -61,16 +63,16 @@ impl Rooms {
         additional_creators: &[OwnedUserId],
     ) -> Result<Arc<Room>> {
         let rules = rules_of(&version)?;
-        let old = self.joined_room(room_id, session.user).await?;
-        let levels = self.power_levels(&old).await?;
+        let old = self.rooms.joined_room(room_id, session.user).await?;
+        let levels = self.rooms.power_levels(&old).await?;
         let may = levels.is_some_and(|levels| {
             levels.may_send_state(&session.user_id, &TimelineEventType::from("m.room.tombstone"))
         });
         if !may {
             return Err(MatrixError::forbidden("you may not replace this room").into());
         }
-        let head = self.head(old.nid).await?;
-        let core = self.state_events(head.state, Part::Core).await?;
+        let head = self.rooms.head(old.nid).await?;
+        let core = self.rooms.state_events(head.state, Part::Core).await?;
         let tombstone = core.iter().find(|e| e.event.is_state(&"m.room.tombstone".into(), ""));
         if let Some(new) = self.replaced_by(&old, tombstone, &version).await? {
             return Ok(new);
@@ -83,7 +85,7 @@ impl Rooms {
                 let before = tombstone.map(|tombstone| tombstone.nid);
                 let faster = heads::successor(&self.context.db, old.nid, before).await?;
                 let faster = faster.ok_or_else(|| Error::from(error))?;
-                self.room(faster).await?
+                self.rooms.room(faster).await?
             }
             made => made?,
         };
@@ -107,9 +109,10 @@ impl Rooms {
         let Some(named) = named.and_then(|named| RoomId::parse(named).ok()) else {
             return Ok(None);
         };
-        let Some(new) = self.find(&named).await? else { return Ok(None) };
+        let Some(new) = self.rooms.find(&named).await? else { return Ok(None) };
         // Whoever writes a tombstone may point anywhere.
-        let follows = self.predecessor(&new).await?.is_some_and(|before| before.nid == old.nid);
+        let follows =
+            self.rooms.predecessor(&new).await?.is_some_and(|before| before.nid == old.nid);
         Ok((follows && new.version == *version).then_some(new))
     }
 
@@ -121,7 +124,7 @@ impl Rooms {
         head: &Head,
         core: &[Arc<RoomEvent>],
         (version, rules, additional_creators): (RoomVersionId, RoomVersionRules, &[OwnedUserId]),
-    ) -> Result<Plan> {
+    ) -> Result<RoomPlan> {
         let find = |kind: &str| core.iter().find(|e| e.event.is_state(&kind.into(), ""));
         let create = self.replacement_create(old, &rules, find("m.room.create"), &head.extremities);
         let mut create = create.await?;
@@ -145,7 +148,7 @@ impl Rooms {
         proposals.extend(taken_over(core, creator)?);
         proposals.extend(self.bans(head.state, creator).await?);
         let published = directory::published(&self.context.db, old.nid).await?.unwrap_or(false);
-        Ok(Plan {
+        Ok(RoomPlan {
             creator: creator.clone(),
             version,
             rules,
@@ -155,17 +158,6 @@ impl Rooms {
             published,
             replaces: Some((old.nid, find("m.room.tombstone").map(|tombstone| tombstone.nid))),
         })
-    }
-
-    /// Returns the room that a room replaces, if it is known here.
-    pub(crate) async fn predecessor(&self, room: &Room) -> Result<Option<Arc<Room>>> {
-        let create = self.state_event(room.nid, "m.room.create", "").await?;
-        let create: Option<Value> = create.and_then(|create| create.event.content_as().ok());
-        let named = create.as_ref().and_then(|create| create["predecessor"]["room_id"].as_str());
-        match named.and_then(|named| RoomId::parse(named).ok()) {
-            Some(old) => self.find(&old).await,
-            None => Ok(None),
-        }
     }
 
     /// Makes the content of the create event: that of the old room, and where that was.
@@ -185,7 +177,7 @@ impl Rooms {
         // last event is known (Matrix v1.19, "Room version 12").
         let knows_last = rules.event_format.require_room_create_room_id;
         if let Some(last) = extremities.last().filter(|_| knows_last)
-            && let Some(last) = self.event(*last).await?
+            && let Some(last) = self.rooms.event(*last).await?
         {
             predecessor["event_id"] = last.event.event_id().as_str().into();
         }
@@ -194,7 +186,7 @@ impl Rooms {
     }
 
     async fn bans(&self, state: StateNid, creator: &OwnedUserId) -> Result<Vec<Proposal>> {
-        let members = self.state_events(state, Part::Member).await?;
+        let members = self.rooms.state_events(state, Part::Member).await?;
         let banned = members.iter().filter(|member| {
             member.event.membership().as_ref().and_then(Membership::of) == Some(Membership::Ban)
         });
@@ -236,7 +228,7 @@ impl Rooms {
         let tombstone = content(json!({ "body": body, "replacement_room": new.room_id }))?;
         let mut tombstone = state_event(creator, "m.room.tombstone", String::new(), tombstone);
         tombstone.over = Some(Over::read(before.map(|before| &**before)));
-        match self.propose(old, tombstone).await {
+        match self.rooms.propose(old, tombstone).await {
             // It points there already: who was faster does the rest, too.
             Err(Error::Client(error)) if error.status == CHANGED_MEANWHILE => return Ok(()),
             sent => sent.map(drop)?,
@@ -252,17 +244,18 @@ impl Rooms {
             })
             .await?;
         let kind = "m.room.canonical_alias";
-        if let Some(canonical) = self.state_event(old.nid, kind, "").await? {
+        if let Some(canonical) = self.rooms.state_event(old.nid, kind, "").await? {
             let mut taken: Value = canonical.event.content_as().unwrap_or_else(|_| json!({}));
             self.without_dangling(new, &mut taken).await?;
             let moved = state_event(creator, kind, String::new(), content(taken)?);
             // Refused to who is not in the new room, since another made it.
-            ignoring_refusal(self.propose(new, moved).await.map(drop))?;
+            ignoring_refusal(self.rooms.propose(new, moved).await.map(drop))?;
             let none = |_| Some(json!({}));
-            ignoring_refusal(self.change_state(creator, old, kind, none).await)?;
+            ignoring_refusal(self.rooms.change_state(creator, old, kind, none).await)?;
         }
-        let silent =
-            self.change_state(creator, old, "m.room.power_levels", |levels| Some(silenced(levels)));
+        let silent = self
+            .rooms
+            .change_state(creator, old, "m.room.power_levels", |levels| Some(silenced(levels)));
         ignoring_refusal(silent.await)
     }
 }

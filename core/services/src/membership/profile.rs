@@ -14,16 +14,18 @@ use colonnade_storage::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    proposal::{content, member},
-    service::Rooms,
-    store::Room,
+use super::service::MembershipService;
+use crate::{
+    Result,
+    rooms::{
+        Room,
+        proposal::{content, member},
+    },
 };
-use crate::Result;
 
-impl Rooms {
+impl MembershipService {
     /// Returns what people see of a user.
-    pub(super) async fn profile(&self, user_id: &UserId) -> Result<Shown> {
+    pub(crate) async fn profile(&self, user_id: &UserId) -> Result<Shown> {
         match self.context.interned.find_user(user_id).await? {
             Some(user) => Ok(profiles::shown(&self.context.db, user).await?),
             None => Ok(Shown::default()),
@@ -51,7 +53,7 @@ impl Rooms {
     ///
     /// # Errors
     /// When the database fails.
-    pub(super) async fn came_in(&self, user_id: &UserId, shown: &Shown) -> Result<()> {
+    pub(crate) async fn came_in(&self, user_id: &UserId, shown: &Shown) -> Result<()> {
         if self.profile(user_id).await? == *shown {
             return Ok(());
         }
@@ -63,11 +65,11 @@ impl Rooms {
         let profile = content(showing(json!({ "membership": "join" }), shown))?;
         let joined = members::rooms_of(&self.context.db, user, &[Membership::Join]).await?;
         let nids: Vec<_> = joined.iter().map(|member| member.room).collect();
-        let rooms = self.rooms(&nids).await?;
+        let rooms = self.rooms.rooms(&nids).await?;
         let tell = |room: Arc<Room>| {
             let proposal = member(user_id, user_id, profile.clone());
             async move {
-                if let Err(error) = self.propose(&room, proposal).await {
+                if let Err(error) = self.rooms.propose(&room, proposal).await {
                     tracing::warn!(room = %room.room_id, %error, "cannot update a member");
                 }
             }
@@ -78,7 +80,7 @@ impl Rooms {
 }
 
 /// Adds what people see of a user to the content of a member event.
-pub(super) fn showing(mut member: Value, shown: &Shown) -> Value {
+pub(crate) fn showing(mut member: Value, shown: &Shown) -> Value {
     for (key, value) in [(DISPLAYNAME, &shown.displayname), (AVATAR_URL, &shown.avatar_url)] {
         if let Some(value) = value {
             member[key] = value.as_str().into();

@@ -10,10 +10,13 @@ use colonnade_model::{
 };
 use colonnade_storage::rooms::members::{self, Membership};
 
-use super::{proposal::member, service::Rooms, store::Room};
-use crate::Result;
+use super::service::MembershipService;
+use crate::{
+    Result,
+    rooms::{Room, proposal::member},
+};
 
-impl Rooms {
+impl MembershipService {
     /// Invites a user.
     ///
     /// # Errors
@@ -26,7 +29,7 @@ impl Rooms {
         target: &UserId,
         reason: Option<&str>,
     ) -> Result<()> {
-        let room = self.known_to(session, room_id).await?;
+        let room = self.rooms.known_to(session, room_id).await?;
         self.require_invitable(target).await?;
         if self.membership_of(&room, target).await? == Some(Membership::Join) {
             return Err(MatrixError::forbidden(format!("{target} is in the room already")).into());
@@ -45,8 +48,8 @@ impl Rooms {
         room_id: &RoomId,
         reason: Option<&str>,
     ) -> Result<()> {
-        let room = self.known_to(session, room_id).await?;
-        if self.membership(room.nid, session.user).await? == Some(Membership::Leave) {
+        let room = self.rooms.known_to(session, room_id).await?;
+        if self.rooms.membership(room.nid, session.user).await? == Some(Membership::Leave) {
             return Ok(());
         }
         self.set_membership(session, &room, &session.user_id, "leave", reason).await
@@ -60,9 +63,9 @@ impl Rooms {
         const PRESENT: [Membership; 3] = [Membership::Join, Membership::Invite, Membership::Knock];
         let present = members::rooms_of(&self.context.db, user, &PRESENT).await?;
         let nids: Vec<_> = present.iter().map(|member| member.room).collect();
-        for room in self.rooms(&nids).await? {
+        for room in self.rooms.rooms(&nids).await? {
             let content = self.member_content(user_id, "leave", None).await?;
-            if let Err(error) = self.propose(&room, member(user_id, user_id, content)).await {
+            if let Err(error) = self.rooms.propose(&room, member(user_id, user_id, content)).await {
                 tracing::warn!(room = %room.room_id, %error, "cannot take a user out of a room");
             }
         }
@@ -80,7 +83,7 @@ impl Rooms {
         target: &UserId,
         reason: Option<&str>,
     ) -> Result<()> {
-        let room = self.known_to(session, room_id).await?;
+        let room = self.rooms.known_to(session, room_id).await?;
         let membership = self.membership_of(&room, target).await?;
         let present = [Membership::Join, Membership::Invite, Membership::Knock];
         if !membership.is_some_and(|membership| present.contains(&membership)) {
@@ -100,7 +103,7 @@ impl Rooms {
         target: &UserId,
         reason: Option<&str>,
     ) -> Result<()> {
-        let room = self.known_to(session, room_id).await?;
+        let room = self.rooms.known_to(session, room_id).await?;
         self.set_membership(session, &room, target, "ban", reason).await
     }
 
@@ -115,7 +118,7 @@ impl Rooms {
         target: &UserId,
         reason: Option<&str>,
     ) -> Result<()> {
-        let room = self.known_to(session, room_id).await?;
+        let room = self.rooms.known_to(session, room_id).await?;
         if self.membership_of(&room, target).await? != Some(Membership::Ban) {
             return Err(MatrixError::forbidden(format!("{target} is not banned")).into());
         }
@@ -127,9 +130,9 @@ impl Rooms {
     /// # Errors
     /// `M_UNKNOWN` if he has not left it.
     pub async fn forget(&self, session: &Session, room_id: &RoomId) -> Result<()> {
-        let Some(room) = self.find(room_id).await? else { return Ok(()) };
+        let Some(room) = self.rooms.find(room_id).await? else { return Ok(()) };
         let user = session.user;
-        match self.membership(room.nid, user).await? {
+        match self.rooms.membership(room.nid, user).await? {
             None => return Ok(()),
             Some(Membership::Leave | Membership::Ban) => {}
             Some(_) => return Err(MatrixError::unknown("leave the room before").into()),
@@ -155,13 +158,13 @@ impl Rooms {
         reason: Option<&str>,
     ) -> Result<()> {
         let content = self.member_content(target, membership, reason).await?;
-        self.propose(room, member(&session.user_id, target, content)).await?;
+        self.rooms.propose(room, member(&session.user_id, target, content)).await?;
         Ok(())
     }
 
     async fn membership_of(&self, room: &Room, user_id: &UserId) -> Result<Option<Membership>> {
         match self.context.interned.find_user(user_id).await? {
-            Some(user) => self.membership(room.nid, user).await,
+            Some(user) => self.rooms.membership(room.nid, user).await,
             None => Ok(None),
         }
     }

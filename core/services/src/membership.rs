@@ -1,0 +1,12 @@
+//! Memberships: coming into a room, inviting others, moderating, and the ways out. What a member event
+//! shows of a user is copied from the user's profile.
+
+mod invitation;
+mod join;
+mod moderate;
+mod profile;
+mod service;
+mod set_state;
+
+pub(crate) use profile::showing;
+pub use service::MembershipService;

@@ -3,6 +3,7 @@
 
 pub mod bus;
 pub mod ephemeral;
+pub mod follower;
 mod latest;
 mod message;
 pub mod redis_bus;
@@ -10,6 +11,7 @@ pub mod slots;
 pub mod streams;
 
 pub use bus::{Bus, InProcess, Silent};
+pub use follower::{Follower, Subscriber};
 pub use latest::Latest;
 pub use redis_bus::{BusError, Redis};
 pub use slots::Slots;

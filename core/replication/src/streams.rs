@@ -216,8 +216,14 @@ impl Streams {
         let _in_time = tokio::time::timeout(NOTED_PATIENCE, reached).await;
     }
 
+    /// Returns the positions up to which everything is taken note of in memory.
+    pub fn noted_positions(&self) -> Positions {
+        self.noted.get()
+    }
+
     /// Listens to advances from now on, in order and without gaps. A receiver that lags must look
-    /// at [`Streams::positions`] and treat everything as touched.
+    /// at [`Streams::positions`] and treat everything as touched. In a server only the
+    /// [`Follower`](crate::Follower) does so; what else has to hear of changes subscribes there.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<StreamAdvance>> {
         self.told.subscribe()
     }

@@ -8,8 +8,9 @@ use colonnade_model::{
     MatrixError,
     nid::{RoomNid, UserNid},
     ruma::{OwnedUserId, RoomId},
-    stream::Position,
+    stream::{Position, Positions, Stream, StreamAdvance, Touch},
 };
+use colonnade_replication::Subscriber;
 use colonnade_rules::{account_data::ignored_of, push};
 use colonnade_storage::{
     rooms::{heads, members},
@@ -205,14 +206,6 @@ impl AccountDataService {
         Ok(ignored)
     }
 
-    /// Forgets whom a user ignores, or all users do (`None`), since another process wrote it.
-    pub(crate) fn forget_ignored(&self, user: Option<UserNid>) {
-        match user {
-            Some(user) => self.ignored.remove([&user]),
-            None => self.ignored.clear(),
-        }
-    }
-
     // === Tags ===
 
     /// Returns the tags of a room as the content of `m.tag`: none of a room that the user has nothing
@@ -296,6 +289,23 @@ impl AccountDataService {
         let found = heads::find(db, room_id).await?.ok_or_else(foreign)?;
         members::get(db, found.nid, session.user).await?.ok_or_else(foreign)?;
         Ok(Some(found.nid))
+    }
+}
+
+/// Forgets lists of ignored users that another process changed.
+impl Subscriber for AccountDataService {
+    fn advanced(&self, advance: &StreamAdvance) {
+        for (touch, _) in &advance.touched {
+            match (touch, advance.stream) {
+                (Touch::User(user), Stream::AccountData) => self.ignored.remove([user]),
+                (Touch::Anybody, Stream::AccountData) => self.ignored.clear(),
+                _ => {}
+            }
+        }
+    }
+
+    fn missed(&self, _: Positions) {
+        self.ignored.clear();
     }
 }
 

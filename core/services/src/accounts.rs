@@ -24,7 +24,12 @@ pub mod uia;
 
 use std::{net::IpAddr, sync::Arc};
 
-use colonnade_model::{MatrixError, nid::DeviceNid, ruma::UserId};
+use colonnade_model::{
+    MatrixError,
+    ruma::UserId,
+    stream::{Positions, Stream, StreamAdvance, Touch},
+};
+use colonnade_replication::Subscriber;
 use colonnade_storage::{
     database::metrics::CacheFigures,
     users::{accounts, sessions},
@@ -72,14 +77,6 @@ impl Accounts {
     /// Returns how well the cache of sessions does.
     pub(crate) fn cache_figures(&self) -> CacheFigures {
         self.cache.figures("sessions")
-    }
-
-    /// Forgets the sessions of a device, or all of them (`None`), since another process ended some.
-    pub(crate) fn forget_sessions(&self, device: Option<DeviceNid>) {
-        match device {
-            Some(device) => self.cache.remove_where(|known| known.session.device == device),
-            None => self.cache.clear(),
-        }
     }
 
     /// Returns the session an access token belongs to.
@@ -152,5 +149,24 @@ impl Accounts {
             return Ok(None);
         };
         Ok(accounts::find(&self.context.db, user).await?)
+    }
+}
+
+/// Forgets sessions that another process ended.
+impl Subscriber for Accounts {
+    fn advanced(&self, advance: &StreamAdvance) {
+        for (touch, _) in &advance.touched {
+            match (touch, advance.stream) {
+                (Touch::Stale(device), _) => {
+                    self.cache.remove_where(|known| known.session.device == *device);
+                }
+                (Touch::Anybody, Stream::ToDevice) => self.cache.clear(),
+                _ => {}
+            }
+        }
+    }
+
+    fn missed(&self, _: Positions) {
+        self.cache.clear();
     }
 }

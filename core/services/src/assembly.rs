@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use colonnade_replication::ephemeral::Receivers;
+use colonnade_replication::{Follower, Latest, ephemeral::Receivers};
 
 use crate::{
-    account_data, accounts, answers, background_jobs, bodies, caches, context::Context, devices,
-    directory, encryption, error::Result, filters, key_backup, lifecycle, limits, media,
-    membership, presence, profiles, push, receipts, reports, rooms, services::Services, sync,
-    timeline, to_device, typing,
+    account_data, accounts, answers, background_jobs, bodies, context::Context, devices, directory,
+    encryption, error::Result, filters, key_backup, lifecycle, limits, media, membership, presence,
+    profiles, push, receipts, reports, rooms, services::Services, sync, timeline, to_device,
+    typing,
 };
 
 impl Services {
@@ -17,6 +17,9 @@ impl Services {
     /// # Errors
     /// When the database fails.
     pub async fn start(context: Arc<Context>) -> Result<Arc<Self>> {
+        // Before anybody reads where things stand: what comes meanwhile is told.
+        let follower = Follower::new(&context.streams);
+        let seen = Arc::new(Latest::new(context.streams.positions()));
         let limits = limits::Limits::start(Arc::clone(&context));
         let accounts = Arc::new(accounts::Accounts::new(Arc::clone(&context), Arc::clone(&limits)));
         let devices = devices::Devices::new(Arc::clone(&context), Arc::clone(&accounts));
@@ -39,7 +42,9 @@ impl Services {
         );
         let reports = reports::Reports::new(Arc::clone(&context), rooms.clone());
         let directory = directory::Directory::new(Arc::clone(&context), rooms.clone());
-        let words = timeline::WordIndex::start(Arc::clone(&context), rooms.clone()).await?;
+        let words =
+            timeline::WordIndex::start(Arc::clone(&context), rooms.clone(), Arc::clone(&seen))
+                .await?;
         let data = Arc::clone(&account_data);
         let timeline = timeline::Timeline::new(Arc::clone(&context), rooms.clone(), data, words);
         let timeline = Arc::new(timeline);
@@ -59,13 +64,12 @@ impl Services {
             presence: Arc::clone(&presence),
             account_data: Arc::clone(&account_data),
         };
-        let caches = caches::Caches::of(
-            &context,
-            &rooms,
-            (&accounts, &account_data, &push),
-            (&encryption, &presence, &typing),
-        );
-        let sync = sync::Sync::start(Arc::clone(&context), sources, caches).await?;
+        let sync = sync::Sync::start(Arc::clone(&context), sources).await?;
+        let follower = follower.cache(&accounts).cache(&account_data).cache(&push);
+        let follower = follower.cache(&encryption).cache(rooms.store());
+        // Who keeps something in memory before who wakes others.
+        let follower = follower.subscribe(&presence).subscribe(&typing);
+        follower.subscribe(&seen).subscribe(sync.notifier()).start();
         let services = Arc::new(Self {
             bodies: bodies::Bodies::new(context.settings.requests.bodies_bytes_max),
             answers,

@@ -3,6 +3,7 @@
 //! order of [`Services::start`], each from the [`Context`] and the services before it.
 
 mod assembly;
+#[cfg(test)]
 mod caches;
 pub mod context;
 pub mod error;

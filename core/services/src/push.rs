@@ -14,7 +14,9 @@ use colonnade_model::{
         api::client::push::PushRule,
         push::{Action, InsertPushRuleError, NewPushRule, RemovePushRuleError, RuleKind, Ruleset},
     },
+    stream::{Positions, Stream, StreamAdvance, Touch},
 };
+use colonnade_replication::Subscriber;
 use colonnade_rules::push::{self};
 use colonnade_storage::{delivery::pushers, users::account_data};
 use serde_json::{Value, json};
@@ -64,14 +66,6 @@ impl Push {
         let rules = Arc::new(push::read(&user_id, stored.as_deref()));
         self.rules.insert(generation, user, Arc::clone(&rules));
         Ok(rules)
-    }
-
-    /// Forgets the rules of a user, or of all (`None`), since another process wrote them.
-    pub(crate) fn forget_rules(&self, user: Option<UserNid>) {
-        match user {
-            Some(user) => self.rules.remove([&user]),
-            None => self.rules.clear(),
-        }
     }
 
     /// Returns one rule.
@@ -241,6 +235,23 @@ impl Push {
         let write =
             self.context.db.write(move |tx| Box::pin(pushers::delete(tx, user, app_id, key)));
         Ok(write.await?)
+    }
+}
+
+/// Forgets rules that another process changed.
+impl Subscriber for Push {
+    fn advanced(&self, advance: &StreamAdvance) {
+        for (touch, _) in &advance.touched {
+            match (touch, advance.stream) {
+                (Touch::User(user), Stream::AccountData) => self.rules.remove([user]),
+                (Touch::Anybody, Stream::AccountData) => self.rules.clear(),
+                _ => {}
+            }
+        }
+    }
+
+    fn missed(&self, _: Positions) {
+        self.rules.clear();
     }
 }
 

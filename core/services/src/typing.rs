@@ -17,10 +17,9 @@ use colonnade_model::{
     MatrixError,
     nid::{RoomNid, UserNid},
     ruma::{OwnedUserId, RoomId},
-    stream::{Position, Stream, StreamAdvance, Touch},
+    stream::{Position, Positions, Stream, StreamAdvance, Touch},
 };
-use colonnade_replication::Streams;
-use colonnade_replication::ephemeral::Channel;
+use colonnade_replication::{Streams, Subscriber, ephemeral::Channel};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
@@ -127,44 +126,8 @@ impl Typing {
         self.note(TypingUpdate { until: said.until.map(|until| until.min(latest)), ..said });
     }
 
-    /// Takes off whose memberships an advance says have changed. A new name takes off, too: who still
-    /// types says so again.
-    pub(crate) fn follow(&self, advance: &StreamAdvance) {
-        if advance.stream != Stream::Events {
-            return;
-        }
-        let touched = &advance.touched;
-        if touched.iter().any(|(touch, _)| *touch == Touch::Anybody) {
-            return self.follow_all();
-        }
-        let mut moves: Vec<(Position, UserNid)> = Vec::new();
-        for (touch, pos) in touched {
-            if let Touch::User(user) = touch {
-                moves.push((*pos, *user));
-            }
-        }
-        if moves.is_empty() {
-            return;
-        }
-        moves.sort_unstable();
-        let rooms = touched.iter().filter_map(|(touch, pos)| match touch {
-            Touch::Room(room) => Some((*pos, *room)),
-            _ => None,
-        });
-        let rooms: HashMap<Position, RoomNid> = rooms.collect();
-        let mut state = self.state.lock();
-        for (pos, user) in moves {
-            // Each event has one position, and touches its room.
-            let Some(room) = rooms.get(&pos) else { continue };
-            state.remember((pos, *room, user));
-            if state.typist(*room, user).is_some_and(|typist| typist.at < pos) {
-                state.stop(&self.context.streams, *room, user);
-            }
-        }
-    }
-
     /// Takes everybody off: anybody may have left.
-    pub(crate) fn follow_all(&self) {
+    fn stop_all(&self) {
         let streams = &self.context.streams;
         let mut state = self.state.lock();
         state.moves.clear();
@@ -252,6 +215,49 @@ impl Typing {
             typing.typists.values().map(|typist| typist.name.clone()).collect();
         users.sort();
         Some(users)
+    }
+}
+
+/// What is kept here of memberships no writer forgets.
+impl Subscriber for Typing {
+    /// Takes off whose memberships an advance says have changed. A new name takes off, too: who still
+    /// types says so again.
+    fn advanced(&self, advance: &StreamAdvance) {
+        if advance.stream != Stream::Events {
+            return;
+        }
+        let touched = &advance.touched;
+        if touched.iter().any(|(touch, _)| *touch == Touch::Anybody) {
+            return self.stop_all();
+        }
+        let mut moves: Vec<(Position, UserNid)> = Vec::new();
+        for (touch, pos) in touched {
+            if let Touch::User(user) = touch {
+                moves.push((*pos, *user));
+            }
+        }
+        if moves.is_empty() {
+            return;
+        }
+        moves.sort_unstable();
+        let rooms = touched.iter().filter_map(|(touch, pos)| match touch {
+            Touch::Room(room) => Some((*pos, *room)),
+            _ => None,
+        });
+        let rooms: HashMap<Position, RoomNid> = rooms.collect();
+        let mut state = self.state.lock();
+        for (pos, user) in moves {
+            // Each event has one position, and touches its room.
+            let Some(room) = rooms.get(&pos) else { continue };
+            state.remember((pos, *room, user));
+            if state.typist(*room, user).is_some_and(|typist| typist.at < pos) {
+                state.stop(&self.context.streams, *room, user);
+            }
+        }
+    }
+
+    fn missed(&self, _: Positions) {
+        self.stop_all();
     }
 }
 

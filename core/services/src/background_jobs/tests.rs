@@ -6,7 +6,7 @@ use colonnade_replication::Streams;
 use colonnade_storage::{Database, Location};
 
 use super::*;
-use crate::caches::tests::alone;
+use crate::caches::alone;
 
 #[tokio::test]
 async fn a_chore_is_done_when_it_is_due_and_not_again() {

@@ -5,20 +5,14 @@ use std::collections::BTreeMap;
 use colonnade_model::{
     nid::DeviceNid,
     ruma::{OneTimeKeyAlgorithm, UInt},
+    stream::{Positions, Stream, StreamAdvance, Touch},
 };
+use colonnade_replication::Subscriber;
 
 use super::Encryption;
 use crate::Result;
 
 impl Encryption {
-    /// Forgets how many keys a device has, or all devices have (`None`): another process wrote.
-    pub(crate) fn forget_counts(&self, device: Option<DeviceNid>) {
-        match device {
-            Some(device) => self.counts.forget(&[device]),
-            None => self.counts.clear(),
-        }
-    }
-
     /// Returns how many unclaimed one-time keys a device has of each algorithm.
     ///
     /// # Errors
@@ -39,5 +33,22 @@ impl Encryption {
         device: DeviceNid,
     ) -> Result<Vec<OneTimeKeyAlgorithm>> {
         Ok(self.counts.get(&self.context.db, device).await?.unused_fallback.clone())
+    }
+}
+
+/// Forgets counts of keys that another process changed.
+impl Subscriber for Encryption {
+    fn advanced(&self, advance: &StreamAdvance) {
+        for (touch, _) in &advance.touched {
+            match (touch, advance.stream) {
+                (Touch::Stale(device), _) => self.counts.forget(&[*device]),
+                (Touch::Anybody, Stream::ToDevice) => self.counts.clear(),
+                _ => {}
+            }
+        }
+    }
+
+    fn missed(&self, _: Positions) {
+        self.counts.clear();
     }
 }

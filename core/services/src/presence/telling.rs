@@ -9,8 +9,9 @@ use std::{
 
 use colonnade_model::{
     nid::{RoomNid, UserNid},
-    stream::{Stream, StreamAdvance, Touch},
+    stream::{Positions, Stream, StreamAdvance, Touch},
 };
+use colonnade_replication::Subscriber;
 use colonnade_storage::users::presence as rows;
 use tokio::sync::Notify;
 
@@ -47,34 +48,6 @@ impl Presence {
     /// Tells changes from now on, as long as the service lives.
     pub(super) fn begin_telling(self: &Arc<Self>, news: Arc<Notify>) {
         tokio::spawn(keep_telling(Arc::downgrade(self), news));
-    }
-
-    /// Notes whose memberships an advance says have changed.
-    pub(crate) fn follow(&self, advance: &StreamAdvance) {
-        if advance.stream != Stream::Events {
-            return;
-        }
-        let mut users = self.users.lock();
-        let Users { known, moved, .. } = &mut *users;
-        let before = moved.len();
-        for (touch, _) in &advance.touched {
-            match touch {
-                Touch::User(user) if known.contains_key(user) => drop(moved.insert(*user)),
-                Touch::Anybody => moved.extend(known.keys()),
-                _ => {}
-            }
-        }
-        if moved.len() > before {
-            self.news.notify_one();
-        }
-    }
-
-    /// Notes that anybody may have moved.
-    pub(crate) fn follow_all(&self) {
-        let mut users = self.users.lock();
-        let Users { known, moved, .. } = &mut *users;
-        moved.extend(known.keys());
-        self.news.notify_one();
     }
 
     /// Gives the changes that are due their position, and wakes those who are to hear of them.
@@ -141,6 +114,37 @@ impl Presence {
             users.by_pos.remove(&(before, *user));
             users.by_pos.insert((pos, *user));
         }
+    }
+}
+
+/// What is kept here of memberships no writer forgets.
+impl Subscriber for Presence {
+    /// Notes whose memberships an advance says have changed.
+    fn advanced(&self, advance: &StreamAdvance) {
+        if advance.stream != Stream::Events {
+            return;
+        }
+        let mut users = self.users.lock();
+        let Users { known, moved, .. } = &mut *users;
+        let before = moved.len();
+        for (touch, _) in &advance.touched {
+            match touch {
+                Touch::User(user) if known.contains_key(user) => drop(moved.insert(*user)),
+                Touch::Anybody => moved.extend(known.keys()),
+                _ => {}
+            }
+        }
+        if moved.len() > before {
+            self.news.notify_one();
+        }
+    }
+
+    /// Notes that anybody may have moved.
+    fn missed(&self, _: Positions) {
+        let mut users = self.users.lock();
+        let Users { known, moved, .. } = &mut *users;
+        moved.extend(known.keys());
+        self.news.notify_one();
     }
 }
 

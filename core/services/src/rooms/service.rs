@@ -40,6 +40,11 @@ impl Rooms {
         Self { store, actors, committer }
     }
 
+    /// Returns what of the rooms is in memory, to subscribe it to changes.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
     /// Takes an event that somebody else made, whose hash and signatures were checked.
     ///
     /// Returns once it is stored; one that is rejected or soft-failed is stored and shown to nobody.

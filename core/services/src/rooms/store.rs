@@ -13,9 +13,10 @@ use colonnade_model::{
         EventId, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, UserId,
         room_version_rules::RoomVersionRules,
     },
-    stream::Position,
+    stream::{Position, Positions, Stream, StreamAdvance, Touch},
     versions,
 };
+use colonnade_replication::Subscriber;
 use colonnade_rules::event::Event;
 use colonnade_storage::{
     StorageError,
@@ -360,7 +361,7 @@ impl Store {
     }
 
     /// Forgets an event that another process redacted, or all of them (`None`).
-    pub(crate) fn forget_event(&self, event: Option<EventNid>) {
+    fn forget_event(&self, event: Option<EventNid>) {
         let mut changes = self.changes.lock();
         *changes += 1;
         match event {
@@ -459,5 +460,22 @@ impl Store {
     /// Tells whether a user's account is on this server.
     pub fn is_local(&self, user: &UserId) -> bool {
         user.server_name() == self.context.server_name
+    }
+}
+
+/// Forgets events that another process redacted.
+impl Subscriber for Store {
+    fn advanced(&self, advance: &StreamAdvance) {
+        for (touch, _) in &advance.touched {
+            match (touch, advance.stream) {
+                (Touch::Redacted(event), _) => self.forget_event(Some(*event)),
+                (Touch::Anybody, Stream::Events) => self.forget_event(None),
+                _ => {}
+            }
+        }
+    }
+
+    fn missed(&self, _: Positions) {
+        self.forget_event(None);
     }
 }

@@ -1,8 +1,9 @@
 //! Where every room stands, in memory, and who is to be woken when one moves.
 //!
-//! One task follows the streams: it notes each touched room and user, raises [`Notifier::applied`],
-//! and only then wakes. A sync samples `applied`, never the raw positions, so whatever it is told
-//! is already noted here. Falling behind the bus costs one scan, nothing else.
+//! The follower of the process tells it of each advance, once all caches have forgotten what that makes
+//! stale. It notes each touched room and user, raises [`Notifier::applied`], and only then wakes. A sync
+//! samples `applied`, never the raw positions, so whatever it is told is already noted here. Falling
+//! behind the bus costs one scan, nothing else.
 //!
 //! What a login says to everybody in the rooms, that somebody is there and has keys, wakes them at a
 //! pace ([`throttle`]).
@@ -23,11 +24,10 @@ use colonnade_model::{
     nid::{DeviceNid, RoomNid, UserNid},
     stream::{Position, Positions, Stream, StreamAdvance, Touch},
 };
-use colonnade_replication::Latest;
+use colonnade_replication::{Latest, Subscriber};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::broadcast;
+use tokio::sync::Notify;
 
-use crate::caches::Caches;
 use queue::{Queue, Watcher};
 
 /// Clients waiting for one room that are woken at once. More are woken part by part: a word in a room
@@ -78,6 +78,8 @@ pub struct Notifier {
     applied: Latest<Positions>,
     watchers: Mutex<HashMap<Touch, Vec<Weak<Watcher>>>>,
     queue: Mutex<Queue>,
+    /// There is somebody in the queue, or this is gone.
+    queue_grew: Arc<Notify>,
 }
 
 /// Stays registered as long as it lives.
@@ -104,6 +106,7 @@ impl Notifier {
             applied: Latest::new(floor),
             watchers: Mutex::default(),
             queue: Mutex::default(),
+            queue_grew: Arc::default(),
         })
     }
 
@@ -169,6 +172,11 @@ impl Notifier {
         rooms.entry(room).or_insert(RoomHead { events, receipts, ..floor });
     }
 
+    /// Wakes those in the queue, part by part, as long as this lives.
+    pub(super) fn start(self: &Arc<Self>) {
+        tokio::spawn(throttle::wake_in_parts(Arc::downgrade(self), Arc::clone(&self.queue_grew)));
+    }
+
     /// Registers interest in rooms, a user and a device. Register first, then sample, then look.
     pub fn watch(
         &self,
@@ -194,39 +202,6 @@ impl Notifier {
     pub fn wake_all(&self) {
         for list in self.watchers.lock().values() {
             wake(list);
-        }
-    }
-
-    /// Follows the streams until the bus is gone.
-    pub(crate) async fn follow(
-        self: Arc<Self>,
-        mut advances: broadcast::Receiver<Arc<StreamAdvance>>,
-        positions: impl Fn() -> Positions + Send,
-        caches: Caches,
-    ) {
-        loop {
-            let advance = tokio::select! {
-                advance = advances.recv() => advance,
-                () = self.part_is_due() => {
-                    self.wake_part();
-                    continue;
-                }
-            };
-            match advance {
-                Ok(advance) => {
-                    // First: whoever is woken finds nothing stale in memory.
-                    caches.freshen(&advance);
-                    self.apply(&advance);
-                    caches.streams.note(self.applied());
-                }
-                Err(broadcast::error::RecvError::Lagged(missed)) => {
-                    tracing::warn!(missed, "fell behind the bus; looking at everything again");
-                    caches.clear();
-                    self.forget(positions());
-                    caches.streams.note(self.applied());
-                }
-                Err(broadcast::error::RecvError::Closed) => return,
-            }
         }
     }
 
@@ -297,6 +272,22 @@ impl Notifier {
         self.memberships.fetch_max(floor.get(Stream::Events), Ordering::AcqRel);
         self.applied.set(floor);
         self.wake_all();
+    }
+}
+
+impl Subscriber for Notifier {
+    fn advanced(&self, advance: &StreamAdvance) {
+        self.apply(advance);
+    }
+
+    fn missed(&self, upto: Positions) {
+        self.forget(upto);
+    }
+}
+
+impl Drop for Notifier {
+    fn drop(&mut self) {
+        self.queue_grew.notify_one();
     }
 }
 

@@ -29,7 +29,6 @@ use crate::{
     Context, Result,
     account_data::AccountDataService,
     answers::{Answers, Growth},
-    caches::Caches,
     encryption::Encryption,
     presence::Presence,
     receipts::Receipts,
@@ -162,16 +161,11 @@ impl SyncContext<'_> {
 }
 
 impl Sync {
-    /// Learns where every room stands and starts to follow the streams.
+    /// Learns where every room stands. From before this, [`Sync::notifier`] has to be told of every advance.
     ///
     /// # Errors
     /// When the database fails.
-    pub(crate) async fn start(
-        context: Arc<Context>,
-        from: Sources,
-        caches: Caches,
-    ) -> Result<Self> {
-        let advances = context.streams.subscribe();
+    pub(crate) async fn start(context: Arc<Context>, from: Sources) -> Result<Self> {
         let heads = Notifier::new(context.streams.positions());
         let receipts: std::collections::HashMap<i64, i64> =
             receipt_rows::heads(&context.db).await?.into_iter().collect();
@@ -187,9 +181,7 @@ impl Sync {
                 _ => break,
             }
         }
-        let streams = Arc::clone(&context.streams);
-        let positions = move || streams.positions();
-        tokio::spawn(Arc::clone(&heads).follow(advances, positions, caches));
+        heads.start();
         Ok(Self {
             context,
             from,
@@ -200,6 +192,11 @@ impl Sync {
             filters: Cache::new(FILTERS_MAX),
             stopping: watch::Sender::new(false),
         })
+    }
+
+    /// Returns who wakes the syncs that wait, to subscribe it to changes.
+    pub(crate) fn notifier(&self) -> &Arc<Notifier> {
+        &self.heads
     }
 
     /// Answers every waiting sync now, and every later one without waiting: the process stops.

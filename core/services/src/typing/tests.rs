@@ -8,7 +8,7 @@ use colonnade_storage::{Database, Location};
 use super::*;
 use crate::{
     Services,
-    caches::tests::alone,
+    caches::alone,
     lifecycle::{NewRoomWish, Preset},
     rooms::Room as StoredRoom,
 };
@@ -111,7 +111,7 @@ async fn who_types_right_after_a_join_this_process_has_not_heard_of_is_not_taken
     let (user, room) = (Touch::User(world.bob.user), Touch::Room(world.room.nid));
     let touched = vec![(room, joined), (user, joined)];
     let advance = StreamAdvance { stream: Stream::Events, prev: joined - 1, upto: joined, touched };
-    world.services.typing.follow(&advance);
+    world.services.typing.advanced(&advance);
     assert!(world.types(), "the join itself is no end of it");
 }
 
@@ -121,7 +121,7 @@ async fn whose_membership_is_not_known_any_more_stops() {
     let over = async {
         world.services.typing.set(&world.bob, &world.room.room_id, Some(TYPES_MS)).await.unwrap();
         assert!(world.types());
-        world.services.typing.follow_all();
+        world.services.typing.missed(Positions::default());
         assert!(!world.types());
         let at = world.services.context.streams.position(Stream::Events);
         world.services.typing.heard(world.said(at - 1));

@@ -9,7 +9,7 @@ use tokio::sync::broadcast;
 use super::*;
 use crate::{
     Services,
-    caches::tests::alone,
+    caches::alone,
     lifecycle::{NewRoomWish, Preset},
     rooms::Room,
 };

@@ -52,14 +52,19 @@ async fn few_are_woken_at_once() {
 }
 
 /// Lets the queue go for so long.
-async fn pass(heads: &Notifier, time: Duration) {
-    let parts = async {
-        loop {
-            heads.part_is_due().await;
-            heads.wake_part();
-        }
-    };
+async fn pass(heads: &Arc<Notifier>, time: Duration) {
+    let parts = throttle::wake_in_parts(Arc::downgrade(heads), Arc::clone(&heads.queue_grew));
     tokio::time::timeout(time, parts).await.expect_err("it goes on");
+}
+
+#[tokio::test]
+async fn nobody_wakes_for_a_notifier_that_is_gone() {
+    let heads = Notifier::new(Positions::default());
+    let parts = throttle::wake_in_parts(Arc::downgrade(&heads), Arc::clone(&heads.queue_grew));
+    let parts = tokio::spawn(parts);
+    tokio::task::yield_now().await;
+    drop(heads);
+    tokio::time::timeout(Duration::from_secs(60), parts).await.expect("it ends").unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,7 +106,7 @@ async fn many_logins_wake_each_client_once() {
     crowd.drain(200..700);
     pass(&heads, Duration::from_secs(5)).await;
     assert_eq!(first + woken(&crowd), 500);
-    assert!(heads.part_is_due().now_or_never().is_none(), "the queue is empty");
+    assert!(heads.next_part().is_none(), "the queue is empty");
 }
 
 #[tokio::test(start_paused = true)]

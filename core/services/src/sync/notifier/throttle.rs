@@ -6,10 +6,13 @@
 //! Nothing is told later than it would be: whoever asks meanwhile, or is woken by something else, is
 //! told of it.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, Weak, atomic::Ordering},
+    time::Duration,
+};
 
 use colonnade_model::stream::{Stream, Touch};
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::Notifier;
 
@@ -22,6 +25,23 @@ const SHARE: usize = 200;
 /// Clients waiting for one room past which a change of presence wakes none of them: they hear of it
 /// with their next answer. For keys they are woken: who writes has to know for whom to encrypt.
 pub(crate) const PRESENCE_CROWD_MAX: usize = 200;
+
+/// Wakes those in the queue, part by part, as long as the notifier lives.
+pub(crate) async fn wake_in_parts(notifier: Weak<Notifier>, queue_grew: Arc<Notify>) {
+    loop {
+        let Some(due) = notifier.upgrade().map(|notifier| notifier.next_part()) else { return };
+        match due {
+            Some(due) => {
+                if due > Instant::now() {
+                    tokio::time::sleep_until(due).await;
+                }
+                let Some(notifier) = notifier.upgrade() else { return };
+                notifier.wake_part();
+            }
+            None => queue_grew.notified().await,
+        }
+    }
+}
 
 impl Notifier {
     /// Puts whoever watches any of these into the queue.
@@ -43,19 +63,15 @@ impl Notifier {
             });
             queue.waiting.extend(new.cloned());
         }
+        if !queue.waiting.is_empty() {
+            self.queue_grew.notify_one();
+        }
     }
 
-    /// Waits until the next part of the queue is to be woken; for ever if nobody is in it.
-    pub(crate) async fn part_is_due(&self) {
-        let due = {
-            let queue = self.queue.lock();
-            (!queue.waiting.is_empty()).then_some(queue.rests_until)
-        };
-        match due {
-            Some(Some(due)) => tokio::time::sleep_until(due).await,
-            Some(None) => {}
-            None => std::future::pending().await,
-        }
+    /// Returns when the next part of the queue is to be woken; `None` if nobody is in it.
+    pub(crate) fn next_part(&self) -> Option<Instant> {
+        let queue = self.queue.lock();
+        (!queue.waiting.is_empty()).then(|| queue.rests_until.unwrap_or_else(Instant::now))
     }
 
     /// Wakes the next part of the queue. Those who have gone since do not count.

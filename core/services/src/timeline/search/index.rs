@@ -4,8 +4,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use colonnade_model::stream::{Position, Stream};
-use colonnade_replication::slots::{Duty, Right};
+use colonnade_model::stream::{Position, Positions, Stream};
+use colonnade_replication::{
+    Latest,
+    slots::{Duty, Right},
+};
 use colonnade_rules::event::Event;
 use colonnade_storage::{
     ownership::pools::BACKGROUND,
@@ -46,14 +49,18 @@ pub(crate) struct WordIndex {
 }
 
 impl WordIndex {
-    /// Starts to follow.
+    /// Starts to follow, as far as the process has `seen` the streams.
     ///
     /// # Errors
     /// When the database fails.
-    pub(crate) async fn start(context: Arc<Context>, rooms: Rooms) -> Result<Self> {
+    pub(crate) async fn start(
+        context: Arc<Context>,
+        rooms: Rooms,
+        seen: Arc<Latest<Positions>>,
+    ) -> Result<Self> {
         let upto = table::filled_upto(&context.db).await?;
         let (told, filled) = watch::channel(upto);
-        tokio::spawn(follow(Arc::clone(&context), rooms, told));
+        tokio::spawn(follow(Arc::clone(&context), rooms, (seen, told)));
         Ok(Self { context, filled })
     }
 
@@ -81,12 +88,17 @@ fn duty() -> Duty {
 }
 
 /// Fills the index until nobody searches any more, whenever that is our duty.
-async fn follow(context: Arc<Context>, rooms: Rooms, told: watch::Sender<Position>) {
-    let mut advances = context.streams.subscribe();
+async fn follow(
+    context: Arc<Context>,
+    rooms: Rooms,
+    (seen, told): (Arc<Latest<Positions>>, watch::Sender<Position>),
+) {
     let mut before = None;
     while !told.is_closed() {
         let epoch = context.slots.map().epoch;
         let right = context.slots.right(duty());
+        // What comes after this look wakes us.
+        let looked_at = context.streams.position(Stream::Events);
         let filled = fill(&context, &rooms, (before, right), &told).await;
         before = right;
         match filled {
@@ -103,8 +115,7 @@ async fn follow(context: Arc<Context>, rooms: Rooms, told: watch::Sender<Positio
         }
         tokio::select! {
             biased;
-            // A gap is no harm: the position is read anew.
-            _ = advances.recv(), if right.is_some() => {}
+            _ = seen.when(|upto| upto.get(Stream::Events) > looked_at), if right.is_some() => {}
             _ = context.slots.changed(epoch, LOOK_EVERY) => {}
             () = told.closed() => return,
         }

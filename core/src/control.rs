@@ -9,7 +9,8 @@ use std::{
 };
 
 use colonnade_model::ruma::{OwnedUserId, UserId};
-use colonnade_services::{Error, Services};
+use colonnade_rooms::Error;
+use colonnade_services::Services;
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},

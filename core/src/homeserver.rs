@@ -9,7 +9,8 @@ use colonnade_replication::{
     slots::{Join, Member},
     streams::RUN_MAX,
 };
-use colonnade_services::{Context, Services, Settings};
+use colonnade_rooms::{Context, Settings};
+use colonnade_services::Services;
 use colonnade_storage::{
     Database, DatabaseClock, Held, Location, StorageError, database::settings,
     rooms::interned::Interned,

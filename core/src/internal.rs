@@ -7,7 +7,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use colonnade_api::{ByteBody, Reply, Router, call::collect, reply};
 use colonnade_model::{MatrixError, slot};
-use colonnade_services::{Context, Services, bodies::Payer};
+use colonnade_rooms::Context;
+use colonnade_services::{Services, bodies::Payer};
 use colonnade_storage::ownership::{
     coordinator::{Owner, SlotMap},
     pools,
@@ -116,7 +117,7 @@ impl Internal {
         let late = |_| MatrixError::unavailable("this took longer than the caller waits");
         match done.map_err(late)? {
             Ok(answer) => Ok(reply::json(StatusCode::OK, answer)),
-            Err(colonnade_services::Error::Client(error)) => Err(error),
+            Err(colonnade_rooms::Error::Client(error)) => Err(error),
             Err(error) => {
                 tracing::warn!(%error, "cannot do what another process asked for");
                 Err(MatrixError::internal("something broke; the log of the owner says what"))

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
-use colonnade_services::rpc::{RpcClient, RpcError};
+use colonnade_rooms::rpc::{RpcClient, RpcError};
 use futures_util::future::BoxFuture;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};

@@ -19,7 +19,7 @@ pub enum StartError {
     Key(#[from] KeyError),
     /// The services.
     #[error(transparent)]
-    Services(#[from] colonnade_services::Error),
+    Services(#[from] colonnade_rooms::Error),
     /// A socket.
     #[error("cannot listen on {address}: {why}; is another server running there?")]
     Listen {

@@ -13,8 +13,9 @@ use colonnade_model::{
         NoAccessToken, NoAuthentication,
     },
 };
+use colonnade_rooms::{Error, Result};
 use colonnade_services::{
-    Error, Result, Services,
+    Services,
     accounts::{Auth, Session},
     bodies::Payer,
     limits::Class,

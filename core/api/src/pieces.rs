@@ -2,10 +2,8 @@
 //! and not the whole.
 
 use bytes::Bytes;
-use colonnade_services::{
-    Error, Result,
-    timeline::{JoinedMembers, MemberProfile, StateEvents},
-};
+use colonnade_rooms::{Error, Result};
+use colonnade_services::timeline::{JoinedMembers, MemberProfile, StateEvents};
 use futures_util::{
     Stream, StreamExt as _, TryStreamExt as _, future,
     stream::{self, try_unfold},

@@ -12,7 +12,8 @@ use colonnade_model::{
         path_builder::PathBuilder as _,
     },
 };
-use colonnade_services::{Error, Result, Services, answers::Need};
+use colonnade_rooms::{Error, Result};
+use colonnade_services::{Services, answers::Need};
 use http::{Method, Request, Uri};
 use serde_json::{Map, Value};
 

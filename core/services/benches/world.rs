@@ -13,11 +13,11 @@ use colonnade_model::{
     token::TokenKey,
 };
 use colonnade_replication::{Slots, Streams};
+use colonnade_rooms::{Context, Settings, rpc};
 use colonnade_services::{
-    Context, Services, Settings,
+    Services,
     accounts::Session,
     lifecycle::{NewRoomWish, Preset},
-    rpc,
 };
 use colonnade_storage::{Database, Location, rooms::interned::Interned};
 use serde_json::{json, value::to_raw_value};

@@ -11,6 +11,7 @@ use colonnade_model::{
     stream::{Position, Positions, Stream, StreamAdvance, Touch},
 };
 use colonnade_replication::Subscriber;
+use colonnade_rooms::{Context, Error, Result, generation_cache::GenerationCache};
 use colonnade_rules::{account_data::ignored_of, push};
 use colonnade_storage::{
     rooms::{heads, members},
@@ -19,8 +20,6 @@ use colonnade_storage::{
 use serde_json::{Map, Value, value::RawValue};
 
 pub use colonnade_storage::users::account_data::AccountData;
-
-use crate::{Context, Error, Result, generation_cache::GenerationCache};
 
 /// The largest content, in bytes: `m.direct` of somebody who knows ten thousand people fits.
 const BODY_BYTES_MAX: usize = 512 * 1024;

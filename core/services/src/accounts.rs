@@ -30,6 +30,7 @@ use colonnade_model::{
     stream::{Positions, Stream, StreamAdvance, Touch},
 };
 use colonnade_replication::Subscriber;
+use colonnade_rooms::{Context, Result, generation_cache::GenerationCache};
 use colonnade_storage::{
     database::metrics::CacheFigures,
     users::{accounts, sessions},
@@ -44,7 +45,7 @@ pub use seen::Seen;
 
 pub use colonnade_model::session::Session;
 
-use crate::{Context, Result, generation_cache::GenerationCache, limits::Limits};
+use crate::limits::Limits;
 
 /// Accounts and their sessions.
 pub struct Accounts {

@@ -1,15 +1,88 @@
-//! Builds the services, each from the [`Context`] and those before it.
+//! Builds the services, each from the [`Context`] and those before it, and subscribes them to what changes.
 
 use std::sync::Arc;
 
 use colonnade_replication::{Follower, Latest, ephemeral::Receivers};
+use colonnade_rooms::{Context, Result, Rooms};
 
 use crate::{
-    account_data, accounts, answers, background_jobs, bodies, context::Context, devices, directory,
-    encryption, error::Result, filters, key_backup, lifecycle, limits, media, membership, presence,
-    profiles, push, receipts, reports, rooms, services::Services, sync, timeline, to_device,
-    typing,
+    account_data, accounts, answers, background_jobs, bodies, devices, directory, encryption,
+    filters, key_backup, lifecycle, limits, media, membership, presence, profiles, push, receipts,
+    reports, services::Services, sync, timeline, to_device, typing,
 };
+
+/// What concerns users and their devices, whatever rooms there are.
+struct Users {
+    limits: Arc<limits::Limits>,
+    accounts: Arc<accounts::Accounts>,
+    account_data: Arc<account_data::AccountDataService>,
+    push: Arc<push::Push>,
+    encryption: Arc<encryption::Encryption>,
+    to_device: Arc<to_device::ToDevice>,
+    presence: Arc<presence::Presence>,
+    answers: Arc<answers::Answers>,
+}
+
+impl Users {
+    fn start(context: &Arc<Context>) -> Self {
+        let limits = limits::Limits::start(Arc::clone(context));
+        let accounts = Arc::new(accounts::Accounts::new(Arc::clone(context), Arc::clone(&limits)));
+        let account_data = Arc::new(account_data::AccountDataService::new(Arc::clone(context)));
+        let (who, rates) = (Arc::clone(&accounts), Arc::clone(&limits));
+        Self {
+            push: Arc::new(push::Push::new(Arc::clone(context), Arc::clone(&account_data))),
+            encryption: Arc::new(encryption::Encryption::new(Arc::clone(context), who, rates)),
+            to_device: Arc::new(to_device::ToDevice::new(Arc::clone(context))),
+            presence: presence::Presence::start(Arc::clone(context)),
+            answers: answers::Answers::new(context.settings.requests.answers_bytes_max),
+            limits,
+            accounts,
+            account_data,
+        }
+    }
+}
+
+/// What clients are shown of rooms.
+struct Views {
+    timeline: Arc<timeline::Timeline>,
+    receipts: Arc<receipts::Receipts>,
+    typing: Arc<typing::Typing>,
+    sync: sync::Sync,
+}
+
+impl Views {
+    /// Builds them, and subscribes everybody who has to hear of changes.
+    async fn start(context: &Arc<Context>, rooms: &Rooms, users: &Users) -> Result<Self> {
+        // Before anybody reads where things stand: what comes meanwhile is told.
+        let follower = Follower::new(&context.streams);
+        let seen = Arc::new(Latest::new(context.streams.positions()));
+        let (ours, theirs) = (Arc::clone(context), rooms.clone());
+        let words = timeline::WordIndex::start(ours, theirs, Arc::clone(&seen)).await?;
+        let (data, theirs) = (Arc::clone(&users.account_data), rooms.clone());
+        let timeline = timeline::Timeline::new(Arc::clone(context), theirs, data, words);
+        let timeline = Arc::new(timeline);
+        let receipts = Arc::new(receipts::Receipts::new(Arc::clone(context), rooms.clone()));
+        let typing = typing::Typing::start(Arc::clone(context), rooms.clone());
+        let sources = sync::Sources {
+            answers: Arc::clone(&users.answers),
+            rooms: rooms.clone(),
+            timeline: Arc::clone(&timeline),
+            encryption: Arc::clone(&users.encryption),
+            to_device: Arc::clone(&users.to_device),
+            receipts: Arc::clone(&receipts),
+            typing: Arc::clone(&typing),
+            presence: Arc::clone(&users.presence),
+            account_data: Arc::clone(&users.account_data),
+        };
+        let sync = sync::Sync::start(Arc::clone(context), sources).await?;
+        let follower = follower.cache(&users.accounts).cache(&users.account_data);
+        let follower = follower.cache(&users.push).cache(&users.encryption).cache(rooms.store());
+        // Who keeps something in memory before who wakes others.
+        let follower = follower.subscribe(&users.presence).subscribe(&typing);
+        follower.subscribe(&seen).subscribe(sync.notifier()).start();
+        Ok(Self { timeline, receipts, typing, sync })
+    }
+}
 
 impl Services {
     /// Builds the services.
@@ -17,79 +90,37 @@ impl Services {
     /// # Errors
     /// When the database fails.
     pub async fn start(context: Arc<Context>) -> Result<Arc<Self>> {
-        // Before anybody reads where things stand: what comes meanwhile is told.
-        let follower = Follower::new(&context.streams);
-        let seen = Arc::new(Latest::new(context.streams.positions()));
-        let limits = limits::Limits::start(Arc::clone(&context));
-        let accounts = Arc::new(accounts::Accounts::new(Arc::clone(&context), Arc::clone(&limits)));
-        let devices = devices::Devices::new(Arc::clone(&context), Arc::clone(&accounts));
-        let profiles = Arc::new(profiles::Profiles::new(Arc::clone(&context)));
-        let account_data = Arc::new(account_data::AccountDataService::new(Arc::clone(&context)));
-        let push = Arc::new(push::Push::new(Arc::clone(&context), Arc::clone(&account_data)));
-        let filters = filters::Filters::new(Arc::clone(&context));
-        let (who, rates) = (Arc::clone(&accounts), Arc::clone(&limits));
-        let encryption = Arc::new(encryption::Encryption::new(Arc::clone(&context), who, rates));
-        let key_backup = key_backup::KeyBackup::new(Arc::clone(&context));
-        let to_device = Arc::new(to_device::ToDevice::new(Arc::clone(&context)));
+        let rooms = Rooms::start(&context);
+        let users = Users::start(&context);
         let media = media::Media::start(Arc::clone(&context)).await?;
-        let rooms = rooms::Rooms::start(&context);
-        let membership =
-            Arc::new(membership::MembershipService::new(Arc::clone(&context), rooms.clone()));
-        let lifecycle = lifecycle::RoomLifecycle::new(
-            Arc::clone(&context),
-            rooms.clone(),
-            Arc::clone(&membership),
-        );
-        let reports = reports::Reports::new(Arc::clone(&context), rooms.clone());
-        let directory = directory::Directory::new(Arc::clone(&context), rooms.clone());
-        let words =
-            timeline::WordIndex::start(Arc::clone(&context), rooms.clone(), Arc::clone(&seen))
-                .await?;
-        let data = Arc::clone(&account_data);
-        let timeline = timeline::Timeline::new(Arc::clone(&context), rooms.clone(), data, words);
-        let timeline = Arc::new(timeline);
-        let receipts = Arc::new(receipts::Receipts::new(Arc::clone(&context), rooms.clone()));
-        let typing = typing::Typing::start(Arc::clone(&context), rooms.clone());
-        let presence = presence::Presence::start(Arc::clone(&context));
+        let Views { timeline, receipts, typing, sync } =
+            Views::start(&context, &rooms, &users).await?;
+        let Users { limits, accounts, account_data, push, .. } = users;
+        let Users { encryption, to_device, presence, answers, .. } = users;
         listen(&context, &typing, &presence, &limits);
-        let answers = answers::Answers::new(context.settings.requests.answers_bytes_max);
-        let sources = sync::Sources {
-            answers: Arc::clone(&answers),
-            rooms: rooms.clone(),
-            timeline: Arc::clone(&timeline),
-            encryption: Arc::clone(&encryption),
-            to_device: Arc::clone(&to_device),
-            receipts: Arc::clone(&receipts),
-            typing: Arc::clone(&typing),
-            presence: Arc::clone(&presence),
-            account_data: Arc::clone(&account_data),
-        };
-        let sync = sync::Sync::start(Arc::clone(&context), sources).await?;
-        let follower = follower.cache(&accounts).cache(&account_data).cache(&push);
-        let follower = follower.cache(&encryption).cache(rooms.store());
-        // Who keeps something in memory before who wakes others.
-        let follower = follower.subscribe(&presence).subscribe(&typing);
-        follower.subscribe(&seen).subscribe(sync.notifier()).start();
+        let membership = membership::MembershipService::new(Arc::clone(&context), rooms.clone());
+        let membership = Arc::new(membership);
+        let (ours, theirs, members) = (Arc::clone(&context), rooms.clone(), membership.clone());
         let services = Arc::new(Self {
             bodies: bodies::Bodies::new(context.settings.requests.bodies_bytes_max),
+            devices: devices::Devices::new(Arc::clone(&context), Arc::clone(&accounts)),
+            profiles: Arc::new(profiles::Profiles::new(Arc::clone(&context))),
+            filters: filters::Filters::new(Arc::clone(&context)),
+            key_backup: key_backup::KeyBackup::new(Arc::clone(&context)),
+            lifecycle: lifecycle::RoomLifecycle::new(ours, theirs, members),
+            reports: reports::Reports::new(Arc::clone(&context), rooms.clone()),
+            directory: directory::Directory::new(Arc::clone(&context), rooms.clone()),
             answers,
             context,
             limits,
             accounts,
-            devices,
-            profiles,
             account_data,
             push,
-            filters,
-            reports,
             encryption,
-            key_backup,
             to_device,
             media,
             rooms,
             membership,
-            lifecycle,
-            directory,
             timeline,
             receipts,
             typing,

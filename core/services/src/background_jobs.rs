@@ -9,6 +9,7 @@ use std::{
 };
 
 use colonnade_replication::slots::{Duty, Right};
+use colonnade_rooms::error::Result;
 use colonnade_storage::{
     delivery::jobs as table,
     keys::device_lists,
@@ -16,7 +17,7 @@ use colonnade_storage::{
     rooms::{client_txns, unread},
 };
 
-use crate::{error::Result, services::Services};
+use crate::services::Services;
 
 /// How long after the start the first round is, so that starting stays quick.
 const FIRST: Duration = Duration::from_secs(5 * 60);

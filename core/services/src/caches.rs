@@ -10,15 +10,15 @@ use colonnade_model::{
     token::TokenKey,
 };
 use colonnade_replication::{Bus, InProcess, Slots};
+use colonnade_rooms::{Context, Settings, rpc};
 use colonnade_storage::{Database, Location, rooms::interned::Interned};
 use serde_json::{Value, json, value::to_raw_value};
 
 use crate::{
-    Context, Services, Settings,
+    Services,
     accounts::{Admission, LoggedIn, Login, Registration, Session},
     lifecycle::NewRoomWish,
     limits::{Class, Key},
-    rpc,
 };
 use colonnade_model::stream::StreamAdvance;
 use colonnade_replication::Streams;

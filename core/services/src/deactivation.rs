@@ -2,8 +2,9 @@
 //! to no single service.
 
 use colonnade_model::{MatrixError, ruma::UserId};
+use colonnade_rooms::Result;
 
-use crate::{Result, Services};
+use crate::Services;
 
 impl Services {
     /// Closes an account: nobody can log in any more, every room is left, the name stays taken.

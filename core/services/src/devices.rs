@@ -8,14 +8,12 @@ use colonnade_model::{
     nid::UserNid,
     ruma::{DeviceId, OwnedDeviceId},
 };
+use colonnade_rooms::{Context, Result};
 pub use colonnade_storage::users::devices::Device;
 use colonnade_storage::{keys::device_lists, users::devices};
 
 use crate::accounts::names;
-use crate::{
-    Context, Result,
-    accounts::{Accounts, Session, lifecycle::Gone},
-};
+use crate::accounts::{Accounts, Session, lifecycle::Gone};
 
 /// Devices deleted by one request.
 const DELETE_MAX: usize = 1_000;

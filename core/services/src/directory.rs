@@ -14,12 +14,8 @@ use colonnade_model::{
     MatrixError,
     ruma::{RoomId, events::TimelineEventType},
 };
+use colonnade_rooms::{Context, Result, Room, Rooms, no_member};
 use colonnade_storage::rooms::members::Membership;
-
-use crate::{
-    Context, Result,
-    rooms::{Room, Rooms, no_member},
-};
 
 pub use hierarchy::{Branch, HierarchyPage, HierarchyWish};
 pub use published::{PublishedPage, PublishedWish};

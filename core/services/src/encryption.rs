@@ -17,9 +17,10 @@ mod upload;
 use std::sync::Arc;
 
 use colonnade_model::ruma::{ServerName, UserId};
+use colonnade_rooms::Context;
 use serde_json::{Value, json};
 
-use crate::{Context, accounts::Accounts, limits::Limits};
+use crate::{accounts::Accounts, limits::Limits};
 
 pub use lists::DeviceListChanges;
 

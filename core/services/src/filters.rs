@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use colonnade_model::{MatrixError, nid::UserNid, ruma::api::client::filter::FilterDefinition};
+use colonnade_rooms::{Context, Error, Result};
 use colonnade_storage::users::filters;
-
-use crate::{Context, Error, Result};
 
 /// The largest filter, in bytes.
 const FILTER_BYTES_MAX: usize = 64 * 1024;

@@ -15,6 +15,7 @@ use colonnade_model::{
     },
 };
 use colonnade_replication::slots::Right;
+use colonnade_rooms::{Context, Error, Result};
 use colonnade_storage::{
     StorageError, Tx,
     database::stored_json,
@@ -23,8 +24,6 @@ use colonnade_storage::{
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-
-use crate::{Context, Error, Result};
 
 pub use colonnade_storage::keys::key_backup::Scope;
 

@@ -5,11 +5,6 @@
 mod assembly;
 #[cfg(test)]
 mod caches;
-pub mod context;
-pub mod error;
-mod generation_cache;
-pub mod rpc;
-pub mod settings;
 
 // In the order in which they are built.
 pub mod account_data;
@@ -31,10 +26,8 @@ pub mod presence;
 pub mod profile_change;
 pub mod profiles;
 pub mod push;
-mod quotas;
 pub mod receipts;
 pub mod reports;
-pub mod rooms;
 pub mod services;
 pub mod sync;
 pub mod timeline;
@@ -43,7 +36,4 @@ pub mod turn_server;
 pub mod typing;
 mod upgrade_carry_over;
 
-pub use context::Context;
-pub use error::{Error, Result};
 pub use services::Services;
-pub use settings::Settings;

@@ -16,11 +16,10 @@ use std::{
 
 use colonnade_model::{MatrixError, nid::UserNid};
 use colonnade_replication::ephemeral::Channel;
+use colonnade_rooms::{Context, Result, settings::Rate};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
-
-use crate::{Context, Result, settings::Rate};
 
 /// Tells other processes what was taken from which buckets.
 pub(crate) static CHANNEL: Channel<Vec<(Class, Key, u32)>> = Channel::new("Taken");

@@ -21,9 +21,8 @@ mod transfer;
 use std::{sync::Arc, time::Duration};
 
 use colonnade_model::MatrixError;
+use colonnade_rooms::{Context, Error, Result};
 use tokio::sync::{Notify, Semaphore};
-
-use crate::{Context, Error, Result};
 
 pub use body::Body;
 use body::MEDIA_ID_BYTES_MAX;

@@ -23,13 +23,12 @@ use colonnade_model::{
     stream::Position,
 };
 use colonnade_replication::ephemeral::Channel;
+use colonnade_rooms::{Context, Result};
 use colonnade_storage::users::presence as rows;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-
-use crate::{Context, Result};
 
 /// Tells other processes who is there.
 pub(crate) static CHANNEL: Channel<PresenceUpdate> = Channel::new("Presence");

@@ -2,9 +2,10 @@
 //! the picture as part of the membership. It belongs to no single service.
 
 use colonnade_model::session::Session;
+use colonnade_rooms::Result;
 use serde_json::Value;
 
-use crate::{Result, Services};
+use crate::Services;
 
 impl Services {
     /// Stores fields of the session's user, or deletes those with `None`, and tells the rooms.

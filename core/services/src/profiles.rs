@@ -9,6 +9,7 @@ use colonnade_model::{
     nid::{RoomNid, UserNid},
     ruma::{OwnedRoomId, OwnedUserId, UserId},
 };
+use colonnade_rooms::{Context, Result};
 use colonnade_storage::{
     StorageError, Tx,
     rooms::{heads, members},
@@ -20,8 +21,6 @@ use colonnade_storage::{
 use serde_json::{Map, Value};
 
 pub use colonnade_storage::users::profiles::{AVATAR_URL, DISPLAYNAME, Shown};
-
-use crate::{Context, Result};
 
 /// The largest profile, in bytes of JSON.
 ///

@@ -17,15 +17,12 @@ use colonnade_model::{
     stream::{Positions, Stream, StreamAdvance, Touch},
 };
 use colonnade_replication::Subscriber;
+use colonnade_rooms::{Context, Error, Result, generation_cache::GenerationCache};
 use colonnade_rules::push::{self};
 use colonnade_storage::{delivery::pushers, users::account_data};
 use serde_json::{Value, json};
 
-use crate::{
-    Context, Error, Result,
-    account_data::{AccountDataService, PUSH_RULES},
-    generation_cache::GenerationCache,
-};
+use crate::account_data::{AccountDataService, PUSH_RULES};
 
 /// Rule sets kept in memory, about 10 kB each when a user has rules of his own.
 const CACHED_MAX: usize = 10_000;

@@ -12,6 +12,9 @@ use colonnade_model::{
     ruma::{EventId, OwnedEventId, RoomId},
     stream::Position,
 };
+use colonnade_rooms::{
+    Context, Error, Eye, Result, Room, RoomEvent, Rooms, no_event, quotas::signed,
+};
 use colonnade_rules::event::relation::RelatesTo;
 use colonnade_storage::{
     rooms::receipts::{self, Receipt},
@@ -23,12 +26,6 @@ use serde_json::{
 };
 
 pub use colonnade_storage::rooms::receipts::Kind;
-
-use crate::{
-    Context, Error, Result,
-    quotas::signed,
-    rooms::{Eye, Room, RoomEvent, Rooms, no_event},
-};
 
 /// The thread of what is in no thread.
 const MAIN: &str = "main";

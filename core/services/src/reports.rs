@@ -7,14 +7,10 @@ use colonnade_model::{
     MatrixError,
     ruma::{EventId, RoomId, UserId},
 };
+use colonnade_rooms::{Context, Eye, Result, Rooms};
 use colonnade_storage::rooms::{
     members::Membership,
     reports::{self, Report},
-};
-
-use crate::{
-    Context, Result,
-    rooms::{Eye, Rooms},
 };
 
 /// The longest reason, in bytes.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use colonnade_rooms::{Context, Rooms};
 use colonnade_storage::database::metrics::CacheFigures;
 
 use crate::{
-    account_data, accounts, answers, bodies, context::Context, devices, directory, encryption,
-    filters, key_backup, lifecycle, limits, media, membership, presence, profiles, push, receipts,
-    reports, rooms, sync, timeline, to_device, typing,
+    account_data, accounts, answers, bodies, devices, directory, encryption, filters, key_backup,
+    lifecycle, limits, media, membership, presence, profiles, push, receipts, reports, sync,
+    timeline, to_device, typing,
 };
 
 /// Every service of a homeserver.
@@ -43,7 +44,7 @@ pub struct Services {
     /// Uploaded files.
     pub media: media::Media,
     /// Rooms and what is in them.
-    pub rooms: rooms::Rooms,
+    pub rooms: Rooms,
     /// Coming into rooms, moderating, leaving.
     pub membership: Arc<membership::MembershipService>,
     /// Making and replacing rooms.

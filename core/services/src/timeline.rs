@@ -23,6 +23,7 @@ use colonnade_model::{
     nid::{DeviceNid, EventNid, UserNid},
     ruma::{OwnedUserId, RoomId, UserId},
 };
+use colonnade_rooms::{Context, Eye, Result, Room, RoomEvent, Rooms, Standing};
 use colonnade_rules::visibility::Visibility;
 use colonnade_storage::rooms::{events::StoredEvent, members::Membership};
 
@@ -35,11 +36,7 @@ pub use render::{Bundles, PAGE_BYTES_MAX};
 pub(crate) use search::WordIndex;
 pub use search::{Found, SearchWish};
 
-use crate::{
-    Context, Result,
-    account_data::AccountDataService,
-    rooms::{Eye, Room, RoomEvent, Rooms, Standing},
-};
+use crate::account_data::AccountDataService;
 
 /// Reads the past of rooms.
 pub struct Timeline {

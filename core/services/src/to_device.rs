@@ -26,6 +26,7 @@ use colonnade_model::{
     },
     stream::Position,
 };
+use colonnade_rooms::{Context, Error, Result};
 use colonnade_storage::{
     database::stored_json,
     delivery::to_device::{self, Message, Sent, Txn},
@@ -33,8 +34,6 @@ use colonnade_storage::{
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-
-use crate::{Context, Error, Result};
 
 /// Bytes of one message: the limit of an event, which is what gateways and peers are built for.
 const CONTENT_BYTES_MAX: usize = 65_536;

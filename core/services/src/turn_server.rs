@@ -4,10 +4,9 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use colonnade_model::ruma::UserId;
+use colonnade_rooms::settings::Voip;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha1::Sha1;
-
-use crate::settings::Voip;
 
 /// What a client needs to use the TURN server; without one, the list of addresses is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]

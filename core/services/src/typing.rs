@@ -20,10 +20,9 @@ use colonnade_model::{
     stream::{Position, Positions, Stream, StreamAdvance, Touch},
 };
 use colonnade_replication::{Streams, Subscriber, ephemeral::Channel};
+use colonnade_rooms::{Context, Result, Rooms};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-
-use crate::{Context, Result, rooms::Rooms};
 
 /// Tells other processes who types.
 pub(crate) static CHANNEL: Channel<TypingUpdate> = Channel::new("Typing");

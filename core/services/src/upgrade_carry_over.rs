@@ -6,14 +6,11 @@ use colonnade_model::{
     nid::UserNid,
     ruma::{OwnedRoomId, OwnedUserId, RoomId, RoomOrAliasId, RoomVersionId},
 };
+use colonnade_rooms::{Result, Room, Sent};
 use colonnade_storage::rooms::members::Membership;
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::{
-    Result, Services,
-    lifecycle::NewRoomWish,
-    rooms::{Room, Sent},
-};
+use crate::{Services, lifecycle::NewRoomWish};
 
 impl Services {
     /// Joins a room; if it replaces another one the user was in, what he keeps about that follows.

@@ -13,7 +13,7 @@ use colonnade_model::{
     ruma::{OwnedServerName, RoomVersionId},
     versions,
 };
-use colonnade_services::{Settings, settings as services};
+use colonnade_rooms::{Settings, settings as services};
 use colonnade_storage::Location;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};

@@ -185,7 +185,7 @@ fn the_template_lists_every_key() {
 
 #[test]
 fn the_file_knows_every_topic_of_the_services() {
-    let error = serde_json::from_value::<colonnade_services::Settings>(json!({ "no_such_key": 1 }));
+    let error = serde_json::from_value::<colonnade_rooms::Settings>(json!({ "no_such_key": 1 }));
     let error = error.unwrap_err().to_string();
     let ours = known_keys(&[]);
     for topic in error.split('`').skip(1).step_by(2).skip(1) {

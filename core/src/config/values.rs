@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use colonnade_model::ruma::OwnedServerName;
-use colonnade_services::Settings;
+use colonnade_rooms::Settings;
 use colonnade_storage::Location;
 use ipnet::IpNet;
 use serde::Deserialize;

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use colonnade_services::Settings;
+use colonnade_rooms::Settings;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,

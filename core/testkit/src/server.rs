@@ -8,7 +8,7 @@ use std::{
 
 use colonnade_core::{Homeserver, Options};
 use colonnade_model::{SystemClock, SystemRandom, ruma::ServerName};
-use colonnade_services::Settings;
+use colonnade_rooms::Settings;
 use colonnade_storage::Location;
 use colonnade_testkit_postgres::{
     Cluster,

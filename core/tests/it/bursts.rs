@@ -1,7 +1,7 @@
 //! Bounds that count across rooms hold for requests that come together, too, and aliases that rooms call
 //! their own point to them: what was looked at before the transaction is looked at in it once more.
 
-use colonnade_services::settings::OwnerLimits;
+use colonnade_rooms::settings::OwnerLimits;
 use colonnade_testkit::{Answer, Client, TestServer, server::open_settings};
 use futures_util::future::join_all;
 use serde_json::{Value, json};

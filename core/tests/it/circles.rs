@@ -18,6 +18,7 @@ const CRATES: &[&str] = &[
     "core/api",
     "core/model",
     "core/replication",
+    "core/rooms",
     "core/rules",
     "core/services",
     "core/storage",

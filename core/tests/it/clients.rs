@@ -117,7 +117,7 @@ async fn a_new_account_is_called_by_its_localpart_unless_told_not_to() {
         assert_eq!(server.anonymous().get(&profile).await.ok(), wanted);
     }
     assert!(open_settings().registration.tokens.is_empty());
-    assert!(colonnade_services::Settings::default().registration.localpart_as_displayname);
+    assert!(colonnade_rooms::Settings::default().registration.localpart_as_displayname);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 //! together, too; what is there can be made smaller or deleted; another owner has all of his own.
 
 use colonnade_api::bounds::{self, Rate};
-use colonnade_services::settings::{OwnerLimits, Rate as Often};
+use colonnade_rooms::settings::{OwnerLimits, Rate as Often};
 use colonnade_testkit::{Answer, Client, Method, TestServer, server::open_settings};
 use futures_util::future::join_all;
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use colonnade_services::{Settings, settings::Rate};
+use colonnade_rooms::{Settings, settings::Rate};
 use colonnade_testkit::{Answer, Client, Method, TestServer, server::open_settings};
 use futures_util::future::join_all;
 use serde_json::{Value, json};

@@ -10,7 +10,8 @@ use colonnade_model::ruma::{
     },
     serde::Raw,
 };
-use colonnade_services::{Result, accounts::Session};
+use colonnade_rooms::Result;
+use colonnade_services::accounts::Session;
 use serde_json::Value;
 
 use super::profiles::require_own;

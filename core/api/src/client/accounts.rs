@@ -9,7 +9,8 @@ use colonnade_model::{
         admin::get_user_info,
     },
 };
-use colonnade_services::{Result, accounts::Session};
+use colonnade_rooms::Result;
+use colonnade_services::accounts::Session;
 
 use serde_json::{Map, Value, json};
 

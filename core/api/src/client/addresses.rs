@@ -12,7 +12,8 @@ use colonnade_model::{
         request_registration_token_via_msisdn, unbind_3pid,
     },
 };
-use colonnade_services::{Result, accounts::Session};
+use colonnade_rooms::Result;
+use colonnade_services::accounts::Session;
 use serde_json::{Value, json};
 
 use crate::{

@@ -14,8 +14,9 @@ use colonnade_model::{
         directory::RoomNetwork,
     },
 };
+use colonnade_rooms::{Error, Result};
 use colonnade_services::{
-    Error, Result, Services,
+    Services,
     accounts::Session,
     bodies::Payer,
     directory::{PublishedPage, PublishedWish},

@@ -4,7 +4,8 @@ use colonnade_model::{
     MatrixError,
     ruma::api::client::filter::{create_filter, get_filter},
 };
-use colonnade_services::{Result, accounts::Session};
+use colonnade_rooms::Result;
+use colonnade_services::accounts::Session;
 use serde_json::Value;
 
 use super::profiles::require_own;

@@ -17,8 +17,9 @@ use colonnade_model::{
         serde::Raw,
     },
 };
+use colonnade_rooms::{Error, Result};
 use colonnade_services::{
-    Error, Result, Services,
+    Services,
     accounts::Session,
     key_backup::{Backed, Reader, Scope},
 };

@@ -9,8 +9,9 @@ use colonnade_model::{
         api::client::session::{get_login_token, get_login_types, logout, logout_all},
     },
 };
+use colonnade_rooms::Result;
 use colonnade_services::{
-    Result, Services,
+    Services,
     accounts::{
         Login, Origin, Proof, Session,
         names::{self, Named},

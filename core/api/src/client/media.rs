@@ -17,7 +17,8 @@ use colonnade_model::{
         },
     },
 };
-use colonnade_services::{Result, Services, accounts::Session, media::Described};
+use colonnade_rooms::Result;
+use colonnade_services::{Services, accounts::Session, media::Described};
 use http::{Method, Request, header, request::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;

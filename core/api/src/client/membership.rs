@@ -10,7 +10,8 @@ use colonnade_model::{
         },
     },
 };
-use colonnade_services::{Result, accounts::Session};
+use colonnade_rooms::Result;
+use colonnade_services::accounts::Session;
 
 use crate::{
     call::{Call, from_json},

@@ -7,7 +7,8 @@ use colonnade_model::{
         presence::PresenceState,
     },
 };
-use colonnade_services::{Result, accounts::Session};
+use colonnade_rooms::Result;
+use colonnade_services::accounts::Session;
 use serde_json::Value;
 
 use crate::{call::Call, table::Table};

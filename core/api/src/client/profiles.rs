@@ -13,7 +13,8 @@ use colonnade_model::{
         },
     },
 };
-use colonnade_services::{Result, Services, accounts::Session, bodies::Payer, limits::Class};
+use colonnade_rooms::Result;
+use colonnade_services::{Services, accounts::Session, bodies::Payer, limits::Class};
 use http::{Method, Request};
 use serde_json::{Map, Value, json};
 

@@ -12,7 +12,8 @@ use colonnade_model::{
         },
     },
 };
-use colonnade_services::{Result, Services, accounts::Session, bodies::Payer, receipts::Kind};
+use colonnade_rooms::Result;
+use colonnade_services::{Services, accounts::Session, bodies::Payer, receipts::Kind};
 use http::Request;
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -10,8 +10,9 @@ use colonnade_model::{
         api::client::account::{check_registration_token_validity, get_username_availability},
     },
 };
+use colonnade_rooms::Result;
 use colonnade_services::{
-    Result, Services,
+    Services,
     accounts::{Auth, LoggedIn, Login, Registration, shared_secret::SharedSecretRegistration},
     limits::Class,
 };

@@ -10,8 +10,8 @@ use colonnade_model::ruma::api::{
         threads::get_threads,
     },
 };
+use colonnade_rooms::Result;
 use colonnade_services::{
-    Result,
     accounts::Session,
     timeline::{RelatedRequest, Viewer},
 };

@@ -4,7 +4,8 @@ use colonnade_model::ruma::api::client::{
     reporting::report_user,
     room::{report_content, report_room},
 };
-use colonnade_services::{Result, accounts::Session};
+use colonnade_rooms::Result;
+use colonnade_services::accounts::Session;
 
 use crate::{call::Call, table::Table};
 

@@ -14,8 +14,9 @@ use colonnade_model::ruma::{
     },
     serde::Raw,
 };
+use colonnade_rooms::Result;
 use colonnade_services::{
-    Result, Services,
+    Services,
     accounts::Session,
     timeline::{self, PageRequest, StateEvents, Viewer},
 };

@@ -4,7 +4,8 @@ use colonnade_model::ruma::api::client::{
     membership::{get_member_events, joined_members},
     state::{get_state_event_for_key, get_state_events},
 };
-use colonnade_services::{Result, accounts::Session, timeline::Viewer};
+use colonnade_rooms::Result;
+use colonnade_services::{accounts::Session, timeline::Viewer};
 
 use crate::{call::Call, pieces, reply::Reply, table::Table};
 

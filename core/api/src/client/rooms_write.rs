@@ -12,8 +12,8 @@ use colonnade_model::{
         serde::Raw,
     },
 };
+use colonnade_rooms::Result;
 use colonnade_services::{
-    Result,
     accounts::Session,
     lifecycle::{NewRoomWish, Preset},
 };

@@ -1,8 +1,8 @@
 //! Searching for events.
 
 use colonnade_model::ruma::api::client::search::search_events::{self, v3::OrderBy};
+use colonnade_rooms::Result;
 use colonnade_services::{
-    Result,
     accounts::Session,
     limits::Class,
     timeline::{Found, SearchWish, Viewer},

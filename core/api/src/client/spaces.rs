@@ -1,7 +1,8 @@
 //! What a room shows of itself, and the rooms below a space.
 
 use colonnade_model::ruma::api::client::{room::get_summary, space::get_hierarchy};
-use colonnade_services::{Error, Result, accounts::Session, directory::HierarchyWish};
+use colonnade_rooms::{Error, Result};
+use colonnade_services::{accounts::Session, directory::HierarchyWish};
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -12,7 +12,8 @@ use colonnade_model::{
         presence::PresenceState,
     },
 };
-use colonnade_services::{Error, Result, Services, accounts::Session, sync::SyncRequest};
+use colonnade_rooms::{Error, Result};
+use colonnade_services::{Services, accounts::Session, sync::SyncRequest};
 use http::StatusCode;
 
 use crate::{

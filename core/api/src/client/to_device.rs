@@ -1,7 +1,8 @@
 //! Messages from device to device.
 
 use colonnade_model::ruma::api::client::to_device::send_event_to_device;
-use colonnade_services::{Result, accounts::Session};
+use colonnade_rooms::Result;
+use colonnade_services::accounts::Session;
 
 use crate::{call::Call, table::Table};
 

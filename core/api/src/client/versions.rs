@@ -11,7 +11,8 @@ use colonnade_model::{
     },
     versions,
 };
-use colonnade_services::{Result, Services, accounts::Session, turn_server};
+use colonnade_rooms::Result;
+use colonnade_services::{Services, accounts::Session, turn_server};
 use http::{Method, Request, header, uri::Authority};
 use serde_json::{Map, Value, json};
 

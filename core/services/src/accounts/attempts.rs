@@ -11,13 +11,11 @@
 use std::{borrow::Cow, net::IpAddr, sync::Arc};
 
 use colonnade_model::{nid::UserNid, ruma::OwnedUserId};
+use colonnade_rooms::{Context, Result};
 use colonnade_storage::users::{login_addresses, sessions};
 
 use super::{names, tokens};
-use crate::{
-    Context, Result,
-    limits::{Attempt, Class, Key, Limits},
-};
+use crate::limits::{Attempt, Class, Key, Limits};
 
 /// The longest account name in the log, in bytes: user ids are no longer.
 const SHOWN_BYTES_MAX: usize = 255;

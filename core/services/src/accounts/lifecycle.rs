@@ -6,6 +6,7 @@ use colonnade_model::{
     nid::{DeviceNid, UserNid},
     ruma::{OwnedUserId, UserId},
 };
+use colonnade_rooms::Result;
 use colonnade_storage::{
     Result as StorageResult, Tx,
     delivery::pushers,
@@ -18,7 +19,6 @@ use colonnade_storage::{
 };
 
 use super::{Accounts, names, new_account::NewAccount};
-use crate::Result;
 
 /// Devices of a user that are to be forgotten.
 #[derive(Debug, Clone)]

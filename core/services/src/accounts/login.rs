@@ -8,6 +8,7 @@ use colonnade_model::{
     nid::{DeviceNid, UserNid},
     ruma::{OwnedDeviceId, OwnedUserId},
 };
+use colonnade_rooms::{Error, Result, quotas::signed};
 use colonnade_storage::{
     keys::device_lists,
     users::{
@@ -18,7 +19,6 @@ use colonnade_storage::{
 };
 
 use super::{Accounts, Origin, attempts, lifecycle, names, passwords::wrong, tokens};
-use crate::{Error, Result, quotas::signed};
 
 /// What a session is called whose client says nothing about itself.
 const UNNAMED: &str = "unnamed";

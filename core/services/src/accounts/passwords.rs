@@ -7,10 +7,9 @@ use argon2::{
     password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
 };
 use colonnade_model::{MatrixError, nid::UserNid};
+use colonnade_rooms::{Context, Error, Result};
 use colonnade_storage::users::accounts;
 use tokio::sync::Semaphore;
-
-use crate::{Context, Error, Result};
 
 /// Passwords hashed at a time: each takes 19 MiB and some 50 ms of a core.
 const HASHING_MAX: usize = 2;

@@ -5,10 +5,10 @@
 
 use colonnade_model::session::Session;
 use colonnade_model::{MatrixError, nid::DeviceNid};
+use colonnade_rooms::Result;
 use colonnade_storage::users::sessions::{self, TokenHash};
 
 use super::{Accounts, LoggedIn, lifecycle::Gone, tokens};
-use crate::Result;
 
 impl Accounts {
     /// Exchanges a refresh token for a new access token and a new refresh token.

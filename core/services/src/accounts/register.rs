@@ -7,6 +7,7 @@ use colonnade_model::{
     nid::UserNid,
     ruma::{OwnedUserId, UserId},
 };
+use colonnade_rooms::{Error, Result};
 use colonnade_storage::{
     StorageError,
     users::{
@@ -18,7 +19,7 @@ use colonnade_storage::{
 use serde_json::Value;
 
 use super::{Accounts, Auth, LoggedIn, Login, login::Proven, names, new_account::NewAccount, uia};
-use crate::{Error, Result, profiles::words_of};
+use crate::profiles::words_of;
 
 /// Letters of a user name we choose.
 const NAME_LENGTH: usize = 12;

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 
 use colonnade_model::MatrixError;
+use colonnade_rooms::{Context, Result, settings::RegistrationToken};
 use colonnade_storage::users::uia::{self, Hold};
 use subtle::ConstantTimeEq as _;
 
 use super::auth::LIFETIME_MS;
-use crate::{Context, Result, settings::RegistrationToken};
 
 /// The registration tokens.
 pub(super) struct RegistrationTokens {

@@ -4,10 +4,9 @@
 use std::{collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use colonnade_model::nid::DeviceNid;
+use colonnade_rooms::{Context, Result};
 use colonnade_storage::users::devices;
 use parking_lot::Mutex;
-
-use crate::{Context, Result};
 
 /// How often what was gathered is written.
 const FLUSH_EVERY: Duration = Duration::from_secs(60);

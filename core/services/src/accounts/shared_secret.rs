@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 
 use colonnade_model::MatrixError;
+use colonnade_rooms::Result;
 use colonnade_storage::users::uia::{self, UiaSession};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha1::Sha1;
@@ -19,7 +20,6 @@ use super::{
     new_account::NewAccount,
     uia::{owner_at, store},
 };
-use crate::Result;
 
 /// How long a nonce can be used, in milliseconds.
 const NONCE_MS: i64 = 60 * 1_000;

@@ -8,6 +8,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use colonnade_model::MatrixError;
 use colonnade_model::session::Session;
+use colonnade_rooms::{Context, Error, Result};
 use colonnade_storage::users::uia::{self, Bounds, Passed, UiaSession};
 use serde_json::{Value, json};
 
@@ -18,7 +19,6 @@ use super::{
     passwords::Passwords,
     registration_tokens::RegistrationTokens,
 };
-use crate::{Context, Error, Result};
 
 /// Sessions of one user: each of his devices may be at several things.
 const OF_USER_MAX: i64 = 50;

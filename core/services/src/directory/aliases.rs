@@ -7,14 +7,11 @@ use colonnade_model::{
     MatrixError,
     ruma::{OwnedRoomAliasId, OwnedRoomId, RoomAliasId, RoomId},
 };
+use colonnade_rooms::{Error, Result, Room, no_member};
 use colonnade_storage::rooms::{directory as table, members::Membership};
 use serde_json::Value;
 
 use super::Directory;
-use crate::{
-    Error, Result,
-    rooms::{Room, no_member},
-};
 
 /// The longest alias, in bytes.
 ///

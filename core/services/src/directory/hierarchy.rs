@@ -14,14 +14,11 @@ use colonnade_model::{
         events::space::child::HierarchySpaceChildEvent, serde::Raw,
     },
 };
+use colonnade_rooms::{Error, Result, Room, RoomEvent};
 use colonnade_storage::rooms::state::Part;
 use serde_json::{Value, json, value::to_raw_value};
 
 use super::Directory;
-use crate::{
-    Error, Result,
-    rooms::{Room, RoomEvent},
-};
 
 /// Rooms on a page when the client does not say.
 const PAGE_DEFAULT: u64 = 50;

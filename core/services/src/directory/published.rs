@@ -9,13 +9,13 @@ use colonnade_model::{
         room::JoinRuleKind,
     },
 };
+use colonnade_rooms::Result;
 use colonnade_storage::rooms::{
     directory as table,
     directory::{Place, PublishedQuery, PublishedRoom},
 };
 
 use super::Directory;
-use crate::Result;
 
 /// Rooms on a page when the client does not say.
 const PAGE_DEFAULT: u64 = 50;

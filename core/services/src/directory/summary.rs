@@ -10,6 +10,7 @@ use colonnade_model::{
         room::{JoinRuleSummary, RestrictedSummary, RoomSummary},
     },
 };
+use colonnade_rooms::{Result, Room, unknown_room};
 use colonnade_storage::rooms::{
     members::Membership,
     summaries::{self, Summary},
@@ -17,10 +18,6 @@ use colonnade_storage::rooms::{
 use serde_json::Value;
 
 use super::Directory;
-use crate::{
-    Result,
-    rooms::{Room, unknown_room},
-};
 
 /// Rooms looked at in a join rule that asks for membership of other rooms: bounds what one look at a
 /// room costs.

@@ -14,6 +14,7 @@ use colonnade_model::{
         serde::Raw,
     },
 };
+use colonnade_rooms::Result;
 use colonnade_storage::{
     StorageError,
     delivery::to_device,
@@ -21,10 +22,7 @@ use colonnade_storage::{
 };
 
 use super::{Encryption, unreachable_server};
-use crate::{
-    Result,
-    limits::{Class, Key},
-};
+use crate::limits::{Class, Key};
 
 /// Keys claimed in one transaction, so that a claim for a large room does not hold the writer long.
 const BATCH: usize = 100;

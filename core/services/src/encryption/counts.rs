@@ -8,9 +8,9 @@ use colonnade_model::{
     stream::{Positions, Stream, StreamAdvance, Touch},
 };
 use colonnade_replication::Subscriber;
+use colonnade_rooms::Result;
 
 use super::Encryption;
-use crate::Result;
 
 impl Encryption {
     /// Returns how many unclaimed one-time keys a device has of each algorithm.

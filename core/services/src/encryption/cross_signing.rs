@@ -13,6 +13,7 @@ use colonnade_model::{
         serde::{Base64, Raw},
     },
 };
+use colonnade_rooms::{Error, Result};
 use colonnade_storage::{
     delivery::to_device,
     keys::{
@@ -22,10 +23,7 @@ use colonnade_storage::{
 };
 
 use super::{Encryption, signed};
-use crate::{
-    Error, Result,
-    accounts::{Auth, Session},
-};
+use crate::accounts::{Auth, Session};
 
 /// Bytes of a cross-signing key: a public key and a signature per device.
 const KEY_BYTES_MAX: usize = 64 * 1024;

@@ -11,11 +11,10 @@ use colonnade_model::{
     nid::DeviceNid,
     ruma::{OneTimeKeyAlgorithm, UInt},
 };
+use colonnade_rooms::Result;
 use colonnade_storage::{Database, keys::encryption::one_time_keys};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
-
-use crate::Result;
 
 /// Devices kept in memory; about 200 bytes each.
 const CACHED_MAX: usize = 50_000;

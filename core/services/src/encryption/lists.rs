@@ -12,10 +12,10 @@ use colonnade_model::{
     stream::{Positions, Stream},
     token::SyncToken,
 };
+use colonnade_rooms::Result;
 use colonnade_storage::keys::device_lists;
 
 use super::Encryption;
-use crate::Result;
 
 /// What changed between two places of the streams.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -15,6 +15,7 @@ use colonnade_model::{
         serde::Raw,
     },
 };
+use colonnade_rooms::Result;
 use colonnade_storage::{
     StorageError,
     keys::encryption::{
@@ -25,7 +26,7 @@ use colonnade_storage::{
 use serde_json::{Map, Value, json};
 
 use super::{Encryption, unreachable_server};
-use crate::{Result, answers::Growth};
+use crate::answers::Growth;
 
 /// Users and devices named by one request: some clients name all members of all their rooms at once, and
 /// the answer has some kilobytes for each.

@@ -15,6 +15,7 @@ use colonnade_model::{
         api::client::keys::upload_signatures::v3::{Failure, Request, Response},
     },
 };
+use colonnade_rooms::{Error, Result};
 use colonnade_storage::{
     StorageError,
     keys::{
@@ -28,7 +29,6 @@ use colonnade_storage::{
 use serde_json::value::RawValue;
 
 use super::{Encryption, signed};
-use crate::{Error, Result};
 
 /// Keys signed by one request.
 const SIGNED_MAX: usize = 1_000;

@@ -14,6 +14,7 @@ use colonnade_model::{
         serde::Raw,
     },
 };
+use colonnade_rooms::Result;
 use colonnade_storage::{
     delivery::to_device,
     keys::{
@@ -29,7 +30,6 @@ use colonnade_storage::{
 use serde::Deserialize;
 
 use super::{Encryption, signed};
-use crate::Result;
 
 /// One-time keys in one upload. Clients keep 50 to 100 of them; more only fills the disk.
 const KEYS_MAX: usize = 1_000;

@@ -7,6 +7,11 @@ use colonnade_model::{
     ruma::{OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomVersionId, UserId},
     session::Session,
 };
+use colonnade_rooms::{
+    Result, Room,
+    founding::{RoomPlan, alias_taken, rules_of},
+    proposal::{content, member, state_event},
+};
 use colonnade_storage::rooms::directory;
 use serde_json::{Value, json};
 
@@ -14,15 +19,7 @@ use super::{
     presets::{self, Preset},
     service::RoomLifecycle,
 };
-use crate::{
-    Result,
-    membership::showing,
-    rooms::{
-        Room,
-        founding::{RoomPlan, alias_taken, rules_of},
-        proposal::{content, member, state_event},
-    },
-};
+use crate::membership::showing;
 
 /// Users invited at once at most: each is an event that is signed and written with the room.
 const INVITES_MAX: usize = 100;

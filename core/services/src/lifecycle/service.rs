@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{Context, membership::MembershipService, rooms::Rooms};
+use colonnade_rooms::{Context, Rooms};
+
+use crate::membership::MembershipService;
 
 /// Makes rooms and replaces them.
 pub struct RoomLifecycle {

@@ -12,6 +12,11 @@ use colonnade_model::{
         events::TimelineEventType, room_version_rules::RoomVersionRules,
     },
 };
+use colonnade_rooms::{
+    Error, Result, Room, RoomEvent, aliases_of,
+    founding::{RoomPlan, rules_of},
+    proposal::{CHANGED_MEANWHILE, Over, Proposal, content, state_event},
+};
 use colonnade_storage::rooms::{
     directory,
     heads::{self, Head},
@@ -21,15 +26,6 @@ use colonnade_storage::rooms::{
 use serde_json::{Value, json};
 
 use super::service::RoomLifecycle;
-use crate::{
-    Error, Result,
-    rooms::{
-        Room, RoomEvent,
-        checks::aliases_of,
-        founding::{RoomPlan, rules_of},
-        proposal::{CHANGED_MEANWHILE, Over, Proposal, content, state_event},
-    },
-};
 
 /// State that a replacement takes over.
 ///

@@ -63,7 +63,7 @@ impl Limits {
 
 impl Bucket {
     /// Puts a token back.
-    fn give_back(&mut self, rate: crate::settings::Rate, now_ms: i64) {
+    fn give_back(&mut self, rate: colonnade_rooms::settings::Rate, now_ms: i64) {
         self.grow(rate, now_ms);
         self.tokens = (self.tokens + 1.0).min(f64::from(rate.burst));
     }

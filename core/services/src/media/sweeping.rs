@@ -1,9 +1,9 @@
 //! Files that a crash left on disk between their last byte and their row: nobody has their id.
 
+use colonnade_rooms::{Error, Result};
 use colonnade_storage::media as table;
 
 use super::Media;
-use crate::{Error, Result};
 
 impl Media {
     /// Deletes content that has been on disk for a day and belongs to no upload, and returns how much

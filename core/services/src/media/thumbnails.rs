@@ -4,6 +4,7 @@
 use std::{io::BufReader, sync::Arc, time::Duration};
 
 use colonnade_model::MatrixError;
+use colonnade_rooms::{Error, Result};
 use colonnade_storage::media::ContentHash;
 
 use super::{
@@ -13,7 +14,6 @@ use super::{
     pictures::{self, Format, Picture, Refusal},
     sizes::{Method, Size},
 };
-use crate::{Error, Result};
 
 /// The sizes kept, as the specification recommends them; a wish gets the next larger one.
 ///

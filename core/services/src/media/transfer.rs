@@ -5,6 +5,7 @@ use std::{io, time::Duration};
 use bytes::Bytes;
 use colonnade_model::session::Session;
 use colonnade_model::{MatrixError, ruma::ServerName};
+use colonnade_rooms::{Error, Result, quotas};
 use colonnade_storage::{
     StorageError, media as table,
     media::{Content, ContentHash, Reserved, Upload},
@@ -20,7 +21,6 @@ use super::{
     files::{Failure, FileError},
     not_found, too_large,
 };
-use crate::{Error, Result, quotas};
 
 /// Bytes read from a file at a time for a download.
 const READ_BYTES: usize = 64 * 1024;

@@ -1,11 +1,12 @@
 //! Who may be invited: users this server can reach, who want to be.
 
 use colonnade_model::{MatrixError, ruma::UserId};
+use colonnade_rooms::Result;
 use colonnade_rules::account_data::blocks_invites;
 use colonnade_storage::users::account_data;
 
 use super::service::MembershipService;
-use crate::{Result, account_data::INVITE_PERMISSION};
+use crate::account_data::INVITE_PERMISSION;
 
 impl MembershipService {
     /// Refuses to invite users of other servers, which this one does not talk to yet, and those who

@@ -10,17 +10,14 @@ use colonnade_model::{
         UserId,
     },
 };
+use colonnade_rooms::{
+    Error, Result, Room,
+    proposal::{content, member},
+};
 use colonnade_storage::rooms::members::{self, Membership};
 use serde_json::{Map, Value, json};
 
 use super::{profile::showing, service::MembershipService};
-use crate::{
-    Error, Result,
-    rooms::{
-        Room,
-        proposal::{content, member},
-    },
-};
 
 /// Members looked at to find one who may let others in. Whoever may is nearly always an early one.
 const AUTHORISERS_MAX: i64 = 1_000;

@@ -8,13 +8,10 @@ use colonnade_model::{
     nid::UserNid,
     ruma::{RoomId, UserId},
 };
+use colonnade_rooms::{Result, Room, proposal::member};
 use colonnade_storage::rooms::members::{self, Membership};
 
 use super::service::MembershipService;
-use crate::{
-    Result,
-    rooms::{Room, proposal::member},
-};
 
 impl MembershipService {
     /// Invites a user.

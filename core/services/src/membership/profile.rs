@@ -8,6 +8,10 @@
 use std::sync::Arc;
 
 use colonnade_model::ruma::UserId;
+use colonnade_rooms::{
+    Result, Room,
+    proposal::{content, member},
+};
 use colonnade_storage::{
     rooms::members::{self, Membership},
     users::profiles::{self, AVATAR_URL, DISPLAYNAME, Shown},
@@ -15,13 +19,6 @@ use colonnade_storage::{
 use serde_json::{Value, json};
 
 use super::service::MembershipService;
-use crate::{
-    Result,
-    rooms::{
-        Room,
-        proposal::{content, member},
-    },
-};
 
 impl MembershipService {
     /// Returns what people see of a user.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{Context, rooms::Rooms};
+use colonnade_rooms::{Context, Rooms};
 
 /// Changes memberships for users of this server, as far as the rooms allow.
 pub struct MembershipService {

@@ -2,14 +2,11 @@
 //! how somebody comes in or invites.
 
 use colonnade_model::{ruma::RoomId, session::Session};
+use colonnade_rooms::{Result, Sent, proposal::draft_error};
 use colonnade_rules::event::content_from_json;
 use serde_json::value::RawValue;
 
 use super::service::MembershipService;
-use crate::{
-    Result,
-    rooms::{Sent, proposal::draft_error},
-};
 
 impl MembershipService {
     /// Sends a state event.

@@ -12,11 +12,11 @@ use colonnade_model::{
     stream::{Positions, Stream, StreamAdvance, Touch},
 };
 use colonnade_replication::Subscriber;
+use colonnade_rooms::Result;
 use colonnade_storage::users::presence as rows;
 use tokio::sync::Notify;
 
 use super::{Presence, SWEEP, Users};
-use crate::Result;
 
 /// How long the next change waits after one was told.
 const STEP: Duration = Duration::from_secs(1);

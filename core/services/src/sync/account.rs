@@ -8,6 +8,7 @@ use colonnade_model::{
     ruma::{OwnedUserId, UserId},
     stream::{Position, Stream},
 };
+use colonnade_rooms::{Result, Room};
 use colonnade_rules::account_data::blocks_invites;
 use colonnade_storage::{
     rooms::members::{Member, Membership},
@@ -22,7 +23,7 @@ use super::{
     response::Events,
     service::{Memberships, Sync, SyncContext},
 };
-use crate::{Result, account_data::INVITE_PERMISSION, rooms::Room};
+use crate::account_data::INVITE_PERMISSION;
 
 /// A piece of account data as a client gets it.
 #[derive(Serialize)]

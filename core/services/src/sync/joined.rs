@@ -6,6 +6,7 @@ use colonnade_model::{
     stream::{Position, Stream},
     token::TimelineToken,
 };
+use colonnade_rooms::{Result, Room};
 use colonnade_rules::event::ClientFormat;
 use colonnade_storage::rooms::{
     events::{self, EventFlags, Piece, Range},
@@ -21,7 +22,7 @@ use super::{
     response::{JoinedRoom, Plain, StatePart, Summary, TimelinePart},
     service::{Sync, SyncContext},
 };
-use crate::{Result, rooms::Room, timeline::Shown};
+use crate::timeline::Shown;
 
 /// Events of a room in one answer if the client does not say.
 const TIMELINE_DEFAULT: i64 = 10;

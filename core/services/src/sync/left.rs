@@ -2,6 +2,7 @@
 //! became of the user.
 
 use colonnade_model::stream::Stream;
+use colonnade_rooms::{Result, Room};
 use colonnade_storage::rooms::members::{self, Member, Membership};
 
 use super::{
@@ -9,7 +10,6 @@ use super::{
     response::LeftRoom,
     service::{Sync, SyncContext},
 };
-use crate::{Result, rooms::Room};
 
 impl Sync {
     /// Makes the part of a room the user left, was kicked or banned from, or whose invite ended.

@@ -5,6 +5,7 @@ use colonnade_model::{
     ruma::api::client::filter::RoomFilter,
     stream::{Positions, Stream},
 };
+use colonnade_rooms::{Result, Room};
 use colonnade_storage::rooms::members::{Member, Membership};
 use serde_json::value::RawValue;
 
@@ -14,7 +15,7 @@ use super::{
     response::{ChangedDevices, Events, InvitedRoom, KnockedRoom, Rooms, SyncResponse},
     service::{Memberships, Sync, SyncContext},
 };
-use crate::{Result, encryption::DeviceListChanges, rooms::Room};
+use crate::encryption::DeviceListChanges;
 
 /// Messages to a device in one answer at most; the rest comes with the next.
 const TO_DEVICE_MAX: usize = 100;

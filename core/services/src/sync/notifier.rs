@@ -172,11 +172,6 @@ impl Notifier {
         rooms.entry(room).or_insert(RoomHead { events, receipts, ..floor });
     }
 
-    /// Wakes those in the queue, part by part, as long as this lives.
-    pub(super) fn start(self: &Arc<Self>) {
-        tokio::spawn(throttle::wake_in_parts(Arc::downgrade(self), Arc::clone(&self.queue_grew)));
-    }
-
     /// Registers interest in rooms, a user and a device. Register first, then sample, then look.
     pub fn watch(
         &self,

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use colonnade_model::session::Session;
 use colonnade_model::{MatrixError, ruma::api::client::filter::FilterDefinition};
+use colonnade_rooms::Result;
 use colonnade_storage::{StorageError, users::filters};
 
 use super::service::Sync;
-use crate::Result;
 
 impl Sync {
     /// Returns the filter a user uploaded under an id.

@@ -14,6 +14,7 @@ use colonnade_model::{
     token::SyncToken,
 };
 use colonnade_replication::streams::DURABLE;
+use colonnade_rooms::{Context, Result, Rooms};
 use colonnade_storage::rooms::{
     heads as room_rows,
     members::{self, Member, Membership},
@@ -26,13 +27,11 @@ use super::{
     changed_data::ChangedData, lazy_loaded::LazyLoaded, notifier::Notifier, response::SyncResponse,
 };
 use crate::{
-    Context, Result,
     account_data::AccountDataService,
     answers::{Answers, Growth},
     encryption::Encryption,
     presence::Presence,
     receipts::Receipts,
-    rooms::Rooms,
     timeline::{PAGE_BYTES_MAX, Timeline, Viewer},
     to_device::ToDevice,
     typing::Typing,

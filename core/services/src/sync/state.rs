@@ -6,6 +6,7 @@ use colonnade_model::{
     ruma::{OwnedUserId, api::client::filter::EventFormat},
     stream::Stream,
 };
+use colonnade_rooms::{Result, Room};
 use colonnade_rules::event::ClientFormat;
 use colonnade_storage::rooms::state::Part;
 use serde_json::value::RawValue;
@@ -17,11 +18,7 @@ use super::{
     response::{Events, StatePart},
     service::{Sync, SyncContext},
 };
-use crate::{
-    Result,
-    rooms::Room,
-    timeline::{Bundles, Shown},
-};
+use crate::timeline::{Bundles, Shown};
 
 /// Users of a room of whom it is remembered that a device was sent their member event.
 const TOLD_USERS_MAX: usize = 2_000;

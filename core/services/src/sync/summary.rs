@@ -2,6 +2,7 @@
 //!
 //! Source: Matrix v1.19, client-server, "GET /sync", `RoomSummary`.
 
+use colonnade_rooms::{Result, Room};
 use colonnade_rules::summary::{Candidate, heroes};
 use colonnade_storage::rooms::{
     heads as room_rows,
@@ -13,7 +14,6 @@ use super::{
     response::Summary,
     service::{Sync, SyncContext},
 };
-use crate::{Result, rooms::Room};
 
 /// Members read to find the heroes among: five, and the viewer.
 const CANDIDATES_MAX: i64 = 6;

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use colonnade_model::stream::Stream;
+use colonnade_rooms::{Result, Room};
 use colonnade_storage::rooms::{
     receipts,
     unread::{self, Counts, Span},
@@ -14,7 +15,6 @@ use super::{
     response::UnreadCounts,
     service::{Sync, SyncContext},
 };
-use crate::{Result, rooms::Room};
 
 /// Threads of a room that are counted; older ones than these have been quiet for longer.
 const THREADS_MAX: i64 = 100;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use colonnade_model::session::Session;
 use colonnade_model::stream::{Positions, Stream};
+use colonnade_rooms::Result;
 use tokio::time::Instant;
 
 use super::{
@@ -13,7 +14,6 @@ use super::{
     service::{Memberships, Sync, SyncContext, SyncRequest},
 };
 use crate::{
-    Result,
     answers::{Growth, Need, PAGE_BYTES},
     bodies::Payer,
     timeline::{PAGE_BYTES_MAX, Viewer},

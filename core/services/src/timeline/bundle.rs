@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use colonnade_model::{nid::EventNid, ruma::events::TimelineEventType};
+use colonnade_rooms::{Error, Result, Room};
 use colonnade_rules::event::relation::RelatesTo;
 use colonnade_rules::event::{ClientFormat, Event};
 use colonnade_storage::rooms::{
@@ -17,7 +18,6 @@ use serde_json::{
 };
 
 use super::{Bundles, Shown, Timeline, Viewer};
-use crate::{Error, Result, rooms::Room};
 
 /// How many edits of an event are looked at, by turns, until one is valid: nearly always the first is.
 /// Whoever sends more invalid edits of his own event on top of a valid one shows it unedited.

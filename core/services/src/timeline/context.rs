@@ -8,6 +8,7 @@ use colonnade_model::{
     ruma::{EventId, RoomId, api::client::filter::RoomEventFilter},
     token::TimelineToken,
 };
+use colonnade_rooms::{Error, Result, Room, no_event};
 use colonnade_rules::event::{ClientFormat, Event};
 use colonnade_storage::rooms::{aggregations::Direction, state::Part};
 use serde_json::value::RawValue;
@@ -16,11 +17,7 @@ use super::{
     Bundles, PAGE_BYTES_MAX, Shown, StateEvents, Timeline, Viewer,
     pages::{SCANNED_MAX, Span},
 };
-use crate::{
-    Error, Result,
-    rooms::{Room, no_event},
-    sync::filter,
-};
+use crate::sync::filter;
 
 /// Events around an event at most.
 const AROUND_MAX: i64 = 100;

@@ -4,11 +4,11 @@
 //! Invariant: what cannot be known is not seen. A room whose visibility or a user whose membership changed
 //! too often to look at all of it shows less, never more.
 
+use colonnade_rooms::{Result, Room};
 use colonnade_rules::visibility::{Since, Visibility, stretches};
 use colonnade_storage::rooms::{aggregations::Lens, members};
 
 use super::{Standing, Timeline, Viewer};
-use crate::{Result, rooms::Room};
 
 /// Changes of a room's visibility that are looked at, from the newest on: each is found by the state
 /// before the next. Rooms have one or two.

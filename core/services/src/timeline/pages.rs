@@ -12,6 +12,7 @@ use colonnade_model::{
     },
     token::TimelineToken,
 };
+use colonnade_rooms::{Result, Room, no_event};
 use colonnade_rules::event::ClientFormat;
 use colonnade_storage::rooms::{
     aggregations::{self, Direction},
@@ -22,11 +23,7 @@ use colonnade_storage::rooms::{
 use serde_json::value::RawValue;
 
 use super::{Bundles, PAGE_BYTES_MAX, Shown, StateEvents, Timeline, Viewer};
-use crate::{
-    Result,
-    rooms::{Room, no_event},
-    sync::filter,
-};
+use crate::sync::filter;
 
 /// Events on a page at most, whatever the client asks for.
 pub(super) const PAGE_MAX: i64 = 1_000;
@@ -223,7 +220,7 @@ impl Timeline {
     ) -> Result<Box<RawValue>> {
         let not_found = no_event;
         let room = self.open(viewer, room_id).await.map_err(|error| match error {
-            crate::Error::Client(_) => not_found().into(),
+            colonnade_rooms::Error::Client(_) => not_found().into(),
             other => other,
         })?;
         let shown = self.find(viewer, &room, event_id).await?.ok_or_else(not_found)?;

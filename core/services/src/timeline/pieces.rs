@@ -7,12 +7,12 @@ use colonnade_model::{
     nid::{EventNid, RoomNid, UserNid},
     ruma::OwnedUserId,
 };
+use colonnade_rooms::{Result, Room};
 use colonnade_rules::event::{ClientFormat, Event};
 use colonnade_storage::rooms::members;
 use serde_json::value::RawValue;
 
 use super::{Bundles, PAGE_BYTES_MAX, Shown, Timeline, Viewer};
-use crate::{Result, rooms::Room};
 
 /// Events or members of one piece at most: their local ids are known, their sizes are asked for together.
 const PIECE_MAX: usize = 500;

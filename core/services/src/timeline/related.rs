@@ -6,6 +6,7 @@ use colonnade_model::{
     ruma::{EventId, RoomId},
     token::{BadToken, TimelineToken},
 };
+use colonnade_rooms::{Result, Room, no_event};
 use colonnade_rules::event::ClientFormat;
 use colonnade_storage::rooms::{
     aggregations::{self, Direction, Related, Roots},
@@ -14,10 +15,6 @@ use colonnade_storage::rooms::{
 use serde_json::value::RawValue;
 
 use super::{PAGE_BYTES_MAX, Shown, Timeline, Viewer};
-use crate::{
-    Result,
-    rooms::{Room, no_event},
-};
 use std::sync::Arc;
 
 /// Related events or threads on a page at most.

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, pin::Pin};
 
 use colonnade_model::nid::EventNid;
+use colonnade_rooms::{Result, Room, RoomEvent};
 use colonnade_rules::event::{ClientFormat, Unsigned};
 use colonnade_storage::rooms::{
     aggregations, client_txns,
@@ -13,10 +14,6 @@ use serde_json::value::RawValue;
 use std::sync::Arc;
 
 use super::{Shown, Timeline, Viewer};
-use crate::{
-    Result,
-    rooms::{Room, RoomEvent},
-};
 
 /// Rendered events to come.
 pub(super) type Rendering<'a> =

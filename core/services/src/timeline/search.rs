@@ -17,6 +17,7 @@ use colonnade_model::{
     stream::{Position, Stream},
     token::TimelineToken,
 };
+use colonnade_rooms::{Result, Room};
 use colonnade_rules::event::ClientFormat;
 use colonnade_storage::rooms::{
     events,
@@ -34,7 +35,7 @@ use super::{
     Bundles, Direction, PAGE_BYTES_MAX, Shown, Timeline, Viewer, pages::Span,
     render::RENDERED_AT_ONCE,
 };
-use crate::{Result, answers::Growth, rooms::Room, sync::filter};
+use crate::{answers::Growth, sync::filter};
 
 /// Events in one answer at most.
 const PAGE_MAX: usize = 100;

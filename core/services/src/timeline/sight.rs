@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use colonnade_model::nid::UserNid;
+use colonnade_rooms::{Error, Result, RoomEvent};
 use colonnade_storage::{rooms::members::Membership, users::accounts};
 
 use super::{Shown, Timeline, Viewer};
-use crate::{Error, Result, rooms::RoomEvent};
 
 impl Timeline {
     /// Keeps of `page`, whose events may be of several rooms, what `viewer` may see, and notes the

@@ -7,6 +7,7 @@ use colonnade_model::{
     ruma::{RoomId, events::room::member::MembershipState},
     token::{SyncToken, TimelineToken},
 };
+use colonnade_rooms::{Result, Room};
 use colonnade_rules::event::{ClientFormat, Event};
 use colonnade_storage::rooms::{
     events::{self, Range, StoredEvent},
@@ -18,7 +19,6 @@ use serde_json::value::RawValue;
 use std::sync::Arc;
 
 use super::{Bundles, JoinedMembers, Shown, Standing, StateEvents, Timeline, Viewer};
-use crate::{Result, rooms::Room};
 
 /// The place before everything in a timeline.
 const BEFORE_ALL: i64 = i64::MIN;

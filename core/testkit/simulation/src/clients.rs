@@ -11,7 +11,8 @@ use colonnade_model::{
     nid::RoomNid,
     ruma::{OwnedEventId, OwnedRoomId, api::client::filter::FilterDefinition},
 };
-use colonnade_services::{Error, Services, accounts::Session, sync::SyncRequest};
+use colonnade_rooms::Error;
+use colonnade_services::{Services, accounts::Session, sync::SyncRequest};
 use parking_lot::Mutex;
 use serde_json::{Value, json, value::to_raw_value};
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};

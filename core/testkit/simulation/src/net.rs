@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use colonnade_model::stream::StreamAdvance;
 use colonnade_replication::Bus;
-use colonnade_services::rpc::{RpcClient, RpcError};
+use colonnade_rooms::rpc::{RpcClient, RpcError};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, oneshot};

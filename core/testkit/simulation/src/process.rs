@@ -13,7 +13,8 @@ use colonnade_replication::{
     Bus, Slots, Streams,
     slots::{Join, Member},
 };
-use colonnade_services::{Services, rpc::RpcClient};
+use colonnade_rooms::rpc::RpcClient;
+use colonnade_services::Services;
 use colonnade_storage::{
     Database, DatabaseClock, Lock, Stepwise, StorageError, ownership::coordinator::Patience,
 };
@@ -220,7 +221,7 @@ struct Boot {
 
 impl Boot {
     /// Builds what `colonnade_core::Homeserver::start` builds, and joins.
-    async fn run(mut self) -> colonnade_services::Result<(Arc<Services>, Option<Member>)> {
+    async fn run(mut self) -> colonnade_rooms::Result<(Arc<Services>, Option<Member>)> {
         let Ground { template, history, observer, spell, file, folder, unaware, .. } =
             &*self.ground;
         let slots = Arc::new(Slots::new(!unaware));

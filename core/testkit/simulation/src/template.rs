@@ -11,11 +11,14 @@ use colonnade_model::{
     token::TokenKey,
 };
 use colonnade_replication::{Slots, Streams};
+use colonnade_rooms::{
+    Context, Settings,
+    rpc::{NoPeers, RpcClient},
+};
 use colonnade_services::{
-    Context, Services, Settings,
+    Services,
     accounts::{Admission, Login, Registration, Session},
     lifecycle::{NewRoomWish, Preset},
-    rpc::{NoPeers, RpcClient},
 };
 use colonnade_storage::{Database, Location, rooms::interned::Interned};
 use parking_lot::Mutex;
@@ -107,7 +110,7 @@ fn server_name() -> OwnedServerName {
     ServerName::parse("localhost").expect("a server name")
 }
 
-async fn make() -> colonnade_services::Result<Template> {
+async fn make() -> colonnade_rooms::Result<Template> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let streams = Arc::new(Streams::new());
     let location = Location::Sqlite(folder.path().join("colonnade.db"));

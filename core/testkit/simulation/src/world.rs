@@ -245,7 +245,7 @@ impl World {
         within: Duration,
         answer: tokio::sync::oneshot::Sender<crate::net::Answer>,
     ) {
-        use colonnade_services::rpc::RpcError;
+        use colonnade_rooms::rpc::RpcError;
         let number = (0..self.processes.len()).find(|number| address(*number) == to);
         let process = number.and_then(|number| self.processes[number].as_ref());
         let Some((runtime, services)) = process.and_then(Process::door) else {

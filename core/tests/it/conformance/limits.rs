@@ -7,7 +7,8 @@ use colonnade_api::{
     bounds::{self, Bounds, Owner, Rate},
     routes,
 };
-use colonnade_services::{Settings, limits::Class, settings};
+use colonnade_rooms::{Settings, settings};
+use colonnade_services::limits::Class;
 
 use super::golden;
 

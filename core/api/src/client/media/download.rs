@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use colonnade_model::MatrixError;
+use colonnade_rooms::Result;
 use colonnade_services::{
-    Result, Services,
+    Services,
     answers::Need,
     bodies::Payer,
     media::{Download, Method as Fit, ThumbnailRequest},

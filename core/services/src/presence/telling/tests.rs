@@ -1,58 +1,46 @@
 //! Who is told of whom, and in how many steps.
 
-use colonnade_model::ruma::{UserId, presence::PresenceState};
+use colonnade_model::ruma::presence::PresenceState;
 use colonnade_model::session::Session;
-use colonnade_replication::Streams;
-use colonnade_storage::{Database, Location};
+use colonnade_replication::Follower;
+use colonnade_rooms::Room;
+use colonnade_testkit_rooms::World as Server;
 use tokio::sync::broadcast;
 
 use super::*;
-use crate::{
-    Services,
-    caches::alone,
-    lifecycle::{NewRoomWish, Preset},
-    rooms::Room,
-};
 
 /// How long something that must happen may take on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
 
 struct World {
-    services: Arc<Services>,
+    server: Server,
+    presence: Arc<Presence>,
     advances: broadcast::Receiver<Arc<StreamAdvance>>,
-    _folder: tempfile::TempDir,
 }
 
 impl World {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let streams = Arc::new(Streams::new());
-        let location = Location::Sqlite(folder.path().join("colonnade.db"));
-        let db = Database::open(&location, Arc::clone(&streams) as _).await.unwrap();
-        let services = alone(Arc::clone(&streams), &db, folder.path()).await;
-        Self { services, advances: streams.subscribe(), _folder: folder }
+        let server = Server::new().await;
+        let presence = Presence::start(Arc::clone(&server.context));
+        Follower::new(&server.context.streams).subscribe(&presence).start();
+        let advances = server.context.streams.subscribe();
+        Self { server, presence, advances }
     }
 
     async fn user(&self, name: &str) -> Session {
-        let user_id = UserId::parse(format!("@{name}:localhost")).unwrap();
-        let user = self.services.context.interned.user(&user_id).await.unwrap();
-        let device = colonnade_model::nid::DeviceNid(user.0);
-        Session { user_id, user, device_id: "D".into(), device, address: None }
+        self.server.user(name).await
     }
 
     async fn room(&self, creator: &Session) -> Arc<Room> {
-        let wish = NewRoomWish { preset: Some(Preset::Public), ..NewRoomWish::default() };
-        let room_id = self.services.lifecycle.create(creator, wish).await.unwrap();
-        self.services.rooms.find(&room_id).await.unwrap().unwrap()
+        self.server.room(creator).await
     }
 
-    async fn join(&self, session: &Session, room: &Room) {
-        let membership = &self.services.membership;
-        membership.join(session, (&*room.room_id).into(), Default::default()).await.unwrap();
+    async fn join(&self, session: &Session, room: &Arc<Room>) {
+        self.server.join(session, room).await;
     }
 
     fn online(&self, session: &Session) {
-        self.services.presence.syncs(session.user, &PresenceState::Online, 0);
+        self.presence.syncs(session.user, &PresenceState::Online, 0);
     }
 
     /// The next change of presence that is told.
@@ -71,8 +59,8 @@ impl World {
     /// Whom somebody in these rooms sees at a first sync.
     async fn seen(&self, viewer: &Session, rooms: &[&Room]) -> Vec<String> {
         let rooms = rooms.iter().map(|room| room.nid).collect();
-        let upto = self.services.context.streams.position(Stream::Presence);
-        let told = self.services.presence.changes(viewer.user, &rooms, 0, upto).await.unwrap();
+        let upto = self.server.context.streams.position(Stream::Presence);
+        let told = self.presence.changes(viewer.user, &rooms, 0, upto).await.unwrap();
         told.iter().map(|event| event["sender"].as_str().unwrap().to_owned()).collect()
     }
 
@@ -103,7 +91,7 @@ async fn changes_that_come_together_are_told_together() {
     let told = world.told().await;
     assert_eq!(told.touched, [(Touch::Room(room.nid), told.upto)]);
     assert_eq!((told.prev + 1, world.seen(&alice, &[&room]).await.len()), (told.upto, 20));
-    world.services.presence.set(&alice, PresenceState::Unavailable, None).unwrap();
+    world.presence.set(&alice, PresenceState::Unavailable, None).unwrap();
     assert_eq!(world.told().await.upto, told.upto + 1);
 }
 
@@ -118,7 +106,7 @@ async fn those_who_share_a_room_now_are_seen() {
     world.join(&bob, &room).await;
     world.until_seen(&alice, &[&room], &["@bob:localhost"]).await;
     assert!(world.seen(&bob, &[&room]).await.is_empty(), "not even oneself");
-    world.services.membership.leave(&bob, &room.room_id, None).await.unwrap();
+    world.server.leave(&bob, &room).await;
     world.until_seen(&alice, &[&room], &[]).await;
 }
 
@@ -130,7 +118,7 @@ async fn whoever_moves_while_a_change_is_told_is_told_of_later() {
     world.join(&bob, &room).await;
     world.online(&bob);
     world.until_seen(&alice, &[&room], &["@bob:localhost"]).await;
-    let presence = &world.services.presence;
+    let presence = &world.presence;
     {
         let mut users = presence.users.lock();
         // The rooms were read before the join, which this process has heard of since.
@@ -155,11 +143,29 @@ async fn a_first_sync_sees_who_joined_before_it_was_noted() {
     world.until_seen(&alice, &[&room], &["@bob:localhost"]).await;
     for is_being_read in [false, true] {
         {
-            let mut users = world.services.presence.users.lock();
+            let mut users = world.presence.users.lock();
             users.known.get_mut(&bob.user).unwrap().rooms = Arc::default();
             let waiting = if is_being_read { &mut users.asked } else { &mut users.moved };
             waiting.insert(bob.user);
         }
         assert_eq!(world.seen(&alice, &[&room]).await, ["@bob:localhost"]);
     }
+}
+
+#[tokio::test]
+async fn nobody_is_there_for_ever_after_the_clock_was_set_back() {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+    let World { server, presence, .. } = World::new().await;
+    server.clock.advance(DAY_MS);
+    let alice = server.user("alice").await;
+    // A client may ask to wait as long as it likes.
+    presence.syncs(alice.user, &PresenceState::Online, u64::MAX);
+    server.clock.advance(-DAY_MS);
+    presence.sweep();
+    let said = async || presence.get(&alice, &alice.user_id).await.unwrap();
+    assert_eq!(said().await["presence"], "online");
+    assert_eq!(said().await["last_active_ago"], 0);
+    server.clock.advance(10 * 60 * 1_000);
+    presence.sweep();
+    assert_eq!(said().await["presence"], "offline");
 }

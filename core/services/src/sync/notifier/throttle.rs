@@ -44,6 +44,11 @@ pub(crate) async fn wake_in_parts(notifier: Weak<Notifier>, queue_grew: Arc<Noti
 }
 
 impl Notifier {
+    /// Wakes those in the queue, part by part, as long as this lives.
+    pub(crate) fn start(self: &Arc<Self>) {
+        tokio::spawn(wake_in_parts(Arc::downgrade(self), Arc::clone(&self.queue_grew)));
+    }
+
     /// Puts whoever watches any of these into the queue.
     pub(crate) fn wake_later(&self, stream: Stream, touches: impl Iterator<Item = Touch>) {
         let crowd_max = match stream {

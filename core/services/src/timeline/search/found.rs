@@ -6,10 +6,11 @@ use std::{
 };
 
 use colonnade_model::ruma::OwnedRoomId;
+use colonnade_rooms::Room;
 use serde::Serialize;
 use serde_json::{Map, Value, json, value::RawValue};
 
-use crate::{rooms::Room, timeline::Shown};
+use crate::timeline::Shown;
 
 /// An event that was found.
 pub(super) struct Find {

@@ -9,6 +9,7 @@ use colonnade_replication::{
     Latest,
     slots::{Duty, Right},
 };
+use colonnade_rooms::{Context, Result, Rooms};
 use colonnade_rules::event::Event;
 use colonnade_storage::{
     ownership::pools::BACKGROUND,
@@ -16,8 +17,6 @@ use colonnade_storage::{
 };
 use serde_json::Value;
 use tokio::sync::watch;
-
-use crate::{Context, Result, rooms::Rooms};
 
 /// Events looked at in one commit.
 const BLOCK: i64 = 200;

@@ -1,0 +1,394 @@
+//! Adding an admitted event to the work: what it changes in the room, and every row that follows
+//! from it. Nothing is changed before everything that can fail has succeeded.
+
+use std::{collections::HashMap, sync::Arc};
+
+use colonnade_model::{
+    nid::{EventNid, SkeyNid, StateNid, UserNid},
+    ruma::events::{TimelineEventType, room::member::MembershipState},
+};
+use colonnade_rules::event::relation::RelatesTo;
+use colonnade_storage::rooms::{
+    client_txns::ClientTxn,
+    events::EventFlags,
+    members::Membership,
+    persist::{Live, NewEvent, NewMember, Redaction, Relation},
+    state::Part,
+};
+use serde_json::Value;
+
+use super::{NoState, PendingRoom};
+use crate::proposal::Sent;
+use crate::{
+    Error, Result,
+    pending_room::{
+        ingest::{Admitted, Verdict},
+        resolution, summary, unread,
+    },
+    store::{RoomEvent, Store},
+};
+
+/// The distance between the timeline keys of live events: room for events that fill a gap later.
+const TL_STEP: i64 = 1 << 20;
+
+/// What of the current state an event changes.
+#[derive(Default)]
+struct Changes {
+    /// Keys outside membership, and who holds them now.
+    core: Vec<(SkeyNid, Option<EventNid>)>,
+    /// Member events that were replaced, and by what.
+    members: Vec<(Option<EventNid>, Option<EventNid>)>,
+}
+
+/// Members that became something, and what that does to the counts.
+#[derive(Default)]
+struct MemberChanges {
+    rows: Vec<NewMember>,
+    joined: i64,
+    invited: i64,
+}
+
+impl PendingRoom {
+    /// Adds an admitted event.
+    pub(crate) async fn add(
+        &mut self,
+        store: &Store,
+        admitted: Admitted,
+        txn: Option<ClientTxn>,
+    ) -> Result<Sent> {
+        let flags = match admitted.verdict {
+            Verdict::Accepted => EventFlags::default(),
+            Verdict::SoftFailed => EventFlags::SOFT_FAILED,
+            Verdict::Rejected => EventFlags::REJECTED,
+        };
+        let mut room_event = RoomEvent {
+            nid: admitted.nid,
+            room: self.room.nid,
+            event: Arc::clone(&admitted.event),
+            sender: admitted.sender,
+            event_type: admitted.event_type,
+            skey: admitted.skey,
+            flags,
+            state_before: admitted.state_before,
+            state_after: Some(admitted.state_after),
+            tl: None,
+            pos: None,
+            thread: None,
+            action: 0,
+        };
+        if let Some(new) = &admitted.new_state {
+            self.pending.add(new);
+            self.states.push(new.clone());
+        }
+        if admitted.verdict != Verdict::Accepted {
+            let row = row(&admitted, flags, txn);
+            self.remember(room_event, row);
+            return Ok(sent(&admitted));
+        }
+        self.add_accepted(store, &admitted, &mut room_event, txn).await?;
+        Ok(sent(&admitted))
+    }
+
+    async fn add_accepted(
+        &mut self,
+        store: &Store,
+        admitted: &Admitted,
+        room_event: &mut RoomEvent,
+        txn: Option<ClientTxn>,
+    ) -> Result<()> {
+        // The event must be found by what follows.
+        self.fresh_ids.insert(admitted.event.event_id().to_owned(), room_event.nid);
+        self.fresh.insert(room_event.nid, Arc::new(room_event.clone()));
+        let mut extremities = self.extremities.clone();
+        extremities.retain(|nid| !admitted.prevs.contains(nid));
+        extremities.push(admitted.nid);
+        let current = match extremities.len() {
+            1 => admitted.state_after,
+            _ => self.state_after_all(store, &extremities).await?,
+        };
+        let changes = self.changes(store, admitted, current).await?;
+        let members = self.member_changes(store, &changes.members).await?;
+        let relation = self.relation(store, &admitted.event).await?;
+        let redacted = self.redacted(store, admitted).await?;
+        let joined = self.joined + members.joined;
+        if !members.rows.is_empty() {
+            self.customs = None;
+        }
+        let meaning = unread::evaluate(self, store, admitted, joined).await?;
+        let mut row = row(admitted, EventFlags::default(), txn);
+        row.redacts = admitted.event.redacts().map(|id| id.to_string());
+        row.redaction = redacted.as_ref().map(|redacted| Redaction {
+            target: redacted.nid,
+            json: redacted.event.json().as_bytes().to_vec(),
+        });
+        let summary = self.summarise(store, &changes.core, joined).await?;
+
+        room_event.thread = relation.as_ref().and_then(|(_, thread)| *thread);
+        room_event.tl = Some(self.last_tl + TL_STEP);
+        room_event.action = meaning.action;
+        self.last_tl += TL_STEP;
+        self.notif_seq += i64::from(meaning.action > 0);
+        self.main_seq += i64::from(meaning.action > 0 && room_event.thread.is_none());
+        self.hl_seq += i64::from(meaning.action > 1);
+        row.relation = relation.map(|(relation, _)| relation);
+        row.live = Some(Live {
+            tl: self.last_tl,
+            action: meaning.action,
+            notif_seq: self.notif_seq,
+            main_seq: self.main_seq,
+            hl_seq: self.hl_seq,
+            thread: room_event.thread,
+            state: (self.state != Some(current)).then_some(current),
+            members: members.rows,
+            exceptions: meaning.exceptions,
+        });
+        self.state = Some(current);
+        self.extremities = extremities;
+        self.depth = self.depth.max(row.depth);
+        self.joined = joined;
+        self.invited += members.invited;
+        if let Some(summary) = summary {
+            self.summary = summary;
+            self.summary_changed = true;
+        }
+        if let Some(redacted) = redacted {
+            self.remember_redacted(redacted);
+        }
+        self.remember(room_event.clone(), row);
+        Ok(())
+    }
+
+    fn remember_redacted(&mut self, redacted: Arc<RoomEvent>) {
+        if self.fresh.contains_key(&redacted.nid) {
+            self.fresh.insert(redacted.nid, Arc::clone(&redacted));
+        }
+        self.redacted.push(redacted);
+    }
+
+    fn remember(&mut self, room_event: RoomEvent, row: NewEvent) {
+        let event_id = room_event.event.event_id().to_owned();
+        if let Some(txn) = &row.txn {
+            let sent = Sent { event_id: event_id.clone(), nid: room_event.nid };
+            self.txns.insert(txn.clone(), sent);
+        }
+        self.fresh_ids.insert(event_id, room_event.nid);
+        self.fresh.insert(room_event.nid, Arc::new(room_event));
+        self.events.push(row);
+    }
+
+    /// Returns the state after all of these events together.
+    pub(crate) async fn state_after_all(
+        &mut self,
+        store: &Store,
+        nids: &[EventNid],
+    ) -> Result<StateNid> {
+        let mut states = Vec::with_capacity(nids.len());
+        for event in self.events_of(store, nids).await? {
+            states.extend(event.state_after);
+        }
+        states.sort_unstable();
+        states.dedup();
+        match states[..] {
+            [] => Err(Error::internal("find the state of a room", NoState)),
+            [one] => Ok(one),
+            _ => {
+                let resolved = resolution::resolve(self, store, &states).await?;
+                if let Some(new) = &resolved.new_state {
+                    self.pending.add(new);
+                    self.states.push(new.clone());
+                }
+                Ok(resolved.state)
+            }
+        }
+    }
+
+    /// Finds what changes in the current state.
+    async fn changes(
+        &self,
+        store: &Store,
+        admitted: &Admitted,
+        current: StateNid,
+    ) -> Result<Changes> {
+        let mut changes = Changes::default();
+        if self.state == admitted.state_before && current == admitted.state_after {
+            let Some(new) = &admitted.new_state else { return Ok(changes) };
+            for delta in &new.deltas {
+                match *admitted.event.event_type() {
+                    TimelineEventType::RoomMember => {
+                        changes.members.push((delta.before, delta.after));
+                    }
+                    _ => changes.core.push((delta.skey, delta.after)),
+                }
+            }
+            return Ok(changes);
+        }
+        let Some(before) = self.state else { return Ok(changes) };
+        let states = store.states();
+        for delta in states.diff_with(before, current, Part::Core, &self.pending).await? {
+            changes.core.push((delta.skey, delta.after));
+        }
+        for delta in states.diff_with(before, current, Part::Member, &self.pending).await? {
+            changes.members.push((delta.before, delta.after));
+        }
+        Ok(changes)
+    }
+
+    async fn member_changes(
+        &self,
+        store: &Store,
+        changes: &[(Option<EventNid>, Option<EventNid>)],
+    ) -> Result<MemberChanges> {
+        let mut result = MemberChanges::default();
+        let mut count = |membership: Option<MembershipState>, by: i64| match membership {
+            Some(MembershipState::Join) => result.joined += by,
+            Some(MembershipState::Invite) => result.invited += by,
+            _ => {}
+        };
+        let mut rows = Vec::with_capacity(changes.len());
+        for (before, after) in changes {
+            let mut last = None;
+            if let Some(before) = before {
+                let event = self.event(store, *before).await?;
+                count(event.event.membership(), -1);
+                last = Some((event, Membership::Leave));
+            }
+            if let Some(after) = after {
+                let event = self.event(store, *after).await?;
+                let membership = event.event.membership();
+                count(membership.clone(), 1);
+                // The rules let no other membership pass.
+                let kind = membership.as_ref().and_then(Membership::of);
+                last = Some((event, kind.unwrap_or(Membership::Leave)));
+            }
+            if let Some((event, membership)) = last {
+                rows.extend(member_row(store, &event, membership).await?);
+            }
+        }
+        result.rows = rows;
+        Ok(result)
+    }
+
+    /// Returns what the room shows, if that changes.
+    async fn summarise(
+        &self,
+        store: &Store,
+        changes: &[(SkeyNid, Option<EventNid>)],
+        joined: i64,
+    ) -> Result<Option<colonnade_storage::rooms::summaries::Summary>> {
+        let mut summary = self.summary.clone();
+        let skeys: Vec<SkeyNid> = changes.iter().map(|(skey, _)| *skey).collect();
+        let names = store.context.interned.state_keys(&skeys).await?;
+        for (name, (_, after)) in names.iter().zip(changes) {
+            if name.state_key.is_empty() && summary::shows(&name.event_type) {
+                let event = match after {
+                    Some(nid) => Some(self.event(store, *nid).await?),
+                    None => None,
+                };
+                let event = event.as_ref().map(|event| &*event.event);
+                summary::apply(&mut summary, &name.event_type, event);
+            }
+        }
+        summary.joined = joined;
+        Ok((summary != self.summary).then_some(summary))
+    }
+
+    /// Returns what the event relates to, if that is known, and the thread that puts it in.
+    async fn relation(
+        &self,
+        store: &Store,
+        event: &colonnade_rules::event::Event,
+    ) -> Result<Option<(Relation, Option<EventNid>)>> {
+        let Some(relates_to) = RelatesTo::of(event) else { return Ok(None) };
+        let Some(parent) = self.find(store, &relates_to.event_id).await? else { return Ok(None) };
+        if parent.room != self.room.nid {
+            return Ok(None);
+        }
+        let is_reply = relates_to.rel_type == "m.thread";
+        // A relation that breaks the rules is ignored: no thread starts at what relates to another event.
+        if is_reply && RelatesTo::of(&parent.event).is_some() {
+            return Ok(None);
+        }
+        // A reaction to an event in a thread is in that thread too.
+        let thread = if is_reply { Some(parent.nid) } else { parent.thread };
+        let relation =
+            Relation { parent: parent.nid, rel_type: relates_to.rel_type, key: relates_to.key };
+        Ok(Some((relation, thread)))
+    }
+
+    /// Returns what is left of the event that this one redacts, if it may.
+    async fn redacted(
+        &mut self,
+        store: &Store,
+        admitted: &Admitted,
+    ) -> Result<Option<Arc<RoomEvent>>> {
+        let Some(target) = admitted.event.redacts() else { return Ok(None) };
+        let Some(target) = self.find(store, target).await? else { return Ok(None) };
+        if target.room != self.room.nid || target.flags.has(EventFlags::REDACTED) {
+            return Ok(None);
+        }
+        let levels = unread::levels(self, store, admitted.state_before).await?;
+        let applies = levels.is_some_and(|levels| {
+            levels.redaction_applies(admitted.event.sender(), target.event.sender())
+        });
+        if !applies {
+            return Ok(None);
+        }
+        let left = target.event.redacted(&self.room.rules);
+        let left = left.map_err(|error| Error::internal("redact an event", error))?;
+        Ok(Some(Arc::new(RoomEvent {
+            event: Arc::new(left),
+            flags: target.flags.with(EventFlags::REDACTED),
+            ..(*target).clone()
+        })))
+    }
+}
+
+fn sent(admitted: &Admitted) -> Sent {
+    Sent { event_id: admitted.event.event_id().to_owned(), nid: admitted.nid }
+}
+
+/// Makes the row of an event that clients do not see.
+fn row(admitted: &Admitted, flags: EventFlags, txn: Option<ClientTxn>) -> NewEvent {
+    let event = &admitted.event;
+    NewEvent {
+        nid: admitted.nid,
+        event_id: event.event_id().to_string(),
+        event_type: admitted.event_type,
+        sender: admitted.sender,
+        skey: admitted.skey,
+        depth: i64::try_from(event.depth()).unwrap_or(i64::MAX),
+        origin_ts: i64::try_from(u64::from(event.origin_server_ts().0)).unwrap_or(i64::MAX),
+        received_ts: admitted.received_ts,
+        flags,
+        state_before: admitted.state_before,
+        state_after: Some(admitted.state_after),
+        prevs: admitted.prevs.clone(),
+        auths: admitted.auths.clone(),
+        json: event.json().as_bytes().to_vec(),
+        txn,
+        relation: None,
+        redacts: None,
+        redaction: None,
+        live: None,
+    }
+}
+
+async fn member_row(
+    store: &Store,
+    member: &RoomEvent,
+    membership: Membership,
+) -> Result<Option<NewMember>> {
+    let state_key = member.event.state_key().unwrap_or_default();
+    let Ok(user) = colonnade_model::ruma::UserId::parse(state_key) else { return Ok(None) };
+    let user: UserNid = store.context.interned.user(&user).await?;
+    let content: HashMap<String, Value> = member.event.content_as().unwrap_or_default();
+    let text = |key: &str| content.get(key).and_then(Value::as_str).map(str::to_owned);
+    Ok(Some(NewMember {
+        user,
+        membership,
+        event: member.nid,
+        sender: member.sender,
+        display_name: text("displayname").map(|name| name.replace('\0', "")),
+        avatar_url: text("avatar_url").map(|url| url.replace('\0', "")),
+    }))
+}

@@ -1,0 +1,233 @@
+//! The one door into a room: every event, sent here or received, is checked here, and only what
+//! comes out as [`Admitted`] can be written.
+//!
+//! An event of our own users is checked by the state it was made for; if that does not allow it,
+//! there is no event. A received event is checked three times (Matrix v1.19, server-server,
+//! "Checks performed on receipt of a PDU"): by its auth events and by the state before it, each of
+//! which rejects; and by the current state, which soft-fails. Rejected and soft-failed events are
+//! stored and shown to nobody; only a soft-failed one counts in the state after it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use colonnade_model::{
+    MatrixError,
+    nid::{EventNid, SkeyNid, StateNid, TypeNid, UserNid},
+    ruma::{EventId, OwnedEventId, events::StateEventType},
+};
+use colonnade_rules::{
+    auth::{Rejection, StateKey, check_by_auth_events, check_by_state, state_keys_to_check},
+    event::Event,
+    trie::{NewState, StateChange},
+};
+use colonnade_storage::rooms::state::Part;
+
+use super::PendingRoom;
+use crate::Result;
+use crate::store::{RoomEvent, Store};
+
+/// What the checks said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Allowed.
+    Accepted,
+    /// Allowed where it stands, but no longer by the current state.
+    SoftFailed,
+    /// Not allowed.
+    Rejected,
+}
+
+/// An event that was checked, with everything needed to write it.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) nid: EventNid,
+    pub(crate) event: Arc<Event>,
+    pub(crate) sender: UserNid,
+    pub(crate) event_type: TypeNid,
+    pub(crate) skey: Option<SkeyNid>,
+    pub(crate) prevs: Vec<EventNid>,
+    pub(crate) auths: Vec<EventNid>,
+    pub(crate) state_before: Option<StateNid>,
+    pub(crate) state_after: StateNid,
+    /// The state after it, if that is a new one.
+    pub(crate) new_state: Option<NewState>,
+    pub(crate) verdict: Verdict,
+    pub(crate) received_ts: i64,
+}
+
+/// The events that allow another, by key.
+type Allowing = BTreeMap<StateKey, Arc<RoomEvent>>;
+
+/// Checks an event of one of our users, made for `state_before`.
+///
+/// # Errors
+/// `M_FORBIDDEN` when it is not allowed.
+pub(crate) async fn local(
+    work: &PendingRoom,
+    store: &Store,
+    event: Event,
+    prevs: Vec<EventNid>,
+    state_before: Option<StateNid>,
+    allowing: &Allowing,
+) -> Result<Admitted> {
+    let forbidden = |rejection: Rejection| MatrixError::forbidden(rejection.why);
+    let rules = &work.room.rules.authorization;
+    let by_id = |id: &EventId| {
+        let found = allowing.values().find(|found| found.event.event_id() == id);
+        found.map(|found| Arc::clone(&found.event))
+    };
+    check_by_auth_events(&event, rules, by_id).map_err(forbidden)?;
+    check_by_state(&event, rules, |kind, key| held(allowing, kind, key)).map_err(forbidden)?;
+    let auths = allowing.values().map(|event| event.nid).collect();
+    admit(work, store, event, prevs, auths, state_before, Verdict::Accepted).await
+}
+
+/// Checks an event that somebody else made.
+///
+/// # Errors
+/// `M_NOT_FOUND` when what it follows or what allows it is not known here, or the database fails.
+pub(crate) async fn received(
+    work: &mut PendingRoom,
+    store: &Store,
+    event: Event,
+) -> Result<Admitted> {
+    let prevs = known(work, store, event.prev_events()).await?;
+    let auth_events = known(work, store, event.auth_events()).await?;
+    let prev_nids: Vec<EventNid> = prevs.iter().map(|event| event.nid).collect();
+    let state_before = work.state_after_all(store, &prev_nids).await?;
+    let rules = work.room.rules.authorization.clone();
+
+    let mut allowing = Allowing::new();
+    for auth in auth_events.iter().chain(create_event(work, store).await?.iter()) {
+        if let Some(state_key) = auth.event.state_key() {
+            let key = (auth.event.event_type().to_string().into(), state_key.to_owned());
+            allowing.insert(key, Arc::clone(auth));
+        }
+    }
+    let by_id = |id: &EventId| {
+        let found = allowing.values().find(|found| found.event.event_id() == id);
+        found.map(|found| Arc::clone(&found.event))
+    };
+    let by_auth_events = check_by_auth_events(&event, &rules, by_id)
+        .and_then(|()| check_by_state(&event, &rules, |kind, key| held(&allowing, kind, key)));
+    let verdict = match by_auth_events {
+        Err(rejection) => {
+            tracing::debug!(event_id = %event.event_id(), %rejection, "rejected by auth events");
+            Verdict::Rejected
+        }
+        Ok(()) => check_by_states(work, store, &event, state_before).await?,
+    };
+    let auths = auth_events.iter().map(|event| event.nid).collect();
+    admit(work, store, event, prev_nids, auths, Some(state_before), verdict).await
+}
+
+/// Checks a received event by the state before it and by the current state.
+async fn check_by_states(
+    work: &PendingRoom,
+    store: &Store,
+    event: &Event,
+    before: StateNid,
+) -> Result<Verdict> {
+    let rules = &work.room.rules.authorization;
+    let keys = state_keys_to_check(
+        event.event_type(),
+        event.sender(),
+        event.state_key(),
+        event.content(),
+        rules,
+    );
+    // A malformed one was rejected by its auth events already.
+    let Ok(keys) = keys else { return Ok(Verdict::Rejected) };
+    let states = [(Some(before), Verdict::Rejected), (work.state, Verdict::SoftFailed)];
+    for (state, verdict) in states {
+        let allowing = work.look_up(store, state, &keys).await?;
+        let checked = check_by_state(event, rules, |kind, key| held(&allowing, kind, key));
+        if let Err(rejection) = checked {
+            tracing::debug!(event_id = %event.event_id(), %rejection, ?verdict, "not allowed");
+            return Ok(verdict);
+        }
+    }
+    Ok(Verdict::Accepted)
+}
+
+/// Names the event, and makes the state after it.
+async fn admit(
+    work: &PendingRoom,
+    store: &Store,
+    event: Event,
+    prevs: Vec<EventNid>,
+    auths: Vec<EventNid>,
+    state_before: Option<StateNid>,
+    verdict: Verdict,
+) -> Result<Admitted> {
+    let context = &store.context;
+    let sender = context.interned.user(event.sender()).await?;
+    let type_name = event.event_type().to_string();
+    let event_type = context.interned.event_type(&type_name).await?;
+    let skey = match event.state_key() {
+        Some(state_key) => Some(context.interned.skey(&type_name, state_key).await?),
+        None => None,
+    };
+    let newest = prevs.iter().chain(&auths).max().copied();
+    let nid = context.nids.events(&context.db, 1, newest.unwrap_or(EventNid(0))).await?;
+    let mut new_state = None;
+    if let (Some(skey), true) = (skey, verdict != Verdict::Rejected) {
+        let mut change = StateChange::default();
+        match Part::of(&type_name) {
+            Part::Core => change.core.push((skey, Some(nid))),
+            Part::Member => change.member.push((skey, Some(nid))),
+        }
+        let below = state_before.unwrap_or(StateNid(0));
+        let own = context.nids.states(&context.db, 1, below).await?;
+        let made = store.states().change(state_before, &change, own, &work.pending).await?;
+        new_state = Some(made);
+    }
+    let state_after = new_state.as_ref().map(|new| new.nid).or(state_before);
+    let nowhere = || MatrixError::forbidden("a room begins with its create event");
+    let event = event.with_rejected(verdict == Verdict::Rejected);
+    Ok(Admitted {
+        nid,
+        sender,
+        event_type,
+        skey,
+        prevs,
+        auths,
+        state_before,
+        state_after: state_after.ok_or_else(nowhere)?,
+        new_state,
+        verdict,
+        received_ts: context.now_ms(),
+        event: Arc::new(event),
+    })
+}
+
+fn held(allowing: &Allowing, kind: &StateEventType, state_key: &str) -> Option<Arc<Event>> {
+    let found = allowing.get(&(kind.clone(), state_key.to_owned()));
+    found.map(|found| Arc::clone(&found.event))
+}
+
+async fn known(
+    work: &PendingRoom,
+    store: &Store,
+    ids: &[OwnedEventId],
+) -> Result<Vec<Arc<RoomEvent>>> {
+    let mut events = Vec::with_capacity(ids.len());
+    for id in ids {
+        let found = work.find(store, id).await?.filter(|found| found.room == work.room.nid);
+        let missing = || MatrixError::not_found(format!("{id} is not known in this room"));
+        events.push(found.ok_or_else(missing)?);
+    }
+    Ok(events)
+}
+
+/// Returns the room's create event where the room id stands for it, so that it is not among the
+/// auth events.
+async fn create_event(work: &PendingRoom, store: &Store) -> Result<Option<Arc<RoomEvent>>> {
+    if !work.room.rules.authorization.room_create_event_id_as_room_id {
+        return Ok(None);
+    }
+    let id = format!("${}", work.room.room_id.strip_sigil());
+    match EventId::parse(id) {
+        Ok(id) => work.find(store, &id).await,
+        Err(_) => Ok(None),
+    }
+}

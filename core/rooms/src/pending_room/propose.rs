@@ -1,0 +1,149 @@
+//! Adding events to a pending room: those of our own users, which are made here, and those others made.
+
+use std::collections::BTreeMap;
+
+use colonnade_model::{
+    MatrixError,
+    nid::{EventNid, StateNid},
+    ruma::{MilliSecondsSinceUnixEpoch, UInt},
+};
+use colonnade_rules::{
+    auth::{StateKey, state_keys_to_check},
+    event::{Draft, Event, depth_after},
+};
+use serde_json::value::to_raw_value;
+
+use super::{PendingRoom, ingest};
+use crate::Result;
+use crate::{
+    proposal::{CHANGED_MEANWHILE, Proposal, Sent, draft_error},
+    store::{Room, Store},
+};
+
+/// Extremities a new event follows at most; what is left is followed by the next one. The
+/// specification allows 20; fewer keep state resolution small.
+const PREVS_MAX: usize = 10;
+
+impl PendingRoom {
+    /// Adds an event of a user of this server, allowed by the current state.
+    ///
+    /// A state event that changes nothing is not sent again: the current one is the answer.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` when it is not allowed, `M_BAD_JSON` and `M_TOO_LARGE` when it cannot be.
+    pub(crate) async fn propose(&mut self, store: &Store, proposal: Proposal) -> Result<Sent> {
+        let rules = &self.room.rules;
+        let bad = |why: &dyn std::fmt::Display| MatrixError::bad_json(why.to_string());
+        let raw = to_raw_value(&proposal.content).map_err(|error| bad(&error))?;
+        let keys = state_keys_to_check(
+            &proposal.event_type,
+            &proposal.sender,
+            proposal.state_key.as_deref(),
+            &raw,
+            &rules.authorization,
+        )
+        .map_err(|rejection| bad(&rejection.why))?;
+        let prevs = self.prevs();
+        let state_before = match prevs.len() == self.extremities.len() {
+            true => self.state,
+            false => Some(self.state_after_all(store, &prevs).await?),
+        };
+        let allowing = self.look_up(store, state_before, &keys).await?;
+        self.require_unchanged(store, state_before, &proposal).await?;
+        if let Some(same) = self.same_state(store, state_before, &proposal, raw.get()).await? {
+            return Ok(same);
+        }
+        let previous = self.events_of(store, &prevs).await?;
+        let depth = depth_after(previous.iter().map(|event| event.event.depth()));
+        let now = UInt::try_from(store.context.now_ms()).unwrap_or_default();
+        let draft = Draft {
+            room_id: Some(self.room.room_id.clone()),
+            sender: proposal.sender,
+            event_type: proposal.event_type,
+            state_key: proposal.state_key,
+            content: proposal.content,
+            prev_events: previous.iter().map(|event| event.event.event_id().to_owned()).collect(),
+            auth_events: allowing.values().map(|e| e.event.event_id().to_owned()).collect(),
+            depth,
+            origin_server_ts: MilliSecondsSinceUnixEpoch(now),
+            redacts: proposal.redacts,
+        };
+        let event = sign(store, draft, &self.room)?;
+        let admitted = ingest::local(self, store, event, prevs, state_before, &allowing).await?;
+        self.add(store, admitted, proposal.txn).await
+    }
+
+    /// Adds the create event of a new room, which was made before its id was known.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` when no room can begin with it.
+    pub(crate) async fn begin(&mut self, store: &Store, create: Event) -> Result<Sent> {
+        let nothing = BTreeMap::new();
+        let admitted = ingest::local(self, store, create, Vec::new(), None, &nothing).await?;
+        self.add(store, admitted, None).await
+    }
+
+    /// Adds an event that exists already, as a peer sends it. What it follows and what allows it
+    /// must be known.
+    ///
+    /// # Errors
+    /// When something it refers to is not known, or the database fails. A rejected or soft-failed
+    /// event is stored and no error.
+    pub(crate) async fn receive(&mut self, store: &Store, event: Event) -> Result<Sent> {
+        if let Some(known) = self.find(store, event.event_id()).await? {
+            return Ok(Sent { event_id: event.event_id().to_owned(), nid: known.nid });
+        }
+        let admitted = ingest::received(self, store, event).await?;
+        self.add(store, admitted, None).await
+    }
+
+    /// Returns the extremities that the next event follows.
+    fn prevs(&self) -> Vec<EventNid> {
+        let mut prevs = self.extremities.clone();
+        prevs.sort_unstable();
+        prevs.split_off(prevs.len().saturating_sub(PREVS_MAX))
+    }
+
+    /// Refuses a proposal that was made from something else than what stands there.
+    async fn require_unchanged(
+        &self,
+        store: &Store,
+        state: Option<StateNid>,
+        proposal: &Proposal,
+    ) -> Result<()> {
+        let (Some(over), Some(state_key)) = (&proposal.over, &proposal.state_key) else {
+            return Ok(());
+        };
+        let key: StateKey = (proposal.event_type.to_string().into(), state_key.clone());
+        let current = self.look_up(store, state, std::slice::from_ref(&key)).await?;
+        if over.is(current.get(&key)) {
+            return Ok(());
+        }
+        let why = "somebody else changed this at the same time; try again";
+        Err(MatrixError::unknown(why).with_status(CHANGED_MEANWHILE).into())
+    }
+
+    /// Returns the current event if the proposal would only repeat it.
+    async fn same_state(
+        &self,
+        store: &Store,
+        state: Option<StateNid>,
+        proposal: &Proposal,
+        content: &str,
+    ) -> Result<Option<Sent>> {
+        let Some(state_key) = &proposal.state_key else { return Ok(None) };
+        let key: StateKey = (proposal.event_type.to_string().into(), state_key.clone());
+        let current = self.look_up(store, state, std::slice::from_ref(&key)).await?;
+        let same = current.get(&key).filter(|current| {
+            current.event.sender() == proposal.sender && current.event.content().get() == content
+        });
+        Ok(same.map(|same| Sent { event_id: same.event.event_id().to_owned(), nid: same.nid }))
+    }
+}
+
+/// Signs a draft with this server's key.
+pub(crate) fn sign(store: &Store, draft: Draft, room: &Room) -> Result<Event> {
+    let context = &store.context;
+    let signed = draft.sign(&context.server_name, context.signing_key.as_ref(), &room.rules);
+    Ok(signed.map_err(draft_error)?)
+}

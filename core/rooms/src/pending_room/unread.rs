@@ -1,0 +1,182 @@
+//! What a new event means to the unread counts: to everybody with the default push rules (class 0)
+//! as one number, and to the few others one by one: those it mentions, and those with rules of their
+//! own. Nothing here grows with the number of members.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use colonnade_model::{
+    nid::{StateNid, UserNid},
+    ruma::{UserId, events::StateEventType},
+};
+use colonnade_rules::{
+    auth::StateKey,
+    power::PowerLevels,
+    push::{Evaluator, Outcome, named_users},
+};
+use colonnade_storage::rooms::members::{self, Membership};
+
+use super::{
+    PendingRoom,
+    ingest::Admitted,
+    push_candidates::{Candidate, Levels},
+};
+use crate::Result;
+use crate::store::{Store, custom_push_rules::Current};
+
+/// Members asked for with one statement.
+const MEMBERS_ASKED_MAX: usize = 5_000;
+
+/// What an event means.
+#[derive(Debug, Default)]
+pub(crate) struct Meaning {
+    /// To class 0: 0 nothing, 1 notify, 2 notify and highlight.
+    pub(crate) action: i64,
+    /// To users to whom it means something else.
+    pub(crate) exceptions: Vec<(UserNid, i64)>,
+}
+
+/// Reads the power levels of a state; `None` when the room's are malformed or there is no state.
+pub(crate) async fn levels(
+    work: &mut PendingRoom,
+    store: &Store,
+    state: Option<StateNid>,
+) -> Result<Option<Arc<PowerLevels>>> {
+    let key = |kind: &str| -> StateKey { (StateEventType::from(kind), String::new()) };
+    let (create, power) = (key("m.room.create"), key("m.room.power_levels"));
+    let found = work.look_up(store, state, &[create.clone(), power.clone()]).await?;
+    let Some(create) = found.get(&create) else { return Ok(None) };
+    let power = found.get(&power);
+    let nid = power.map(|event| event.nid);
+    if let Some((known, levels)) = &work.levels.0
+        && *known == nid
+    {
+        return Ok(Some(Arc::clone(levels)));
+    }
+    let rules = &work.room.rules.authorization;
+    let power = power.map(|event| &*event.event);
+    let Ok(levels) = PowerLevels::new(&create.event, power, rules) else { return Ok(None) };
+    let levels = Arc::new(levels);
+    work.levels = Levels(Some((nid, Arc::clone(&levels))));
+    Ok(Some(levels))
+}
+
+/// Evaluates the push rules for an event that makes `joined` members.
+pub(crate) async fn evaluate(
+    work: &mut PendingRoom,
+    store: &Store,
+    admitted: &Admitted,
+    joined: i64,
+) -> Result<Meaning> {
+    let event = &admitted.event;
+    // The default rules are silent about members; an invite counts as an invite, not as unread.
+    if event.event_type().to_string() == "m.room.member" {
+        return Ok(Meaning::default());
+    }
+    let levels = levels(work, store, admitted.state_before).await?;
+    let for_push = levels.map(|levels| levels.for_push(&work.room.rules.authorization));
+    let count = u64::try_from(joined).unwrap_or(0);
+    let mut evaluator = Evaluator::new(event, count, for_push);
+    let action = number(evaluator.class_zero());
+    let mut exceptions = Vec::new();
+    for Candidate { user, user_id, name, rules } in candidates(work, store, admitted).await? {
+        let own = number(evaluator.evaluate(&user_id, &name, &rules));
+        if own != action {
+            exceptions.push((user, own));
+        }
+    }
+    if action > 0 || !exceptions.is_empty() {
+        for user in ignoring(work, store, admitted).await? {
+            exceptions.retain(|(other, _)| *other != user);
+            if action > 0 {
+                exceptions.push((user, 0));
+            }
+        }
+    }
+    Ok(Meaning { action, exceptions })
+}
+
+/// Finds the joined members who ignore the sender: the event means nothing to them.
+///
+/// Source: Matrix v1.19, client-server, "Ignoring Users".
+async fn ignoring(work: &PendingRoom, store: &Store, admitted: &Admitted) -> Result<Vec<UserNid>> {
+    let current = store.own_rules.current(&store.context).await?;
+    let Some(by) = current.ignorers.get(admitted.event.sender()) else { return Ok(Vec::new()) };
+    let by: Vec<UserNid> = by.iter().copied().collect();
+    let mut ignoring = Vec::new();
+    for part in by.chunks(MEMBERS_ASKED_MAX) {
+        for member in members::many(&store.context.db, work.room.nid, part).await? {
+            if member.membership == Membership::Join {
+                ignoring.push(member.user);
+            }
+        }
+    }
+    Ok(ignoring)
+}
+
+fn number(outcome: Outcome<'_>) -> i64 {
+    i64::from(outcome.notify()) + i64::from(outcome.highlight())
+}
+
+/// Finds the joined members of this server to whom the event may mean something of its own: those it
+/// names, and those with push rules of their own.
+async fn candidates(
+    work: &mut PendingRoom,
+    store: &Store,
+    admitted: &Admitted,
+) -> Result<Vec<Candidate>> {
+    let customs = customs(work, store).await?;
+    let mut found: BTreeMap<UserNid, Candidate> = BTreeMap::new();
+    let named = named_users(&admitted.event);
+    let here = named.iter().map(|user_id| &**user_id).filter(|user_id| store.is_local(user_id));
+    let named = store.context.interned.find_users(here).await?;
+    let named: HashMap<UserNid, &UserId> =
+        named.into_iter().map(|(user_id, nid)| (nid, user_id)).collect();
+    let nids: Vec<UserNid> = named.keys().copied().collect();
+    // An event has room for some thousand names.
+    for part in nids.chunks(MEMBERS_ASKED_MAX) {
+        for member in members::many(&store.context.db, work.room.nid, part).await? {
+            let Some(user_id) = named.get(&member.user) else { continue };
+            if member.membership == Membership::Join {
+                let name = member.display_name.unwrap_or_else(|| user_id.localpart().to_owned());
+                let with = Candidate::with_defaults(member.user, (*user_id).to_owned(), name);
+                found.insert(member.user, with);
+            }
+        }
+    }
+    found.extend(customs.iter().map(|custom| (custom.user, custom.clone())));
+    found.remove(&admitted.sender);
+    Ok(found.into_values().collect())
+}
+
+/// Returns the joined members with push rules of their own, remembered until membership or
+/// somebody's rules change.
+async fn customs(work: &mut PendingRoom, store: &Store) -> Result<Arc<[Candidate]>> {
+    let Current { version, rules, .. } = store.own_rules.current(&store.context).await?;
+    if let Some((known, customs)) = &work.customs
+        && *known == version
+    {
+        return Ok(Arc::clone(customs));
+    }
+    let mut customs = Vec::new();
+    let users: Vec<UserNid> = rules.keys().copied().collect();
+    for part in users.chunks(MEMBERS_ASKED_MAX) {
+        for member in members::many(&store.context.db, work.room.nid, part).await? {
+            if let (Membership::Join, Some((user_id, rules))) =
+                (member.membership, rules.get(&member.user))
+            {
+                customs.push(Candidate {
+                    user: member.user,
+                    name: member.display_name.unwrap_or_else(|| user_id.localpart().to_owned()),
+                    user_id: user_id.clone(),
+                    rules: Arc::clone(rules),
+                });
+            }
+        }
+    }
+    let customs: Arc<[Candidate]> = customs.into();
+    work.customs = Some((version, Arc::clone(&customs)));
+    Ok(customs)
+}

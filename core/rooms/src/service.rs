@@ -1,0 +1,75 @@
+//! The rooms of this server as others use them.
+
+use std::{ops::Deref, sync::Arc};
+
+use colonnade_model::{MatrixError, ruma::RoomId, session::Session};
+use colonnade_rules::event::Event;
+
+use crate::{Context, Result};
+use crate::{
+    actor::{Actors, committer::Committer, request::RoomRequest},
+    proposal::Sent,
+    refusals::no_member,
+    store::{Room, Store},
+};
+
+/// The rooms of this server. Cheap to clone.
+#[derive(Clone)]
+pub struct Rooms {
+    pub(super) store: Arc<Store>,
+    pub(super) actors: Actors,
+    pub(super) committer: Committer,
+}
+
+impl Deref for Rooms {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl Rooms {
+    /// Starts the rooms.
+    pub fn start(context: &Arc<Context>) -> Self {
+        let store = Arc::new(Store::new(Arc::clone(context)));
+        let committer = Committer::start(context.db.clone(), Arc::clone(&context.slots));
+        let actors = Actors::new(Arc::clone(&store), committer.clone());
+        Self { store, actors, committer }
+    }
+
+    /// Returns what of the rooms is in memory, to subscribe it to changes.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Takes an event that somebody else made, whose hash and signatures were checked.
+    ///
+    /// Returns once it is stored; one that is rejected or soft-failed is stored and shown to nobody.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when an event it follows or is allowed by is not known.
+    pub async fn receive(&self, room: &Arc<Room>, event: Event) -> Result<Sent> {
+        let mut sent = self.actors.ask(room, RoomRequest::Receive(Box::new(event))).await?;
+        let none = || MatrixError::internal("no answer for an event");
+        Ok(sent.pop().ok_or_else(none)?)
+    }
+
+    /// Returns a room a user wants to write to; whether he may is found out where it is written.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if there is none: a stranger is not told which rooms exist.
+    pub async fn known(&self, room_id: &RoomId) -> Result<Arc<Room>> {
+        Ok(self.find(room_id).await?.ok_or_else(no_member)?)
+    }
+
+    /// Returns a room a user has or had to do with.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` if there is none, or he never had: a stranger is not told which.
+    pub async fn known_to(&self, session: &Session, room_id: &RoomId) -> Result<Arc<Room>> {
+        let room = self.known(room_id).await?;
+        self.membership(room.nid, session.user).await?.ok_or_else(no_member)?;
+        Ok(room)
+    }
+}

@@ -1,0 +1,101 @@
+//! What those who are invited, or knock, are shown of a room: a few state events, stripped. Strangers
+//! write them, and they come with the first answer to whoever is invited, so their bytes are bounded.
+//!
+//! Source: Matrix v1.19, client-server, "Stripped state".
+
+use colonnade_rules::{
+    event::{ClientFormat, Event},
+    summary::STRIPPED_STATE,
+};
+use serde_json::{Map, Value, value::RawValue};
+
+use super::{RoomEvent, Store};
+use crate::Result;
+
+/// The longest value kept in the content of a member event that is too large.
+const VALUE_BYTES_MAX: usize = 1_024;
+/// What is kept of it.
+const KEPT: [&str; 5] = ["membership", "displayname", "avatar_url", "is_direct", "reason"];
+
+impl Store {
+    /// Returns the state that those invited by a member event, or knocking with it, are shown: as
+    /// it was just before the event, with the event itself and its sender's membership. What does not
+    /// fit into `bytes_max` is left out; the event itself is always there, short if need be.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn stripped_state(
+        &self,
+        member: &RoomEvent,
+        bytes_max: usize,
+    ) -> Result<Vec<Box<RawValue>>> {
+        let strip = |event: &Event| event.to_client(ClientFormat::Stripped, None);
+        let mut itself = strip(&member.event);
+        if itself.get().len() > bytes_max {
+            itself = shortened(itself);
+        }
+        let mut left = bytes_max.saturating_sub(itself.get().len());
+        let mut shown = Vec::with_capacity(STRIPPED_STATE.len() + 2);
+        if let Some(state) = member.state_before {
+            let sender = member.event.sender().as_str();
+            let is_other = member.event.state_key() != Some(sender);
+            let types = STRIPPED_STATE.iter().map(|event_type| (event_type.to_string(), ""));
+            let of_sender = is_other.then(|| ("m.room.member".to_owned(), sender));
+            for (event_type, state_key) in types.chain(of_sender) {
+                let found = self.state_event_at(state, &event_type, state_key).await?;
+                let stripped = found.map(|found| strip(&found.event));
+                if let Some(stripped) = stripped.filter(|event| event.get().len() <= left) {
+                    left -= stripped.get().len();
+                    shown.push(stripped);
+                }
+            }
+        }
+        shown.push(itself);
+        Ok(shown)
+    }
+}
+
+/// Leaves of a member event what clients show, as far as it is short.
+fn shortened(event: Box<RawValue>) -> Box<RawValue> {
+    let Ok(Value::Object(mut whole)) = serde_json::from_str(event.get()) else { return event };
+    let content = whole.get("content").and_then(Value::as_object);
+    let is_short = |value: &Value| match value {
+        Value::String(text) => text.len() <= VALUE_BYTES_MAX,
+        value => value.is_boolean(),
+    };
+    let kept = content
+        .into_iter()
+        .flatten()
+        .filter(|(key, value)| KEPT.contains(&key.as_str()) && is_short(value));
+    let kept: Map<String, Value> = kept.map(|(key, value)| (key.clone(), value.clone())).collect();
+    whole.insert("content".to_owned(), Value::Object(kept));
+    serde_json::value::to_raw_value(&whole).unwrap_or(event)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_fat_member_event_becomes_short() {
+        let fat = json!({
+            "type": "m.room.member",
+            "sender": "@a:b",
+            "state_key": "@c:d",
+            "content": {
+                "membership": "invite",
+                "is_direct": true,
+                "displayname": "x".repeat(1_025),
+                "reason": "come",
+                "org.example.fat": "x".repeat(60_000),
+            },
+        });
+        let short = shortened(serde_json::value::to_raw_value(&fat).unwrap());
+        let short: Value = serde_json::from_str(short.get()).unwrap();
+        let kept = json!({ "membership": "invite", "is_direct": true, "reason": "come" });
+        assert_eq!(short["content"], kept);
+        assert_eq!(short["state_key"], "@c:d");
+    }
+}

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use colonnade_api::{ByteBody, Reply, Router, call::collect, reply};
 use colonnade_model::{MatrixError, slot};
 use colonnade_rooms::Context;
-use colonnade_services::{Services, bodies::Payer};
+use colonnade_services::Services;
 use colonnade_storage::ownership::{
     coordinator::{Owner, SlotMap},
     pools,
 };
+use colonnade_users::bodies::Payer;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use colonnade_services::answers::Pressure;
+use colonnade_users::answers::Pressure;
 use futures_util::FutureExt as _;
 use http::{HeaderValue, header::CONNECTION};
 use hyper::{server::conn::http1, service::service_fn};

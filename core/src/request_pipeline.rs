@@ -16,7 +16,7 @@ use colonnade_api::{
     ByteBody, ClientAddress, Reply, Router, reply, request_target, router::EndpointName,
 };
 use colonnade_model::{MatrixError, Random};
-use colonnade_services::answers::Pressure;
+use colonnade_users::answers::Pressure;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request};
 use http_body::{Body, Frame, SizeHint};

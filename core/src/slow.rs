@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use colonnade_services::answers::{PAGE_BYTES, Pressure};
+use colonnade_users::answers::{PAGE_BYTES, Pressure};
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -245,7 +245,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_large_answer_is_taken_fast_while_others_wait() {
-        use colonnade_services::{
+        use colonnade_users::{
             answers::{Answers, Need},
             bodies::Payer,
         };

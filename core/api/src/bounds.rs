@@ -7,10 +7,8 @@
 use std::{net::IpAddr, sync::Arc};
 
 use colonnade_model::{MatrixError, nid::UserNid};
-use colonnade_services::{
-    Services,
-    limits::{Class, Key},
-};
+use colonnade_services::Services;
+use colonnade_users::limits::{Class, Key};
 use http::{Extensions, Method};
 
 use crate::request::{ClientAddress, Erased};

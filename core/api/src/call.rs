@@ -14,8 +14,8 @@ use colonnade_model::{
     },
 };
 use colonnade_rooms::{Error, Result};
-use colonnade_services::{
-    Services,
+use colonnade_services::Services;
+use colonnade_users::{
     accounts::{Auth, Session},
     bodies::Payer,
     limits::Class,

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use colonnade_model::MatrixError;
-use colonnade_services::{
-    Services,
+use colonnade_services::Services;
+use colonnade_users::{
     answers::{Growth, Need, Reserved},
     bodies::Payer,
 };

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use colonnade_model::MatrixError;
 use colonnade_rooms::Error;
-use colonnade_services::answers::Reserved;
+use colonnade_users::answers::Reserved;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};

@@ -35,7 +35,7 @@ pub struct EndpointName(pub &'static str);
 
 impl Router {
     /// Whether requests wait for memory that answers are in.
-    pub fn pressure(&self) -> colonnade_services::answers::Pressure {
+    pub fn pressure(&self) -> colonnade_users::answers::Pressure {
         self.services.answers.pressure()
     }
 

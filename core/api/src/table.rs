@@ -13,7 +13,8 @@ use colonnade_model::{
     },
 };
 use colonnade_rooms::{Error, Result};
-use colonnade_services::{Services, answers::Need};
+use colonnade_services::Services;
+use colonnade_users::answers::Need;
 use http::{Method, Request, Uri};
 use serde_json::{Map, Value};
 

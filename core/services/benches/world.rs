@@ -16,10 +16,10 @@ use colonnade_replication::{Slots, Streams};
 use colonnade_rooms::{Context, Settings, rpc};
 use colonnade_services::{
     Services,
-    accounts::Session,
     lifecycle::{NewRoomWish, Preset},
 };
 use colonnade_storage::{Database, Location, rooms::interned::Interned};
+use colonnade_users::accounts::Session;
 use serde_json::{json, value::to_raw_value};
 
 /// The services, and the folder they write to.

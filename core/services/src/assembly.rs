@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use colonnade_replication::{Follower, Latest, ephemeral::Receivers};
 use colonnade_rooms::{Context, Result, Rooms};
+use colonnade_users::{
+    account_data, accounts, answers, bodies, devices, encryption, filters, key_backup, limits,
+    presence, profiles, push, to_device,
+};
 
 use crate::{
-    account_data, accounts, answers, background_jobs, bodies, devices, directory, encryption,
-    filters, key_backup, lifecycle, limits, media, membership, presence, profiles, push, receipts,
-    reports, services::Services, sync, timeline, to_device, typing,
+    background_jobs, directory, lifecycle, media, membership, receipts, reports,
+    services::Services, sync, timeline, typing,
 };
 
 /// What concerns users and their devices, whatever rooms there are.
@@ -139,9 +142,6 @@ fn listen(
     presence: &Arc<presence::Presence>,
     limits: &Arc<limits::Limits>,
 ) {
-    Receivers::default()
-        .on(&typing::CHANNEL, typing, typing::Typing::heard)
-        .on(&presence::CHANNEL, presence, presence::Presence::heard)
-        .on(&limits::CHANNEL, limits, limits::Limits::heard)
-        .listen(&context.streams);
+    let receivers = limits.listen(presence.listen(typing.listen(Receivers::default())));
+    receivers.listen(&context.streams);
 }

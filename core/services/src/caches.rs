@@ -12,14 +12,13 @@ use colonnade_model::{
 use colonnade_replication::{Bus, InProcess, Slots};
 use colonnade_rooms::{Context, Settings, rpc};
 use colonnade_storage::{Database, Location, rooms::interned::Interned};
-use serde_json::{Value, json, value::to_raw_value};
-
-use crate::{
-    Services,
+use colonnade_users::{
     accounts::{Admission, LoggedIn, Login, Registration, Session},
-    lifecycle::NewRoomWish,
     limits::{Class, Key},
 };
+use serde_json::{Value, json, value::to_raw_value};
+
+use crate::{Services, lifecycle::NewRoomWish};
 use colonnade_model::stream::StreamAdvance;
 use colonnade_replication::Streams;
 

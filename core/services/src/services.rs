@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use colonnade_rooms::{Context, Rooms};
 use colonnade_storage::database::metrics::CacheFigures;
-
-use crate::{
-    account_data, accounts, answers, bodies, devices, directory, encryption, filters, key_backup,
-    lifecycle, limits, media, membership, presence, profiles, push, receipts, reports, sync,
-    timeline, to_device, typing,
+use colonnade_users::{
+    account_data, accounts, answers, bodies, devices, encryption, filters, key_backup, limits,
+    presence, profiles, push, to_device,
 };
+
+use crate::{directory, lifecycle, media, membership, receipts, reports, sync, timeline, typing};
 
 /// Every service of a homeserver.
 pub struct Services {

@@ -26,6 +26,7 @@ use colonnade_model::{
 use colonnade_rooms::{Context, Eye, Result, Room, RoomEvent, Rooms, Standing};
 use colonnade_rules::visibility::Visibility;
 use colonnade_storage::rooms::{events::StoredEvent, members::Membership};
+use colonnade_users::account_data::AccountDataService;
 
 pub use colonnade_storage::rooms::aggregations::Direction;
 pub use context::Surroundings;
@@ -35,8 +36,6 @@ pub use related::{RelatedPage, RelatedRequest};
 pub use render::{Bundles, PAGE_BYTES_MAX};
 pub(crate) use search::WordIndex;
 pub use search::{Found, SearchWish};
-
-use crate::account_data::AccountDataService;
 
 /// Reads the past of rooms.
 pub struct Timeline {

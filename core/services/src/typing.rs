@@ -19,13 +19,16 @@ use colonnade_model::{
     ruma::{OwnedUserId, RoomId},
     stream::{Position, Positions, Stream, StreamAdvance, Touch},
 };
-use colonnade_replication::{Streams, Subscriber, ephemeral::Channel};
+use colonnade_replication::{
+    Streams, Subscriber,
+    ephemeral::{Channel, Receivers},
+};
 use colonnade_rooms::{Context, Result, Rooms};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 /// Tells other processes who types.
-pub(crate) static CHANNEL: Channel<TypingUpdate> = Channel::new("Typing");
+static CHANNEL: Channel<TypingUpdate> = Channel::new("Typing");
 /// The longest a client may say that it types, in milliseconds; it says so again if it still does.
 const TIMEOUT_MS_MAX: i64 = 120_000;
 /// Users who type in one room at a time; more are not noted.
@@ -117,6 +120,12 @@ impl Typing {
         let moves_after = context.streams.position(Stream::Events);
         let state = State { moves_after, ..State::default() };
         Arc::new(Self { context, store, state: Arc::new(Mutex::new(state)) })
+    }
+
+    /// Takes in what other processes say of who types.
+    #[must_use]
+    pub fn listen(self: &Arc<Self>, receivers: Receivers) -> Receivers {
+        receivers.on(&CHANNEL, self, Self::heard)
     }
 
     /// Takes in what another process heard.

@@ -24,6 +24,7 @@ const CRATES: &[&str] = &[
     "core/storage",
     "core/testkit",
     "core/testkit/simulation",
+    "core/users",
     "workers",
 ];
 

@@ -14,8 +14,8 @@ use colonnade_model::ruma::{
     serde::Base64,
     signatures::{Ed25519KeyPair, KeyPair as _, to_canonical_json_string_for_signing},
 };
-use colonnade_services::accounts::Session;
 use colonnade_testkit::{Client, TestServer};
+use colonnade_users::accounts::Session;
 use serde_json::{Value, json};
 
 /// A key that signs as a client's does.

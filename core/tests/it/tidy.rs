@@ -30,9 +30,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("core/storage", &["model", "rules"]),
     ("core/replication", &["storage", "model"]),
     ("core/rooms", &["replication", "storage", "rules", "model"]),
-    ("core/services", &["rooms", "replication", "storage", "rules", "model"]),
-    ("core/api", &["services", "rooms", "model"]),
-    ("core", &["api", "services", "rooms", "replication", "storage", "rules", "model"]),
+    ("core/users", &["rooms", "replication", "storage", "rules", "model"]),
+    ("core/services", &["users", "rooms", "replication", "storage", "rules", "model"]),
+    ("core/api", &["services", "users", "rooms", "model"]),
+    ("core", &["api", "services", "users", "rooms", "replication", "storage", "rules", "model"]),
     ("gateway/http1", &[]),
     ("gateway", &["http1"]),
     ("workers", &["core", "gateway"]),
@@ -48,7 +49,7 @@ const OWNED: &[(&str, &[&str])] = &[
     ("matchit", &["core/api"]),
     ("hyper", &["core/api", "core"]),
     ("http", &["core/api", "core", "gateway"]),
-    ("argon2", &["core/services"]),
+    ("argon2", &["core/users"]),
 ];
 
 fn root() -> PathBuf {

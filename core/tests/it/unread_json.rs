@@ -1,13 +1,13 @@
 //! JSON that no client can read is refused wherever it is stored or passed on, and what older versions
 //! stored of it does not make an answer unreadable.
 
-use colonnade_services::account_data::AccountData;
 use colonnade_storage::{
     delivery::to_device::{self, InboxLimits, Sent},
     quota::Quota,
     users::account_data,
 };
 use colonnade_testkit::{Client, Method, TestServer};
+use colonnade_users::account_data::AccountData;
 use serde_json::{json, value::RawValue};
 
 const V3: &str = "/_matrix/client/v3";

@@ -1,6 +1,6 @@
 //! What bounds an endpoint.
 
-use colonnade_services::limits::Class;
+use colonnade_users::limits::Class;
 use http::Method;
 
 /// How often a request may be made.

@@ -1,6 +1,6 @@
 //! The list: every endpoint that writes, area by area, by its newest path.
 
-use colonnade_services::limits::Class;
+use colonnade_users::limits::Class;
 use http::Method;
 
 use super::kinds::{

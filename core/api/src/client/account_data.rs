@@ -11,7 +11,7 @@ use colonnade_model::ruma::{
     serde::Raw,
 };
 use colonnade_rooms::Result;
-use colonnade_services::accounts::Session;
+use colonnade_users::accounts::Session;
 use serde_json::Value;
 
 use super::profiles::require_own;

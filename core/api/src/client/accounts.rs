@@ -10,7 +10,7 @@ use colonnade_model::{
     },
 };
 use colonnade_rooms::Result;
-use colonnade_services::accounts::Session;
+use colonnade_users::accounts::Session;
 
 use serde_json::{Map, Value, json};
 

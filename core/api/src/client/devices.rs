@@ -4,7 +4,7 @@ use colonnade_model::ruma::api::client::device::{
     delete_device, delete_devices, get_device, get_devices, update_device,
 };
 use colonnade_rooms::Result;
-use colonnade_services::{accounts::Session, devices::Device};
+use colonnade_users::{accounts::Session, devices::Device};
 use serde_json::{Value, json};
 
 use crate::{call::Call, table::Table};

@@ -17,10 +17,9 @@ use colonnade_model::{
 use colonnade_rooms::{Error, Result};
 use colonnade_services::{
     Services,
-    accounts::Session,
-    bodies::Payer,
     directory::{PublishedPage, PublishedWish},
 };
+use colonnade_users::{accounts::Session, bodies::Payer};
 use http::{Method, Request};
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ use colonnade_model::{
     ruma::api::client::filter::{create_filter, get_filter},
 };
 use colonnade_rooms::Result;
-use colonnade_services::accounts::Session;
+use colonnade_users::accounts::Session;
 use serde_json::Value;
 
 use super::profiles::require_own;

@@ -18,8 +18,8 @@ use colonnade_model::{
     },
 };
 use colonnade_rooms::{Error, Result};
-use colonnade_services::{
-    Services,
+use colonnade_services::Services;
+use colonnade_users::{
     accounts::Session,
     key_backup::{Backed, Reader, Scope},
 };

@@ -10,12 +10,10 @@ use colonnade_model::{
     },
 };
 use colonnade_rooms::Result;
-use colonnade_services::{
-    Services,
-    accounts::{
-        Login, Origin, Proof, Session,
-        names::{self, Named},
-    },
+use colonnade_services::Services;
+use colonnade_users::accounts::{
+    Login, Origin, Proof, Session,
+    names::{self, Named},
 };
 use http::{Method, Request};
 use serde::Deserialize;

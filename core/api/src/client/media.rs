@@ -18,7 +18,8 @@ use colonnade_model::{
     },
 };
 use colonnade_rooms::Result;
-use colonnade_services::{Services, accounts::Session, media::Described};
+use colonnade_services::{Services, media::Described};
+use colonnade_users::accounts::Session;
 use http::{Method, Request, header, request::Parts};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;

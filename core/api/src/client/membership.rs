@@ -11,7 +11,7 @@ use colonnade_model::{
     },
 };
 use colonnade_rooms::Result;
-use colonnade_services::accounts::Session;
+use colonnade_users::accounts::Session;
 
 use crate::{
     call::{Call, from_json},

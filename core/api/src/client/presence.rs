@@ -8,7 +8,7 @@ use colonnade_model::{
     },
 };
 use colonnade_rooms::Result;
-use colonnade_services::accounts::Session;
+use colonnade_users::accounts::Session;
 use serde_json::Value;
 
 use crate::{call::Call, table::Table};

@@ -14,7 +14,8 @@ use colonnade_model::{
     },
 };
 use colonnade_rooms::Result;
-use colonnade_services::{Services, accounts::Session, bodies::Payer, limits::Class};
+use colonnade_services::Services;
+use colonnade_users::{accounts::Session, bodies::Payer, limits::Class};
 use http::{Method, Request};
 use serde_json::{Map, Value, json};
 
@@ -139,7 +140,7 @@ async fn search(call: Call<search_users::v3::Request, Session>) -> Result<Value>
     let search_users::v3::Request { search_term, limit, .. } = call.request;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let (found, limited) = call.services.profiles.search(&call.who, &search_term, limit).await?;
-    let render = |found: colonnade_services::profiles::Found| {
+    let render = |found: colonnade_users::profiles::Found| {
         let mut user = json!({ "user_id": found.user_id });
         if let Some(name) = found.shown.displayname {
             user["display_name"] = json!(name);

@@ -7,7 +7,7 @@ use colonnade_model::ruma::api::client::push::{
     set_pushrule, set_pushrule_actions, set_pushrule_enabled,
 };
 use colonnade_rooms::{Error, Result};
-use colonnade_services::{accounts::Session, push};
+use colonnade_users::{accounts::Session, push};
 use serde_json::{Map, Value, json};
 
 use crate::{call::Call, table::Table};

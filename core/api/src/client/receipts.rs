@@ -13,7 +13,8 @@ use colonnade_model::{
     },
 };
 use colonnade_rooms::Result;
-use colonnade_services::{Services, accounts::Session, bodies::Payer, receipts::Kind};
+use colonnade_services::{Services, receipts::Kind};
+use colonnade_users::{accounts::Session, bodies::Payer};
 use http::Request;
 use serde::Deserialize;
 use serde_json::{Value, json};

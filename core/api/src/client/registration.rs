@@ -11,8 +11,8 @@ use colonnade_model::{
     },
 };
 use colonnade_rooms::Result;
-use colonnade_services::{
-    Services,
+use colonnade_services::Services;
+use colonnade_users::{
     accounts::{Auth, LoggedIn, Login, Registration, shared_secret::SharedSecretRegistration},
     limits::Class,
 };

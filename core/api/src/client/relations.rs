@@ -11,10 +11,8 @@ use colonnade_model::ruma::api::{
     },
 };
 use colonnade_rooms::Result;
-use colonnade_services::{
-    accounts::Session,
-    timeline::{RelatedRequest, Viewer},
-};
+use colonnade_services::timeline::{RelatedRequest, Viewer};
+use colonnade_users::accounts::Session;
 
 use super::rooms_read::{bounded, raws};
 use crate::{call::Call, table::Table};

@@ -5,7 +5,7 @@ use colonnade_model::ruma::api::client::{
     room::{report_content, report_room},
 };
 use colonnade_rooms::Result;
-use colonnade_services::accounts::Session;
+use colonnade_users::accounts::Session;
 
 use crate::{call::Call, table::Table};
 

@@ -17,9 +17,9 @@ use colonnade_model::ruma::{
 use colonnade_rooms::Result;
 use colonnade_services::{
     Services,
-    accounts::Session,
     timeline::{self, PageRequest, StateEvents, Viewer},
 };
+use colonnade_users::accounts::Session;
 use http::Request;
 use serde::Serialize;
 use serde_json::value::RawValue;

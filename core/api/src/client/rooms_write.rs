@@ -13,10 +13,8 @@ use colonnade_model::{
     },
 };
 use colonnade_rooms::Result;
-use colonnade_services::{
-    accounts::Session,
-    lifecycle::{NewRoomWish, Preset},
-};
+use colonnade_services::lifecycle::{NewRoomWish, Preset};
+use colonnade_users::accounts::Session;
 use serde_json::Value;
 
 use crate::{call::Call, table::Table};

@@ -13,7 +13,8 @@ use colonnade_model::{
     },
 };
 use colonnade_rooms::{Error, Result};
-use colonnade_services::{Services, accounts::Session, sync::SyncRequest};
+use colonnade_services::{Services, sync::SyncRequest};
+use colonnade_users::accounts::Session;
 use http::StatusCode;
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use colonnade_model::ruma::api::client::to_device::send_event_to_device;
 use colonnade_rooms::Result;
-use colonnade_services::accounts::Session;
+use colonnade_users::accounts::Session;
 
 use crate::{call::Call, table::Table};
 

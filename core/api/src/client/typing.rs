@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use colonnade_model::{MatrixError, ruma::RoomId};
 use colonnade_rooms::Result;
-use colonnade_services::{Services, bodies::Payer};
+use colonnade_services::Services;
+use colonnade_users::bodies::Payer;
 use http::{Method, Request};
 use serde::Deserialize;
 

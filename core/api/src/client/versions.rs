@@ -12,7 +12,8 @@ use colonnade_model::{
     versions,
 };
 use colonnade_rooms::Result;
-use colonnade_services::{Services, accounts::Session, turn_server};
+use colonnade_services::{Services, turn_server};
+use colonnade_users::accounts::Session;
 use http::{Method, Request, header, uri::Authority};
 use serde_json::{Map, Value, json};
 

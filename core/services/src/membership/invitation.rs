@@ -4,9 +4,9 @@ use colonnade_model::{MatrixError, ruma::UserId};
 use colonnade_rooms::Result;
 use colonnade_rules::account_data::blocks_invites;
 use colonnade_storage::users::account_data;
+use colonnade_users::account_data::INVITE_PERMISSION;
 
 use super::service::MembershipService;
-use crate::account_data::INVITE_PERMISSION;
 
 impl MembershipService {
     /// Refuses to invite users of other servers, which this one does not talk to yet, and those who

@@ -14,6 +14,7 @@ use colonnade_storage::{
     rooms::members::{Member, Membership},
     users::account_data::{self, AccountData},
 };
+use colonnade_users::account_data::INVITE_PERMISSION;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -23,7 +24,6 @@ use super::{
     response::Events,
     service::{Memberships, Sync, SyncContext},
 };
-use crate::account_data::INVITE_PERMISSION;
 
 /// A piece of account data as a client gets it.
 #[derive(Serialize)]

@@ -7,6 +7,7 @@ use colonnade_model::{
 };
 use colonnade_rooms::{Result, Room};
 use colonnade_storage::rooms::members::{Member, Membership};
+use colonnade_users::encryption::DeviceListChanges;
 use serde_json::value::RawValue;
 
 use super::{
@@ -15,7 +16,6 @@ use super::{
     response::{ChangedDevices, Events, InvitedRoom, KnockedRoom, Rooms, SyncResponse},
     service::{Memberships, Sync, SyncContext},
 };
-use crate::encryption::DeviceListChanges;
 
 /// Messages to a device in one answer at most; the rest comes with the next.
 const TO_DEVICE_MAX: usize = 100;

@@ -5,10 +5,9 @@
 use std::collections::BTreeMap;
 
 use colonnade_model::ruma::{OneTimeKeyAlgorithm, OwnedRoomId, OwnedUserId, UInt};
+use colonnade_users::{answers::Reserved, encryption::DeviceListChanges};
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
-
-use crate::{answers::Reserved, encryption::DeviceListChanges};
 
 /// A list of events.
 #[derive(Debug, Default, Serialize)]

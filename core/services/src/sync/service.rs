@@ -20,6 +20,13 @@ use colonnade_storage::rooms::{
     members::{self, Member, Membership},
     receipts as receipt_rows,
 };
+use colonnade_users::{
+    account_data::AccountDataService,
+    answers::{Answers, Growth},
+    encryption::Encryption,
+    presence::Presence,
+    to_device::ToDevice,
+};
 use quick_cache::sync::Cache;
 use tokio::sync::{Semaphore, watch};
 
@@ -27,13 +34,8 @@ use super::{
     changed_data::ChangedData, lazy_loaded::LazyLoaded, notifier::Notifier, response::SyncResponse,
 };
 use crate::{
-    account_data::AccountDataService,
-    answers::{Answers, Growth},
-    encryption::Encryption,
-    presence::Presence,
     receipts::Receipts,
     timeline::{PAGE_BYTES_MAX, Timeline, Viewer},
-    to_device::ToDevice,
     typing::Typing,
 };
 

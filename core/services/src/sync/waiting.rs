@@ -5,6 +5,10 @@ use std::time::Duration;
 use colonnade_model::session::Session;
 use colonnade_model::stream::{Positions, Stream};
 use colonnade_rooms::Result;
+use colonnade_users::{
+    answers::{Growth, Need, PAGE_BYTES},
+    bodies::Payer,
+};
 use tokio::time::Instant;
 
 use super::{
@@ -13,11 +17,7 @@ use super::{
     response::SyncResponse,
     service::{Memberships, Sync, SyncContext, SyncRequest},
 };
-use crate::{
-    answers::{Growth, Need, PAGE_BYTES},
-    bodies::Payer,
-    timeline::{PAGE_BYTES_MAX, Viewer},
-};
+use crate::timeline::{PAGE_BYTES_MAX, Viewer};
 
 /// The longest a client may wait, in milliseconds.
 const TIMEOUT_MS_MAX: u64 = 5 * 60 * 1_000;

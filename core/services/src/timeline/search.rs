@@ -25,6 +25,7 @@ use colonnade_storage::rooms::{
     search as table,
     search::SearchTerms,
 };
+use colonnade_users::answers::Growth;
 use serde_json::{Map, Value, json, value::RawValue};
 
 pub use found::Found;
@@ -35,7 +36,7 @@ use super::{
     Bundles, Direction, PAGE_BYTES_MAX, Shown, Timeline, Viewer, pages::Span,
     render::RENDERED_AT_ONCE,
 };
-use crate::{answers::Growth, sync::filter};
+use crate::sync::filter;
 
 /// Events in one answer at most.
 const PAGE_MAX: usize = 100;

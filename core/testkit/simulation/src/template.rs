@@ -17,10 +17,10 @@ use colonnade_rooms::{
 };
 use colonnade_services::{
     Services,
-    accounts::{Admission, Login, Registration, Session},
     lifecycle::{NewRoomWish, Preset},
 };
 use colonnade_storage::{Database, Location, rooms::interned::Interned};
+use colonnade_users::accounts::{Admission, Login, Registration, Session};
 use parking_lot::Mutex;
 
 use crate::dice::{Chance, Dice};

@@ -8,7 +8,7 @@ use colonnade_api::{
     routes,
 };
 use colonnade_rooms::{Settings, settings};
-use colonnade_services::limits::Class;
+use colonnade_users::limits::Class;
 
 use super::golden;
 

@@ -8,10 +8,9 @@ use colonnade_model::MatrixError;
 use colonnade_rooms::Result;
 use colonnade_services::{
     Services,
-    answers::Need,
-    bodies::Payer,
     media::{Download, Method as Fit, ThumbnailRequest},
 };
+use colonnade_users::{answers::Need, bodies::Payer};
 use futures_util::TryStreamExt as _;
 use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Frame;

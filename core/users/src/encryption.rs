@@ -33,7 +33,8 @@ pub struct Encryption {
 }
 
 impl Encryption {
-    pub(crate) fn new(context: Arc<Context>, accounts: Arc<Accounts>, limits: Arc<Limits>) -> Self {
+    /// Keys are changed after a proof by `accounts`; claims count against `limits`.
+    pub fn new(context: Arc<Context>, accounts: Arc<Accounts>, limits: Arc<Limits>) -> Self {
         Self { context, accounts, limits, counts: key_counts::Counts::default() }
     }
 

@@ -22,7 +22,7 @@ use colonnade_model::{
     ruma::{OwnedUserId, UserId, presence::PresenceState},
     stream::Position,
 };
-use colonnade_replication::ephemeral::Channel;
+use colonnade_replication::ephemeral::{Channel, Receivers};
 use colonnade_rooms::{Context, Result};
 use colonnade_storage::users::presence as rows;
 use parking_lot::Mutex;
@@ -31,7 +31,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 /// Tells other processes who is there.
-pub(crate) static CHANNEL: Channel<PresenceUpdate> = Channel::new("Presence");
+static CHANNEL: Channel<PresenceUpdate> = Channel::new("Presence");
 /// Users whose presence is kept, about 150 bytes and 8 a room each; past it, more are simply not
 /// shown.
 const USERS_MAX: usize = 100_000;
@@ -136,7 +136,8 @@ struct Change {
 }
 
 impl Presence {
-    pub(crate) fn start(context: Arc<Context>) -> Arc<Self> {
+    /// Begins with nobody there, and to tell changes as long as the service lives.
+    pub fn start(context: Arc<Context>) -> Arc<Self> {
         let news = Arc::new(Notify::new());
         let presence = Arc::new(Self { context, users: Mutex::default(), news });
         presence.begin_telling(Arc::clone(&presence.news));
@@ -198,6 +199,12 @@ impl Presence {
             users.due.insert(user);
             self.news.notify_one();
         }
+    }
+
+    /// Takes in what other processes say of who is there.
+    #[must_use]
+    pub fn listen(self: &Arc<Self>, receivers: Receivers) -> Receivers {
+        receivers.on(&CHANNEL, self, Self::heard)
     }
 
     /// Takes in what another process heard of a user.
@@ -264,7 +271,7 @@ impl Presence {
     ///
     /// # Errors
     /// When the database fails.
-    pub(crate) async fn changes(
+    pub async fn changes(
         &self,
         viewer: UserNid,
         rooms: &HashSet<RoomNid>,
@@ -342,7 +349,7 @@ impl Presence {
     /// Returns the `m.presence` events of users who newly share a room with `viewer`, those who are not
     /// offline. Whose last change is told above `upto` is left to the answer that tells it: it is told
     /// to the rooms the user was in by then. That a room is shared is the caller's to know.
-    pub(crate) fn of_newcomers(
+    pub fn of_newcomers(
         &self,
         viewer: UserNid,
         users: &[&(OwnedUserId, UserNid)],

@@ -15,14 +15,14 @@ use std::{
 };
 
 use colonnade_model::{MatrixError, nid::UserNid};
-use colonnade_replication::ephemeral::Channel;
+use colonnade_replication::ephemeral::{Channel, Receivers};
 use colonnade_rooms::{Context, Result, settings::Rate};
 use parking_lot::Mutex;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
 /// Tells other processes what was taken from which buckets.
-pub(crate) static CHANNEL: Channel<Vec<(Class, Key, u32)>> = Channel::new("Taken");
+static CHANNEL: Channel<Vec<(Class, Key, u32)>> = Channel::new("Taken");
 /// Buckets kept in memory, about 100 bytes each: the callers of the last minutes on a large server.
 const BUCKETS_MAX: usize = 100_000;
 /// How often others are told what was taken.
@@ -147,7 +147,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    pub(crate) fn start(context: Arc<Context>) -> Arc<Self> {
+    /// Begins with full buckets, and to tell other processes what is taken.
+    pub fn start(context: Arc<Context>) -> Arc<Self> {
         let is_shared = context.streams.is_shared();
         let (buckets, guesses) = (Cache::new(BUCKETS_MAX), Cache::new(BUCKETS_MAX));
         let limits = Arc::new(Self { context, buckets, guesses, untold: Mutex::default() });
@@ -173,6 +174,12 @@ impl Limits {
         }
     }
 
+    /// Takes in what other processes say of limits.
+    #[must_use]
+    pub fn listen(self: &Arc<Self>, receivers: Receivers) -> Receivers {
+        receivers.on(&CHANNEL, self, Self::heard)
+    }
+
     /// Notes what another process took.
     pub(crate) fn heard(&self, taken: Vec<(Class, Key, u32)>) {
         let now_ms = self.context.now_ms();
@@ -182,9 +189,8 @@ impl Limits {
         }
     }
 
-    /// Returns how much is left.
-    #[cfg(test)]
-    pub(crate) fn left(&self, class: Class, key: impl Into<Key>) -> f64 {
+    /// Returns how often it may be done at once, now.
+    pub fn left(&self, class: Class, key: impl Into<Key>) -> f64 {
         self.bucket((class, key.into()), self.context.now_ms()).lock().tokens
     }
 

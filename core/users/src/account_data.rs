@@ -39,7 +39,7 @@ const DIRECT: &str = "m.direct";
 /// The type of the list of ignored users.
 const IGNORED: &str = "m.ignored_user_list";
 /// The type of what a user says about being invited.
-pub(crate) const INVITE_PERMISSION: &str = "m.invite_permission_config";
+pub const INVITE_PERMISSION: &str = "m.invite_permission_config";
 /// The type of the push rules.
 pub(crate) const PUSH_RULES: &str = "m.push_rules";
 /// Types that have endpoints of their own.
@@ -52,7 +52,8 @@ pub struct AccountDataService {
 }
 
 impl AccountDataService {
-    pub(crate) fn new(context: Arc<Context>) -> Self {
+    /// Begins with no list of ignored users in memory.
+    pub fn new(context: Arc<Context>) -> Self {
         Self { context, ignored: GenerationCache::new(IGNORED_CACHED_MAX) }
     }
 
@@ -256,7 +257,7 @@ impl AccountDataService {
     }
 
     /// Gives a room the tags that another has, unless it has some already.
-    pub(crate) async fn copy_tags(&self, user: UserNid, from: RoomNid, to: RoomNid) -> Result<()> {
+    pub async fn copy_tags(&self, user: UserNid, from: RoomNid, to: RoomNid) -> Result<()> {
         let Some(tags) = account_data::get(&self.context.db, user, Some(from), TAGS).await? else {
             return Ok(());
         };
@@ -270,12 +271,7 @@ impl AccountDataService {
     /// Makes a room a direct chat with whomever another is one with.
     ///
     /// Source: Matrix v1.19, client-server, "Direct Messaging".
-    pub(crate) async fn copy_direct(
-        &self,
-        user: UserNid,
-        from: &RoomId,
-        to: &RoomId,
-    ) -> Result<()> {
+    pub async fn copy_direct(&self, user: UserNid, from: &RoomId, to: &RoomId) -> Result<()> {
         let (from, to) = (from.to_string(), to.to_string());
         self.change(user, None, DIRECT, move |stored| Ok(direct_too(stored, &from, &to))).await
     }

@@ -72,7 +72,8 @@ struct Event<'e> {
 }
 
 impl ToDevice {
-    pub(crate) fn new(context: Arc<Context>) -> Self {
+    /// Begins with no inbox that is known to be empty.
+    pub fn new(context: Arc<Context>) -> Self {
         Self { context, acknowledged: Cache::new(ACKNOWLEDGED_MAX) }
     }
 

@@ -60,7 +60,8 @@ pub struct Accounts {
 }
 
 impl Accounts {
-    pub(crate) fn new(context: Arc<Context>, limits: Arc<Limits>) -> Self {
+    /// Begins with no session in memory; proofs that fail count against `limits`.
+    pub fn new(context: Arc<Context>, limits: Arc<Limits>) -> Self {
         let passwords = Arc::new(passwords::Passwords::new(Arc::clone(&context)));
         let attempts = attempts::Attempts::new(Arc::clone(&context), limits);
         let attempts = Arc::new(attempts);
@@ -76,7 +77,7 @@ impl Accounts {
     }
 
     /// Returns how well the cache of sessions does.
-    pub(crate) fn cache_figures(&self) -> CacheFigures {
+    pub fn cache_figures(&self) -> CacheFigures {
         self.cache.figures("sessions")
     }
 

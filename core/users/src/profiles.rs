@@ -1,5 +1,5 @@
 //! Profiles: the name, the picture and further fields a user shows, and finding users by name. That
-//! rooms hear of a new name is [`crate::Services::set_profile_fields`]'s concern.
+//! rooms hear of a new name is `services::Services::set_profile_fields`'s concern.
 
 use std::sync::Arc;
 
@@ -59,7 +59,8 @@ pub struct Profiles {
 }
 
 impl Profiles {
-    pub(crate) fn new(context: Arc<Context>) -> Self {
+    /// Works on the database of `context`.
+    pub fn new(context: Arc<Context>) -> Self {
         Self { context }
     }
 
@@ -98,11 +99,7 @@ impl Profiles {
     ///
     /// # Errors
     /// `M_KEY_TOO_LARGE`, `M_PROFILE_TOO_LARGE`, `M_INVALID_PARAM`, `M_BAD_JSON`.
-    pub(crate) async fn set(
-        &self,
-        session: &Session,
-        wish: Vec<(String, Option<Value>)>,
-    ) -> Result<bool> {
+    pub async fn set(&self, session: &Session, wish: Vec<(String, Option<Value>)>) -> Result<bool> {
         let mut checked = Vec::with_capacity(wish.len());
         for (name, value) in wish {
             let value = check(&name, value)?;

@@ -45,7 +45,8 @@ pub struct Push {
 }
 
 impl Push {
-    pub(crate) fn new(context: Arc<Context>, account_data: Arc<AccountDataService>) -> Self {
+    /// Begins with no rules in memory; they are stored through `account_data`.
+    pub fn new(context: Arc<Context>, account_data: Arc<AccountDataService>) -> Self {
         Self { context, account_data, rules: GenerationCache::new(CACHED_MAX) }
     }
 
@@ -155,7 +156,7 @@ impl Push {
 
     /// Gives a room the rules that another has: those of the kind for rooms, and the user's own that
     /// ask for that room. What the room has already stays as it is.
-    pub(crate) async fn copy_room(&self, user: UserNid, from: &RoomId, to: &RoomId) -> Result<()> {
+    pub async fn copy_room(&self, user: UserNid, from: &RoomId, to: &RoomId) -> Result<()> {
         let (from, to) = (from.to_owned(), to.to_owned());
         self.change(user, move |rules| {
             room::copy(rules, &from, &to);

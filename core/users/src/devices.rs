@@ -25,7 +25,8 @@ pub struct Devices {
 }
 
 impl Devices {
-    pub(crate) fn new(context: Arc<Context>, accounts: Arc<Accounts>) -> Self {
+    /// Sessions of devices that go are ended through `accounts`.
+    pub fn new(context: Arc<Context>, accounts: Arc<Accounts>) -> Self {
         Self { context, accounts }
     }
 

@@ -79,11 +79,11 @@ impl Accounts {
 
     /// Closes an account for good: profile, tokens and devices are gone, the name stays taken. The
     /// password only tells, to who knows it, that the account is closed.
-    /// Rooms are left by [`crate::Services::deactivate`].
+    /// Rooms are left by `services::Services::deactivate`.
     ///
     /// # Errors
     /// When the database fails.
-    pub(crate) async fn close(&self, user: UserNid, erase: bool) -> Result<()> {
+    pub async fn close(&self, user: UserNid, erase: bool) -> Result<()> {
         let write = self.context.db.write(move |tx| {
             Box::pin(async move {
                 accounts::deactivate(tx, user, erase).await?;

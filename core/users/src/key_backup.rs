@@ -156,7 +156,8 @@ enum Attempt {
 }
 
 impl KeyBackup {
-    pub(crate) fn new(context: Arc<Context>) -> Self {
+    /// Works on the database of `context`.
+    pub fn new(context: Arc<Context>) -> Self {
         Self { context }
     }
 
@@ -263,7 +264,7 @@ impl KeyBackup {
     ///
     /// # Errors
     /// When it is not that chore's owner any more; when the database fails.
-    pub(crate) async fn empty(&self, user: Option<UserNid>, right: Option<Right>) -> Result<u64> {
+    pub async fn empty(&self, user: Option<UserNid>, right: Option<Right>) -> Result<u64> {
         let (db, mut gone) = (&self.context.db, 0);
         loop {
             let versions = key_backup::unemptied(db, user).await?;

@@ -16,7 +16,8 @@ pub struct Filters {
 }
 
 impl Filters {
-    pub(crate) fn new(context: Arc<Context>) -> Self {
+    /// Works on the database of `context`.
+    pub fn new(context: Arc<Context>) -> Self {
         Self { context }
     }
 

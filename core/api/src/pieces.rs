@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use colonnade_rooms::{Error, Result};
-use colonnade_services::timeline::{JoinedMembers, MemberProfile, StateEvents};
+use colonnade_views::timeline::{JoinedMembers, MemberProfile, StateEvents};
 use futures_util::{
     Stream, StreamExt as _, TryStreamExt as _, future,
     stream::{self, try_unfold},

@@ -7,7 +7,7 @@ use colonnade_model::ruma::{
     OwnedEventId, RoomVersionId, api::client::filter::FilterDefinition, user_id,
 };
 use colonnade_rules::event::Event;
-use colonnade_services::sync::filter::{lazy_loads, repeats_members, wants, wants_plain};
+use colonnade_views::sync::filter::{lazy_loads, repeats_members, wants, wants_plain};
 use libfuzzer_sys::fuzz_target;
 use serde_json::json;
 

@@ -7,8 +7,8 @@ mod world;
 use std::time::Duration;
 
 use colonnade_model::ruma::{OwnedRoomId, presence::PresenceState};
-use colonnade_services::sync::SyncRequest;
 use colonnade_users::accounts::Session;
+use colonnade_views::sync::SyncRequest;
 use criterion::{Criterion, criterion_group, criterion_main, measurement::Measurement as _};
 use world::{World, cpu::CpuTime};
 

@@ -8,11 +8,9 @@ use colonnade_users::{
     account_data, accounts, answers, bodies, devices, encryption, filters, key_backup, limits,
     presence, profiles, push, to_device,
 };
+use colonnade_views::{directory, receipts, sync, timeline, typing};
 
-use crate::{
-    background_jobs, directory, lifecycle, media, membership, receipts, reports,
-    services::Services, sync, timeline, typing,
-};
+use crate::{background_jobs, lifecycle, media, membership, reports, services::Services};
 
 /// What concerns users and their devices, whatever rooms there are.
 struct Users {

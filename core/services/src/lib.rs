@@ -9,18 +9,13 @@ mod caches;
 // In the order in which they are built.
 mod background_jobs;
 pub mod deactivation;
-pub mod directory;
 pub mod lifecycle;
 pub mod media;
 pub mod membership;
 pub mod profile_change;
-pub mod receipts;
 pub mod reports;
 pub mod services;
-pub mod sync;
-pub mod timeline;
 pub mod turn_server;
-pub mod typing;
 mod upgrade_carry_over;
 
 pub use services::Services;

@@ -8,8 +8,9 @@ use colonnade_users::{
     account_data, accounts, answers, bodies, devices, encryption, filters, key_backup, limits,
     presence, profiles, push, to_device,
 };
+use colonnade_views::{directory, receipts, sync, timeline, typing};
 
-use crate::{directory, lifecycle, media, membership, receipts, reports, sync, timeline, typing};
+use crate::{lifecycle, media, membership, reports};
 
 /// Every service of a homeserver.
 pub struct Services {

@@ -25,6 +25,7 @@ const CRATES: &[&str] = &[
     "core/testkit",
     "core/testkit/simulation",
     "core/users",
+    "core/views",
     "workers",
 ];
 

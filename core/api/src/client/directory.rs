@@ -15,11 +15,9 @@ use colonnade_model::{
     },
 };
 use colonnade_rooms::{Error, Result};
-use colonnade_services::{
-    Services,
-    directory::{PublishedPage, PublishedWish},
-};
+use colonnade_services::Services;
 use colonnade_users::{accounts::Session, bodies::Payer};
+use colonnade_views::directory::{PublishedPage, PublishedWish};
 use http::{Method, Request};
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -13,8 +13,9 @@ use colonnade_model::{
     },
 };
 use colonnade_rooms::Result;
-use colonnade_services::{Services, receipts::Kind};
+use colonnade_services::Services;
 use colonnade_users::{accounts::Session, bodies::Payer};
+use colonnade_views::receipts::Kind;
 use http::Request;
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -11,8 +11,8 @@ use colonnade_model::ruma::api::{
     },
 };
 use colonnade_rooms::Result;
-use colonnade_services::timeline::{RelatedRequest, Viewer};
 use colonnade_users::accounts::Session;
+use colonnade_views::timeline::{RelatedRequest, Viewer};
 
 use super::rooms_read::{bounded, raws};
 use crate::{call::Call, table::Table};

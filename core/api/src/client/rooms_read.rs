@@ -15,11 +15,9 @@ use colonnade_model::ruma::{
     serde::Raw,
 };
 use colonnade_rooms::Result;
-use colonnade_services::{
-    Services,
-    timeline::{self, PageRequest, StateEvents, Viewer},
-};
+use colonnade_services::Services;
 use colonnade_users::accounts::Session;
+use colonnade_views::timeline::{self, PageRequest, StateEvents, Viewer};
 use http::Request;
 use serde::Serialize;
 use serde_json::value::RawValue;

@@ -5,8 +5,8 @@ use colonnade_model::ruma::api::client::{
     state::{get_state_event_for_key, get_state_events},
 };
 use colonnade_rooms::Result;
-use colonnade_services::timeline::Viewer;
 use colonnade_users::accounts::Session;
+use colonnade_views::timeline::Viewer;
 
 use crate::{call::Call, pieces, reply::Reply, table::Table};
 

@@ -2,8 +2,8 @@
 
 use colonnade_model::ruma::api::client::search::search_events::{self, v3::OrderBy};
 use colonnade_rooms::Result;
-use colonnade_services::timeline::{Found, SearchWish, Viewer};
 use colonnade_users::{accounts::Session, limits::Class};
+use colonnade_views::timeline::{Found, SearchWish, Viewer};
 use serde::Serialize;
 use serde_json::{Value, json};
 

@@ -2,8 +2,8 @@
 
 use colonnade_model::ruma::api::client::{room::get_summary, space::get_hierarchy};
 use colonnade_rooms::{Error, Result};
-use colonnade_services::directory::HierarchyWish;
 use colonnade_users::accounts::Session;
+use colonnade_views::directory::HierarchyWish;
 use serde::Serialize;
 use serde_json::{Value, json};
 

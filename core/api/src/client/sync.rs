@@ -13,8 +13,9 @@ use colonnade_model::{
     },
 };
 use colonnade_rooms::{Error, Result};
-use colonnade_services::{Services, sync::SyncRequest};
+use colonnade_services::Services;
 use colonnade_users::accounts::Session;
+use colonnade_views::sync::SyncRequest;
 use http::StatusCode;
 
 use crate::{

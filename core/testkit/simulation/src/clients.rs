@@ -12,8 +12,9 @@ use colonnade_model::{
     ruma::{OwnedEventId, OwnedRoomId, api::client::filter::FilterDefinition},
 };
 use colonnade_rooms::Error;
-use colonnade_services::{Services, sync::SyncRequest};
+use colonnade_services::Services;
 use colonnade_users::accounts::Session;
+use colonnade_views::sync::SyncRequest;
 use parking_lot::Mutex;
 use serde_json::{Value, json, value::to_raw_value};
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};

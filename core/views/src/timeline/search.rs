@@ -29,7 +29,7 @@ use colonnade_users::answers::Growth;
 use serde_json::{Map, Value, json, value::RawValue};
 
 pub use found::Found;
-pub(crate) use index::WordIndex;
+pub use index::WordIndex;
 
 use self::found::{Find, groups};
 use super::{

@@ -116,7 +116,8 @@ pub struct Typing {
 }
 
 impl Typing {
-    pub(crate) fn start(context: Arc<Context>, store: Rooms) -> Arc<Self> {
+    /// Begins with nobody who types, as of the events there are now.
+    pub fn start(context: Arc<Context>, store: Rooms) -> Arc<Self> {
         let moves_after = context.streams.position(Stream::Events);
         let state = State { moves_after, ..State::default() };
         Arc::new(Self { context, store, state: Arc::new(Mutex::new(state)) })

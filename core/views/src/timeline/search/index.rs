@@ -42,7 +42,7 @@ pub(super) const FIELDS: [(&str, &str, i64); 3] = [
 ];
 
 /// The index of words, as far as it is filled.
-pub(crate) struct WordIndex {
+pub struct WordIndex {
     context: Arc<Context>,
     filled: watch::Receiver<Position>,
 }
@@ -52,7 +52,7 @@ impl WordIndex {
     ///
     /// # Errors
     /// When the database fails.
-    pub(crate) async fn start(
+    pub async fn start(
         context: Arc<Context>,
         rooms: Rooms,
         seen: Arc<Latest<Positions>>,

@@ -27,7 +27,8 @@ pub struct Directory {
 }
 
 impl Directory {
-    pub(crate) fn new(context: Arc<Context>, rooms: Rooms) -> Self {
+    /// Works on the database of `context`; aliases in the state of a room are changed through `rooms`.
+    pub fn new(context: Arc<Context>, rooms: Rooms) -> Self {
         Self { context, rooms }
     }
 

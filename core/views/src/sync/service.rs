@@ -73,16 +73,25 @@ pub struct SyncRequest {
 }
 
 /// The services a sync reads from.
-pub(crate) struct Sources {
-    pub(crate) answers: Arc<Answers>,
-    pub(crate) rooms: Rooms,
-    pub(crate) timeline: Arc<Timeline>,
-    pub(crate) encryption: Arc<Encryption>,
-    pub(crate) to_device: Arc<ToDevice>,
-    pub(crate) receipts: Arc<Receipts>,
-    pub(crate) typing: Arc<Typing>,
-    pub(crate) presence: Arc<Presence>,
-    pub(crate) account_data: Arc<AccountDataService>,
+pub struct Sources {
+    /// The budget of what is made.
+    pub answers: Arc<Answers>,
+    /// Rooms and their events.
+    pub rooms: Rooms,
+    /// What was said.
+    pub timeline: Arc<Timeline>,
+    /// Counts of keys, and whose keys changed.
+    pub encryption: Arc<Encryption>,
+    /// Messages to the device.
+    pub to_device: Arc<ToDevice>,
+    /// Who read what.
+    pub receipts: Arc<Receipts>,
+    /// Who types.
+    pub typing: Arc<Typing>,
+    /// Who is there.
+    pub presence: Arc<Presence>,
+    /// What the user keeps here.
+    pub account_data: Arc<AccountDataService>,
 }
 
 /// A user's rooms, as they stood when they were read.
@@ -166,7 +175,7 @@ impl Sync {
     ///
     /// # Errors
     /// When the database fails.
-    pub(crate) async fn start(context: Arc<Context>, from: Sources) -> Result<Self> {
+    pub async fn start(context: Arc<Context>, from: Sources) -> Result<Self> {
         let heads = Notifier::new(context.streams.positions());
         let receipts: std::collections::HashMap<i64, i64> =
             receipt_rows::heads(&context.db).await?.into_iter().collect();
@@ -196,7 +205,7 @@ impl Sync {
     }
 
     /// Returns who wakes the syncs that wait, to subscribe it to changes.
-    pub(crate) fn notifier(&self) -> &Arc<Notifier> {
+    pub fn notifier(&self) -> &Arc<Notifier> {
         &self.heads
     }
 

@@ -23,5 +23,5 @@ mod unread;
 mod waiting;
 
 pub use response::SyncResponse;
-pub(crate) use service::Sources;
+pub use service::Sources;
 pub use service::{Sync, SyncRequest};

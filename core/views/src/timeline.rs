@@ -34,7 +34,7 @@ pub use pages::{Page, PageRequest};
 pub use pieces::{JoinedMembers, MemberProfile, StateEvents};
 pub use related::{RelatedPage, RelatedRequest};
 pub use render::{Bundles, PAGE_BYTES_MAX};
-pub(crate) use search::WordIndex;
+pub use search::WordIndex;
 pub use search::{Found, SearchWish};
 
 /// Reads the past of rooms.
@@ -88,7 +88,8 @@ impl From<Arc<RoomEvent>> for Shown {
 }
 
 impl Timeline {
-    pub(crate) fn new(
+    /// Reads `rooms`, leaves out whom the reader ignores by `account_data`, and searches by `words`.
+    pub fn new(
         context: Arc<Context>,
         rooms: Rooms,
         account_data: Arc<AccountDataService>,

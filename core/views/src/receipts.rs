@@ -43,7 +43,8 @@ pub struct Receipts {
 }
 
 impl Receipts {
-    pub(crate) fn new(context: Arc<Context>, store: Rooms) -> Self {
+    /// Works on the database of `context`; receipts are for events of `store`.
+    pub fn new(context: Arc<Context>, store: Rooms) -> Self {
         Self { context, store }
     }
 

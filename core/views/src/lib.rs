@@ -1,0 +1,8 @@
+//! Views: what clients are shown of rooms. `/sync` and what wakes it, timelines and search, the directory of
+//! rooms, receipts and who is typing. It writes no events but those by which an alias is changed.
+
+pub mod directory;
+pub mod receipts;
+pub mod sync;
+pub mod timeline;
+pub mod typing;

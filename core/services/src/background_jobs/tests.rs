@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use colonnade_delivery::jobs::EVERY;
 use colonnade_replication::Streams;
-use colonnade_storage::{Database, Location};
+use colonnade_storage::{Database, Location, delivery::jobs as table};
 
 use super::*;
 use crate::caches::alone;

@@ -1,0 +1,12 @@
+//! Delivery: what is done without a request, by one process of a deployment at a time.
+//!
+//! [`jobs`] is done from time to time: which process does a job, when it is due, and when it is tried again
+//! after it failed.
+//!
+//! What is delivered to others as it happens gets its place here, one queue with three targets: `push/`
+//! (notifications to push gateways), `appservice/` (transactions to application services) and `federation/`
+//! (transactions to other servers). Each target subscribes to the follower of the process
+//! ([`colonnade_replication::Follower`]), not to `/sync`; the process that owns the target's slot delivers
+//! from a position stored in the database, and stores the next one when the target took what it was sent.
+
+pub mod jobs;

@@ -1,0 +1,12 @@
+//! Federation: talking to other servers, below every use case. Empty until server-server endpoints are served:
+//! the folders stand with what goes into each, and their order is checked (`core/tests/it/circles.rs`).
+//!
+//! [`messaging`] → [`pdu`] → [`transaction`] → [`keys`] → [`transport`]: each may import those to its right.
+//! Nothing here imports users, views or delivery: what another server wants of them comes back as a value, and
+//! a use case of `services` passes it on.
+
+pub mod keys;
+pub mod messaging;
+pub mod pdu;
+pub mod transaction;
+pub mod transport;

@@ -19,15 +19,13 @@ use ipnet::IpNet;
 use tokio::time::timeout;
 
 use crate::{
-    identity,
-    internal::Internal,
-    keys,
-    metrics::Metrics,
-    request_pipeline::Front,
-    rpc_client::ConnectionPool,
+    identity, keys,
+    listener::request_pipeline::Front,
+    rpc::{client::ConnectionPool, internal::Internal},
     secret_file,
     single_process::{self, SingleProcess},
     start_error::StartError,
+    telemetry::metrics::Metrics,
     time,
 };
 

@@ -6,6 +6,10 @@
 //! whether it was read. So a worker that is about to leave first answers on the connections it has, each time
 //! with `Connection: close`, until all are used up ([`Ending::leave`]).
 
+pub mod request_pipeline;
+pub(crate) mod slow;
+pub(crate) mod unread;
+
 use std::{
     net::IpAddr,
     sync::{
@@ -29,7 +33,7 @@ use tokio::{
 };
 use tokio_util::{either::Either, sync::CancellationToken};
 
-use crate::{
+use crate::listener::{
     request_pipeline::Front,
     slow::{Demand, HeldAnswer, Impatient},
     unread::{Lingering, Unread},

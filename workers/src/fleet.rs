@@ -14,7 +14,7 @@ use colonnade_core::{
     Config,
     address::{Address, SOCKET_PATH_BYTES_MAX},
     config::Location,
-    logging,
+    telemetry::logging,
 };
 use futures_util::future::join_all;
 use tokio::sync::watch;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use colonnade_core::logging;
+use colonnade_core::telemetry::logging;
 use colonnade_gateway as gateway;
 
 use crate::{

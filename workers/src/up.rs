@@ -4,7 +4,7 @@
 use std::{path::Path, time::Duration};
 
 use clap::Args;
-use colonnade_core::{Address, Config, Worker, config, logging};
+use colonnade_core::{Address, Config, Worker, config, telemetry::logging};
 use colonnade_gateway as gateway;
 
 use crate::{

@@ -1,8 +1,9 @@
 //! `colonnade worker`: one worker of a pool, for a gateway that runs elsewhere.
 
 use colonnade_core::{
-    Worker, logging,
+    Worker,
     roles::{self, Role},
+    telemetry::logging,
     worker::Part,
 };
 

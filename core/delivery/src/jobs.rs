@@ -15,14 +15,14 @@ pub const RETRY: Duration = Duration::from_secs(60);
 
 /// A job of the background.
 #[derive(Debug, Clone, Copy)]
-pub struct Job {
+pub struct LeasedJob {
     /// What it is called in the database and in the log.
     pub name: &'static str,
     /// Whose duty it is.
     pub duty: Duty,
 }
 
-impl Job {
+impl LeasedJob {
     /// Returns the right to do it, if this process has it.
     pub fn right(&self, context: &Context) -> Option<Right> {
         context.slots.right(self.duty)

@@ -1,5 +1,5 @@
 //! Reading rooms: rooms, events and states by id, from memory or from the database. Everything here
-//! is committed; what a room is about to become lives in [`super::work`].
+//! is committed; what a room is about to become lives in [`crate::pending_room`].
 
 pub(crate) mod custom_push_rules;
 pub(crate) mod lookup;

@@ -13,7 +13,7 @@ use colonnade_views::{directory, receipts, sync, timeline, typing};
 use crate::{background_jobs, lifecycle, media, membership, reports, services::Services};
 
 /// What concerns users and their devices, whatever rooms there are.
-struct Users {
+struct UserServices {
     limits: Arc<limits::Limits>,
     accounts: Arc<accounts::Accounts>,
     account_data: Arc<account_data::AccountDataService>,
@@ -24,7 +24,7 @@ struct Users {
     answers: Arc<answers::Answers>,
 }
 
-impl Users {
+impl UserServices {
     fn start(context: &Arc<Context>) -> Self {
         let limits = limits::Limits::start(Arc::clone(context));
         let accounts = Arc::new(accounts::Accounts::new(Arc::clone(context), Arc::clone(&limits)));
@@ -44,16 +44,16 @@ impl Users {
 }
 
 /// What clients are shown of rooms.
-struct Views {
+struct ViewServices {
     timeline: Arc<timeline::Timeline>,
     receipts: Arc<receipts::Receipts>,
     typing: Arc<typing::Typing>,
     sync: sync::Sync,
 }
 
-impl Views {
+impl ViewServices {
     /// Builds them, and subscribes everybody who has to hear of changes.
-    async fn start(context: &Arc<Context>, rooms: &Rooms, users: &Users) -> Result<Self> {
+    async fn start(context: &Arc<Context>, rooms: &Rooms, users: &UserServices) -> Result<Self> {
         // Before anybody reads where things stand: what comes meanwhile is told.
         let follower = Follower::new(&context.streams);
         let seen = Arc::new(Latest::new(context.streams.positions()));
@@ -92,12 +92,12 @@ impl Services {
     /// When the database fails.
     pub async fn start(context: Arc<Context>) -> Result<Arc<Self>> {
         let rooms = Rooms::start(&context);
-        let users = Users::start(&context);
+        let users = UserServices::start(&context);
         let media = media::Media::start(Arc::clone(&context)).await?;
-        let Views { timeline, receipts, typing, sync } =
-            Views::start(&context, &rooms, &users).await?;
-        let Users { limits, accounts, account_data, push, .. } = users;
-        let Users { encryption, to_device, presence, answers, .. } = users;
+        let ViewServices { timeline, receipts, typing, sync } =
+            ViewServices::start(&context, &rooms, &users).await?;
+        let UserServices { limits, accounts, account_data, push, .. } = users;
+        let UserServices { encryption, to_device, presence, answers, .. } = users;
         listen(&context, &typing, &presence, &limits);
         let membership = membership::MembershipService::new(Arc::clone(&context), rooms.clone());
         let membership = Arc::new(membership);

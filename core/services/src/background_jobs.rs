@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use colonnade_delivery::jobs::{Job, RETRY};
+use colonnade_delivery::jobs::{LeasedJob, RETRY};
 use colonnade_replication::slots::{Duty, Right};
 use colonnade_rooms::error::Result;
 use colonnade_storage::{
@@ -59,12 +59,12 @@ impl BackgroundJob {
     }
 
     /// What stands for it in the table of jobs. Files are where the workers of media are.
-    fn job(self) -> Job {
+    fn job(self) -> LeasedJob {
         let role = match self {
             Self::SweepMedia => MEDIA,
             _ => BACKGROUND,
         };
-        Job { name: self.name(), duty: Duty::of(role, self.name()) }
+        LeasedJob { name: self.name(), duty: Duty::of(role, self.name()) }
     }
 }
 

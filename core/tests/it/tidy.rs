@@ -23,25 +23,32 @@ const PRIVATE_NAMES: &[&str] = &[
 /// Module names that say nothing.
 const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "common", "misc", "manager", "handler"];
 
-/// Which of our crates a crate may import (docs/ARCHITECTURE.md, "Who may import whom").
-const MAY_IMPORT: &[(&str, &[&str])] = &[
-    ("core/model", &[]),
-    ("core/rules", &["model"]),
-    ("core/storage", &["model", "rules"]),
-    ("core/replication", &["storage", "model"]),
-    ("core/rooms", &["replication", "storage", "rules", "model"]),
-    ("core/users", &["rooms", "replication", "storage", "rules", "model"]),
-    ("core/views", &["users", "rooms", "replication", "storage", "rules", "model"]),
-    ("core/services", &["views", "users", "rooms", "replication", "storage", "rules", "model"]),
-    ("core/api", &["services", "views", "users", "rooms", "model"]),
-    (
-        "core",
-        &["api", "services", "views", "users", "rooms", "replication", "storage", "rules", "model"],
-    ),
-    ("gateway/http1", &[]),
+/// The line of `core/`: each crate may import those to its left and none to its right
+/// (docs/ARCHITECTURE.md, "Who may import whom").
+const LINE: &[&str] = &[
+    "model",
+    "rules",
+    "storage",
+    "replication",
+    "rooms",
+    "federation",
+    "users",
+    "views",
+    "delivery",
+    "services",
+    "api",
+    "core",
+];
+/// Crates that may import less than the line lets them, and crates beside it, with all they may import.
+const NARROWER: &[(&str, &[&str])] = &[
+    ("rules", &["model"]),
+    ("api", &["services", "delivery", "views", "users", "rooms", "model"]),
+    ("http1", &[]),
     ("gateway", &["http1"]),
     ("workers", &["core", "gateway"]),
 ];
+/// Files a crate may have at its root: what is more belongs into folders.
+const ROOT_FILES_MAX: usize = 20;
 
 /// Packages only one crate (with the assembly where it says so) may use.
 const OWNED: &[(&str, &[&str])] = &[
@@ -143,29 +150,116 @@ fn functions(lines: &[&str]) -> Vec<(String, usize)> {
     found
 }
 
+/// The crates this page is about: the line, and those beside it, with their folders.
+fn crates() -> Vec<(&'static str, String)> {
+    let folder = |name: &str| match name {
+        "core" | "gateway" | "workers" => name.to_owned(),
+        "http1" => "gateway/http1".to_owned(),
+        inner => format!("core/{inner}"),
+    };
+    let beside = ["http1", "gateway", "workers"];
+    LINE.iter().chain(&beside).map(|name| (*name, folder(name))).collect()
+}
+
+/// Whether a crate may import another of ours.
+fn may_import(name: &str, other: &str) -> bool {
+    let place = |name: &str| LINE.iter().position(|of_line| *of_line == name);
+    match NARROWER.iter().find(|(narrower, _)| *narrower == name) {
+        Some((_, allowed)) => allowed.contains(&other),
+        None => matches!((place(name), place(other)), (Some(own), Some(other)) if other < own),
+    }
+}
+
+/// The packages that a table of a manifest names, each with its line.
+fn dependencies<'m>(manifest: &'m str, table: &str) -> Vec<(&'m str, &'m str)> {
+    let lines = manifest.split(&format!("\n[{table}]\n")).nth(1).unwrap_or_default();
+    let lines = lines.split("\n[").next().unwrap_or_default().lines();
+    let named = lines.map(|line| (line.split(['.', ' ', '=']).next().unwrap_or_default(), line));
+    named.filter(|(package, _)| !package.is_empty() && !package.starts_with('#')).collect()
+}
+
 #[test]
-fn crates_import_only_downwards() {
+fn crates_import_only_to_their_left() {
+    assert!(may_import("views", "users") && may_import("core", "storage"));
+    assert!(!may_import("users", "views") && !may_import("rooms", "rooms"), "it can fail");
+    assert!(!may_import("api", "storage") && !may_import("gateway", "model"));
     let mut problems = Vec::new();
-    for (krate, allowed) in MAY_IMPORT {
-        let manifest = fs::read_to_string(root().join(krate).join("Cargo.toml")).unwrap();
-        let dependencies = manifest.split("[dependencies]").nth(1).unwrap_or_default();
-        let dependencies = dependencies.split("\n[").next().unwrap_or_default();
-        for line in dependencies.lines() {
-            let package = line.split(['.', ' ', '=']).next().unwrap_or_default();
+    for (krate, folder) in crates() {
+        let manifest = fs::read_to_string(root().join(&folder).join("Cargo.toml")).unwrap();
+        for (package, line) in dependencies(&manifest, "dependencies") {
             if let Some(ours) = package.strip_prefix("colonnade-")
-                && !allowed.contains(&ours)
+                && !may_import(krate, ours)
             {
-                problems.push(format!("{krate} may not import {ours}"));
+                problems.push(format!("{folder} may not import {ours}"));
             }
             if let Some((_, owners)) = OWNED.iter().find(|(owned, _)| *owned == package)
-                && !owners.contains(krate)
+                && !owners.contains(&folder.as_str())
             {
-                problems.push(format!("{krate} may not use {package}: it belongs to {owners:?}"));
+                problems.push(format!("{folder} may not use {package}: it belongs to {owners:?}"));
             }
             // A version, or a path around the workspace's table.
-            if line.contains("version =") && *krate != "gateway" {
-                problems.push(format!("{krate}: versions stand in the root manifest: {line}"));
+            if line.contains("version =") && krate != "gateway" {
+                problems.push(format!("{folder}: versions stand in the root manifest: {line}"));
             }
+        }
+        // Tests may use testkits, too, and nothing else to the right.
+        for (package, _) in dependencies(&manifest, "dev-dependencies") {
+            if let Some(ours) = package.strip_prefix("colonnade-")
+                && !ours.starts_with("testkit")
+                && !may_import(krate, ours)
+            {
+                problems.push(format!("the tests of {folder} may not import {ours}"));
+            }
+        }
+    }
+    check(problems);
+}
+
+#[test]
+fn every_crate_of_core_has_its_place_in_the_line() {
+    let folders = fs::read_dir(root().join("core")).unwrap();
+    let folders = folders.map(|entry| entry.unwrap().path());
+    let crates = folders.filter(|folder| folder.join("Cargo.toml").exists());
+    let names = crates.map(|folder| folder.file_name().unwrap().to_string_lossy().into_owned());
+    let strangers = names
+        .filter(|name| !LINE.contains(&name.as_str()) && !["testkit", "fuzz"].contains(&&**name));
+    check(strangers.map(|name| format!("core/{name} has no place in the line")).collect());
+    let map = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    let line = LINE.join(" ← ");
+    assert!(map.contains(&line), "docs/ARCHITECTURE.md does not show the line {line}");
+}
+
+/// The names a row of the table "What is where" has for a crate.
+fn named_in_the_map(map: &str, krate: &str) -> Vec<String> {
+    let table = map.split("## What is where").nth(1).unwrap_or_default();
+    let table = table.split("\n## ").next().unwrap_or_default();
+    let row = table.lines().find(|line| line.starts_with(&format!("| {krate} |")));
+    let mut names: Vec<String> =
+        row.unwrap_or_default().split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_map_names_what_lies_at_the_root_of_a_crate_and_it_is_little() {
+    let map = fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    let mut problems = Vec::new();
+    for (krate, folder) in crates() {
+        let source = fs::read_dir(root().join(&folder).join("src")).unwrap();
+        let paths = source.map(|entry| entry.unwrap().path());
+        let files = paths.filter(|path| path.extension().is_some_and(|ending| ending == "rs"));
+        let stems = files.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned());
+        let mut stems: Vec<String> =
+            stems.filter(|stem| !["lib", "main", "tests"].contains(&stem.as_str())).collect();
+        stems.sort();
+        if stems.len() > ROOT_FILES_MAX {
+            problems.push(format!("{folder}/src: {} files, put some into folders", stems.len()));
+        }
+        let named = named_in_the_map(&map, krate);
+        if named != stems {
+            let row: Vec<String> = stems.iter().map(|stem| format!("`{stem}`")).collect();
+            problems
+                .push(format!("the map has of {krate}: {named:?}; there are {}", row.join(", ")));
         }
     }
     check(problems);

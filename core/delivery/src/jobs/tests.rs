@@ -13,7 +13,7 @@ const NAME: &str = "a_job";
 #[tokio::test]
 async fn a_job_is_done_when_it_is_due_and_not_again_until_then() {
     let world = World::new().await;
-    let job = Job { name: NAME, duty: Duty::of(BACKGROUND, NAME) };
+    let job = LeasedJob { name: NAME, duty: Duty::of(BACKGROUND, NAME) };
     let done = AtomicU64::new(0);
     let attend = async || {
         let work = async |_| Ok(done.fetch_add(1, Ordering::Relaxed));
@@ -34,7 +34,7 @@ async fn a_job_is_done_when_it_is_due_and_not_again_until_then() {
 #[tokio::test]
 async fn a_job_that_failed_is_due_still() {
     let world = World::new().await;
-    let job = Job { name: NAME, duty: Duty::of(BACKGROUND, NAME) };
+    let job = LeasedJob { name: NAME, duty: Duty::of(BACKGROUND, NAME) };
     world.clock.advance(EVERY.as_millis() as i64);
     let fails = async |_| Err(MatrixError::unavailable("not now").into());
     job.attend(&world.context, fails).await.unwrap_err();

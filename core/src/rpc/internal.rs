@@ -18,7 +18,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 
-use crate::wrong_owner;
+use crate::rpc::wrong_owner;
 
 /// What is asked of a room's owner.
 pub(crate) const ROOMS: &str = "/_colonnade/internal/rooms";

@@ -7,7 +7,7 @@ use tracing_subscriber::{EnvFilter, Layer as _, Registry, layer::SubscriberExt a
 
 use crate::{
     config::{Config, ConfigError, Format, Level, Logging, Problem},
-    spans::{self, Exporting},
+    telemetry::spans::{self, Exporting},
 };
 
 /// What other people's crates may say below a level of `debug`: only what somebody must know.

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::{address::Address, internal};
+use crate::{address::Address, rpc::internal};
 
 /// Idle connections kept to one process.
 const IDLE_MAX: usize = 32;

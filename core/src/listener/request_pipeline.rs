@@ -26,7 +26,11 @@ use ipnet::IpNet;
 use tokio::time::Sleep;
 use tracing::Instrument as _;
 
-use crate::{internal::Internal, metrics::Metrics, spans, unread};
+use crate::{
+    listener::unread,
+    rpc::internal::Internal,
+    telemetry::{metrics::Metrics, spans},
+};
 
 /// The longest pause in a request body.
 const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);

@@ -1,5 +1,5 @@
-//! The gateway beside nginx and, where it is installed, HAProxy: the same rules, the same worker, the
-//! same client, in turns. Prints the CPU time each spends per request and the ratio to nginx, medians
+//! The gateway with each engine beside nginx, a bare proxy of hyper's and, where it is installed, HAProxy: the
+//! same rules, the same worker, the same client, in turns. Prints the CPU time each spends per request and the ratio to nginx, medians
 //! over the rounds; then what waiting long polls and idle connections cost.
 //!
 //! `cargo bench --profile dist -p colonnade-gateway --bench beside_nginx`; `-- --quick` behind it
@@ -11,6 +11,7 @@
 
 mod beside_nginx {
     pub(crate) mod client;
+    pub(crate) mod hyper_proxy;
     pub(crate) mod subjects;
     pub(crate) mod worker;
 }
@@ -18,6 +19,7 @@ mod beside_nginx {
 mod trusting;
 
 use beside_nginx::client::{Load, Protocol};
+use beside_nginx::hyper_proxy;
 use beside_nginx::subjects::{self, Setting, Subject};
 use beside_nginx::worker;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -52,7 +54,8 @@ fn main() {
     nix::sys::prctl::set_thp_disable(true).unwrap();
     match arguments.get(1).map(String::as_str) {
         Some("role-worker") => worker::run(),
-        Some("role-gateway") => subjects::gateway(&arguments[2]),
+        Some("role-gateway") => subjects::gateway(&arguments[2], &arguments[3]),
+        Some("role-hyper") => hyper_proxy::run(&arguments[2]),
         // `cargo test --benches` only wants to know that it starts.
         Some("--test") => {}
         // A look whether everything works; the figures mean little.
@@ -83,8 +86,8 @@ fn measure(fewer: usize, descriptors: usize) {
         ("HTTP/2", Load::get(versions, Protocol::Http2, requests)),
     ];
     let names: Vec<&str> = setting.subjects.iter().map(|subject| subject.name).collect();
-    println!("| CPU µs per request | {} | gateway / nginx |", names.join(" | "));
-    println!("|---|{}", "---|".repeat(names.len() + 1));
+    println!("| CPU µs per request | {} | direct / nginx | pingora / nginx |", names.join(" | "));
+    println!("|---|{}", "---|".repeat(names.len() + 2));
     for (name, load) in rows {
         let costs = in_turns(&setting.subjects, |subject| cost(subject, &load));
         print_row(name, &costs);
@@ -119,12 +122,17 @@ fn in_turns(subjects: &[Subject], measured: impl Fn(&Subject) -> f64) -> Vec<f64
 }
 
 fn print_row(name: &str, costs: &[f64]) {
-    let cells: Vec<String> = costs.iter().map(|cost| format!("{cost:.1}")).collect();
-    println!("| {name} | {} | {:.2} |", cells.join(" | "), costs[0] / costs[1]);
+    let shown = |cost: &f64| if cost.is_nan() { "–".to_owned() } else { format!("{cost:.1}") };
+    let cells: Vec<String> = costs.iter().map(shown).collect();
+    let ratios = (costs[0] / costs[2], costs[1] / costs[2]);
+    println!("| {name} | {} | {:.2} | {:.2} |", cells.join(" | "), ratios.0, ratios.1);
 }
 
-/// CPU microseconds per request.
+/// CPU microseconds per request; no number where it cannot do that.
 fn cost(subject: &Subject, load: &Load) -> f64 {
+    if subject.is_bare && !load.is_plain() {
+        return f64::NAN;
+    }
     let before = subject.cpu_us();
     load.run(subject);
     (subject.cpu_us() - before) / load.requests as f64

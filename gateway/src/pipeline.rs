@@ -22,6 +22,8 @@ mod token_owner;
 pub use admit::Disposition;
 pub use answer::{Answer, FileAnswer, PIECE_BYTES, off_thread};
 pub use context::{Ctx, Ended};
-pub use gateway::{Gateway, REFUSED_DRAIN, REQUESTS_PER_CONNECTION_MAX};
+pub use gateway::{
+    Gateway, REFUSED_DRAIN, REFUSED_DRAIN_BYTES_MAX, REQUESTS_PER_CONNECTION_MAX, UNWANTED_BODY_MAX,
+};
 pub use next_worker::WORKER_IDLE;
 pub use request_ids::RequestIds;

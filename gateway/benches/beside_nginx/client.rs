@@ -56,6 +56,11 @@ impl Load {
         Self { target: target.to_owned(), request, protocol, requests }
     }
 
+    /// Whether it is HTTP/1 in clear.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.protocol == Protocol::Http1
+    }
+
     /// Sends all requests.
     pub(crate) fn run(&self, subject: &Subject) {
         if self.protocol == Protocol::Http2 {

@@ -1,5 +1,6 @@
-//! What is measured: a gateway, an nginx and a HAProxy with the same rules in front of the same worker,
-//! each a process of its own with one thread for requests, and what the kernel counts for them.
+//! What is measured: a gateway with each engine, an nginx and a HAProxy with the same rules in front of the same
+//! worker, and a bare proxy of hyper's without any, each a process of its own with one thread for requests; and
+//! what the kernel counts for them.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use colonnade_gateway::config::Config;
+use colonnade_gateway::config::{Config, Engine};
 use colonnade_gateway::{BUNDLED_ROUTES, RunOptions, Source, run};
 
 use crate::trusting::FOLDER as CERTIFICATES;
@@ -23,10 +24,12 @@ pub(crate) struct Subject {
     process: Child,
     pub(crate) plain: SocketAddr,
     pub(crate) encrypted: SocketAddr,
+    /// Whether it can do no more than HTTP/1 in clear.
+    pub(crate) is_bare: bool,
 }
 
 pub(crate) struct Setting {
-    /// The gateway first, then nginx, then HAProxy if it is installed.
+    /// The gateway with its engines first, then nginx, the bare proxy, and HAProxy if it is installed.
     pub(crate) subjects: Vec<Subject>,
     pub(crate) worker_address: SocketAddr,
     worker: Child,
@@ -107,11 +110,18 @@ pub(crate) fn start() -> Option<Setting> {
     let worker_address: SocketAddr = lines[0].parse().unwrap();
     let routes = folder.path().join("routes.yaml");
     std::fs::write(&routes, routes_for(worker_address)).unwrap();
-    let program = measured(&std::env::current_exe().unwrap());
-    let (process, lines) = this_program(program, &["role-gateway", routes.to_str().unwrap()]);
-    let (plain, encrypted) = (lines[0].parse().unwrap(), lines[1].parse().unwrap());
-    let mut subjects = vec![Subject { name: "gateway", process, plain, encrypted }];
+    let own = |name: &'static str, arguments: &[&str], is_bare: bool| {
+        let program = measured(&std::env::current_exe().unwrap());
+        let (process, lines) = this_program(program, arguments);
+        let (plain, encrypted) = (lines[0].parse().unwrap(), lines[1].parse().unwrap());
+        Subject { name, process, plain, encrypted, is_bare }
+    };
+    let gateway = |engine: Engine| {
+        own(engine.name(), &["role-gateway", routes.to_str().unwrap(), engine.name()], false)
+    };
+    let mut subjects = vec![gateway(Engine::Direct), gateway(Engine::Pingora)];
     subjects.push(nginx(&nginx_program, folder.path(), worker_address));
+    subjects.push(own("bare hyper", &["role-hyper", &worker_address.to_string()], true));
     if let Some(program) = installed("haproxy") {
         subjects.push(haproxy(&program, folder.path(), worker_address));
     }
@@ -188,7 +198,7 @@ fn nginx(program: &Path, folder: &Path, worker: SocketAddr) -> Subject {
     let mut command = measured(program);
     let process = command.arg("-c").arg(&file).arg("-p").arg(folder).spawn().unwrap();
     until_it_listens(plain);
-    Subject { name: "nginx", process, plain, encrypted }
+    Subject { name: "nginx", process, plain, encrypted, is_bare: false }
 }
 
 fn haproxy(program: &Path, folder: &Path, worker: SocketAddr) -> Subject {
@@ -219,7 +229,7 @@ fn haproxy(program: &Path, folder: &Path, worker: SocketAddr) -> Subject {
     std::fs::write(&file, text).unwrap();
     let process = measured(program).args(["-q", "-db", "-f"]).arg(&file).spawn().unwrap();
     until_it_listens(plain);
-    Subject { name: "HAProxy", process, plain, encrypted }
+    Subject { name: "HAProxy", process, plain, encrypted, is_bare: false }
 }
 
 /// HAProxy refuses to start with more connections than it may have descriptors for.
@@ -229,9 +239,11 @@ fn subject_connections() -> u64 {
     (most.saturating_sub(100) / 2).min(CONNECTIONS_MAX as u64)
 }
 
-/// The gateway, as a process of its own.
-pub(crate) fn gateway(routes: &str) {
+/// The gateway with this engine, as a process of its own.
+pub(crate) fn gateway(routes: &str, engine: &str) {
     let mut options = RunOptions::new(Source::File(routes.into()));
+    let engines = [Engine::Direct, Engine::Pingora];
+    options.overrides.engine = engines.into_iter().find(|known| known.name() == engine);
     options.threads = 1;
     options.watch = false;
     let running = run(options).unwrap();

@@ -14,8 +14,15 @@ use crate::upstream::idle::IdleCount;
 use crate::upstream::slot_watcher::KnownEpoch;
 use crate::upstream::user_lookup::Users;
 
-/// How long the rest of a refused body is read, so that the client sees why.
+/// How long what a client still sends behind a refusal, or the last answer, is read, so that it sees the answer and
+/// no reset. nginx lingers 5 s; an attacker pays less attention to us with 2.
 pub const REFUSED_DRAIN: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// How much of it is read at most.
+pub const REFUSED_DRAIN_BYTES_MAX: usize = 16 << 20;
+
+/// A body nobody wants is read before the next request on the connection if it is no longer than this.
+pub const UNWANTED_BODY_MAX: u64 = 64 << 10;
 
 /// Requests on one connection; then it is closed, so that load moves after a change.
 pub const REQUESTS_PER_CONNECTION_MAX: u32 = 10_000;

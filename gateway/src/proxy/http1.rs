@@ -33,12 +33,10 @@ use crate::pipeline::graceful_shutdown::GracefulShutdown;
 use crate::pipeline::reply::{self, Reply};
 use crate::pipeline::{
     Answer, Ctx, Disposition, Ended, Gateway, REFUSED_DRAIN, REQUESTS_PER_CONNECTION_MAX,
+    UNWANTED_BODY_MAX,
 };
 use crate::routing::head::Head;
 use crate::upstream::transport::{Plain, Transport};
-
-/// So much of a body nobody wants is read before the next request; more ends the connection.
-pub(crate) const UNWANTED_BODY_MAX: u64 = 64 << 10;
 
 /// What becomes of a connection after a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

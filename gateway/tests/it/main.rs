@@ -4,6 +4,7 @@
 mod client;
 mod worker;
 
+mod both_engines;
 mod edge;
 mod engines;
 mod forwarding;

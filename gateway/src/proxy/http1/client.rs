@@ -15,6 +15,7 @@ use crate::config::Limits;
 use crate::metrics::Refused;
 use crate::pipeline::graceful_shutdown::GracefulShutdown;
 use crate::pipeline::reply::{self, Reply};
+use crate::pipeline::{REFUSED_DRAIN, REFUSED_DRAIN_BYTES_MAX};
 use crate::proxy::timer::Timer;
 use crate::upstream::idle::poll_read_with;
 use crate::upstream::transport::Transport;
@@ -24,13 +25,6 @@ const READ_BYTES: usize = 16 << 10;
 
 /// What a client may send ahead while it waits; then it is no longer looked at until its turn.
 pub(crate) const AHEAD_BYTES_MAX: usize = 16 << 10;
-
-/// After the last word the connection is drained this long, so that a client still sending reads
-/// our answer instead of a reset. nginx lingers 5 s; an attacker pays less attention to us with 2.
-pub(crate) const LINGER: Duration = Duration::from_secs(2);
-
-/// How many bytes a lingering close reads and throws away at most.
-pub(crate) const LINGER_BYTES_MAX: usize = 16 << 20;
 
 /// A connection.
 pub(crate) struct Client {
@@ -195,8 +189,8 @@ impl Client {
     /// Ends the connection; what it still sends is thrown away for a while where `lingering`.
     pub(crate) async fn close(mut self, lingering: bool) {
         self.input = Vec::new();
-        self.timer.set(LINGER);
-        let mut left = LINGER_BYTES_MAX;
+        self.timer.set(REFUSED_DRAIN);
+        let mut left = REFUSED_DRAIN_BYTES_MAX;
         let mut shut = false;
         std::future::poll_fn(|cx| {
             if self.timer.poll(cx).is_ready() {

@@ -17,7 +17,9 @@ use super::client::Shared;
 use super::head::StreamHead;
 use crate::metrics::{Attempt, Refused};
 use crate::pipeline::reply::{self, Reply};
-use crate::pipeline::{Answer, Ctx, Disposition, Ended, FileAnswer, Gateway, REFUSED_DRAIN};
+use crate::pipeline::{
+    Answer, Ctx, Disposition, Ended, FileAnswer, Gateway, REFUSED_DRAIN, REFUSED_DRAIN_BYTES_MAX,
+};
 use crate::proxy::attempt::unless_marked_down;
 use crate::proxy::compression::Compressor;
 use crate::proxy::request_transfer::RequestTransfer;
@@ -35,9 +37,6 @@ const READ_BYTES: usize = 16 << 10;
 
 /// No more is read from a worker while so much waits for the client's window.
 const PENDING_MAX: usize = 16 << 10;
-
-/// So much of a body nobody wants is read at most.
-const UNWANTED_BODY_MAX: usize = 16 << 20;
 
 /// Serves one request.
 pub(crate) async fn serve(
@@ -279,7 +278,7 @@ impl Handler<'_> {
         }
         let body = &mut self.body;
         let skipping = async {
-            let mut left = UNWANTED_BODY_MAX;
+            let mut left = REFUSED_DRAIN_BYTES_MAX;
             while let Some(Ok(piece)) = body.data().await {
                 if piece.len() > left {
                     return;

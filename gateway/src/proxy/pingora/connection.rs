@@ -29,7 +29,8 @@ use super::shared::{Phase, SharedConnection};
 use crate::config::Limits;
 use crate::metrics::{Metrics, Refused};
 use crate::pipeline::reply::{self, Reply};
-use crate::proxy::http1::client::{AHEAD_BYTES_MAX, LINGER, LINGER_BYTES_MAX};
+use crate::pipeline::{REFUSED_DRAIN, REFUSED_DRAIN_BYTES_MAX};
+use crate::proxy::http1::client::AHEAD_BYTES_MAX;
 use crate::proxy::http1::head_search::HeadSearch;
 use crate::proxy::http1::request::Request;
 use crate::proxy::timer::Timer;
@@ -324,7 +325,7 @@ impl StrictStream {
     /// Throws away what the client still sends, until it closes or the patience ends.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.input = Vec::new();
-        while self.lingered < LINGER_BYTES_MAX {
+        while self.lingered < REFUSED_DRAIN_BYTES_MAX {
             if self.timer.poll(cx).is_ready() {
                 return Poll::Ready(());
             }
@@ -406,7 +407,7 @@ impl AsyncWrite for StrictStream {
         if !this.shut {
             ready!(Pin::new(&mut this.transport).poll_shutdown(cx))?;
             this.shut = true;
-            this.timer.set(LINGER);
+            this.timer.set(REFUSED_DRAIN);
         }
         this.poll_linger(cx).map(Ok)
     }
@@ -417,7 +418,7 @@ impl Shutdown for StrictStream {
     async fn shutdown(&mut self) {
         let closed = std::future::poll_fn(|cx| Pin::new(&mut *self).poll_shutdown(cx));
         // A client that neither reads nor closes is not waited for.
-        let _gone = tokio::time::timeout(LINGER, closed).await;
+        let _gone = tokio::time::timeout(REFUSED_DRAIN, closed).await;
     }
 }
 

@@ -126,7 +126,10 @@ impl ProxyHttp for Phases {
         // A client that waits for leave to send its body gets it as soon as a worker is there.
         let due = exchange.head.expects_continue() && !session.as_downstream_mut().is_body_done();
         if due && !std::mem::replace(&mut exchange.told_to_continue, true) {
+            // Pingora takes it for an answer that comes before the body, and would end the connection.
+            session.set_close_on_response_before_downstream_finish(false);
             session.as_downstream_mut().write_continue_response().await?;
+            session.set_close_on_response_before_downstream_finish(true);
         }
         Ok(())
     }
@@ -303,15 +306,13 @@ impl ProxyHttp for Phases {
         });
         if status(session) != 0 {
             let Some(exchange) = state.begun.as_ref() else { return ended(0) };
-            match exchange.head.is_http2() {
-                true => {}
-                // The client may still be sending what nobody wants.
-                false if exchange.shared.is_answered() => {
-                    session.as_downstream_mut().shutdown().await
-                }
-                // On HTTP/1.0 the connection's end may be all that tells the body's.
-                false if exchange.head.is_http10() => exchange.shared.abort(),
-                false => {}
+            let cut = !exchange.shared.is_answered();
+            if cut && exchange.head.is_http10() {
+                // The connection's end may be all that tells the body's.
+                exchange.shared.abort();
+            } else if !exchange.head.is_http2() {
+                // What has been written leaves, and the client may still be sending what nobody wants.
+                session.as_downstream_mut().shutdown().await;
             }
             return ended(0);
         }

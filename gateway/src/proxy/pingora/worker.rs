@@ -62,6 +62,9 @@ pub(super) fn peer(ctx: &Ctx, to: &Address, upgrade: bool) -> Result<Box<HttpPee
     peer.options.write_timeout = Some(limits.response_timeout);
     peer.options.idle_timeout = Some(WORKER_IDLE);
     // What goes on is written anew in a phase.
+    // Connections rest with the pool they were made for, as health and counts do.
+    let pool = ctx.pool.as_ref().map_or(&b""[..], |pool| pool.name.as_bytes());
+    peer.group_key = u64::from(crc32fast::hash(pool));
     peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
     Ok(Box::new(peer))
 }

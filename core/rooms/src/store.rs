@@ -16,8 +16,7 @@ use colonnade_model::{
     MatrixError,
     nid::{EventNid, RoomNid, SkeyNid, StateNid, TypeNid, UserNid},
     ruma::{
-        EventId, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, UserId,
-        room_version_rules::RoomVersionRules,
+        EventId, OwnedRoomId, RoomId, RoomVersionId, UserId, room_version_rules::RoomVersionRules,
     },
     stream::{Position, Positions, Stream, StreamAdvance, Touch},
     versions,
@@ -296,16 +295,6 @@ impl Store {
         }
     }
 
-    /// Returns those of the events that exist, in no particular order.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn events_by_ids(&self, ids: &[OwnedEventId]) -> Result<Vec<Arc<RoomEvent>>> {
-        let nids = events::find_nids(&self.context.db, ids).await?;
-        let nids: Vec<EventNid> = nids.into_values().collect();
-        self.events(&nids).await
-    }
-
     /// Parses stored events, as read by `storage::events`, in their order.
     ///
     /// # Errors
@@ -399,7 +388,7 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn state_events_across(
+    pub(crate) async fn state_events_across(
         &self,
         states: &[StateNid],
         event_type: &str,

@@ -1,12 +1,11 @@
-//! What a homeserver does, one module per topic. Knows nothing of HTTP; speaks to the database
-//! through `storage` and to other processes through `replication`. Services are built once, in the
-//! order of [`Services::start`], each from the [`Context`] and the services before it.
+//! Use cases: what needs several of the crates to the left, of which neither may know the other, and media.
+//! Knows nothing of HTTP. Services are built once, in the order of [`Services::start`], each from the
+//! [`Context`](colonnade_rooms::Context) and the services before it.
 
 mod assembly;
 #[cfg(test)]
 mod caches;
 
-// In the order in which they are built.
 mod background_jobs;
 pub mod deactivation;
 pub mod lifecycle;

@@ -51,7 +51,7 @@ impl RoomLifecycle {
     /// # Errors
     /// `M_FORBIDDEN` if the user may not close the room, or somebody replaces it by another version at
     /// this moment; `M_UNSUPPORTED_ROOM_VERSION`.
-    pub(crate) async fn upgrade(
+    pub async fn upgrade(
         &self,
         session: &Session,
         room_id: &RoomId,

@@ -40,11 +40,21 @@ pub(super) fn outcome_of(error: &Error, resting: bool) -> Attempt {
         | ErrorType::ConnectError
         | ErrorType::SocketError => Attempt::NoConnection,
         kind if *kind == NOT_OWNER => Attempt::NotOwner,
-        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed if resting => {
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed
+            if resting && !has_begun(error) =>
+        {
             Attempt::Stale
         }
         _ => Attempt::Broken,
     }
+}
+
+/// Says whether part of a head had come: Pingora tells it in the error's words alone, which
+/// gateway/tests/it/both_engines.rs compares with what the other engine knows.
+fn has_begun(error: &Error) -> bool {
+    let told =
+        error.context.as_ref().and_then(|said| said.as_str().split_once("bytes already read: "));
+    told.is_some_and(|(_, count)| !count.starts_with('0'))
 }
 
 /// Builds what Pingora needs to reach a worker.

@@ -3,6 +3,7 @@
 
 pub(crate) mod attempt;
 pub(crate) mod compression;
+pub(crate) mod forward;
 pub mod http1;
 pub(crate) mod http2;
 pub(crate) mod pingora;

@@ -14,13 +14,13 @@ mod tunnel;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use crate::proxy::attempt::Exchange;
+use crate::proxy::forward::{Attempted, ClientSide, forward};
 use crate::proxy::request_transfer::RequestTransfer;
 use crate::proxy::response::write_answer;
-use crate::proxy::response_transfer::{Outcome, ResponseTransfer};
-use crate::proxy::worker_connection::{connect, keep, unless_gone};
+use crate::proxy::response_transfer::ResponseTransfer;
 use client::{Client, Next};
 use colonnade_http1::AnswerFraming;
 use colonnade_http1::Framing;
@@ -30,7 +30,7 @@ use tunnel::tunnel;
 use crate::config::Limits;
 use crate::metrics::{Attempt, Refused};
 use crate::pipeline::graceful_shutdown::GracefulShutdown;
-use crate::pipeline::reply::{self, Reply};
+use crate::pipeline::reply::Reply;
 use crate::pipeline::{
     Answer, Ctx, Disposition, Ended, Gateway, REFUSED_DRAIN, REQUESTS_PER_CONNECTION_MAX,
     UNWANTED_BODY_MAX,
@@ -144,82 +144,9 @@ impl Handler<'_> {
     /// Tries workers until one has answered.
     async fn forward(&mut self, ctx: &mut Ctx) -> (Ended, After) {
         let share = self.gateway.bodies.share(ctx.live.config.limits.kept_body_bytes);
-        let mut up = RequestTransfer::new(self.head, ctx, share);
-        loop {
-            let next = self.gateway.next_worker(ctx);
-            let Some(next) = unless_gone(next, |cx| self.client.poll_gone(cx)).await else {
-                return (Ended::GONE, After::End);
-            };
-            let Some(attempt) = next else {
-                return self.answer(ctx, &Answer::of(reply::NO_WORKER, ctx), true).await;
-            };
-            let connected = connect(self.gateway, ctx, &attempt).await;
-            ctx.in_flight = Some(attempt);
-            let Some((worker, reused)) = connected else {
-                ctx.end_attempt(self.gateway, Attempt::NoConnection);
-                continue;
-            };
-            up.rewind(ctx.map_line());
-            let down = ResponseTransfer::new(reused, self.is_last());
-            let mut exchange = Exchange {
-                gateway: self.gateway,
-                client: self.client,
-                head: self.head,
-                ctx,
-                up: &mut up,
-                worker,
-                down,
-            };
-            let outcome = exchange.run().await;
-            let Exchange { worker, down, .. } = exchange;
-            let replayable = up.is_replayable() && !down.hinted;
-            let failed = match outcome {
-                Outcome::Failed(attempt) => attempt,
-                Outcome::Misdirected => Attempt::NotOwner,
-                _ => return self.conclude(ctx, outcome, worker, down, &up).await,
-            };
-            let repeat = ctx.attempt_failed(self.gateway, self.head, failed, replayable);
-            if let Err(reply) = repeat {
-                return self.answer(ctx, &Answer::of(reply, ctx), true).await;
-            }
-        }
-    }
-
-    /// Ends a request that has met a worker for the last time.
-    async fn conclude(
-        &mut self,
-        ctx: &mut Ctx,
-        outcome: Outcome,
-        mut worker: Plain,
-        down: ResponseTransfer,
-        up: &RequestTransfer,
-    ) -> (Ended, After) {
-        let ended = |attempt| Ended { status: down.status, bytes: down.bytes, attempt };
-        match outcome {
-            Outcome::Answered => {
-                keep(self.gateway, ctx, &down, worker);
-                let after = match (down.last, up.is_taken) {
-                    (false, _) => After::Next,
-                    (true, true) => self.ending(),
-                    (true, false) => After::Linger,
-                };
-                (ended(Attempt::Answered), after)
-            }
-            Outcome::Switched => {
-                let patience = ctx.live.config.limits.long_poll_timeout;
-                let copying = Box::pin(tunnel(self.client, &mut worker, down.surplus, patience));
-                let bytes = copying.await;
-                (Ended { status: 101, bytes, attempt: Attempt::Answered }, After::End)
-            }
-            Outcome::Refused(reply) => self.answer(ctx, &Answer::of(reply, ctx), true).await,
-            Outcome::Cut(fault) => {
-                // On HTTP/1.0 the connection's end may be all that tells the body's.
-                let after = if self.head.wire.http11 { After::End } else { After::Abort };
-                (ended(fault.unwrap_or(Attempt::Answered)), after)
-            }
-            _ if down.status == 0 => (Ended::GONE, After::End),
-            _ => (ended(Attempt::Answered), After::End),
-        }
+        let up = RequestTransfer::new(self.head, ctx, share);
+        let (gateway, head) = (self.gateway, self.head);
+        forward(self, gateway, head, ctx, up).await
     }
 
     /// Answers here.
@@ -274,5 +201,67 @@ impl Handler<'_> {
             }
         })
         .await
+    }
+}
+
+impl ClientSide for Handler<'_> {
+    type End = (Ended, After);
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.client.poll_gone(cx)
+    }
+
+    async fn attempt(
+        &mut self,
+        ctx: &mut Ctx,
+        up: &mut RequestTransfer,
+        worker: Plain,
+        reused: bool,
+    ) -> Attempted {
+        let down = ResponseTransfer::new(reused, self.is_last());
+        let Self { gateway, client, head, .. } = self;
+        let mut exchange = Exchange { gateway, client, head, ctx, up, worker, down };
+        let outcome = exchange.run().await;
+        let Exchange { worker, down, .. } = exchange;
+        Attempted { outcome, worker, down }
+    }
+
+    async fn refuse(&mut self, ctx: &Ctx, reply: Reply) -> (Ended, After) {
+        self.answer(ctx, &Answer::of(reply, ctx), true).await
+    }
+
+    async fn switched(
+        &mut self,
+        ctx: &Ctx,
+        mut worker: Plain,
+        down: ResponseTransfer,
+    ) -> (Ended, After) {
+        let patience = ctx.live.config.limits.long_poll_timeout;
+        let copying = Box::pin(tunnel(self.client, &mut worker, down.surplus, patience));
+        let bytes = copying.await;
+        (Ended { status: 101, bytes, attempt: Attempt::Answered }, After::End)
+    }
+
+    fn answered(
+        &mut self,
+        ended: Ended,
+        down: &ResponseTransfer,
+        is_taken: bool,
+    ) -> (Ended, After) {
+        let after = match (down.last, is_taken) {
+            (false, _) => After::Next,
+            (true, true) => self.ending(),
+            (true, false) => After::Linger,
+        };
+        (ended, after)
+    }
+
+    fn cut(&mut self, ended: Ended) -> (Ended, After) {
+        // On HTTP/1.0 the connection's end may be all that tells the body's.
+        (ended, if self.head.wire.http11 { After::End } else { After::Abort })
+    }
+
+    fn gone(&mut self, ended: Ended) -> (Ended, After) {
+        (ended, After::End)
     }
 }

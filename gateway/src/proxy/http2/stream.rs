@@ -16,17 +16,17 @@ use tokio::io::AsyncWrite;
 use super::client::Shared;
 use super::head::StreamHead;
 use crate::metrics::{Attempt, Refused};
-use crate::pipeline::reply::{self, Reply};
+use crate::pipeline::reply::Reply;
 use crate::pipeline::{
     Answer, Ctx, Disposition, Ended, FileAnswer, Gateway, REFUSED_DRAIN, REFUSED_DRAIN_BYTES_MAX,
 };
 use crate::proxy::attempt::unless_marked_down;
 use crate::proxy::compression::Compressor;
+use crate::proxy::forward::{Attempted, ClientSide, forward};
 use crate::proxy::request_transfer::RequestTransfer;
 use crate::proxy::response;
 use crate::proxy::response_transfer::{Listener, Outcome, ResponseTransfer, Sink, Waiting};
 use crate::proxy::timer::Timer;
-use crate::proxy::worker_connection::{connect, keep, unless_gone};
 use crate::routing::head::Head;
 use crate::upstream::idle::poll_read_with;
 use crate::upstream::transport::Plain;
@@ -192,65 +192,9 @@ impl Handler<'_> {
     /// Tries workers until one has answered.
     async fn forward(&mut self, ctx: &mut Ctx) -> Ended {
         let share = self.gateway.bodies.share(ctx.live.config.limits.kept_body_bytes);
-        let mut up = self.head.upload(ctx, share);
-        let mut timer = Timer::new(ctx.patience);
-        loop {
-            let next = self.gateway.next_worker(ctx);
-            let Some(next) = unless_gone(next, |cx| self.client.poll_gone(cx)).await else {
-                return Ended::GONE;
-            };
-            let Some(attempt) = next else {
-                return self.answer(ctx, Answer::of(reply::NO_WORKER, ctx)).await;
-            };
-            let connected = connect(self.gateway, ctx, &attempt).await;
-            ctx.in_flight = Some(attempt);
-            let Some((worker, reused)) = connected else {
-                ctx.end_attempt(self.gateway, Attempt::NoConnection);
-                continue;
-            };
-            up.rewind(ctx.map_line());
-            let down = ResponseTransfer::new(reused, false);
-            let (up, timer) = (&mut up, &mut timer);
-            let mut exchange = Exchange { turn: self, ctx, up, worker, down, timer };
-            let member = exchange.ctx.in_flight.as_ref().map(|held| Arc::clone(held.member()));
-            let outcome = unless_marked_down(member.as_deref(), |cx| exchange.poll(cx)).await;
-            let outcome = outcome.unwrap_or_else(|| exchange.down.broken());
-            let Exchange { worker, down, .. } = exchange;
-            let replayable = up.is_replayable() && !down.hinted;
-            let failed = match outcome {
-                Outcome::Failed(attempt) => attempt,
-                Outcome::Misdirected => Attempt::NotOwner,
-                _ => return self.conclude(ctx, outcome, worker, &down).await,
-            };
-            let repeat = ctx.attempt_failed(self.gateway, self.head, failed, replayable);
-            if let Err(reply) = repeat {
-                return self.answer(ctx, Answer::of(reply, ctx)).await;
-            }
-        }
-    }
-
-    /// Ends a request that has met a worker for the last time.
-    async fn conclude(
-        &mut self,
-        ctx: &mut Ctx,
-        outcome: Outcome,
-        worker: Plain,
-        down: &ResponseTransfer,
-    ) -> Ended {
-        let ended = |attempt| Ended { status: down.status, bytes: down.bytes, attempt };
-        match outcome {
-            Outcome::Answered => {
-                keep(self.gateway, ctx, down, worker);
-                ended(Attempt::Answered)
-            }
-            Outcome::Refused(reply) => self.answer(ctx, Answer::of(reply, ctx)).await,
-            Outcome::Cut(fault) => {
-                self.client.cut();
-                ended(fault.unwrap_or(Attempt::Answered))
-            }
-            _ if down.status == 0 => Ended::GONE,
-            _ => ended(Attempt::Answered),
-        }
+        let up = self.head.upload(ctx, share);
+        let (gateway, head) = (self.gateway, self.head);
+        forward(self, gateway, head, ctx, up).await
     }
 
     /// Answers here.
@@ -321,6 +265,54 @@ impl Handler<'_> {
             }
             rest = (left > 0).then_some((file, left));
         }
+        ended
+    }
+}
+
+impl ClientSide for Handler<'_> {
+    type End = Ended;
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.client.poll_gone(cx)
+    }
+
+    async fn attempt(
+        &mut self,
+        ctx: &mut Ctx,
+        up: &mut RequestTransfer,
+        worker: Plain,
+        reused: bool,
+    ) -> Attempted {
+        let down = ResponseTransfer::new(reused, false);
+        let mut timer = Timer::new(ctx.patience);
+        let timer = &mut timer;
+        let mut exchange = Exchange { turn: self, ctx, up, worker, down, timer };
+        let member = exchange.ctx.in_flight.as_ref().map(|held| Arc::clone(held.member()));
+        let outcome = unless_marked_down(member.as_deref(), |cx| exchange.poll(cx)).await;
+        let outcome = outcome.unwrap_or_else(|| exchange.down.broken());
+        let Exchange { worker, down, .. } = exchange;
+        Attempted { outcome, worker, down }
+    }
+
+    async fn refuse(&mut self, ctx: &Ctx, reply: Reply) -> Ended {
+        self.answer(ctx, Answer::of(reply, ctx)).await
+    }
+
+    /// It never comes to this: an answer that switches protocols is none here.
+    async fn switched(&mut self, _ctx: &Ctx, _worker: Plain, down: ResponseTransfer) -> Ended {
+        self.cut(Ended { status: down.status, bytes: down.bytes, attempt: Attempt::Broken })
+    }
+
+    fn answered(&mut self, ended: Ended, _down: &ResponseTransfer, _is_taken: bool) -> Ended {
+        ended
+    }
+
+    fn cut(&mut self, ended: Ended) -> Ended {
+        self.client.cut();
+        ended
+    }
+
+    fn gone(&mut self, ended: Ended) -> Ended {
         ended
     }
 }

@@ -163,28 +163,37 @@ impl Actors {
         let may_be_refused = requests.iter().any(|request| request.ask.may_be_refused());
         let mut done = Vec::with_capacity(requests.len());
         for Request { ask, answer } in requests {
-            // A request is done whole or not at all.
-            let before = work.clone();
             let kept = may_be_refused.then(|| ask.clone());
             match self.perform(&mut work, ask).await {
-                Ok(sent) => done.push(Done { answer, sent, ask: kept }),
+                Ok(sent) => {
+                    work.keep();
+                    done.push(Done { answer, sent, ask: kept });
+                }
                 Err(error) => {
-                    work = before;
+                    work.drop_added();
                     let _ = answer.send(Err(error.into()));
                 }
             }
         }
-        if work.is_clean() {
-            done.into_iter().for_each(Done::tell);
-            return Some(work);
-        }
-        let committed = match work.batch() {
-            Ok(batch) => self.committer.commit(batch).await,
+        self.write(room, work, done).await
+    }
+
+    /// Writes what was done and answers; returns where the room stands, if that is certain.
+    async fn write(
+        &self,
+        room: &Arc<Room>,
+        mut work: PendingRoom,
+        done: Vec<Done>,
+    ) -> Option<PendingRoom> {
+        let written = match work.batch() {
+            Ok(Some(batch)) => self.committer.commit(Arc::clone(&batch)).await.map(|persisted| {
+                work.settle(&self.store, &batch, &persisted);
+            }),
+            Ok(None) => Ok(()),
             Err(error) => Err(StorageError::Failed(error.to_string())),
         };
-        match committed {
-            Ok(persisted) => {
-                work.settle(&self.store, &persisted);
+        match written {
+            Ok(()) => {
                 done.into_iter().for_each(Done::tell);
                 Some(work)
             }
@@ -193,7 +202,7 @@ impl Actors {
             }
             Err(StorageError::Fenced(why)) => {
                 tracing::info!(room = %room.room_id, why, "a room has gone to another process");
-                slots.look_again();
+                self.store.context.slots.look_again();
                 done.into_iter().for_each(|done| not_owner(done.answer));
                 None
             }

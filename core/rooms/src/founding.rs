@@ -115,8 +115,10 @@ impl Rooms {
             checks::proposal(&mut work, &self.store, &proposal).await?;
             work.propose(&self.store, proposal).await.map_err(invalid_state)?;
         }
-        match self.committer.commit(work.batch()?).await {
-            Ok(persisted) => work.settle(&self.store, &persisted),
+        work.keep();
+        let Some(batch) = work.batch()? else { return Ok(None) };
+        match self.committer.commit(Arc::clone(&batch)).await {
+            Ok(persisted) => work.settle(&self.store, &batch, &persisted),
             Err(StorageError::Conflict(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         }

@@ -1,9 +1,11 @@
 //! A room while events are being added to it: where it stands, and what is not committed yet.
 //!
 //! A [`PendingRoom`] is either loaded from the database or starts empty. Events are added with
-//! [`PendingRoom::propose`] and [`PendingRoom::receive`]; each builds on those before it. [`PendingRoom::batch`] is what
-//! has to be written; after the commit [`PendingRoom::settle`] makes it the past. Whoever fails to commit
-//! throws the work away and loads it anew: nothing here is ever undone.
+//! [`PendingRoom::propose`] and [`PendingRoom::receive`]; each builds on those before it. What a request adds lies
+//! above what was kept of those before it, until [`PendingRoom::keep`] or [`PendingRoom::drop_added`]: a
+//! request is done whole or not at all, and what it costs depends on what it adds. [`PendingRoom::batch`] is what has to
+//! be written of all that was kept; after the commit [`PendingRoom::settle`] makes it the past. Whoever
+//! fails to commit throws the room away and loads it anew.
 
 pub(crate) mod apply;
 pub(crate) mod checks;
@@ -40,12 +42,9 @@ use crate::{
     store::{Room, RoomEvent, Store},
 };
 
-/// A room under construction.
+/// Where the next event of a room goes, and what its counters say. Small: each request begins with a copy.
 #[derive(Clone)]
-pub(crate) struct PendingRoom {
-    pub(super) room: Arc<Room>,
-    /// Since which epoch this process has owned the room's slot, when the room was read.
-    pub(super) tenure: i64,
+pub(super) struct Tip {
     /// The current state; `None` before the first event.
     pub(super) state: Option<StateNid>,
     pub(super) extremities: Vec<EventNid>,
@@ -60,12 +59,14 @@ pub(crate) struct PendingRoom {
     pub(super) summary: Summary,
     pub(super) levels: Levels,
     pub(super) customs: Option<(u64, Arc<[Candidate]>)>,
-    // What is not committed.
-    pub(super) pending: Pending,
+}
+
+/// What is added to a room.
+#[derive(Default)]
+pub(super) struct Added {
     pub(super) fresh: HashMap<EventNid, Arc<RoomEvent>>,
     pub(super) fresh_ids: HashMap<OwnedEventId, EventNid>,
     pub(super) txns: HashMap<ClientTxn, Sent>,
-    pub(super) create: Option<NewRoom>,
     pub(super) states: Vec<NewState>,
     pub(super) events: Vec<NewEvent>,
     pub(super) redacted: Vec<Arc<RoomEvent>>,
@@ -74,17 +75,39 @@ pub(crate) struct PendingRoom {
     pub(super) demands: Vec<Demand>,
 }
 
+impl Added {
+    /// Takes in what was added after it.
+    fn extend(&mut self, later: Self) {
+        self.fresh.extend(later.fresh);
+        self.fresh_ids.extend(later.fresh_ids);
+        self.txns.extend(later.txns);
+        self.states.extend(later.states);
+        self.events.extend(later.events);
+        self.redacted.extend(later.redacted);
+        self.summary_changed |= later.summary_changed;
+        self.demands.extend(later.demands);
+    }
+}
+
+/// A room under construction.
+pub(crate) struct PendingRoom {
+    pub(super) room: Arc<Room>,
+    /// Since which epoch this process has owned the room's slot, when the room was read.
+    pub(super) tenure: i64,
+    create: Option<NewRoom>,
+    pub(super) tip: Tip,
+    /// Where it stood before the request that is being done.
+    kept_tip: Tip,
+    pub(super) trie: Pending,
+    kept: Added,
+    /// What the request that is being done adds.
+    pub(super) added: Added,
+}
+
 impl PendingRoom {
     /// Starts a room that does not exist yet.
     pub(super) fn empty(room: Arc<Room>, create: NewRoom, published: bool) -> Self {
-        let summary = Summary { published, ..summary::empty() };
-        Self { summary, summary_changed: true, create: Some(create), ..Self::blank(room) }
-    }
-
-    fn blank(room: Arc<Room>) -> Self {
-        Self {
-            room,
-            tenure: 0,
+        let tip = Tip {
             state: None,
             extremities: Vec::new(),
             depth: 0,
@@ -95,19 +118,26 @@ impl PendingRoom {
             notif_seq: 0,
             main_seq: 0,
             hl_seq: 0,
-            summary: summary::empty(),
+            summary: Summary { published, ..summary::empty() },
             levels: Levels::default(),
             customs: None,
-            pending: Pending::default(),
-            fresh: HashMap::new(),
-            fresh_ids: HashMap::new(),
-            txns: HashMap::new(),
+        };
+        let mut work = Self::at(room, 0, tip);
+        work.create = Some(create);
+        work.added.summary_changed = true;
+        work
+    }
+
+    fn at(room: Arc<Room>, tenure: i64, tip: Tip) -> Self {
+        Self {
+            room,
+            tenure,
             create: None,
-            states: Vec::new(),
-            events: Vec::new(),
-            redacted: Vec::new(),
-            summary_changed: false,
-            demands: Vec::new(),
+            kept_tip: tip.clone(),
+            tip,
+            trie: Pending::default(),
+            kept: Added::default(),
+            added: Added::default(),
         }
     }
 
@@ -118,8 +148,7 @@ impl PendingRoom {
     pub(super) async fn load(store: &Store, room: Arc<Room>, tenure: i64) -> Result<Self> {
         let head = store.head(room.nid).await?;
         let stored = summaries::get(&store.context.db, room.nid).await?;
-        Ok(Self {
-            tenure,
+        let tip = Tip {
             state: Some(head.state),
             extremities: head.extremities,
             depth: head.depth,
@@ -131,8 +160,24 @@ impl PendingRoom {
             main_seq: head.main_seq,
             hl_seq: head.hl_seq,
             summary: stored.unwrap_or_else(summary::empty),
-            ..Self::blank(room)
-        })
+            levels: Levels::default(),
+            customs: None,
+        };
+        Ok(Self::at(room, tenure, tip))
+    }
+
+    /// Keeps what a request added.
+    pub(super) fn keep(&mut self) {
+        self.kept.extend(std::mem::take(&mut self.added));
+        self.trie.keep();
+        self.kept_tip = self.tip.clone();
+    }
+
+    /// Drops what a request added.
+    pub(super) fn drop_added(&mut self) {
+        self.added = Added::default();
+        self.trie.drop_added();
+        self.tip = self.kept_tip.clone();
     }
 
     /// Tells whether the room does not exist yet.
@@ -140,74 +185,65 @@ impl PendingRoom {
         self.create.is_some()
     }
 
-    /// Tells whether there is nothing to write.
-    pub(super) fn is_clean(&self) -> bool {
-        self.events.is_empty()
-    }
-
-    /// Returns what is to be written.
-    pub(super) fn batch(&self) -> Result<persist::Batch> {
-        let state = self.state.ok_or_else(|| Error::internal("write a room", NoState))?;
-        Ok(persist::Batch {
+    /// Returns what is to be written of what was kept; `None` if nothing is.
+    pub(super) fn batch(&mut self) -> Result<Option<Arc<persist::Batch>>> {
+        // What was demanded for nothing is not demanded.
+        let demands = std::mem::take(&mut self.kept.demands);
+        if self.kept.events.is_empty() {
+            return Ok(None);
+        }
+        let state = self.kept_tip.state.ok_or_else(|| Error::internal("write a room", NoState))?;
+        let tip = &self.kept_tip;
+        Ok(Some(Arc::new(persist::Batch {
             room: self.room.nid,
             slot: slot_of(self.room.room_id.as_str()),
             tenure: self.tenure,
-            create: self.create.clone(),
-            states: self.states.clone(),
-            events: self.events.clone(),
+            create: self.create.take(),
+            states: std::mem::take(&mut self.kept.states),
+            events: std::mem::take(&mut self.kept.events),
             head: Head {
                 room: self.room.nid,
-                last_pos: self.last_pos,
-                last_tl: self.last_tl,
+                last_pos: tip.last_pos,
+                last_tl: tip.last_tl,
                 state,
-                extremities: self.extremities.clone(),
-                depth: self.depth,
-                joined: self.joined,
-                invited: self.invited,
-                notif_seq: self.notif_seq,
-                main_seq: self.main_seq,
-                hl_seq: self.hl_seq,
+                extremities: tip.extremities.clone(),
+                depth: tip.depth,
+                joined: tip.joined,
+                invited: tip.invited,
+                notif_seq: tip.notif_seq,
+                main_seq: tip.main_seq,
+                hl_seq: tip.hl_seq,
             },
-            summary: self.summary_changed.then(|| self.summary.clone()),
-            demands: self.demands.clone(),
-        })
+            summary: self.kept.summary_changed.then(|| tip.summary.clone()),
+            demands,
+        })))
     }
 
-    /// Takes note that everything is committed.
-    pub(super) fn settle(&mut self, store: &Store, persisted: &Persisted) {
-        store.states().committed(&self.states);
+    /// Takes note that a batch is committed.
+    pub(super) fn settle(&mut self, store: &Store, batch: &persist::Batch, persisted: &Persisted) {
+        store.states().committed(&batch.states);
         let positions: HashMap<_, _> = persisted.positions.iter().copied().collect();
-        let placed = self.fresh.drain().map(|(nid, event)| {
-            let pos = positions.get(&nid).copied();
-            let mut event = Arc::unwrap_or_clone(event);
-            event.pos = pos.or(event.pos);
-            Arc::new(event)
-        });
-        // A redacted event may be one of the fresh ones: then what is left of it counts.
-        let mut committed: HashMap<EventNid, Arc<RoomEvent>> =
-            placed.map(|event| (event.nid, event)).collect();
-        for event in self.redacted.drain(..) {
+        let Added { fresh, redacted, .. } = std::mem::take(&mut self.kept);
+        let placed = |event: Arc<RoomEvent>| {
             let mut event = Arc::unwrap_or_clone(event);
             event.pos = positions.get(&event.nid).copied().or(event.pos);
-            committed.insert(event.nid, Arc::new(event));
-        }
+            (event.nid, Arc::new(event))
+        };
+        let mut committed: HashMap<EventNid, Arc<RoomEvent>> =
+            fresh.into_values().map(placed).collect();
+        // A redacted event may be one of the fresh ones: then what is left of it counts.
+        committed.extend(redacted.into_iter().map(placed));
         store.committed(committed.into_values());
         if let Some((_, last)) = persisted.positions.last() {
-            self.last_pos = *last;
+            self.tip.last_pos = *last;
         }
-        self.pending = Pending::default();
-        self.fresh_ids.clear();
-        self.txns.clear();
-        self.create = None;
-        self.states.clear();
-        self.events.clear();
-        self.demands.clear();
-        self.summary_changed = false;
+        self.kept_tip = self.tip.clone();
+        self.trie = Pending::default();
     }
 
     /// Returns the event a transaction id stands for, sent in this work.
     pub(super) fn sent_as(&self, txn: &ClientTxn) -> Option<Sent> {
-        self.txns.get(txn).cloned()
+        self.added.txns.get(txn).or_else(|| self.kept.txns.get(txn)).cloned()
     }
 
     /// Tells whether this work adds such an annotation.
@@ -218,7 +254,7 @@ impl PendingRoom {
         event_type: TypeNid,
         key: &str,
     ) -> bool {
-        self.events.iter().any(|event| {
+        self.kept.events.iter().chain(&self.added.events).any(|event| {
             let relation = event.relation.as_ref().filter(|relation| relation.parent == parent);
             relation.is_some_and(|relation| relation.rel_type == "m.annotation")
                 && (event.sender, event.event_type) == (sender, event_type)
@@ -246,7 +282,7 @@ impl PendingRoom {
                     skeys.push(skey);
                 }
             }
-            let held = store.states().lookup_with(state, part, &skeys, &self.pending).await?;
+            let held = store.states().lookup_with(state, part, &skeys, &self.trie).await?;
             for (key, nid) in names.into_iter().zip(held) {
                 if let Some(nid) = nid {
                     found.insert(key.clone(), self.event(store, nid).await?);
@@ -258,7 +294,7 @@ impl PendingRoom {
 
     /// Returns an event, committed or not.
     pub(super) async fn event(&self, store: &Store, nid: EventNid) -> Result<Arc<RoomEvent>> {
-        match self.fresh.get(&nid) {
+        match self.fresh(nid) {
             Some(event) => Ok(Arc::clone(event)),
             None => Ok(store.events(&[nid]).await?.remove(0)),
         }
@@ -266,7 +302,11 @@ impl PendingRoom {
 
     /// Tells whether an event is not committed yet.
     pub(super) fn is_fresh(&self, nid: EventNid) -> bool {
-        self.fresh.contains_key(&nid)
+        self.fresh(nid).is_some()
+    }
+
+    fn fresh(&self, nid: EventNid) -> Option<&Arc<RoomEvent>> {
+        self.added.fresh.get(&nid).or_else(|| self.kept.fresh.get(&nid))
     }
 
     /// Returns events, committed or not, in the order asked for.
@@ -288,7 +328,8 @@ impl PendingRoom {
         store: &Store,
         event_id: &colonnade_model::ruma::EventId,
     ) -> Result<Option<Arc<RoomEvent>>> {
-        match self.fresh_ids.get(event_id) {
+        let fresh = self.added.fresh_ids.get(event_id);
+        match fresh.or_else(|| self.kept.fresh_ids.get(event_id)) {
             Some(nid) => self.event(store, *nid).await.map(Some),
             None => store.event_by_id(event_id).await,
         }

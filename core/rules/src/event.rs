@@ -5,7 +5,7 @@
 //! them produced. It never changes afterwards; share it as `Arc<Event>`. What a client sees of it
 //! is rendered by [`Event::to_client`].
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use colonnade_model::{
     json,
@@ -61,7 +61,7 @@ pub struct Event {
     auth_events: Vec<OwnedEventId>,
     redacts: Option<OwnedEventId>,
     rejected: bool,
-    json: Box<str>,
+    json: Arc<str>,
 }
 
 /// An event does not have the form its room version demands.
@@ -101,7 +101,7 @@ impl Event {
         rejected: bool,
     ) -> Result<Self, Malformed> {
         let json = String::from_utf8(json).map_err(|error| Malformed(error.to_string()))?;
-        Self::read(json.into_boxed_str(), event_id, rules, rejected)
+        Self::read(json.into(), event_id, rules, rejected)
     }
 
     /// Checks the form of an event from outside, its size and the length of its fields, and
@@ -130,11 +130,11 @@ impl Event {
         let hash = reference_hash(object, rules).map_err(|error| malformed(&error))?;
         let event_id = EventId::parse(format!("${hash}")).map_err(|error| malformed(&error))?;
         let json = serde_json::to_string(object).map_err(|error| malformed(&error))?;
-        Self::read(json.into_boxed_str(), event_id, rules, false)
+        Self::read(json.into(), event_id, rules, false)
     }
 
     fn read(
-        json: Box<str>,
+        json: Arc<str>,
         event_id: OwnedEventId,
         rules: &RoomVersionRules,
         rejected: bool,
@@ -280,6 +280,11 @@ impl Event {
         &self.json
     }
 
+    /// Returns the same, for who keeps it: it is not copied.
+    pub fn shared_json(&self) -> Arc<str> {
+        Arc::clone(&self.json)
+    }
+
     /// Returns about how many bytes of memory it takes, for a cache bounded by bytes.
     pub fn weight(&self) -> usize {
         // 64 bytes for each id, which its list may share with nobody.
@@ -299,7 +304,7 @@ impl Event {
         let object =
             redact(object, &rules.redaction, None).map_err(|error| Malformed(error.to_string()))?;
         let json = serde_json::to_string(&object).map_err(|error| Malformed(error.to_string()))?;
-        Self::read(json.into_boxed_str(), self.event_id.clone(), rules, self.rejected)
+        Self::read(json.into(), self.event_id.clone(), rules, self.rejected)
     }
 }
 

@@ -39,10 +39,10 @@ impl Committer {
     ///
     /// # Errors
     /// When it could not be written: then nothing of it is.
-    pub(crate) async fn commit(&self, batch: Batch) -> Result<Persisted, StorageError> {
+    pub(crate) async fn commit(&self, batch: Arc<Batch>) -> Result<Persisted, StorageError> {
         let gone = || StorageError::Unavailable("the server is being stopped".to_owned());
         let (done, answer) = oneshot::channel();
-        let job = Job { batch: Arc::new(batch), done };
+        let job = Job { batch, done };
         self.0.send(job).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }

@@ -77,8 +77,8 @@ impl PendingRoom {
             action: 0,
         };
         if let Some(new) = &admitted.new_state {
-            self.pending.add(new);
-            self.states.push(new.clone());
+            self.trie.add(new);
+            self.added.states.push(new.clone());
         }
         if admitted.verdict != Verdict::Accepted {
             let row = row(&admitted, flags, txn);
@@ -97,9 +97,9 @@ impl PendingRoom {
         txn: Option<ClientTxn>,
     ) -> Result<()> {
         // The event must be found by what follows.
-        self.fresh_ids.insert(admitted.event.event_id().to_owned(), room_event.nid);
-        self.fresh.insert(room_event.nid, Arc::new(room_event.clone()));
-        let mut extremities = self.extremities.clone();
+        self.added.fresh_ids.insert(admitted.event.event_id().to_owned(), room_event.nid);
+        self.added.fresh.insert(room_event.nid, Arc::new(room_event.clone()));
+        let mut extremities = self.tip.extremities.clone();
         extremities.retain(|nid| !admitted.prevs.contains(nid));
         extremities.push(admitted.nid);
         let current = match extremities.len() {
@@ -110,46 +110,45 @@ impl PendingRoom {
         let members = self.member_changes(store, &changes.members).await?;
         let relation = self.relation(store, &admitted.event).await?;
         let redacted = self.redacted(store, admitted).await?;
-        let joined = self.joined + members.joined;
+        let joined = self.tip.joined + members.joined;
         if !members.rows.is_empty() {
-            self.customs = None;
+            self.tip.customs = None;
         }
         let meaning = unread::evaluate(self, store, admitted, joined).await?;
         let mut row = row(admitted, EventFlags::default(), txn);
         row.redacts = admitted.event.redacts().map(|id| id.to_string());
-        row.redaction = redacted.as_ref().map(|redacted| Redaction {
-            target: redacted.nid,
-            json: redacted.event.json().as_bytes().to_vec(),
-        });
+        row.redaction = redacted
+            .as_ref()
+            .map(|redacted| Redaction { target: redacted.nid, json: redacted.event.shared_json() });
         let summary = self.summarise(store, &changes.core, joined).await?;
 
         room_event.thread = relation.as_ref().and_then(|(_, thread)| *thread);
-        room_event.tl = Some(self.last_tl + TL_STEP);
+        room_event.tl = Some(self.tip.last_tl + TL_STEP);
         room_event.action = meaning.action;
-        self.last_tl += TL_STEP;
-        self.notif_seq += i64::from(meaning.action > 0);
-        self.main_seq += i64::from(meaning.action > 0 && room_event.thread.is_none());
-        self.hl_seq += i64::from(meaning.action > 1);
+        self.tip.last_tl += TL_STEP;
+        self.tip.notif_seq += i64::from(meaning.action > 0);
+        self.tip.main_seq += i64::from(meaning.action > 0 && room_event.thread.is_none());
+        self.tip.hl_seq += i64::from(meaning.action > 1);
         row.relation = relation.map(|(relation, _)| relation);
         row.live = Some(Live {
-            tl: self.last_tl,
+            tl: self.tip.last_tl,
             action: meaning.action,
-            notif_seq: self.notif_seq,
-            main_seq: self.main_seq,
-            hl_seq: self.hl_seq,
+            notif_seq: self.tip.notif_seq,
+            main_seq: self.tip.main_seq,
+            hl_seq: self.tip.hl_seq,
             thread: room_event.thread,
-            state: (self.state != Some(current)).then_some(current),
+            state: (self.tip.state != Some(current)).then_some(current),
             members: members.rows,
             exceptions: meaning.exceptions,
         });
-        self.state = Some(current);
-        self.extremities = extremities;
-        self.depth = self.depth.max(row.depth);
-        self.joined = joined;
-        self.invited += members.invited;
+        self.tip.state = Some(current);
+        self.tip.extremities = extremities;
+        self.tip.depth = self.tip.depth.max(row.depth);
+        self.tip.joined = joined;
+        self.tip.invited += members.invited;
         if let Some(summary) = summary {
-            self.summary = summary;
-            self.summary_changed = true;
+            self.tip.summary = summary;
+            self.added.summary_changed = true;
         }
         if let Some(redacted) = redacted {
             self.remember_redacted(redacted);
@@ -159,21 +158,21 @@ impl PendingRoom {
     }
 
     fn remember_redacted(&mut self, redacted: Arc<RoomEvent>) {
-        if self.fresh.contains_key(&redacted.nid) {
-            self.fresh.insert(redacted.nid, Arc::clone(&redacted));
+        if self.is_fresh(redacted.nid) {
+            self.added.fresh.insert(redacted.nid, Arc::clone(&redacted));
         }
-        self.redacted.push(redacted);
+        self.added.redacted.push(redacted);
     }
 
     fn remember(&mut self, room_event: RoomEvent, row: NewEvent) {
         let event_id = room_event.event.event_id().to_owned();
         if let Some(txn) = &row.txn {
             let sent = Sent { event_id: event_id.clone(), nid: room_event.nid };
-            self.txns.insert(txn.clone(), sent);
+            self.added.txns.insert(txn.clone(), sent);
         }
-        self.fresh_ids.insert(event_id, room_event.nid);
-        self.fresh.insert(room_event.nid, Arc::new(room_event));
-        self.events.push(row);
+        self.added.fresh_ids.insert(event_id, room_event.nid);
+        self.added.fresh.insert(room_event.nid, Arc::new(room_event));
+        self.added.events.push(row);
     }
 
     /// Returns the state after all of these events together.
@@ -194,8 +193,8 @@ impl PendingRoom {
             _ => {
                 let resolved = resolution::resolve(self, store, &states).await?;
                 if let Some(new) = &resolved.new_state {
-                    self.pending.add(new);
-                    self.states.push(new.clone());
+                    self.trie.add(new);
+                    self.added.states.push(new.clone());
                 }
                 Ok(resolved.state)
             }
@@ -210,7 +209,7 @@ impl PendingRoom {
         current: StateNid,
     ) -> Result<Changes> {
         let mut changes = Changes::default();
-        if self.state == admitted.state_before && current == admitted.state_after {
+        if self.tip.state == admitted.state_before && current == admitted.state_after {
             let Some(new) = &admitted.new_state else { return Ok(changes) };
             for delta in &new.deltas {
                 match *admitted.event.event_type() {
@@ -222,12 +221,12 @@ impl PendingRoom {
             }
             return Ok(changes);
         }
-        let Some(before) = self.state else { return Ok(changes) };
+        let Some(before) = self.tip.state else { return Ok(changes) };
         let states = store.states();
-        for delta in states.diff_with(before, current, Part::Core, &self.pending).await? {
+        for delta in states.diff_with(before, current, Part::Core, &self.trie).await? {
             changes.core.push((delta.skey, delta.after));
         }
-        for delta in states.diff_with(before, current, Part::Member, &self.pending).await? {
+        for delta in states.diff_with(before, current, Part::Member, &self.trie).await? {
             changes.members.push((delta.before, delta.after));
         }
         Ok(changes)
@@ -275,7 +274,7 @@ impl PendingRoom {
         changes: &[(SkeyNid, Option<EventNid>)],
         joined: i64,
     ) -> Result<Option<colonnade_storage::rooms::summaries::Summary>> {
-        let mut summary = self.summary.clone();
+        let mut summary = self.tip.summary.clone();
         let skeys: Vec<SkeyNid> = changes.iter().map(|(skey, _)| *skey).collect();
         let names = store.context.interned.state_keys(&skeys).await?;
         for (name, (_, after)) in names.iter().zip(changes) {
@@ -289,7 +288,7 @@ impl PendingRoom {
             }
         }
         summary.joined = joined;
-        Ok((summary != self.summary).then_some(summary))
+        Ok((summary != self.tip.summary).then_some(summary))
     }
 
     /// Returns what the event relates to, if that is known, and the thread that puts it in.
@@ -364,7 +363,7 @@ fn row(admitted: &Admitted, flags: EventFlags, txn: Option<ClientTxn>) -> NewEve
         state_after: Some(admitted.state_after),
         prevs: admitted.prevs.clone(),
         auths: admitted.auths.clone(),
-        json: event.json().as_bytes().to_vec(),
+        json: event.shared_json(),
         txn,
         relation: None,
         redacts: None,

@@ -87,7 +87,7 @@ async fn membership(work: &mut PendingRoom, store: &Store, proposal: &Proposal) 
         let present = members::present(&context.db, user).await?;
         let quota = limits.rooms();
         quota.require(present + 1, 0)?;
-        work.demands.push(Demand::Rooms { user, quota });
+        work.added.demands.push(Demand::Rooms { user, quota });
         return Ok(());
     }
     let sender = context.interned.user(&proposal.sender).await?;
@@ -96,7 +96,7 @@ async fn membership(work: &mut PendingRoom, store: &Store, proposal: &Proposal) 
     in_all.require(all + 1, 0)?;
     per_sender.require(of_sender + 1, 0)?;
     let demand = Demand::Invitations { user, all: in_all, sender, of_sender: per_sender };
-    work.demands.push(demand);
+    work.added.demands.push(demand);
     Ok(())
 }
 
@@ -109,7 +109,7 @@ async fn canonical_alias(work: &mut PendingRoom, store: &Store, proposal: &Propo
     let content = Value::from(CanonicalJsonValue::Object(proposal.content.clone()));
     let wanted = aliases_of(&content).ok_or_else(invalid)?;
     let key: StateKey = (proposal.event_type.to_string().into(), String::new());
-    let current = work.look_up(store, work.state, std::slice::from_ref(&key)).await?;
+    let current = work.look_up(store, work.tip.state, std::slice::from_ref(&key)).await?;
     // It will be told that something else stands there by now.
     if proposal.over.as_ref().is_some_and(|over| !over.is(current.get(&key))) {
         return Ok(());
@@ -131,7 +131,7 @@ async fn canonical_alias(work: &mut PendingRoom, store: &Store, proposal: &Propo
             return Err(StorageError::Dangling(dangling.clone()).into());
         }
     }
-    work.demands.push(Demand::Aliases(new));
+    work.added.demands.push(Demand::Aliases(new));
     Ok(())
 }
 
@@ -237,7 +237,7 @@ async fn redaction(work: &mut PendingRoom, store: &Store, proposal: &Proposal) -
     if !sees(work, store, &proposal.sender, &target).await? {
         return Err(no_event().into());
     }
-    let state = work.state;
+    let state = work.tip.state;
     let levels = unread::levels(work, store, state).await?;
     let may = levels.is_some_and(|levels| {
         levels.may_redact(&proposal.sender, target.event.sender())

@@ -137,7 +137,7 @@ async fn check_by_states(
     );
     // A malformed one was rejected by its auth events already.
     let Ok(keys) = keys else { return Ok(Verdict::Rejected) };
-    let states = [(Some(before), Verdict::Rejected), (work.state, Verdict::SoftFailed)];
+    let states = [(Some(before), Verdict::Rejected), (work.tip.state, Verdict::SoftFailed)];
     for (state, verdict) in states {
         let allowing = work.look_up(store, state, &keys).await?;
         let checked = check_by_state(event, rules, |kind, key| held(&allowing, kind, key));
@@ -178,7 +178,7 @@ async fn admit(
         }
         let below = state_before.unwrap_or(StateNid(0));
         let own = context.nids.states(&context.db, 1, below).await?;
-        let made = store.states().change(state_before, &change, own, &work.pending).await?;
+        let made = store.states().change(state_before, &change, own, &work.trie).await?;
         new_state = Some(made);
     }
     let state_after = new_state.as_ref().map(|new| new.nid).or(state_before);

@@ -44,8 +44,8 @@ impl PendingRoom {
         )
         .map_err(|rejection| bad(&rejection.why))?;
         let prevs = self.prevs();
-        let state_before = match prevs.len() == self.extremities.len() {
-            true => self.state,
+        let state_before = match prevs.len() == self.tip.extremities.len() {
+            true => self.tip.state,
             false => Some(self.state_after_all(store, &prevs).await?),
         };
         let allowing = self.look_up(store, state_before, &keys).await?;
@@ -99,7 +99,7 @@ impl PendingRoom {
 
     /// Returns the extremities that the next event follows.
     fn prevs(&self) -> Vec<EventNid> {
-        let mut prevs = self.extremities.clone();
+        let mut prevs = self.tip.extremities.clone();
         prevs.sort_unstable();
         prevs.split_off(prevs.len().saturating_sub(PREVS_MAX))
     }

@@ -94,9 +94,9 @@ async fn make(
     let context = &store.context;
     let newest = states.iter().max().copied().unwrap_or(StateNid(0));
     let own = context.nids.states(&context.db, 1, newest).await?;
-    let made = store.states().change(Some(states[0]), change, own, &work.pending).await?;
+    let made = store.states().change(Some(states[0]), change, own, &work.trie).await?;
     for state in states {
-        if store.states().get_with(*state, &work.pending).await?.digest == made.state.digest {
+        if store.states().get_with(*state, &work.trie).await?.digest == made.state.digest {
             return Ok(Resolved { state: *state, new_state: None });
         }
     }
@@ -112,7 +112,7 @@ async fn conflicted(work: &PendingRoom, store: &Store, states: &[StateNid]) -> R
     let mut member: BTreeSet<SkeyNid> = BTreeSet::new();
     for other in &states[1..] {
         for (part, found) in [(Part::Core, &mut skeys), (Part::Member, &mut member)] {
-            let deltas = store.states().diff_with(states[0], *other, part, &work.pending).await?;
+            let deltas = store.states().diff_with(states[0], *other, part, &work.trie).await?;
             found.extend(deltas.iter().map(|delta| delta.skey));
         }
     }
@@ -163,7 +163,7 @@ async fn newer(
     let Some(oldest) = oldest else { return Ok(Vec::new()) };
     let mut ids = Vec::new();
     for part in [Part::Core, Part::Member] {
-        for entry in store.states().list_with(base, part, &work.pending).await? {
+        for entry in store.states().list_with(base, part, &work.trie).await? {
             if entry.event > oldest && !conflicted.contains_key(&entry.skey) {
                 ids.push(work.event(store, entry.event).await?.event.event_id().to_owned());
             }

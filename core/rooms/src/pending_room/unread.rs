@@ -50,7 +50,7 @@ pub(crate) async fn levels(
     let Some(create) = found.get(&create) else { return Ok(None) };
     let power = found.get(&power);
     let nid = power.map(|event| event.nid);
-    if let Some((known, levels)) = &work.levels.0
+    if let Some((known, levels)) = &work.tip.levels.0
         && *known == nid
     {
         return Ok(Some(Arc::clone(levels)));
@@ -59,7 +59,7 @@ pub(crate) async fn levels(
     let power = power.map(|event| &*event.event);
     let Ok(levels) = PowerLevels::new(&create.event, power, rules) else { return Ok(None) };
     let levels = Arc::new(levels);
-    work.levels = Levels(Some((nid, Arc::clone(&levels))));
+    work.tip.levels = Levels(Some((nid, Arc::clone(&levels))));
     Ok(Some(levels))
 }
 
@@ -155,7 +155,7 @@ async fn candidates(
 /// somebody's rules change.
 async fn customs(work: &mut PendingRoom, store: &Store) -> Result<Arc<[Candidate]>> {
     let Current { version, rules, .. } = store.own_rules.current(&store.context).await?;
-    if let Some((known, customs)) = &work.customs
+    if let Some((known, customs)) = &work.tip.customs
         && *known == version
     {
         return Ok(Arc::clone(customs));
@@ -177,6 +177,6 @@ async fn customs(work: &mut PendingRoom, store: &Store) -> Result<Arc<[Candidate
         }
     }
     let customs: Arc<[Candidate]> = customs.into();
-    work.customs = Some((version, Arc::clone(&customs)));
+    work.tip.customs = Some((version, Arc::clone(&customs)));
     Ok(customs)
 }

@@ -138,7 +138,9 @@ async fn rules_of_their_own_make_exceptions() {
             over: None,
         };
         work.propose(store, proposal).await.unwrap();
-        let live = work.batch().unwrap().events.pop().unwrap().live.unwrap();
+        work.keep();
+        let batch = work.batch().unwrap().unwrap();
+        let live = batch.events.last().unwrap().live.clone().unwrap();
         (live.action, live.exceptions)
     };
     let (plain, named) = (

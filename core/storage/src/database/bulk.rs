@@ -1,6 +1,9 @@
 //! Many rows of one table in one go: one statement on PostgreSQL, whose price is the round trip; row
 //! by row on SQLite, whose price is the row.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use sqlx::AssertSqlSafe;
 
 use super::{Tx, tx::Connection};
@@ -12,7 +15,14 @@ use crate::error::Result;
 pub(crate) enum Cell {
     Int(Option<i64>),
     Text(Option<String>),
-    Bytes(Option<Vec<u8>>),
+    Bytes(Option<Bytes>),
+}
+
+/// Text that is stored as bytes, and is not copied on the way.
+impl From<Arc<str>> for Cell {
+    fn from(value: Arc<str>) -> Self {
+        Self::Bytes(Some(Bytes::from_owner(<Arc<[u8]>>::from(value))))
+    }
 }
 
 impl From<i64> for Cell {
@@ -33,9 +43,15 @@ impl From<String> for Cell {
     }
 }
 
+impl From<Option<Vec<u8>>> for Cell {
+    fn from(value: Option<Vec<u8>>) -> Self {
+        Self::Bytes(value.map(Bytes::from))
+    }
+}
+
 impl From<Vec<u8>> for Cell {
     fn from(value: Vec<u8>) -> Self {
-        Self::Bytes(Some(value))
+        Self::Bytes(Some(value.into()))
     }
 }
 
@@ -66,20 +82,20 @@ impl<const N: usize> Bulk<N> {
         }
         match &mut tx.connection {
             Connection::Sqlite(connection) => {
-                for row in self.rows {
+                for row in &self.rows {
                     let mut query = sql::query(self.sql);
                     for cell in row {
                         query = match cell {
-                            Cell::Int(value) => query.bind(value),
-                            Cell::Text(value) => query.bind(value),
-                            Cell::Bytes(value) => query.bind(value),
+                            Cell::Int(value) => query.bind(*value),
+                            Cell::Text(value) => query.bind(value.as_deref()),
+                            Cell::Bytes(value) => query.bind(value.as_deref()),
                         };
                     }
                     query.execute(&mut **connection).await?;
                 }
             }
             Connection::Postgres(connection) => {
-                let columns = columns(self.rows);
+                let columns = columns(&self.rows);
                 let sql = AssertSqlSafe(unnested(self.sql, &columns));
                 let mut query = sql::query(sql);
                 for column in columns {
@@ -97,18 +113,18 @@ impl<const N: usize> Bulk<N> {
 }
 
 /// A column of all rows.
-enum Column {
+enum Column<'a> {
     Int(Vec<Option<i64>>),
-    Text(Vec<Option<String>>),
-    Bytes(Vec<Option<Vec<u8>>>),
+    Text(Vec<Option<&'a str>>),
+    Bytes(Vec<Option<&'a [u8]>>),
 }
 
 /// Turns rows into columns; what a column holds its first row says.
-fn columns<const N: usize>(rows: Vec<[Cell; N]>) -> Vec<Column> {
+fn columns<const N: usize>(rows: &[[Cell; N]]) -> Vec<Column<'_>> {
     let count = rows.len();
-    let mut columns: Vec<Column> = Vec::with_capacity(N);
-    for (at, row) in rows.into_iter().enumerate() {
-        for (place, cell) in row.into_iter().enumerate() {
+    let mut columns: Vec<Column<'_>> = Vec::with_capacity(N);
+    for (at, row) in rows.iter().enumerate() {
+        for (place, cell) in row.iter().enumerate() {
             if at == 0 {
                 columns.push(match cell {
                     Cell::Int(_) => Column::Int(Vec::with_capacity(count)),
@@ -117,9 +133,9 @@ fn columns<const N: usize>(rows: Vec<[Cell; N]>) -> Vec<Column> {
                 });
             }
             match (&mut columns[place], cell) {
-                (Column::Int(values), Cell::Int(value)) => values.push(value),
-                (Column::Text(values), Cell::Text(value)) => values.push(value),
-                (Column::Bytes(values), Cell::Bytes(value)) => values.push(value),
+                (Column::Int(values), Cell::Int(value)) => values.push(*value),
+                (Column::Text(values), Cell::Text(value)) => values.push(value.as_deref()),
+                (Column::Bytes(values), Cell::Bytes(value)) => values.push(value.as_deref()),
                 _ => debug_assert!(false, "a column holds values of one kind"),
             }
         }
@@ -128,7 +144,7 @@ fn columns<const N: usize>(rows: Vec<[Cell; N]>) -> Vec<Column> {
 }
 
 /// Makes a statement for one row into one for arrays of columns.
-fn unnested(sql: &str, columns: &[Column]) -> String {
+fn unnested(sql: &str, columns: &[Column<'_>]) -> String {
     let (head, rest) = sql.split_once("VALUES (").expect("it inserts values");
     let (_, tail) = rest.split_once(')').expect("the values end");
     let arrays = columns.iter().enumerate().map(|(place, column)| {

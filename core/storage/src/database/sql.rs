@@ -36,7 +36,18 @@ macro_rules! plain {
     };
 }
 
-plain!(i64, i32, bool, f64, Vec<u8>, &[u8], Vec<Option<i64>>, Vec<Option<Vec<u8>>>, Vec<i64>);
+plain!(
+    i64,
+    i32,
+    bool,
+    f64,
+    Vec<u8>,
+    &[u8],
+    Vec<Option<i64>>,
+    Vec<Option<Vec<u8>>>,
+    Vec<Option<&[u8]>>,
+    Vec<i64>
+);
 
 impl Value for String {
     type Bound = Self;
@@ -60,6 +71,14 @@ impl<'t> Value for &'t String {
 }
 
 impl Value for Vec<Option<String>> {
+    type Bound = Self;
+    fn bound(self) -> Result<Self, NotText> {
+        self.iter().flatten().try_for_each(|text| require_text(text))?;
+        Ok(self)
+    }
+}
+
+impl Value for Vec<Option<&str>> {
     type Bound = Self;
     fn bound(self) -> Result<Self, NotText> {
         self.iter().flatten().try_for_each(|text| require_text(text))?;

@@ -166,7 +166,7 @@ async fn write_events(tx: &mut Tx, batches: &[Arc<Batch>]) -> Result<()> {
             let grows = newest.is_none_or(|newest| *newest < event.nid);
             debug_assert!(grows, "ids grow along the graph");
             rows.row(event_row(batch.room, event));
-            bodies.row([event.nid.0.into(), 0.into(), event.json.clone().into()]);
+            bodies.row([event.nid.0.into(), 0.into(), Arc::clone(&event.json).into()]);
             if let Some(ClientTxn { device, scope, txn_id }) = &event.txn {
                 txns.row([
                     device.0.into(),
@@ -236,7 +236,7 @@ async fn write_redaction(tx: &mut Tx, redaction: &Redaction) -> Result<()> {
              WHERE parent_nid = $1 AND rel_type = 'm.thread'), latest_nid) \
          WHERE root_nid = $1";
     let target = redaction.target.0;
-    execute!(tx, sql::query(BODY).bind(target).bind(redaction.json.clone()))?;
+    execute!(tx, sql::query(BODY).bind(target).bind(redaction.json.as_bytes()))?;
     execute!(tx, sql::query(FLAG).bind(target).bind(EventFlags::REDACTED.0))?;
     let thread: Option<i64> =
         run!(tx, |c| sql::query_scalar(THREAD).bind(target).fetch_optional(c))?;

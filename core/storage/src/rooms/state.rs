@@ -17,8 +17,10 @@ use colonnade_rules::trie::{
 };
 use quick_cache::{Weighter, sync::Cache};
 
+mod pending;
 mod roots;
 
+pub use self::pending::Pending;
 use self::roots::{encode_roots, read_state};
 use crate::{
     Database, Tx,
@@ -58,23 +60,6 @@ impl Part {
     }
 }
 
-/// States that were made and are not committed yet.
-#[derive(Debug, Default, Clone)]
-pub struct Pending {
-    states: HashMap<StateNid, State>,
-    rows: HashMap<StateNid, Arc<Row>>,
-}
-
-impl Pending {
-    /// Adds a new state.
-    pub fn add(&mut self, new: &NewState) {
-        self.states.insert(new.nid, new.state);
-        for row in &new.rows {
-            self.rows.insert(row.row.state, Arc::clone(&row.row));
-        }
-    }
-}
-
 #[derive(Clone)]
 struct ByBytes;
 
@@ -101,7 +86,7 @@ struct View<'a> {
 
 impl Nodes for View<'_> {
     fn node(&self, at: NodeRef) -> Option<Arc<Node>> {
-        match self.pending.rows.get(&at.state) {
+        match self.pending.row(at.state) {
             Some(row) => row.nodes.get(at.index as usize).cloned(),
             None => self.states.nodes.get(&at),
         }
@@ -142,7 +127,7 @@ impl States {
     /// When the database fails or has no such state.
     pub async fn get_with(&self, nid: StateNid, pending: &Pending) -> Result<State> {
         const GET: &str = "SELECT digest, roots FROM room_states WHERE state_nid = $1";
-        if let Some(state) = pending.states.get(&nid).copied().or_else(|| self.states.get(&nid)) {
+        if let Some(state) = pending.state(nid).or_else(|| self.states.get(&nid)) {
             return Ok(state);
         }
         let row: Option<(Vec<u8>, Vec<u8>)> =

@@ -115,7 +115,7 @@ impl Source {
             query = match value.clone() {
                 Value::Int(number) => query.bind(number),
                 Value::Text(text) => query.bind(text),
-                Value::Bytes(bytes) => query.bind(bytes),
+                Value::Bytes(bytes) => query.bind(bytes.map(Vec::from)),
             };
         }
         let rows = query.fetch_all(self.sqlite.reader()).await?;
@@ -155,7 +155,7 @@ fn values(table: &Table, row: &SqliteRow) -> Result<Vec<Value>> {
         Ok(match column.kind {
             Kind::Int => Value::Int(row.try_get(place)?),
             Kind::Text => Value::Text(row.try_get(place)?),
-            Kind::Bytes => Value::Bytes(row.try_get(place)?),
+            Kind::Bytes => row.try_get::<Option<Vec<u8>>, _>(place)?.into(),
         })
     });
     read.collect()

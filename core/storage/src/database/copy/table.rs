@@ -94,7 +94,7 @@ pub(super) fn key_text(key: &[Value]) -> String {
     let values = key.iter().map(|value| match value {
         Value::Int(number) => serde_json::json!(number),
         Value::Text(text) => serde_json::json!(text),
-        Value::Bytes(bytes) => serde_json::json!(bytes),
+        Value::Bytes(bytes) => serde_json::json!(bytes.as_deref()),
     });
     serde_json::Value::Array(values.collect()).to_string()
 }

@@ -142,7 +142,7 @@ impl Target {
                 values.push(match column.kind {
                     Kind::Int => Value::Int(row.try_get(place)?),
                     Kind::Text => Value::Text(row.try_get(place)?),
-                    Kind::Bytes => Value::Bytes(row.try_get(place)?),
+                    Kind::Bytes => row.try_get::<Option<Vec<u8>>, _>(place)?.into(),
                 });
             }
             sum.add(&values);
@@ -197,7 +197,7 @@ fn text(value: Value) -> Option<String> {
 }
 
 fn bytes(value: Value) -> Option<Vec<u8>> {
-    if let Value::Bytes(value) = value { value } else { None }
+    if let Value::Bytes(value) = value { value.map(Vec::from) } else { None }
 }
 
 /// Reads what [`key_text`] wrote.
@@ -210,7 +210,7 @@ fn key_from(table: &Table, text: &str) -> Result<Vec<Value>> {
         let read = match kind {
             Kind::Int => serde_json::from_value(value).map(Value::Int),
             Kind::Text => serde_json::from_value(value).map(Value::Text),
-            Kind::Bytes => serde_json::from_value(value).map(Value::Bytes),
+            Kind::Bytes => serde_json::from_value::<Option<Vec<u8>>>(value).map(Value::from),
         };
         read.map_err(|error| wrong(error.to_string()))
     });

@@ -1,5 +1,7 @@
 //! What one room wants written.
 
+use std::sync::Arc;
+
 use colonnade_model::{
     nid::{EventNid, RoomNid, SkeyNid, StateNid, TypeNid, UserNid},
     ruma::OwnedRoomAliasId,
@@ -95,7 +97,7 @@ pub struct NewEvent {
     /// The events that allow it.
     pub auths: Vec<EventNid>,
     /// Its canonical JSON.
-    pub json: Vec<u8>,
+    pub json: Arc<str>,
     /// The client's name for the request that sent it.
     pub txn: Option<ClientTxn>,
     /// What it relates to.
@@ -125,7 +127,7 @@ pub struct Redaction {
     /// The redacted event.
     pub target: EventNid,
     /// What is left of its JSON.
-    pub json: Vec<u8>,
+    pub json: Arc<str>,
 }
 
 /// What an event means as a live one.

@@ -61,7 +61,7 @@ fn event(nid: i64, live: Option<Live>) -> NewEvent {
         state_after: None,
         prevs: Vec::new(),
         auths: Vec::new(),
-        json: b"{}".to_vec(),
+        json: "{}".into(),
         txn: None,
         relation: None,
         redacts: None,
@@ -103,7 +103,7 @@ fn batch() -> Batch {
     second.relation =
         Some(Relation { parent: EventNid(1), rel_type: "m.thread".to_owned(), key: None });
     second.redacts = Some("$e1".to_owned());
-    second.redaction = Some(Redaction { target: EventNid(1), json: b"[]".to_vec() });
+    second.redaction = Some(Redaction { target: EventNid(1), json: "[]".into() });
     second.txn =
         Some(ClientTxn { device: DeviceNid(1), scope: "send".to_owned(), txn_id: "t".to_owned() });
     Batch {

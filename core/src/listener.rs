@@ -19,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use colonnade_users::answers::Pressure;
+use colonnade_users::answers::Holding;
 use futures_util::FutureExt as _;
 use http::{HeaderValue, header::CONNECTION};
 use hyper::{server::conn::http1, service::service_fn};
@@ -35,7 +35,7 @@ use tokio_util::{either::Either, sync::CancellationToken};
 
 use crate::listener::{
     request_pipeline::Front,
-    slow::{Demand, HeldAnswer, Impatient},
+    slow::{Held, Impatient},
     unread::{Lingering, Unread},
 };
 
@@ -178,9 +178,8 @@ impl Serving {
         let (front, leaving) = (Arc::clone(&self.front), self.leaving.clone());
         let under_way = Arc::clone(&self.under_way);
         let lingers = Arc::new(AtomicBool::new(false));
-        let demand = Demand { pressure: self.front.pressure(), ..Demand::default() };
-        let held = Arc::clone(&demand.held);
-        let connection = Impatient::new(connection, demand);
+        let held = Held::default();
+        let connection = Impatient::new(connection, Arc::clone(&held));
         let connection = Lingering::new(connection, Arc::clone(&lingers));
         let service = service_fn(move |request| {
             let (front, leaving) = (Arc::clone(&front), leaving.clone());
@@ -189,8 +188,7 @@ impl Serving {
             async move {
                 let mut reply = front.answer(request, peer).await;
                 drop(counted);
-                let payer = reply.extensions_mut().remove::<Pressure>();
-                *held.lock() = HeldAnswer { bytes: reply.body().held_bytes(), payer };
+                *held.lock() = reply.extensions_mut().remove::<Holding>().unwrap_or_default();
                 let unread = reply.extensions().get::<Unread>().is_some();
                 lingers.fetch_or(unread, Ordering::AcqRel);
                 if unread || leaving.is_cancelled() {

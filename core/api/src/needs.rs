@@ -110,17 +110,24 @@ impl Needed {
         }
     }
 
-    /// Lets the answer have what was set aside, until it is taken; in its extensions, for who writes it,
-    /// whether its payer waits for that.
+    /// Lets the answer have what was set aside, until it is taken; what that is goes along in its extensions,
+    /// for who writes it.
     pub(crate) fn pay(&self, mut answer: Reply) -> Reply {
-        let Some(reserved) = self.reserved.lock().take() else { return answer };
-        answer.extensions_mut().insert(reserved.pressure());
-        answer.map(|body| match body {
-            ReplyBody::Whole(bytes) => ReplyBody::Whole(reserved.pay(bytes)),
-            ReplyBody::Streamed { body, .. } => {
-                ReplyBody::Streamed { body, reserved: Some(reserved) }
+        let Some(mut reserved) = self.reserved.lock().take() else { return answer };
+        let held = match answer.body_mut() {
+            ReplyBody::Whole(bytes) => {
+                let (paid, held) = reserved.pay(std::mem::take(bytes));
+                *bytes = paid;
+                held
             }
-        })
+            ReplyBody::Streamed { reserved: slot, .. } => {
+                let held = reserved.pay_by_pieces();
+                *slot = Some(reserved);
+                held
+            }
+        };
+        answer.extensions_mut().insert(held);
+        answer
     }
 }
 

@@ -1,8 +1,11 @@
 //! Answers that list all there is: made and sent a piece at a time, so that the process holds a piece of each
 //! and not the whole.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use colonnade_rooms::{Error, Result};
+use colonnade_users::answers::Answers;
 use colonnade_views::timeline::{JoinedMembers, MemberProfile, StateEvents};
 use futures_util::{
     Stream, StreamExt as _, TryStreamExt as _, future,
@@ -22,10 +25,16 @@ use crate::reply::{self, Reply};
 /// # Errors
 /// When the first piece cannot be read. When a later one cannot, the connection is cut: the client must not
 /// take what it has for all there is.
-pub(crate) async fn list<S>(before: String, pieces: S, after: &'static str) -> Result<Reply>
+pub(crate) async fn list<S>(
+    answers: &Arc<Answers>,
+    before: String,
+    pieces: S,
+    after: &'static str,
+) -> Result<Reply>
 where
     S: Stream<Item = Result<String>> + Send + 'static,
 {
+    let pieces = by_turns(Arc::clone(answers), pieces);
     let mut pieces = Box::pin(pieces.try_filter(|piece| future::ready(!piece.is_empty())));
     let first = before + &pieces.try_next().await?.unwrap_or_default();
     let Some(second) = pieces.try_next().await? else {
@@ -42,6 +51,19 @@ where
     let kind = HeaderValue::from_static("application/json");
     reply.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(reply)
+}
+
+/// Makes each piece when it has its turn among those of all answers.
+fn by_turns<S>(answers: Arc<Answers>, pieces: S) -> impl Stream<Item = Result<String>> + Send
+where
+    S: Stream<Item = Result<String>> + Send + 'static,
+{
+    try_unfold((answers, Box::pin(pieces)), async |(answers, mut pieces)| {
+        let turn = answers.piece().await;
+        let piece = pieces.try_next().await?;
+        drop(turn);
+        Ok(piece.map(|piece| (piece, (answers, pieces))))
+    })
 }
 
 /// Returns the elements of a list of events.

@@ -27,16 +27,6 @@ pub enum ReplyBody {
     },
 }
 
-impl ReplyBody {
-    /// Returns how many bytes of memory it holds until it is taken.
-    pub fn held_bytes(&self) -> usize {
-        match self {
-            Self::Whole(bytes) => bytes.len(),
-            Self::Streamed { reserved, .. } => reserved.as_ref().map_or(0, Reserved::bytes),
-        }
-    }
-}
-
 /// An answer on its way out.
 pub type Reply = Response<ReplyBody>;
 

@@ -34,11 +34,6 @@ pub struct Router {
 pub struct EndpointName(pub &'static str);
 
 impl Router {
-    /// Whether requests wait for memory that answers are in.
-    pub fn pressure(&self) -> colonnade_users::answers::Pressure {
-        self.services.answers.pressure()
-    }
-
     /// Mounts every endpoint of [`routes::all`].
     ///
     /// # Panics

@@ -16,7 +16,6 @@ use colonnade_api::{
     ByteBody, ClientAddress, Reply, Router, reply, request_target, router::EndpointName,
 };
 use colonnade_model::{MatrixError, Random};
-use colonnade_users::answers::Pressure;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderValue, Request};
 use http_body::{Body, Frame, SizeHint};
@@ -68,11 +67,6 @@ impl Front {
         trusted_proxies: Arc<[IpNet]>,
     ) -> Self {
         Self { router, metrics, random, internal, trusted_proxies }
-    }
-
-    /// Whether requests wait for memory that answers are in.
-    pub(crate) fn pressure(&self) -> Pressure {
-        self.router.pressure()
     }
 
     /// Answers a request that came from `peer` (`None`: over a unix socket).

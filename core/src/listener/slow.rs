@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use colonnade_users::answers::{PAGE_BYTES, Pressure};
+use colonnade_users::answers::Holding;
 use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -23,44 +23,25 @@ const WINDOW: Duration = Duration::from_secs(120);
 /// How many bytes a client takes in that time at least while there are any: the slowest telephones do.
 const TAKEN_BYTES_MIN: usize = 240 * 1024;
 
-/// An answer that holds so much has to be taken fast while others wait for the memory it is in: larger ones
-/// than pages, and those that are made a piece at a time.
-const LARGE_BYTES: usize = PAGE_BYTES;
-/// How long is looked at together then: shorter than they wait.
-const PRESSED_WINDOW: Duration = Duration::from_secs(3);
-/// How many bytes of it are taken in that time at least: 2 Mbit/s.
-const PRESSED_BYTES_MIN: usize = 768 * 1024;
+/// An answer that holds so much is looked at more often while others wait for the memory it is in.
+const LARGE_BYTES: usize = 256 * 1024;
+/// How long is looked at together then: twice that is shorter than they wait.
+const WANTED_WINDOW: Duration = Duration::from_secs(6);
+/// How many bytes of it are taken in that time at least: 85 kbit/s, and one piece that the system takes.
+const WANTED_BYTES_MIN: usize = 64 * 1024;
 
-/// What a connection knows of the answers of its process.
-#[derive(Clone, Default)]
-pub(crate) struct Demand {
-    /// Whether others wait for memory.
-    pub(crate) pressure: Pressure,
-    /// What the answer it writes holds of the memory for answers.
-    pub(crate) held: Arc<Mutex<HeldAnswer>>,
-}
+/// What the answer that a connection writes holds of the memory for answers.
+pub(crate) type Held = Arc<Mutex<Holding>>;
 
-/// What an answer holds.
-#[derive(Default)]
-pub(crate) struct HeldAnswer {
-    /// So many bytes.
-    pub(crate) bytes: usize,
-    /// Whether its payer waits for what it has itself.
-    pub(crate) payer: Option<Pressure>,
-}
-
-impl Demand {
-    fn is_urgent(&self) -> bool {
-        let held = self.held.lock();
-        let waits = self.pressure.is_on() || held.payer.as_ref().is_some_and(Pressure::is_on);
-        waits && held.bytes >= LARGE_BYTES
-    }
+fn is_urgent(held: &Held) -> bool {
+    let held = held.lock();
+    held.bytes() >= LARGE_BYTES && held.is_wanted()
 }
 
 /// A connection that is closed when its client takes too little.
 pub(crate) struct Impatient<S> {
     stream: S,
-    demand: Demand,
+    held: Held,
     waiting: Option<Window>,
 }
 
@@ -74,8 +55,8 @@ struct Window {
 }
 
 impl<S> Impatient<S> {
-    pub(crate) fn new(stream: S, demand: Demand) -> Self {
-        Self { stream, demand, waiting: None }
+    pub(crate) fn new(stream: S, held: Held) -> Self {
+        Self { stream, held, waiting: None }
     }
 
     /// Looks at what became of a write: at once if the client takes it, else for as long as it waits.
@@ -94,11 +75,11 @@ impl<S> Impatient<S> {
         }
         let window = self.waiting.get_or_insert_with(Window::begin);
         while window.look.as_mut().poll(cx).is_ready() {
-            if self.demand.is_urgent() && window.taken_before_look < PRESSED_BYTES_MIN {
-                let why = "the client takes a large answer slowly, and others wait for its memory";
+            if is_urgent(&self.held) && window.taken_before_look < WANTED_BYTES_MIN {
+                let why = "the client takes next to nothing, and others wait for that memory";
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, why)));
             }
-            window.look = Box::pin(tokio::time::sleep(PRESSED_WINDOW));
+            window.look = Box::pin(tokio::time::sleep(WANTED_WINDOW));
             window.taken_before_look = 0;
         }
         while window.ends.as_mut().poll(cx).is_ready() {
@@ -116,7 +97,7 @@ impl<S> Impatient<S> {
 impl Window {
     fn begin() -> Self {
         let sleep = |time| Box::pin(tokio::time::sleep(time));
-        let (ends, look) = (sleep(WINDOW), sleep(PRESSED_WINDOW));
+        let (ends, look) = (sleep(WINDOW), sleep(WANTED_WINDOW));
         Self { ends, taken: 0, look, taken_before_look: 0 }
     }
 }
@@ -169,6 +150,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use colonnade_users::{
+        answers::{Answers, Need},
+        bodies::Payer,
+    };
     use http_body_util::Full;
     use hyper::{Response, server::conn::http1, service::service_fn};
     use hyper_util::rt::{TokioIo, TokioTimer};
@@ -184,18 +169,17 @@ mod tests {
 
     /// Serves a large answer over a connection that keeps little, and asks for it.
     async fn asked() -> (DuplexStream, JoinHandle<bool>) {
-        asked_with(Demand::default()).await
+        asked_with(Held::default()).await
     }
 
-    async fn asked_with(demand: Demand) -> (DuplexStream, JoinHandle<bool>) {
+    async fn asked_with(held: Held) -> (DuplexStream, JoinHandle<bool>) {
         let (mut client, server) = duplex(16 * 1024);
         let answer = service_fn(async |_| {
             Ok::<_, io::Error>(Response::new(Full::new(Bytes::from(vec![b'x'; ANSWER_BYTES]))))
         });
         let mut serving = http1::Builder::new();
         serving.timer(TokioTimer::new()).header_read_timeout(None);
-        let serving =
-            serving.serve_connection(TokioIo::new(Impatient::new(server, demand)), answer);
+        let serving = serving.serve_connection(TokioIo::new(Impatient::new(server, held)), answer);
         let serving = tokio::spawn(async move { serving.await.is_ok() });
         client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         (client, serving)
@@ -244,37 +228,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_large_answer_is_taken_fast_while_others_wait() {
-        use colonnade_users::{
-            answers::{Answers, Need},
-            bodies::Payer,
-        };
+    async fn who_takes_next_to_nothing_is_cut_off_while_others_wait_for_it() {
         let answers = Answers::new(64 * 1024);
-        let held = HeldAnswer { bytes: 2 * ANSWER_BYTES, payer: None };
-        let held = Arc::new(Mutex::new(held));
-        let demand = Demand { pressure: answers.pressure(), held: Arc::clone(&held) };
+        let reserved = answers.reserve(Payer::Process, Need::Page).await.unwrap().unwrap();
+        let (paid, holding) = reserved.pay(Bytes::from(vec![b'x'; LARGE_BYTES]));
+        let held = Held::new(Mutex::new(holding));
         // Nobody waits: it may take its time.
-        let (mut client, serving) = asked_with(demand.clone()).await;
+        let (mut client, serving) = asked_with(Arc::clone(&held)).await;
         let mut piece = vec![0; 8 * 1024];
         for _ in 0..10 {
             assert!(client.read(&mut piece).await.unwrap() > 0);
             sleep(Duration::from_secs(1)).await;
         }
         assert!(!serving.is_finished());
-        // The budget is smaller than a page: this one waits.
+        // There is no room but this.
         let waits = tokio::spawn({
             let answers = Arc::clone(&answers);
-            async move { answers.reserve(Payer::Process, Need::Page).await.is_err() }
+            async move { answers.reserve(Payer::Process, Need::Page).await.is_ok() }
         });
         let begun = Instant::now();
         assert!(!serving.await.unwrap(), "it is cut off");
-        assert!(begun.elapsed() <= 2 * PRESSED_WINDOW, "{:?}", begun.elapsed());
-        // A small answer is not.
-        held.lock().bytes = LARGE_BYTES - 1;
-        let (client, serving) = asked_with(demand).await;
-        sleep(2 * PRESSED_WINDOW - begun.elapsed().min(PRESSED_WINDOW)).await;
+        assert!(begun.elapsed() <= 2 * WANTED_WINDOW, "{:?}", begun.elapsed());
+        // Who takes some is not.
+        let (mut client, serving) = asked_with(Arc::clone(&held)).await;
+        let mut taken = 0;
+        while taken < WANTED_BYTES_MIN + WANTED_BYTES_MIN / 2 {
+            taken += client.read(&mut piece).await.unwrap();
+            sleep(WANTED_WINDOW / 16).await;
+        }
         assert!(!serving.is_finished());
+        drop((client, paid));
         assert!(waits.await.unwrap());
-        drop(client);
     }
 }

@@ -83,7 +83,7 @@ async fn messages(
     let timeline = &call.services.timeline;
     let page = timeline.page(&Viewer::from(&call.who), &request.room_id, page).await?;
     let found = Messages { start: page.start, end: page.end, chunk: page.chunk };
-    with_state(&found, page.state).await
+    with_state(&call.services, &found, page.state).await
 }
 
 /// A page of the timeline, without the state.
@@ -106,10 +106,14 @@ struct Context {
 }
 
 /// Answers with an object and the state that goes with it.
-async fn with_state<T: Serialize>(object: &T, state: StateEvents) -> Result<Reply> {
+async fn with_state<T: Serialize>(
+    services: &Services,
+    object: &T,
+    state: StateEvents,
+) -> Result<Reply> {
     let mut open = pieces::text(object)?;
     open.truncate(open.len() - "}".len());
-    pieces::list(open + ",\"state\":[", pieces::events(state), "]}").await
+    pieces::list(&services.answers, open + ",\"state\":[", pieces::events(state), "]}").await
 }
 
 async fn context(call: Call<get_context::v3::Request, Session>) -> Result<Reply> {
@@ -128,7 +132,7 @@ async fn context(call: Call<get_context::v3::Request, Session>) -> Result<Reply>
         event: found.event,
         events_after: found.after,
     };
-    with_state(&context, found.state).await
+    with_state(&call.services, &context, found.state).await
 }
 
 async fn event(

@@ -32,7 +32,7 @@ pub(crate) fn mount(table: &mut Table) {
 async fn state(call: Call<get_state_events::v3::Request, Session>) -> Result<Reply> {
     let viewer = Viewer::from(&call.who);
     let state = call.services.timeline.state(viewer, &call.request.room_id).await?;
-    pieces::list("[".to_owned(), pieces::events(state), "]").await
+    pieces::list(&call.services.answers, "[".to_owned(), pieces::events(state), "]").await
 }
 
 async fn state_event(
@@ -62,11 +62,13 @@ async fn members(call: Call<get_member_events::v3::Request, Session>) -> Result<
     };
     let at = request.at.as_deref();
     let chunk = call.services.timeline.members(viewer, &request.room_id, at, keep).await?;
-    pieces::list("{\"chunk\":[".to_owned(), pieces::events(chunk), "]}").await
+    pieces::list(&call.services.answers, "{\"chunk\":[".to_owned(), pieces::events(chunk), "]}")
+        .await
 }
 
 async fn joined(call: Call<joined_members::v3::Request, Session>) -> Result<Reply> {
     let viewer = Viewer::from(&call.who);
     let members = call.services.timeline.joined_members(&viewer, &call.request.room_id).await?;
-    pieces::list("{\"joined\":{".to_owned(), pieces::members(members), "}}").await
+    pieces::list(&call.services.answers, "{\"joined\":{".to_owned(), pieces::members(members), "}}")
+        .await
 }

@@ -21,17 +21,17 @@ async fn an_answer_is_counted_by_its_size_until_its_last_copy_is_gone() {
     let answers = Answers::new(128 * MIB as u64);
     let held = reserved(&answers, user(1), Need::Page).await;
     assert_eq!(answers.bytes(), PAGE_BYTES);
-    let answer = held.pay(Bytes::from(vec![b'x'; 10_000]));
+    let (answer, _) = held.pay(Bytes::from(vec![b'x'; 10_000]));
     assert_eq!(answers.bytes(), 10 * 1024);
     let copy = answer.slice(5..6);
     drop(answer);
     assert_eq!(answers.bytes(), 10 * 1024);
     drop(copy);
     assert_eq!(answers.bytes(), 0);
-    let larger = reserved(&answers, user(1), Need::Page).await.pay(vec![0; 9 * MIB].into());
+    let (larger, _) = reserved(&answers, user(1), Need::Page).await.pay(vec![0; 9 * MIB].into());
     assert_eq!(answers.bytes(), 9 * MIB);
     drop(larger);
-    let huge = reserved(&answers, user(1), Need::Whole).await.pay(vec![0; 40 * MIB].into());
+    let (huge, _) = reserved(&answers, user(1), Need::Whole).await.pay(vec![0; 40 * MIB].into());
     assert_eq!(answers.bytes(), 40 * MIB);
     drop(huge);
     assert!(answers.shares.lock().is_empty(), "nobody is remembered who holds nothing");
@@ -61,7 +61,7 @@ async fn who_holds_his_share_waits_and_is_refused_and_others_are_not() {
 async fn all_together_hold_the_budget_and_few_wait_in_line() {
     let answers = Answers::new(32 * MIB as u64);
     let mut held = Vec::new();
-    for n in 0..4 {
+    for n in 0..2 {
         for _ in 0..2 {
             held.push(reserved(&answers, user(n), Need::Page).await);
         }
@@ -83,26 +83,23 @@ async fn all_together_hold_the_budget_and_few_wait_in_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn few_answers_that_are_no_pages_are_made_at_a_time_and_all_count_whole() {
+async fn pages_and_what_cannot_be_a_page_keep_each_other_from_nothing() {
     let answers = Answers::new(128 * MIB as u64);
-    let mut made = Vec::new();
-    for n in 0..MADE_MAX as i64 {
-        made.push(reserved(&answers, user(n), Need::Whole).await);
+    let mut wholes = Vec::new();
+    for n in 0..4 {
+        wholes.push(reserved(&answers, user(n), Need::Whole).await);
     }
-    let mut next = Box::pin(answers.reserve(user(9), Need::Whole));
-    assert!(next.as_mut().now_or_never().is_none());
-    let larger = made.pop().unwrap().pay(vec![0; 90 * MIB].into());
-    let next = next.await.unwrap().unwrap();
-    assert_eq!(answers.bytes(), 128 * MIB, "what was made takes what room there is");
-    // Who waits says so, and stops when there is room.
-    assert!(!answers.pressure().is_on());
-    let mut waits = Box::pin(answers.reserve(user(10), Need::Page));
+    let mut waits = Box::pin(answers.reserve(user(9), Need::Whole));
     assert!(waits.as_mut().now_or_never().is_none());
-    assert!(answers.pressure().is_on());
-    drop(larger);
+    let mut pages = Vec::new();
+    for n in 10..26 {
+        pages.push(reserved(&answers, user(n), Need::Page).await);
+    }
+    assert_eq!(answers.bytes(), 128 * MIB);
+    answers.reserve(user(30), Need::Page).await.unwrap_err();
+    wholes.pop();
     waits.await.unwrap();
-    assert!(!answers.pressure().is_on());
-    drop((made, next));
+    drop((wholes, pages));
     assert_eq!(answers.bytes(), 0);
 }
 
@@ -115,40 +112,58 @@ async fn what_an_answer_takes_grows_with_it_and_one_at_a_time_exceeds_the_budget
     grown.add(13 * MIB).await.unwrap();
     assert_eq!(answers.bytes(), 40 * MIB);
     grown.add(80 * MIB).await.unwrap();
-    assert_eq!(answers.bytes(), 128 * MIB);
-    // Another one cannot begin, or if it has begun waits, and is refused in the end.
-    let refused = answers.reserve(user(2), Need::Page).await.unwrap_err();
-    assert_eq!((refused.status, refused.errcode), (429, "M_LIMIT_EXCEEDED"));
-    let paid = grown.into_reserved().unwrap().pay(vec![0; 100 * MIB].into());
-    assert_eq!(answers.bytes(), 100 * MIB, "it is counted by its size now, and nobody is beyond");
+    assert_eq!(answers.bytes(), 40 * MIB, "it is beyond, and keeps nobody from what there is");
     let second = Growth::from(Some(reserved(&answers, user(2), Need::Whole).await));
+    second.add(12 * MIB).await.unwrap();
+    let (paid, held) = grown.into_reserved().unwrap().pay(vec![0; 100 * MIB].into());
+    assert!(!held.is_wanted());
+    let mut third = Box::pin(answers.reserve(user(3), Need::Whole));
+    assert!(third.as_mut().now_or_never().is_none());
+    assert!(held.is_wanted(), "it is counted by its size as far as there is room");
+    drop(third);
     let third = Growth::from(Some(reserved(&answers, user(3), Need::Page).await));
-    second.add(50 * MIB).await.unwrap();
-    third.add(MIB).await.unwrap();
-    let refused = third.add(9 * MIB).await.unwrap_err();
+    let refused = third.add(60 * MIB).await.unwrap_err();
     assert_eq!((refused.status, refused.errcode), (429, "M_LIMIT_EXCEEDED"));
+    assert_eq!(answers.bytes(), (64 + 4) * MIB, "who waits to be beyond takes no more than it had");
     {
-        let mut waits = Box::pin(third.add(MIB));
+        let mut waits = Box::pin(third.add(1));
         assert!(waits.as_mut().now_or_never().is_none());
-        assert!(answers.pressure().is_on(), "who takes the one beyond slowly is cut off");
-        drop(second);
+        assert!(held.is_wanted(), "who takes nothing of the one beyond is cut off");
+        drop(paid);
         waits.await.unwrap();
     }
-    drop((paid, third));
+    drop((second, third));
     assert_eq!(answers.bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_sent_by_pieces_holds_little_and_few_pieces_are_made_at_a_time() {
+    let answers = Answers::new(128 * MIB as u64);
+    let mut sent = reserved(&answers, user(1), Need::Page).await;
+    let held = sent.pay_by_pieces();
+    assert_eq!((answers.bytes(), held.bytes()), (MIB, MIB));
+    let mut turns = Vec::new();
+    for _ in 0..PIECES_MADE_MAX {
+        turns.push(answers.piece().now_or_never().expect("a turn"));
+    }
+    let mut waits = Box::pin(answers.piece());
+    assert!(waits.as_mut().now_or_never().is_none());
+    turns.pop();
+    waits.await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_what_he_has_himself_says_so_to_that_alone() {
     let answers = Answers::new(128 * MIB as u64);
-    let other = reserved(&answers, user(2), Need::Page).await;
-    let stalled = reserved(&answers, user(1), Need::Whole).await.pay(vec![0; 16 * MIB].into());
-    let held = reserved(&answers, user(1), Need::Whole).await;
+    let small = || Bytes::from(vec![0; MIB]);
+    let whole = || Bytes::from(vec![0; 16 * MIB]);
+    let (_other, of_other) = reserved(&answers, user(2), Need::Page).await.pay(small());
+    let (stalled, held) = reserved(&answers, user(1), Need::Whole).await.pay(whole());
+    let (_more, more_held) = reserved(&answers, user(1), Need::Whole).await.pay(whole());
     let mut waits = Box::pin(answers.reserve(user(1), Need::Page));
     assert!(waits.as_mut().now_or_never().is_none());
-    assert!(held.pressure().is_on());
-    assert!(!other.pressure().is_on() && !answers.pressure().is_on());
+    assert!(held.is_wanted() && more_held.is_wanted() && !of_other.is_wanted());
     drop(stalled);
     waits.await.unwrap();
-    assert!(!held.pressure().is_on());
+    assert!(!more_held.is_wanted());
 }

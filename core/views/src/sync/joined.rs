@@ -58,6 +58,7 @@ impl Sync {
         let ephemeral = self.ephemeral(turn, room, head, was_in).await?;
         let since_data = if was_in { turn.since(Stream::AccountData) } else { 0 };
         let account_data = self.room_data(turn, room, since_data).await?;
+        turn.growth.add(account_data.bytes()).await?;
         let told = gap.whole
             || !timeline.events.is_empty()
             || timeline.limited

@@ -50,10 +50,8 @@ impl Sync {
         let lacking = self.lacking(turn, room, &stretch, gap).await?;
         let state = self.state(turn, room, &stretch, lacking, &[]).await?;
         let since_data = if known { turn.since(Stream::AccountData) } else { 0 };
-        Ok(Some(LeftRoom {
-            timeline: stretch.into(),
-            state,
-            account_data: self.room_data(turn, room, since_data).await?,
-        }))
+        let account_data = self.room_data(turn, room, since_data).await?;
+        turn.growth.add(account_data.bytes()).await?;
+        Ok(Some(LeftRoom { timeline: stretch.into(), state, account_data }))
     }
 }

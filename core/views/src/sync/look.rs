@@ -29,13 +29,18 @@ impl Sync {
     ) -> Result<SyncResponse> {
         let mut now = turn.now;
         let (to_device, told_upto) = self.to_device(turn).await?;
+        turn.growth.add(to_device.bytes()).await?;
         now.set(Stream::ToDevice, told_upto);
         let heads = self.heads.rooms(memberships.rooms.iter().map(|member| member.room));
         let device_lists = self.device_lists(turn, memberships, &heads).await?;
+        let account_data = self.account_data(turn).await?;
+        turn.growth.add(account_data.bytes()).await?;
+        let presence = self.presence(turn, memberships, &device_lists.changed).await?;
+        turn.growth.add(presence.bytes()).await?;
         Ok(SyncResponse {
             rooms: self.rooms(turn, memberships, &heads).await?,
-            presence: self.presence(turn, memberships, &device_lists.changed).await?,
-            account_data: self.account_data(turn).await?,
+            presence,
+            account_data,
             to_device,
             device_lists: ChangedDevices::of(device_lists),
             ..self.nothing(turn.viewer.device, now).await?

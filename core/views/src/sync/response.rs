@@ -17,6 +17,11 @@ pub struct Events {
 }
 
 impl Events {
+    /// Returns how many bytes they have.
+    pub(super) fn bytes(&self) -> usize {
+        self.events.iter().map(|event| event.get().len()).sum()
+    }
+
     fn is_empty(&self) -> bool {
         self.events.is_empty()
     }

@@ -12,8 +12,10 @@ use colonnade_rules::event::{ClientFormat, Event};
 use colonnade_storage::rooms::members;
 use serde_json::value::RawValue;
 
-use super::{Bundles, PAGE_BYTES_MAX, Shown, Timeline, Viewer};
+use super::{Bundles, Shown, Timeline, Viewer};
 
+/// Bytes of a piece: it ends with the event that reaches them.
+const PIECE_BYTES: usize = 256 * 1024;
 /// Events or members of one piece at most: their local ids are known, their sizes are asked for together.
 const PIECE_MAX: usize = 500;
 
@@ -33,7 +35,7 @@ impl StateEvents {
         Self { timeline, viewer, room, left: Vec::new(), keep: Box::new(|_| true) }
     }
 
-    /// Returns the next events, about [`PAGE_BYTES_MAX`] at most as they are stored, maybe none of them wanted;
+    /// Returns the next events, about 256 KiB at most as they are stored, maybe none of them wanted;
     /// `None` at the end.
     ///
     /// # Errors
@@ -58,7 +60,7 @@ impl Timeline {
             return Ok(None);
         }
         let next = left.iter().rev().take(PIECE_MAX).copied();
-        let fitting = self.fitting(next).await?;
+        let fitting = self.fitting(next, PIECE_BYTES).await?;
         let mut piece = left.split_off(left.len() - fitting);
         piece.reverse();
         Ok(Some(piece))
@@ -88,13 +90,13 @@ impl JoinedMembers {
         Self { timeline: Arc::clone(timeline), room: room.nid, after: UserNid(0) }
     }
 
-    /// Returns the next members, about [`PAGE_BYTES_MAX`] of names and pictures at most; `None` at the end.
+    /// Returns the next members, about 256 KiB of names and pictures at most; `None` at the end.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn next(&mut self) -> Result<Option<Vec<MemberProfile>>> {
         let context = &self.timeline.context;
-        let size_max = (PIECE_MAX as i64, PAGE_BYTES_MAX as i64);
+        let size_max = (PIECE_MAX as i64, PIECE_BYTES as i64);
         let joined = members::joined_page(&context.db, self.room, self.after, size_max).await?;
         let Some(last) = joined.last() else { return Ok(None) };
         self.after = last.user;

@@ -148,7 +148,7 @@ impl Timeline {
     async fn shorten(&self, found: &mut Vec<(EventNid, i64)>, limit: i64) -> Result<bool> {
         let count = found.len();
         found.truncate(usize::try_from(limit).unwrap_or(0));
-        let fitting = self.fitting(found.iter().map(|(nid, _)| *nid)).await?;
+        let fitting = self.fitting(found.iter().map(|(nid, _)| *nid), PAGE_BYTES_MAX).await?;
         found.truncate(fitting);
         Ok(found.len() < count)
     }

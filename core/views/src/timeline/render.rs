@@ -106,14 +106,19 @@ impl Timeline {
         Ok(rendered)
     }
 
-    /// Returns how many of these events, the first ones, fit on a page as they are stored; at least one.
-    pub(super) async fn fitting(&self, nids: impl IntoIterator<Item = EventNid>) -> Result<usize> {
+    /// Returns how many of these events, the first ones, have so many bytes together as they are stored; at
+    /// least one.
+    pub(super) async fn fitting(
+        &self,
+        nids: impl IntoIterator<Item = EventNid>,
+        bytes_max: usize,
+    ) -> Result<usize> {
         let nids: Vec<EventNid> = nids.into_iter().collect();
         let sizes = events::sizes(&self.context.db, &nids).await?;
         let mut bytes = 0;
         for (at, nid) in nids.iter().enumerate() {
             bytes += usize::try_from(sizes.get(nid).copied().unwrap_or(0)).unwrap_or(0);
-            if bytes >= PAGE_BYTES_MAX {
+            if bytes >= bytes_max {
                 return Ok(at + 1);
             }
         }

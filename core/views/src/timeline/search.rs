@@ -169,7 +169,7 @@ impl Timeline {
             true => self.newest(viewer, &wish, &wanted, newest, limit).await?,
             false => best(&wish, newest, limit)?,
         };
-        let mut told = self.fitting(page.iter().map(|one| one.event)).await?;
+        let mut told = self.fitting(page.iter().map(|one| one.event), PAGE_BYTES_MAX).await?;
         let mut finds = self.finds(viewer, &page[..told]).await?;
         let Results { results, states } = self.results(viewer, &wish, &finds, growth).await?;
         if results.len() < finds.len() {

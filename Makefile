@@ -17,14 +17,14 @@ export PATH := $(TOOLS)/bin:$(PATH)
 BUILD := cargo test --workspace --locked --no-run
 
 .NOTPARALLEL:
-.PHONY: help test test-all needs build lint deny advisories needs-deny needs-k6 test-rust test-pingora test-postgres test-postgres-all test-workers test-workers-all test-gateway test-gateway-all simulate test-client test-load bench bench-gateway bench-cluster
+.PHONY: help test test-all tests tests-all needs build lint deny advisories needs-deny needs-k6 test-rust test-pingora test-postgres test-postgres-all test-workers test-workers-all test-gateway test-gateway-all simulate test-client test-load bench bench-gateway bench-cluster
 
 help: ## list the parts
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-test: needs lint deny test-rust test-pingora test-postgres test-workers test-gateway test-client test-load ## what proves that it works, in the order of how soon it fails
+test: needs lint deny tests test-client test-load ## what proves that it works, in the order of how soon it fails
 
-test-all: needs lint deny test-rust test-pingora test-postgres-all test-workers-all test-gateway-all simulate test-client test-load ## the same, with all API tests in every shape and thousands of seeds
+test-all: needs lint deny tests-all simulate test-client test-load ## the same, with all API tests in every shape and thousands of seeds
 
 needs: # programs of the system, all of them before the first long step
 	@.ci/needs build postgres redis openssl curl pgbouncer chromium
@@ -40,40 +40,20 @@ lint: ## formatting and clippy, warnings denied
 	else denied=; echo "Rust $$newest is newer than $(LINTS_OF), of whose lints the code is clean: warnings are shown, and are no errors"; fi; \
 	set -x; .ci/part clippy cargo clippy --workspace --all-targets --locked $$denied
 
-test-rust: ## unit, property, API (on SQLite), gateway and process tests
+# A hundred seeds of the simulation here; `make simulate` runs as many as you like.
+TESTS := COLONNADE_SIMULATE_SEEDS=$${COLONNADE_SIMULATE_SEEDS:-100} .ci/part tests .ci/tests
+
+tests: ## unit, property, gateway and process tests, and the API in four shapes: in each but the first what differs most there
 	@.ci/needs build postgres redis openssl pgbouncer chromium
-	@# A hundred seeds of the simulation here; `make simulate` runs as many as you like.
-	@COLONNADE_SIMULATE_SEEDS=$${COLONNADE_SIMULATE_SEEDS:-100} .ci/part test-rust cargo test --workspace --locked
+	@$(TESTS) rust pingora postgres workers gateway
 
-test-pingora: ## the gateway's tests again, on the engine that is not the default
-	@.ci/needs build openssl chromium
-	@COLONNADE_TEST_ENGINE=pingora .ci/part test-pingora .ci/crate-tests gateway
+tests-all: ## the same, with the whole API in every shape
+	@.ci/needs build postgres redis openssl pgbouncer chromium
+	@$(TESTS) rust pingora postgres-all workers-all gateway-all
 
-# The same API in other shapes. `make test` runs in each what differs most there; `make test-all` runs everything. On
-# PostgreSQL that is all but what says the same there, so that a new test is in.
-test-postgres: ## a part of the API tests, one process on PostgreSQL
-	@.ci/needs build postgres
-	@COLONNADE_TEST_DATABASE=postgres .ci/part test-postgres .ci/api-tests --skip tidy:: --skip conformance:: --skip media:: --skip sync:: --skip versions::
-
-test-postgres-all: ## all API tests, one process on PostgreSQL (minutes)
-	@.ci/needs build postgres
-	@COLONNADE_TEST_DATABASE=postgres .ci/part test-postgres-all .ci/api-tests --skip tidy::
-
-test-workers: ## a part of the API tests on four workers, PostgreSQL and Redis
-	@.ci/needs build postgres redis
-	@COLONNADE_TEST_SHAPE=workers .ci/part test-workers .ci/api-tests rooms:: timeline::
-
-test-workers-all: ## all but two of them (minutes)
-	@.ci/needs build postgres redis
-	@COLONNADE_TEST_SHAPE=workers .ci/part test-workers-all .ci/api-tests --skip tidy:: --skip published_rooms
-
-test-gateway: ## a part of the API tests through a gateway and six workers, each a process
-	@.ci/needs build postgres redis
-	@COLONNADE_BIN=$(BIN) COLONNADE_TEST_SHAPE=gateway .ci/part test-gateway .ci/api-tests profiles:: rooms:: versions:: encryption::through_sync
-
-test-gateway-all: ## all of them (five minutes)
-	@.ci/needs build postgres redis
-	@COLONNADE_BIN=$(BIN) COLONNADE_TEST_SHAPE=gateway .ci/part test-gateway-all .ci/api-tests --skip tidy::
+test-rust test-pingora test-postgres test-postgres-all test-workers test-workers-all test-gateway test-gateway-all: # one part of them
+	@.ci/needs build postgres redis openssl pgbouncer chromium
+	@$(TESTS) $(@:test-%=%)
 
 SEEDS ?= 1000
 FIRST ?= 0

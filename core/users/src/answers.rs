@@ -137,7 +137,8 @@ impl Answers {
         let taken = taken.await;
         place.stops_waiting();
         let (own, all) = taken.map_err(|_| MatrixError::limit_exceeded(RETRY_MS))?;
-        Ok(Some(Reserved { own, all, from: from.clone(), beyond: None, place }))
+        let began = all.num_permits();
+        Ok(Some(Reserved { own, all, from: from.clone(), began, beyond: None, place }))
     }
 
     /// Puts a request in line.
@@ -206,6 +207,8 @@ pub struct Reserved {
     all: OwnedSemaphorePermit,
     /// What `all` is taken from.
     from: Portion,
+    /// How much was set aside before anything was read.
+    began: usize,
     /// While it takes more than there is room for.
     beyond: Option<OwnedSemaphorePermit>,
     place: Place,
@@ -224,8 +227,7 @@ impl Reserved {
 
     /// Returns the answer for which this was set aside, counted by its size until its last copy is dropped.
     pub fn pay(mut self, answer: Bytes) -> (Bytes, Holding) {
-        let units = answer.len().div_ceil(UNIT);
-        if self.resize(units) {
+        if self.fits(answer.len().div_ceil(UNIT)) {
             self.beyond = None;
         }
         let holding = self.holding(answer.len());
@@ -247,23 +249,30 @@ impl Reserved {
     }
 
     /// Sets aside what an answer takes of which so many bytes are rendered. When there is no room for it, it
-    /// is made nevertheless, alone: any other in that case waits until it is taken, with no more than it
-    /// began with.
+    /// is made nevertheless, alone: any other in that case waits until it is taken.
     async fn grow(&mut self, bytes: usize) -> Result<(), MatrixError> {
         let units = bytes.saturating_mul(MADE_COPIES).div_ceil(UNIT);
-        let has = self.all.num_permits();
-        if self.beyond.is_some() || units <= has || self.resize(units) {
+        let is_set_aside = units <= self.all.num_permits();
+        if self.beyond.is_some() || is_set_aside || self.fits(units) {
             return Ok(());
         }
-        self.resize(has);
         let answers = Arc::clone(&self.place.answers);
         let alone = tokio::time::timeout(WAIT_MAX, answers.beyond.take(1)).await;
         self.beyond = Some(alone.map_err(|_| MatrixError::limit_exceeded(RETRY_MS))?);
         Ok(())
     }
 
-    /// Makes what is set aside so large, or as large as there is room for, and says whether it is: nobody
-    /// waits here.
+    /// Sets so much aside if there is room for it, nobody waits here; else what it began with. An answer that
+    /// would take more than half of what it is taken from leaves that to others, too.
+    fn fits(&mut self, units: usize) -> bool {
+        let fits = units <= self.from.units_max() / 2 && self.resize(units);
+        if !fits {
+            self.resize(self.began);
+        }
+        fits
+    }
+
+    /// Makes what is set aside so large, or as large as there is room for, and says whether it is.
     fn resize(&mut self, units: usize) -> bool {
         if let (Some(own), Some(share)) = (&mut self.own, &self.place.portion) {
             share.resize(own, units.min(self.place.answers.whole()));

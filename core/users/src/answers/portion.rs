@@ -24,6 +24,11 @@ impl Portion {
         Self { units_max, free, pressure: Pressure::default() }
     }
 
+    /// Returns how many units there are.
+    pub(super) fn units_max(&self) -> usize {
+        self.units_max
+    }
+
     /// Returns how many units are taken.
     pub(super) fn taken(&self) -> usize {
         self.units_max - self.free.available_permits()

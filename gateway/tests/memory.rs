@@ -19,12 +19,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use colonnade_gateway::{RunOptions, Running, Source, run};
+use colonnade_gateway::config::Engine;
+use colonnade_gateway::{RunOptions, Running, Source};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::client::{Client, get};
+use crate::client::{Client, engine, get};
 use crate::trusting::{FOLDER, Trusting};
 
 const MIB: u64 = 1 << 20;
@@ -97,7 +98,7 @@ fn start(worker: SocketAddr) -> Running {
     );
     let mut options = RunOptions::new(Source::Text { name: "memory.yaml".to_owned(), text });
     options.watch = false;
-    run(options).unwrap()
+    crate::client::start(options)
 }
 
 /// Measures what a case makes the process hold while it holds most, and that others are served then.
@@ -211,10 +212,16 @@ async fn idle_and_slow_clients(gateway: &Running) {
 /// first.
 async fn bodies_that_stop(gateway: &Running) {
     let (front, admin) = (gateway.addrs()[0], gateway.admin_addr().unwrap());
+    let most = match engine() {
+        Engine::Direct => 64 * MIB,
+        // Pingora has no bound for all together, and no setting for one: of each body it keeps 64 KiB, besides what it
+        // has read and not passed on. In twenty rounds the growth ended at 234 MB for a thousand.
+        Engine::Pingora => 256 * MIB,
+    };
     let before = resident();
     for round in 0..2 {
         let name = "a thousand bodies of 60 kB that stop";
-        let held = bounded(name, gateway, 64 * MIB, async {
+        let held = bounded(name, gateway, most, async {
             let mut held = Vec::new();
             for _ in 0..1_000 {
                 let mut client = Client::connect(front).await;
@@ -228,7 +235,8 @@ async fn bodies_that_stop(gateway: &Running) {
         });
         let held = held.await;
         let grown = resident().saturating_sub(before);
-        assert!(grown < 64 * MIB, "round {round}: {} kB", grown / 1024);
+        println!("round {round}: {} kB", grown / 1024);
+        assert!(grown < most, "round {round}: {} kB", grown / 1024);
         let kept = |most: i64| async move {
             loop {
                 let metrics = get(admin, "/metrics").await.body;
@@ -244,6 +252,18 @@ async fn bodies_that_stop(gateway: &Running) {
         kept(8 << 20).await;
         drop(held);
         tokio::time::timeout(PATIENCE, kept(0)).await.unwrap();
+        // The next thousand shall not be counted together with what is left of this one.
+        let gone = async {
+            loop {
+                let pools: serde_json::Value =
+                    serde_json::from_str(&get(admin, "/pools").await.body).unwrap();
+                if pools["pools"][0]["workers"][0]["working"] == 0 {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, gone).await.unwrap();
     }
 }
 

@@ -19,11 +19,16 @@ use crate::trusting::{FOLDER, Trusting};
 use crate::worker::{Act, Worker};
 
 pub(crate) fn start(limits: &str, worker: &Worker) -> Running {
+    start_with(limits, "eject_after: 0", worker)
+}
+
+/// A gateway whose one pool has these keys besides.
+pub(crate) fn start_with(limits: &str, pool: &str, worker: &Worker) -> Running {
     let text = format!(
         "listen: [{{ name: tls, bind: \"127.0.0.1:0\", tls: {{ certificates: [\
          {{ cert: \"{FOLDER}/one.crt\", key: \"{FOLDER}/one.key\" }}] }} }}]\n\
          admin: \"127.0.0.1:0\"\nlimits: {{ {limits} }}\n\
-         pools: {{ all: {{ balance: single, eject_after: 0, workers: [\"{}\"] }} }}\n\
+         pools: {{ all: {{ balance: single, {pool}, workers: [\"{}\"] }} }}\n\
          routes: [{{ match: \"^/denied$\", deny: true }}, {{ match: \"^/.*$\", pool: all }}]\n",
         worker.address
     );
@@ -201,7 +206,7 @@ async fn a_worker_that_fails_costs_its_stream_alone() {
 #[tokio::test]
 async fn a_stream_that_is_given_up_leaves_nothing_behind() {
     let worker = Worker::start(|_| Act::Wait(Duration::from_secs(30), "late".into())).await;
-    let gateway = start("body_timeout: 300ms", &worker);
+    let gateway = start("", &worker);
     let mut client = connect(&gateway).await;
     let waits = request("GET", "/poll").body(()).unwrap();
     let (answer, mut stream) = client.send_request(waits, true).unwrap();
@@ -222,15 +227,57 @@ async fn a_stream_that_is_given_up_leaves_nothing_behind() {
         }
     };
     tokio::time::timeout(PATIENCE, emptied).await.unwrap();
-    if engine() == Engine::Pingora {
-        // Pingora reads bodies over HTTP/2 without a deadline: it is the worker's that ends the request.
-        return;
+}
+
+/// The deadline of a body that stops: Pingora reads bodies over HTTP/2 without one of their own, and the time that
+/// a worker has to answer ends the request. The other is far longer than any test.
+pub(crate) fn body_deadline(time: &str) -> String {
+    match engine() {
+        Engine::Direct => format!("body_timeout: {time}, response_timeout: 10m"),
+        Engine::Pingora => format!("body_timeout: 10m, response_timeout: {time}"),
     }
-    // A body that stops is not waited for longer than bodies are.
-    let (answer, _stops) =
-        client.send_request(request("PUT", "/a").body(()).unwrap(), false).unwrap();
-    let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
-    assert_eq!(answer.status(), 408);
+}
+
+/// A body that stops is not waited for, and is not the fault of the worker that waits for it: the worker is not
+/// left alone, though a single failure of its own would have it so.
+#[tokio::test]
+async fn a_body_that_stalls_is_not_the_workers_fault() {
+    let worker = Worker::start(|seen| match seen.target.as_str() {
+        "/silent" => Act::Silence,
+        _ => Act::Say("w".to_owned()),
+    })
+    .await;
+    let limits = format!("{}, hold: 100ms", body_deadline("500ms"));
+    let gateway = start_with(&limits, "eject_after: 1", &worker);
+    let admin = gateway.admin_addr().unwrap();
+    let known = async || {
+        let pools: serde_json::Value =
+            serde_json::from_str(&get(admin, "/pools").await.body).unwrap();
+        pools["pools"][0]["workers"][0].clone()
+    };
+    let mut client = connect(&gateway).await;
+    for (method, begun) in [("PUT", ""), ("PUT", "half"), ("POST", "half")] {
+        let (answer, mut stops) =
+            client.send_request(request(method, "/a").body(()).unwrap(), false).unwrap();
+        if !begun.is_empty() {
+            stops.send_data(Bytes::from_static(begun.as_bytes()), false).unwrap();
+        }
+        let answer = tokio::time::timeout(PATIENCE, answer).await.unwrap().unwrap();
+        assert_eq!(answer.status(), 408, "{method} {begun:?}");
+        let known = known().await;
+        assert_eq!((&known["ejections"], &known["failures"]), (&0.into(), &0.into()), "{known}");
+        // The same connection and the same worker serve on.
+        let next = ask(&mut client, request("PUT", "/a"), Some(b"whole")).await.unwrap();
+        assert_eq!((next.status(), next.body().as_slice()), (StatusCode::OK, &b"w"[..]));
+    }
+    assert_eq!(worker.count(), 3);
+    metrics_say(&gateway, "status=\"4xx\"} 3").await;
+    if engine() == Engine::Pingora {
+        // What is told apart: the same deadline, and the worker has the whole body.
+        let late = ask(&mut client, request("POST", "/silent"), Some(b"whole")).await.unwrap();
+        assert_eq!(late.status(), 504);
+        assert_eq!(known().await["ejections"], 1);
+    }
 }
 
 #[tokio::test]

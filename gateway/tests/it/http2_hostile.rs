@@ -8,10 +8,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use crate::client::{PATIENCE, engine, metrics_say};
-use crate::http2::{ask, connect, dial, request, start};
+use crate::client::{PATIENCE, metrics_say};
+use crate::http2::{ask, body_deadline, connect, dial, request, start};
 use crate::worker::{Act, Worker};
-use colonnade_gateway::config::Engine;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -263,12 +262,8 @@ async fn frames_out_of_place_end_the_connection() {
 /// A body whose pieces are empty is no progress: its time runs out.
 #[tokio::test]
 async fn a_body_of_nothing_is_cut_off() {
-    if engine() == Engine::Pingora {
-        // Pingora reads bodies over HTTP/2 without a deadline: it is the worker's that ends the request.
-        return;
-    }
     let worker = Worker::named("w").await;
-    let gateway = start("body_timeout: 500ms", &worker);
+    let gateway = start(&body_deadline("500ms"), &worker);
     let mut wire = Wire::open(&gateway, &[]).await;
     wire.send(&frame(HEADERS, END_HEADERS, 1, &block("/a"))).await.unwrap();
     let (mut from, mut to) = tokio::io::split(wire.stream);

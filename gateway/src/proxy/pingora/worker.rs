@@ -40,21 +40,20 @@ pub(super) fn outcome_of(error: &Error, resting: bool) -> Attempt {
         | ErrorType::ConnectError
         | ErrorType::SocketError => Attempt::NoConnection,
         kind if *kind == NOT_OWNER => Attempt::NotOwner,
-        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed
-            if resting && !has_begun(error) =>
-        {
+        ErrorType::WriteError if resting => Attempt::Stale,
+        ErrorType::ReadError | ErrorType::ConnectionClosed if resting && is_silent(error) => {
             Attempt::Stale
         }
         _ => Attempt::Broken,
     }
 }
 
-/// Says whether part of a head had come: Pingora tells it in the error's words alone, which
-/// gateway/tests/it/both_engines.rs compares with what the other engine knows.
-fn has_begun(error: &Error) -> bool {
-    let told =
-        error.context.as_ref().and_then(|said| said.as_str().split_once("bytes already read: "));
-    told.is_some_and(|(_, count)| !count.starts_with('0'))
+/// Says whether reading failed before anything of a head had come. Type, cause and retry of the error are the same
+/// when half a head had: Pingora 0.9.1 tells it in the words alone, and `tests` fails where those change. An error
+/// with other words is one of a worker that has begun to answer, so that nothing is done twice for want of them.
+fn is_silent(error: &Error) -> bool {
+    let said = error.context.as_ref().map_or("", |said| said.as_str());
+    said.ends_with("bytes already read: 0")
 }
 
 /// Builds what Pingora needs to reach a worker.
@@ -121,3 +120,6 @@ pub(super) fn passed_on(head: &ResponseHeader) -> Vec<(String, Vec<u8>)> {
         .map(|(name, value)| (name.to_owned(), value.to_vec()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

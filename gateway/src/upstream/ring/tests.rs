@@ -1,5 +1,6 @@
 //! Where keys point, and how few move.
 
+use pingora_ketama::{Bucket, Continuum};
 use proptest::prelude::*;
 
 use super::*;
@@ -53,6 +54,43 @@ fn weights_share_keys_in_proportion() {
     let count =
         (0..20_000).filter(|n| owner(&ring, &members, &format!("!{n}:h")) == members[0].0).count();
     assert!((8_000..12_000).contains(&count), "{count} of 20000, about 10000 expected");
+}
+
+/// Pingora's ring of the same members; it takes addresses alone, no names and no sockets of files.
+fn pingoras(members: &[(String, u32)]) -> Continuum {
+    let bucket = |(address, weight): &(String, u32)| Bucket::new(address.parse().unwrap(), *weight);
+    Continuum::new(&members.iter().map(bucket).collect::<Vec<_>>())
+}
+
+#[test]
+fn pingoras_ring_points_where_ours_does() {
+    for weights in [&[1][..], &[1, 3, 1, 2], &[2, 1, 1], &[1; 40]] {
+        let weighed = |(member, weight): ((String, u32), &u32)| (member.0, *weight);
+        let members: Vec<_> = members(40).into_iter().zip(weights).map(weighed).collect();
+        let (ours, theirs) = (ring(&members), pingoras(&members));
+        let points = ours.points.len();
+        for n in 0..500 {
+            let key = format!("!room{n}:h");
+            let ours = ours.walk(key.as_bytes()).map(|place| members[place].0.clone());
+            let theirs = theirs.node_iter(key.as_bytes()).map(ToString::to_string);
+            // Of some keys the walk around every point, where Pingora's has no end.
+            let around = if n % 100 == 0 { points } else { 1 };
+            assert!(ours.take(around).eq(theirs.take(around)), "{key} among {weights:?}");
+        }
+    }
+}
+
+/// nginx hashes the brackets of an IPv6 address (gateway/tests/it/nginx.rs asks it), Pingora does not.
+#[test]
+fn pingoras_ring_points_elsewhere_for_ipv6() {
+    let members: Vec<_> = (0..4).map(|n| (format!("[::1]:{}", 9000 + n), 1)).collect();
+    let (ours, theirs) = (ring(&members), pingoras(&members));
+    let same = (0..2_000).filter(|n| {
+        let key = format!("!room{n}:h");
+        theirs.node(key.as_bytes()).unwrap().to_string() == owner(&ours, &members, &key)
+    });
+    let same = same.count();
+    assert!((300..700).contains(&same), "{same} of 2000, a fourth would agree by chance");
 }
 
 proptest! {

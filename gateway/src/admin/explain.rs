@@ -16,6 +16,10 @@ use crate::upstream::pools::Pool;
 /// What becomes of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Explanation {
+    /// What carries it there: the engine of all listeners, or that of each by name; empty where a gateway
+    /// answers that had but one.
+    #[serde(default)]
+    pub engine: String,
     /// The rule that takes it, as it stands in the file.
     pub rule: Option<String>,
     /// The rule's line in the file.
@@ -38,6 +42,9 @@ impl fmt::Display for Explanation {
         writeln!(f, "pool    {}", self.pool.clone().unwrap_or_else(none))?;
         writeln!(f, "key     {}", self.key.clone().unwrap_or_else(none))?;
         writeln!(f, "worker  {}", self.worker.clone().unwrap_or_else(none))?;
+        if !self.engine.is_empty() {
+            writeln!(f, "engine  {}", self.engine)?;
+        }
         for why in &self.why {
             writeln!(f, "  {why}")?;
         }
@@ -108,7 +115,7 @@ pub(crate) fn explain_live(
     ip: Option<IpAddr>,
     now_ms: u64,
 ) -> Explanation {
-    let mut explained = Explanation::default();
+    let mut explained = Explanation { engine: engines(&live.config), ..Explanation::default() };
     if live.config.cors && method == "OPTIONS" {
         explained.why.push("preflights are answered at the door, whatever the path".to_owned());
         return explained;
@@ -164,6 +171,18 @@ pub(crate) fn explain_live(
     explained.key = key.as_ref().map(|key| String::from_utf8_lossy(key).into_owned());
     explain_worker(&mut explained, live, pool, (route.key, key.as_deref()), now_ms);
     explained
+}
+
+/// The engine of all listeners, or that of each where they differ.
+fn engines(config: &Config) -> String {
+    let differ = config.listen.windows(2).any(|pair| pair[0].engine != pair[1].engine);
+    let each = config.listen.iter().map(|listen| match differ {
+        true => format!("{} ({})", listen.engine.name(), listen.name),
+        false => listen.engine.name().to_owned(),
+    });
+    let mut each: Vec<String> = each.collect();
+    each.dedup();
+    each.join(", ")
 }
 
 /// Which worker of the pool it is, and why that one.

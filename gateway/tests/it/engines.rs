@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use colonnade_gateway::config::Engine;
-use colonnade_gateway::{RunOptions, Running, Source};
+use colonnade_gateway::config::{Config, Engine};
+use colonnade_gateway::{Explanation, RunOptions, Running, Source};
 
 use crate::client::{Client, PATIENCE, get, one_pool, start};
 use crate::worker::{Act, Worker};
@@ -101,4 +101,34 @@ async fn sockets_that_the_start_names_have_the_engine_of_the_first_listener() {
         RunOptions::new(Source::Text { name: "r.yaml".to_owned(), text: file("pingora", &worker) });
     options.overrides.engine = Some(Engine::Direct);
     assert!(!is_pingora(&get(start(options).addrs()[0], "/").await));
+}
+
+#[tokio::test]
+async fn a_request_is_explained_with_the_engine_of_each_listener() {
+    let worker = Worker::named("w").await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("routes.yaml");
+    std::fs::write(&path, file("pingora", &worker)).unwrap();
+    let gateway = from_file(&path);
+    let explained = async || {
+        let said = get(gateway.admin_addr().unwrap(), "/explain?target=%2Fa").await.body;
+        serde_json::from_str::<Explanation>(&said).unwrap().to_string()
+    };
+    assert!(explained().await.contains("\nengine  pingora\n"));
+    std::fs::write(&path, file("direct", &worker)).unwrap();
+    gateway.reload().unwrap();
+    assert!(explained().await.contains("\nengine  direct\n"));
+    // Where listeners differ, each says its own; a request that no rule takes has an engine, too.
+    let pool = one_pool("single", &[worker.address]).replace("^/.*$", "^/a$");
+    let listen = |name: &str, engine: &str| {
+        format!("{{ name: {name}, bind: \"127.0.0.1:0\", engine: {engine} }}")
+    };
+    for (second, expected) in
+        [("pingora", "engine  pingora\n"), ("direct", "pingora (a), direct (b)\n")]
+    {
+        let text = format!("listen: [{}, {}]\n{pool}", listen("a", "pingora"), listen("b", second));
+        let config = Config::parse("r.yaml", &text).unwrap();
+        let said = colonnade_gateway::explain(&config, "GET", "/nowhere", None, None).unwrap();
+        assert!(said.to_string().contains(expected) && said.pool.is_none(), "{said}");
+    }
 }

@@ -2,6 +2,13 @@
 //! headers as a whole, a rest period between requests, a Matrix-shaped answer to what never became
 //! a request, a lingering close, and no buffers while idle.
 //!
+//! Beside the stream of the `pingora` engine (`proxy/pingora/connection.rs`), which does the same at its edges, since
+//! between them they differ: there a request is understood before Pingora reads it, for it goes on to a
+//! worker and two readings of it must not part, and the stream shares with its requests what they need on the
+//! way (a worker that dies, a switch of protocols, the end of an engine's term). Here Pingora's reading is the
+//! only one, nothing goes on, and bytes and time are counted alone. So the admin listener answers, too, while
+//! something is wrong with the reader that all clients depend on.
+//!
 //! Invariants:
 //! 1. While no request has been accepted (phases Waiting and Head), nothing Pingora writes reaches
 //!    the client: it could only be a bare error, and is replaced by ours at shutdown.

@@ -58,7 +58,7 @@ pub(super) struct Tip {
     pub(super) hl_seq: i64,
     pub(super) summary: Summary,
     pub(super) levels: Levels,
-    pub(super) customs: Option<(u64, Arc<[Candidate]>)>,
+    pub(super) custom_rules: Option<(u64, Arc<[Candidate]>)>,
 }
 
 /// What is added to a room.
@@ -120,7 +120,7 @@ impl PendingRoom {
             hl_seq: 0,
             summary: Summary { published, ..summary::empty() },
             levels: Levels::default(),
-            customs: None,
+            custom_rules: None,
         };
         let mut work = Self::at(room, 0, tip);
         work.create = Some(create);
@@ -161,7 +161,7 @@ impl PendingRoom {
             hl_seq: head.hl_seq,
             summary: stored.unwrap_or_else(summary::empty),
             levels: Levels::default(),
-            customs: None,
+            custom_rules: None,
         };
         Ok(Self::at(room, tenure, tip))
     }

@@ -22,7 +22,7 @@ use colonnade_model::{
     versions,
 };
 use colonnade_replication::Subscriber;
-use colonnade_rules::event::Event;
+use colonnade_rules::{event::Event, push::PushOutcome};
 use colonnade_storage::{
     StorageError,
     database::metrics::CacheFigures,
@@ -86,8 +86,8 @@ pub struct RoomEvent {
     pub pos: Option<Position>,
     /// The root of the thread it is in.
     pub thread: Option<EventNid>,
-    /// What it means to users with the default push rules: 0 nothing, 1 notify, 2 highlight.
-    pub action: i64,
+    /// What it means to users with the default push rules.
+    pub outcome: PushOutcome,
 }
 
 #[derive(Clone)]
@@ -342,7 +342,7 @@ impl Store {
             tl: stored.tl,
             pos: stored.pos,
             thread: stored.thread,
-            action: stored.action,
+            outcome: stored.outcome,
         })
     }
 

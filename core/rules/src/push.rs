@@ -47,6 +47,46 @@ pub fn server_default(user: &UserId) -> Ruleset {
     Ruleset::server_default(user)
 }
 
+/// What an event means to a user, as it is counted and stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PushOutcome {
+    /// Nothing.
+    #[default]
+    Nothing = 0,
+    /// It notifies.
+    Notify = 1,
+    /// It notifies, and is highlighted.
+    Highlight = 2,
+}
+
+impl PushOutcome {
+    /// Says whether it notifies.
+    pub fn notifies(self) -> bool {
+        self >= Self::Notify
+    }
+
+    /// Says whether it is highlighted.
+    pub fn highlights(self) -> bool {
+        self == Self::Highlight
+    }
+}
+
+impl From<PushOutcome> for i64 {
+    fn from(outcome: PushOutcome) -> Self {
+        outcome as Self
+    }
+}
+
+impl From<i64> for PushOutcome {
+    fn from(stored: i64) -> Self {
+        match stored {
+            ..=0 => Self::Nothing,
+            1 => Self::Notify,
+            _ => Self::Highlight,
+        }
+    }
+}
+
 /// What an event means to a user.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome<'a> {
@@ -55,6 +95,15 @@ pub struct Outcome<'a> {
 }
 
 impl Outcome<'_> {
+    /// Returns how the event is counted; a highlight that does not notify is no highlight.
+    pub fn counted(&self) -> PushOutcome {
+        match (self.notify(), self.highlight()) {
+            (false, false) => PushOutcome::Nothing,
+            (true, true) => PushOutcome::Highlight,
+            _ => PushOutcome::Notify,
+        }
+    }
+
     /// Tells whether it counts as a notification.
     pub fn notify(&self) -> bool {
         self.actions.iter().any(Action::should_notify)

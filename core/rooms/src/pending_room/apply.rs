@@ -7,7 +7,7 @@ use colonnade_model::{
     nid::{EventNid, SkeyNid, StateNid, UserNid},
     ruma::events::{TimelineEventType, room::member::MembershipState},
 };
-use colonnade_rules::event::relation::RelatesTo;
+use colonnade_rules::{event::relation::RelatesTo, push::PushOutcome};
 use colonnade_storage::rooms::{
     client_txns::ClientTxn,
     events::EventFlags,
@@ -74,7 +74,7 @@ impl PendingRoom {
             tl: None,
             pos: None,
             thread: None,
-            action: 0,
+            outcome: PushOutcome::Nothing,
         };
         if let Some(new) = &admitted.new_state {
             self.trie.add(new);
@@ -112,7 +112,7 @@ impl PendingRoom {
         let redacted = self.redacted(store, admitted).await?;
         let joined = self.tip.joined + members.joined;
         if !members.rows.is_empty() {
-            self.tip.customs = None;
+            self.tip.custom_rules = None;
         }
         let meaning = unread::evaluate(self, store, admitted, joined).await?;
         let mut row = row(admitted, EventFlags::default(), txn);
@@ -124,22 +124,22 @@ impl PendingRoom {
 
         room_event.thread = relation.as_ref().and_then(|(_, thread)| *thread);
         room_event.tl = Some(self.tip.last_tl + TL_STEP);
-        room_event.action = meaning.action;
+        room_event.outcome = meaning.outcome;
         self.tip.last_tl += TL_STEP;
-        self.tip.notif_seq += i64::from(meaning.action > 0);
-        self.tip.main_seq += i64::from(meaning.action > 0 && room_event.thread.is_none());
-        self.tip.hl_seq += i64::from(meaning.action > 1);
+        self.tip.notif_seq += i64::from(meaning.outcome.notifies());
+        self.tip.main_seq += i64::from(meaning.outcome.notifies() && room_event.thread.is_none());
+        self.tip.hl_seq += i64::from(meaning.outcome.highlights());
         row.relation = relation.map(|(relation, _)| relation);
         row.live = Some(Live {
             tl: self.tip.last_tl,
-            action: meaning.action,
+            outcome: meaning.outcome,
             notif_seq: self.tip.notif_seq,
             main_seq: self.tip.main_seq,
             hl_seq: self.tip.hl_seq,
             thread: room_event.thread,
             state: (self.tip.state != Some(current)).then_some(current),
             members: members.rows,
-            exceptions: meaning.exceptions,
+            user_outcomes: meaning.user_outcomes,
         });
         self.tip.state = Some(current);
         self.tip.extremities = extremities;

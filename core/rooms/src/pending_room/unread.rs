@@ -14,7 +14,7 @@ use colonnade_model::{
 use colonnade_rules::{
     auth::StateKey,
     power::PowerLevels,
-    push::{Evaluator, Outcome, named_users},
+    push::{Evaluator, PushOutcome, named_users},
 };
 use colonnade_storage::rooms::members::{self, Membership};
 
@@ -32,10 +32,10 @@ const MEMBERS_ASKED_MAX: usize = 5_000;
 /// What an event means.
 #[derive(Debug, Default)]
 pub(crate) struct Meaning {
-    /// To class 0: 0 nothing, 1 notify, 2 notify and highlight.
-    pub(crate) action: i64,
+    /// To everybody with the default push rules (class 0).
+    pub(crate) outcome: PushOutcome,
     /// To users to whom it means something else.
-    pub(crate) exceptions: Vec<(UserNid, i64)>,
+    pub(crate) user_outcomes: Vec<(UserNid, PushOutcome)>,
 }
 
 /// Reads the power levels of a state; `None` when the room's are malformed or there is no state.
@@ -79,23 +79,23 @@ pub(crate) async fn evaluate(
     let for_push = levels.map(|levels| levels.for_push(&work.room.rules.authorization));
     let count = u64::try_from(joined).unwrap_or(0);
     let mut evaluator = Evaluator::new(event, count, for_push);
-    let action = number(evaluator.class_zero());
-    let mut exceptions = Vec::new();
+    let outcome = evaluator.class_zero().counted();
+    let mut user_outcomes = Vec::new();
     for Candidate { user, user_id, name, rules } in candidates(work, store, admitted).await? {
-        let own = number(evaluator.evaluate(&user_id, &name, &rules));
-        if own != action {
-            exceptions.push((user, own));
+        let own = evaluator.evaluate(&user_id, &name, &rules).counted();
+        if own != outcome {
+            user_outcomes.push((user, own));
         }
     }
-    if action > 0 || !exceptions.is_empty() {
+    if outcome.notifies() || !user_outcomes.is_empty() {
         for user in ignoring(work, store, admitted).await? {
-            exceptions.retain(|(other, _)| *other != user);
-            if action > 0 {
-                exceptions.push((user, 0));
+            user_outcomes.retain(|(other, _)| *other != user);
+            if outcome.notifies() {
+                user_outcomes.push((user, PushOutcome::Nothing));
             }
         }
     }
-    Ok(Meaning { action, exceptions })
+    Ok(Meaning { outcome, user_outcomes })
 }
 
 /// Finds the joined members who ignore the sender: the event means nothing to them.
@@ -116,10 +116,6 @@ async fn ignoring(work: &PendingRoom, store: &Store, admitted: &Admitted) -> Res
     Ok(ignoring)
 }
 
-fn number(outcome: Outcome<'_>) -> i64 {
-    i64::from(outcome.notify()) + i64::from(outcome.highlight())
-}
-
 /// Finds the joined members of this server to whom the event may mean something of its own: those it
 /// names, and those with push rules of their own.
 async fn candidates(
@@ -127,7 +123,7 @@ async fn candidates(
     store: &Store,
     admitted: &Admitted,
 ) -> Result<Vec<Candidate>> {
-    let customs = customs(work, store).await?;
+    let custom_rules = custom_rules(work, store).await?;
     let mut found: BTreeMap<UserNid, Candidate> = BTreeMap::new();
     let named = named_users(&admitted.event);
     let here = named.iter().map(|user_id| &**user_id).filter(|user_id| store.is_local(user_id));
@@ -146,28 +142,28 @@ async fn candidates(
             }
         }
     }
-    found.extend(customs.iter().map(|custom| (custom.user, custom.clone())));
+    found.extend(custom_rules.iter().map(|custom| (custom.user, custom.clone())));
     found.remove(&admitted.sender);
     Ok(found.into_values().collect())
 }
 
 /// Returns the joined members with push rules of their own, remembered until membership or
 /// somebody's rules change.
-async fn customs(work: &mut PendingRoom, store: &Store) -> Result<Arc<[Candidate]>> {
+async fn custom_rules(work: &mut PendingRoom, store: &Store) -> Result<Arc<[Candidate]>> {
     let Current { version, rules, .. } = store.own_rules.current(&store.context).await?;
-    if let Some((known, customs)) = &work.tip.customs
+    if let Some((known, custom_rules)) = &work.tip.custom_rules
         && *known == version
     {
-        return Ok(Arc::clone(customs));
+        return Ok(Arc::clone(custom_rules));
     }
-    let mut customs = Vec::new();
+    let mut custom_rules = Vec::new();
     let users: Vec<UserNid> = rules.keys().copied().collect();
     for part in users.chunks(MEMBERS_ASKED_MAX) {
         for member in members::many(&store.context.db, work.room.nid, part).await? {
             if let (Membership::Join, Some((user_id, rules))) =
                 (member.membership, rules.get(&member.user))
             {
-                customs.push(Candidate {
+                custom_rules.push(Candidate {
                     user: member.user,
                     name: member.display_name.unwrap_or_else(|| user_id.localpart().to_owned()),
                     user_id: user_id.clone(),
@@ -176,7 +172,7 @@ async fn customs(work: &mut PendingRoom, store: &Store) -> Result<Arc<[Candidate
             }
         }
     }
-    let customs: Arc<[Candidate]> = customs.into();
-    work.tip.customs = Some((version, Arc::clone(&customs)));
-    Ok(customs)
+    let custom_rules: Arc<[Candidate]> = custom_rules.into();
+    work.tip.custom_rules = Some((version, Arc::clone(&custom_rules)));
+    Ok(custom_rules)
 }

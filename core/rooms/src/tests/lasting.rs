@@ -1,5 +1,6 @@
 //! What many writers leave behind, and what a restart does not change.
 
+use colonnade_rules::push::PushOutcome;
 use colonnade_storage::rooms::events::{self, Range};
 
 use super::*;
@@ -115,7 +116,10 @@ async fn unread_counters_and_exceptions() {
     let head = world.rooms.head(room.nid).await.unwrap();
     assert_eq!((head.notif_seq, head.main_seq, head.hl_seq), (5, 4, 1));
     let row = events::stream_row(&world.context.db, reply.nid).await.unwrap().unwrap();
-    assert_eq!((row.thread_nid, row.thread_seq, row.action), (Some(root.nid.0), 1, 1));
+    assert_eq!(
+        (row.thread_nid, row.thread_seq, row.outcome),
+        (Some(root.nid.0), 1, PushOutcome::Notify)
+    );
 }
 
 #[tokio::test]
@@ -141,14 +145,17 @@ async fn rules_of_their_own_make_exceptions() {
         work.keep();
         let batch = work.batch().unwrap().unwrap();
         let live = batch.events.last().unwrap().live.clone().unwrap();
-        (live.action, live.exceptions)
+        (live.outcome, live.user_outcomes)
     };
     let (plain, named) = (
         json!({ "body": "hello" }),
         json!({ "body": "hello", "m.mentions": { "user_ids": [bob.user_id] } }),
     );
-    assert_eq!(meaning(plain.clone()).await, (1, vec![]));
-    assert_eq!(meaning(named.clone()).await, (1, vec![(bob.user, 2)]));
+    assert_eq!(meaning(plain.clone()).await, (PushOutcome::Notify, vec![]));
+    assert_eq!(
+        meaning(named.clone()).await,
+        (PushOutcome::Notify, vec![(bob.user, PushOutcome::Highlight)])
+    );
     let rule = json!({
         "rule_id": room.room_id, "default": false, "enabled": true, "actions": [],
         "conditions": [{ "kind": "event_match", "key": "room_id", "pattern": room.room_id }],
@@ -164,6 +171,10 @@ async fn rules_of_their_own_make_exceptions() {
         Box::pin(account_data::put(tx, user, data, &colonnade_storage::quota::Quota::NONE))
     });
     put.await.unwrap();
-    assert_eq!(meaning(plain).await, (1, vec![(bob.user, 0)]), "bob has muted the room");
-    assert_eq!(meaning(named).await, (1, vec![(bob.user, 0)]));
+    assert_eq!(
+        meaning(plain).await,
+        (PushOutcome::Notify, vec![(bob.user, PushOutcome::Nothing)]),
+        "bob has muted the room"
+    );
+    assert_eq!(meaning(named).await, (PushOutcome::Notify, vec![(bob.user, PushOutcome::Nothing)]));
 }

@@ -12,6 +12,7 @@ use colonnade_model::{
     ruma::{EventId, OwnedEventId},
     stream::Position,
 };
+use colonnade_rules::push::PushOutcome;
 
 use crate::{
     Database,
@@ -86,8 +87,8 @@ pub struct StoredEvent {
     pub pos: Option<Position>,
     /// The root of the thread it is in.
     pub thread: Option<EventNid>,
-    /// What it means to users with the default push rules: 0 nothing, 1 notify, 2 highlight.
-    pub action: i64,
+    /// What it means to users with the default push rules.
+    pub outcome: PushOutcome,
     /// The canonical JSON in the federation format, without `unsigned`.
     pub json: Vec<u8>,
 }
@@ -106,8 +107,9 @@ pub struct StreamRow {
     /// Who sent it.
     #[sqlx(try_from = "i64")]
     pub sender_nid: UserNid,
-    /// What it means to users with the default push rules: 0 nothing, 1 notify, 2 highlight.
-    pub action: i64,
+    /// What it means to users with the default push rules.
+    #[sqlx(rename = "action", try_from = "i64")]
+    pub outcome: PushOutcome,
     /// Cumulative notifying events of the room, this one included.
     pub notif_seq: i64,
     /// Cumulative notifying events outside threads.
@@ -189,7 +191,7 @@ impl Row {
             tl: self.tl,
             pos: self.pos,
             thread: self.thread_nid.map(EventNid),
-            action: self.action.unwrap_or(0),
+            outcome: self.action.unwrap_or(0).into(),
             json: self.body,
         })
     }

@@ -51,15 +51,15 @@ impl Sync {
     /// to the user because a room is newly shared, theirs is too.
     pub(super) async fn presence(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         memberships: &Memberships,
         newcomers: &[(OwnedUserId, UserNid)],
     ) -> Result<Events> {
-        let now = turn.now(Stream::Presence);
+        let now = context.now(Stream::Presence);
         // A token of an earlier process may stand above the positions of this one.
-        let since = turn.since(Stream::Presence);
+        let since = context.since(Stream::Presence);
         let since = if since > now { 0 } else { since };
-        let wanted = &turn.request.filter.presence;
+        let wanted = &context.request.filter.presence;
         if !filter::wants_plain(wanted, "m.presence", None) {
             return Ok(Events::default());
         }
@@ -67,28 +67,28 @@ impl Sync {
         let mut changes = match since < now {
             true => {
                 let joined = memberships.joined().collect();
-                presence.changes(turn.viewer.user, &joined, since, now).await?
+                presence.changes(context.viewer.user, &joined, since, now).await?
             }
             false => Vec::new(),
         };
         let told: HashSet<&str> = changes.iter().filter_map(|e| e["sender"].as_str()).collect();
         let untold: Vec<_> =
             newcomers.iter().filter(|(name, _)| !told.contains(name.as_str())).collect();
-        let newcomers = presence.of_newcomers(turn.viewer.user, &untold, now);
+        let newcomers = presence.of_newcomers(context.viewer.user, &untold, now);
         changes.extend(newcomers);
         let changes = changes.into_iter().filter(|event| {
             let sender = event["sender"].as_str().and_then(|id| <&UserId>::try_from(id).ok());
-            !turn.ignored.iter().any(|ignored| Some(&**ignored) == sender)
+            !context.ignored.iter().any(|ignored| Some(&**ignored) == sender)
                 && filter::wants_plain(wanted, "m.presence", sender)
         });
         Ok(Events { events: changes.filter_map(|event| to_raw_value(&event).ok()).collect() })
     }
 
     /// Returns the user's own account data that changed.
-    pub(super) async fn account_data(&self, turn: &SyncContext<'_>) -> Result<Events> {
-        let wanted = &turn.request.filter.account_data;
-        let changes = self.data_changes(turn).await?.global.iter().filter(|data| {
-            filter::wants_plain(wanted, &data.event_type, Some(&turn.viewer.user_id))
+    pub(super) async fn account_data(&self, context: &SyncContext<'_>) -> Result<Events> {
+        let wanted = &context.request.filter.account_data;
+        let changes = self.data_changes(context).await?.global.iter().filter(|data| {
+            filter::wants_plain(wanted, &data.event_type, Some(&context.viewer.user_id))
         });
         Ok(Events { events: changes.map(entry).collect() })
     }
@@ -97,9 +97,9 @@ impl Sync {
     /// about being invited did.
     pub(super) async fn rooms_with_data(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
     ) -> Result<(HashSet<RoomNid>, bool)> {
-        let changes = self.data_changes(turn).await?;
+        let changes = self.data_changes(context).await?;
         let is_permission = |data: &AccountData| data.event_type == INVITE_PERMISSION;
         let invites_moved = changes.global.iter().any(is_permission);
         Ok((changes.rooms.keys().copied().collect(), invites_moved))
@@ -111,17 +111,17 @@ impl Sync {
     /// Source: Matrix v1.19, client-server, "Invite permission".
     pub(super) async fn invites(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         memberships: &Memberships,
         permission_moved: bool,
     ) -> Result<Invites> {
-        let since = turn.since(Stream::Events);
+        let since = context.since(Stream::Events);
         let mut rooms = memberships.rooms.iter();
         let is_news = |member: &Member| permission_moved || member.pos > since;
         if !rooms.any(|member| member.membership == Membership::Invite && is_news(member)) {
             return Ok(Invites::New);
         }
-        let (db, user) = (&self.context.db, turn.viewer.user);
+        let (db, user) = (&self.context.db, context.viewer.user);
         let wish = account_data::get(db, user, None, INVITE_PERMISSION).await?;
         Ok(match wish.is_some_and(|wish| blocks_invites(&wish)) {
             true => Invites::None,
@@ -133,19 +133,19 @@ impl Sync {
     /// Returns the user's account data for a room that changed above `after`.
     pub(super) async fn room_data(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         room: &Room,
         after: Position,
     ) -> Result<Events> {
-        let wanted = &turn.request.filter.room.account_data;
+        let wanted = &context.request.filter.room.account_data;
         let all;
         let changes = match after {
             // Whoever comes in now has not been told what is older than the token.
-            0 if turn.since.is_some() => {
-                all = self.from.account_data.of_room(turn.viewer.user, room.nid).await?;
+            0 if context.since.is_some() => {
+                all = self.from.account_data.of_room(context.viewer.user, room.nid).await?;
                 &all
             }
-            _ => self.data_changes(turn).await?.of_room(room.nid),
+            _ => self.data_changes(context).await?.of_room(room.nid),
         };
         let changes = changes.iter().filter(|data| {
             filter::wants_type(wanted, &data.event_type)
@@ -156,15 +156,15 @@ impl Sync {
 
     /// Returns the user's account data that changed since the client's token: read once for an answer,
     /// however many rooms it has.
-    async fn data_changes<'t>(&self, turn: &'t SyncContext<'_>) -> Result<&'t ChangedData> {
-        let read = || async { self.read_data_changes(turn).await.map(ChangedData::of) };
-        turn.data.get_or_try_init(read).await
+    async fn data_changes<'t>(&self, context: &'t SyncContext<'_>) -> Result<&'t ChangedData> {
+        let read = || async { self.read_data_changes(context).await.map(ChangedData::of) };
+        context.data.get_or_try_init(read).await
     }
 
-    async fn read_data_changes(&self, turn: &SyncContext<'_>) -> Result<Vec<AccountData>> {
-        let after = turn.since(Stream::AccountData);
-        let (user, upto) = (turn.viewer.user, turn.now(Stream::AccountData));
-        if turn.since.is_none() {
+    async fn read_data_changes(&self, context: &SyncContext<'_>) -> Result<Vec<AccountData>> {
+        let after = context.since(Stream::AccountData);
+        let (user, upto) = (context.viewer.user, context.now(Stream::AccountData));
+        if context.since.is_none() {
             // With the push rules even of those who never changed any.
             return self.from.account_data.changes(user, 0, upto).await;
         }

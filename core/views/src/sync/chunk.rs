@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::response::TimelinePart;
 use crate::timeline::Shown;
 
-/// A stretch of a room's timeline, before it is rendered.
+/// A chunk of a room's timeline, before it is rendered.
 pub(super) struct TimelineChunk {
     /// The events, oldest first.
     pub(super) events: Vec<Shown>,
@@ -19,9 +19,9 @@ pub(super) struct TimelineChunk {
 }
 
 impl From<TimelineChunk> for TimelinePart {
-    fn from(stretch: TimelineChunk) -> Self {
-        let prev_batch = stretch.prev_batch.map(|token| token.to_string());
-        Self { events: stretch.json, limited: stretch.limited, prev_batch }
+    fn from(chunk: TimelineChunk) -> Self {
+        let prev_batch = chunk.prev_batch.map(|token| token.to_string());
+        Self { events: chunk.json, limited: chunk.limited, prev_batch }
     }
 }
 

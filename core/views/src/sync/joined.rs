@@ -35,30 +35,30 @@ impl Sync {
     /// Makes the part of a joined room; `None` if there is nothing to tell after all.
     pub(super) async fn joined(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         room: &Room,
         member: &Member,
         head: RoomHead,
     ) -> Result<Option<JoinedRoom>> {
         let db = &self.context.db;
-        let since = turn.since(Stream::Events);
-        let was_in = turn.since.is_some()
+        let since = context.since(Stream::Events);
+        let was_in = context.since.is_some()
             && (member.pos <= since || {
                 let then = members::at(db, room.nid, member.user, since).await?;
                 then.is_some_and(|then| then.membership == Membership::Join)
             });
         let after = if was_in { since } else { 0 };
-        let upto = turn.now(Stream::Events);
-        let whole = !was_in || turn.request.full_state;
+        let upto = context.now(Stream::Events);
+        let whole = !was_in || context.request.full_state;
         let gap = SyncRange { after, upto, whole, known_upto: Position::MAX };
         let (timeline, state, summary) = match gap.whole || head.events > since {
-            true => self.said(turn, room, gap, was_in).await?,
-            false => (TimelinePart::default(), StatePart::none(turn), Summary::default()),
+            true => self.said(context, room, gap, was_in).await?,
+            false => (TimelinePart::default(), StatePart::none(context), Summary::default()),
         };
-        let ephemeral = self.ephemeral(turn, room, head, was_in).await?;
-        let since_data = if was_in { turn.since(Stream::AccountData) } else { 0 };
-        let account_data = self.room_data(turn, room, since_data).await?;
-        turn.growth.add(account_data.bytes()).await?;
+        let ephemeral = self.ephemeral(context, room, head, was_in).await?;
+        let since_data = if was_in { context.since(Stream::AccountData) } else { 0 };
+        let account_data = self.room_data(context, room, since_data).await?;
+        context.growth.add(account_data.bytes()).await?;
         let told = gap.whole
             || !timeline.events.is_empty()
             || timeline.limited
@@ -68,7 +68,7 @@ impl Sync {
         if !told {
             return Ok(None);
         }
-        let (unread, by_thread) = self.unread(turn, room).await?;
+        let (unread, by_thread) = self.unread(context, room).await?;
         Ok(Some(JoinedRoom {
             timeline,
             state,
@@ -83,37 +83,37 @@ impl Sync {
     /// What was said in a room, the state that goes with it, and who is there if that changed.
     async fn said(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         room: &Room,
         gap: SyncRange,
         was_in: bool,
     ) -> Result<(TimelinePart, StatePart, Summary)> {
-        let mut stretch = self.stretch(turn, room, gap.after, gap.upto).await?;
+        let mut chunk = self.timeline_chunk(context, room, gap.after, gap.upto).await?;
         // What the client may have of an earlier stay does not join up with this timeline.
-        stretch.limited |= turn.since.is_some() && !was_in;
-        let lacking = self.lacking(turn, room, &stretch, gap).await?;
-        let summary = match lacking.members_moved || gap.whole {
-            true => self.summary(turn, room).await?,
+        chunk.limited |= context.since.is_some() && !was_in;
+        let missing = self.missing_state(context, room, &chunk, gap).await?;
+        let summary = match missing.members_moved || gap.whole {
+            true => self.summary(context, room).await?,
             false => Summary::default(),
         };
         let heroes = summary.heroes.as_deref().unwrap_or_default();
-        let state = self.state(turn, room, &stretch, lacking, heroes).await?;
-        Ok((stretch.into(), state, summary))
+        let state = self.state(context, room, &chunk, missing, heroes).await?;
+        Ok((chunk.into(), state, summary))
     }
 
     /// Reads the newest events above `after` up to `upto` that the client wants and may see.
-    pub(super) async fn stretch(
+    pub(super) async fn timeline_chunk(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         room: &Room,
         after: i64,
         upto: i64,
     ) -> Result<TimelineChunk> {
-        let wanted = &turn.request.filter.room.timeline;
+        let wanted = &context.request.filter.room.timeline;
         let limit = wanted.limit.map_or(TIMELINE_DEFAULT, |limit| {
             i64::try_from(u64::from(limit)).unwrap_or(i64::MAX).clamp(0, TIMELINE_MAX)
         });
-        let bytes_max = turn.timelines.room();
+        let bytes_max = context.timelines.room();
         let limit = if bytes_max == 0 { 0 } else { usize::try_from(limit).unwrap_or(0) };
         let mut found: Vec<Shown> = Vec::new();
         let (mut top, mut scanned, mut bytes, mut more) = (upto, 0, 0, true);
@@ -127,17 +127,17 @@ impl Sync {
             let Some(lowest) = rows.last().and_then(|row| row.pos) else { break };
             top = lowest - 1;
             let page = self.from.timeline.shown(rows).await?;
-            let page = page.into_iter().filter(|shown| self.is_wanted(turn, shown));
-            let page = self.from.timeline.visible(&turn.viewer, page.collect()).await?;
+            let page = page.into_iter().filter(|shown| self.is_wanted(context, shown));
+            let page = self.from.timeline.visible(&context.viewer, page.collect()).await?;
             bytes += page.iter().map(|shown| shown.row.event.json().len()).sum::<usize>();
             found.extend(page);
         }
         let known = found.len();
         found.truncate(limit);
-        let mut json = self.rendered(turn, room, &mut found, bytes_max).await?;
+        let mut json = self.rendered(context, room, &mut found, bytes_max).await?;
         let told = json.iter().map(|event| event.get().len()).sum();
-        turn.timelines.tell(told);
-        turn.growth.add(told).await?;
+        context.timelines.tell(told);
+        context.growth.add(told).await?;
         let is_cut = bytes >= bytes_max.max(1) || scanned >= SCANNED_MAX;
         let limited = known > found.len() || (more && is_cut);
         found.reverse();
@@ -153,25 +153,25 @@ impl Sync {
         Ok(TimelineChunk { events: found, json, limited, prev_batch })
     }
 
-    fn is_wanted(&self, turn: &SyncContext<'_>, shown: &Shown) -> bool {
-        let wanted = &turn.request.filter.room.timeline;
+    fn is_wanted(&self, context: &SyncContext<'_>, shown: &Shown) -> bool {
+        let wanted = &context.request.filter.room.timeline;
         !shown.row.flags.has(EventFlags::SOFT_FAILED)
             && filter::wants(wanted, &shown.row.event)
-            && (shown.row.skey.is_some() || !self.from.timeline.is_from(shown, &turn.ignored))
+            && (shown.row.skey.is_some() || !self.from.timeline.is_from(shown, &context.ignored))
     }
 
     /// Renders the newest of the events that were found, which come first, as the client wants them, and
     /// leaves out those for which there is no room.
     async fn rendered(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         room: &Room,
         found: &mut Vec<Shown>,
         bytes_max: usize,
     ) -> Result<Vec<Box<RawValue>>> {
         let format = ClientFormat::WithoutRoom;
-        let (timeline, viewer) = (&self.from.timeline, &turn.viewer);
-        let wish = &turn.request.filter;
+        let (timeline, viewer) = (&self.from.timeline, &context.viewer);
+        let wish = &context.request.filter;
         let events = if wish.event_format == EventFormat::Federation {
             federation_format(found)
         } else {
@@ -183,28 +183,28 @@ impl Sync {
 
     async fn ephemeral(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         room: &Room,
         head: RoomHead,
         was_in: bool,
     ) -> Result<Plain> {
-        let wanted = &turn.request.filter.room.ephemeral;
+        let wanted = &context.request.filter.room.ephemeral;
         let mut events = Vec::new();
         if !filter::wants_room(wanted, &room.room_id) {
             return Ok(Plain::default());
         }
-        let since = if was_in { turn.since(Stream::Receipts) } else { 0 };
+        let since = if was_in { context.since(Stream::Receipts) } else { 0 };
         if head.receipts > since && filter::wants_type(wanted, "m.receipt") {
-            let (viewer, upto) = (turn.viewer.user, turn.now(Stream::Receipts));
+            let (viewer, upto) = (context.viewer.user, context.now(Stream::Receipts));
             let receipts = &self.from.receipts;
             if let Some(content) = receipts.content(room.nid, viewer, since, upto).await? {
                 events.push(json!({ "type": "m.receipt", "content": content }));
             }
         }
         if filter::wants_type(wanted, "m.typing") {
-            let since = if was_in { turn.since(Stream::Typing) } else { 0 };
+            let since = if was_in { context.since(Stream::Typing) } else { 0 };
             // A token of an earlier process may stand above the positions of this one.
-            let since = if since > turn.now(Stream::Typing) { 0 } else { since };
+            let since = if since > context.now(Stream::Typing) { 0 } else { since };
             if let Some(users) = self.from.typing.changed(room.nid, since)
                 && (was_in && since > 0 || !users.is_empty())
             {

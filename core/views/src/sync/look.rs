@@ -21,29 +21,29 @@ use super::{
 const TO_DEVICE_MAX: usize = 100;
 
 impl Sync {
-    /// Makes the answer from the client's token to `turn.now`.
+    /// Makes the answer from the client's token to `context.now`.
     pub(super) async fn look(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         memberships: &Memberships,
     ) -> Result<SyncResponse> {
-        let mut now = turn.now;
-        let (to_device, told_upto) = self.to_device(turn).await?;
-        turn.growth.add(to_device.bytes()).await?;
+        let mut now = context.now;
+        let (to_device, told_upto) = self.to_device(context).await?;
+        context.growth.add(to_device.bytes()).await?;
         now.set(Stream::ToDevice, told_upto);
         let heads = self.heads.rooms(memberships.rooms.iter().map(|member| member.room));
-        let device_lists = self.device_lists(turn, memberships, &heads).await?;
-        let account_data = self.account_data(turn).await?;
-        turn.growth.add(account_data.bytes()).await?;
-        let presence = self.presence(turn, memberships, &device_lists.changed).await?;
-        turn.growth.add(presence.bytes()).await?;
+        let device_lists = self.device_lists(context, memberships, &heads).await?;
+        let account_data = self.account_data(context).await?;
+        context.growth.add(account_data.bytes()).await?;
+        let presence = self.presence(context, memberships, &device_lists.changed).await?;
+        context.growth.add(presence.bytes()).await?;
         Ok(SyncResponse {
-            rooms: self.rooms(turn, memberships, &heads).await?,
+            rooms: self.rooms(context, memberships, &heads).await?,
             presence,
             account_data,
             to_device,
             device_lists: ChangedDevices::of(device_lists),
-            ..self.nothing(turn.viewer.device, now).await?
+            ..self.nothing(context.viewer.device, now).await?
         })
     }
 
@@ -64,9 +64,9 @@ impl Sync {
     }
 
     /// Returns the messages to the device and the position up to which they were told.
-    async fn to_device(&self, turn: &SyncContext<'_>) -> Result<(Events, i64)> {
-        let (after, upto) = (turn.since(Stream::ToDevice), turn.now(Stream::ToDevice));
-        let device = turn.viewer.device;
+    async fn to_device(&self, context: &SyncContext<'_>) -> Result<(Events, i64)> {
+        let (after, upto) = (context.since(Stream::ToDevice), context.now(Stream::ToDevice));
+        let device = context.viewer.device;
         if self.heads.device(device) <= after {
             return Ok((Events::default(), upto));
         }
@@ -81,54 +81,54 @@ impl Sync {
     /// nothing has.
     async fn device_lists(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         memberships: &Memberships,
         heads: &[RoomHead],
     ) -> Result<DeviceListChanges> {
-        let Some(mut since) = turn.since else { return Ok(DeviceListChanges::default()) };
+        let Some(mut since) = context.since else { return Ok(DeviceListChanges::default()) };
         let rooms = memberships.rooms.iter().zip(heads);
         let joined = rooms.filter(|(member, _)| member.membership == Membership::Join);
         let joined: Vec<&RoomHead> = joined.map(|(_, head)| head).collect();
-        let user = self.heads.user(turn.viewer.user);
+        let user = self.heads.user(context.viewer.user);
         let (keys, events) = (since.get(Stream::DeviceLists), since.get(Stream::Events));
         if user.device_lists <= keys && joined.iter().all(|head| head.device_lists <= keys) {
-            since.set(Stream::DeviceLists, turn.now(Stream::DeviceLists));
+            since.set(Stream::DeviceLists, context.now(Stream::DeviceLists));
         }
         let somebody_moved = self.heads.memberships() > events;
         if !somebody_moved
             || user.events <= events && joined.iter().all(|head| head.events <= events)
         {
-            since.set(Stream::Events, turn.now(Stream::Events));
+            since.set(Stream::Events, context.now(Stream::Events));
         }
-        self.from.encryption.device_list_changes(turn.viewer.user, &since, &turn.now).await
+        self.from.encryption.device_list_changes(context.viewer.user, &since, &context.now).await
     }
 
     async fn rooms(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         memberships: &Memberships,
         heads: &[RoomHead],
     ) -> Result<Rooms> {
-        let wanted = &turn.request.filter.room;
+        let wanted = &context.request.filter.room;
         let mut rooms = Rooms::default();
         let mut strangers = self.context.settings.limits.invite_states_bytes_max as usize;
         let data_moved =
-            self.heads.user(turn.viewer.user).account_data > turn.since(Stream::AccountData);
+            self.heads.user(context.viewer.user).account_data > context.since(Stream::AccountData);
         let (data_rooms, invites_moved) = match data_moved {
-            true => self.rooms_with_data(turn).await?,
+            true => self.rooms_with_data(context).await?,
             false => Default::default(),
         };
-        let invites = self.invites(turn, memberships, invites_moved).await?;
+        let invites = self.invites(context, memberships, invites_moved).await?;
         for (member, head) in memberships.rooms.iter().zip(heads) {
-            let is_new = member.pos > turn.since(Stream::Events);
+            let is_new = member.pos > context.since(Stream::Events);
             let is_due = match member.membership {
                 Membership::Join => {
                     is_new
-                        || turn.since.is_none()
-                        || turn.request.full_state
-                        || head.events > turn.since(Stream::Events)
-                        || head.receipts > turn.since(Stream::Receipts)
-                        || head.typing > turn.since(Stream::Typing)
+                        || context.since.is_none()
+                        || context.request.full_state
+                        || head.events > context.since(Stream::Events)
+                        || head.receipts > context.since(Stream::Receipts)
+                        || head.typing > context.since(Stream::Typing)
                         || data_rooms.contains(&member.room)
                 }
                 Membership::Knock => is_new,
@@ -139,7 +139,7 @@ impl Sync {
                 },
                 Membership::Leave | Membership::Ban => {
                     // Forgotten or not: other devices have to hear that their user left.
-                    is_new && (turn.since.is_some() || wanted.include_leave && !member.forgotten)
+                    is_new && (context.since.is_some() || wanted.include_leave && !member.forgotten)
                 }
             };
             if !is_due {
@@ -148,7 +148,7 @@ impl Sync {
             let room = self.from.rooms.room(member.room).await?;
             if passes(wanted, &room) {
                 let part = (member, *head);
-                self.add_room(turn, &room, part, &mut rooms, &mut strangers).await?;
+                self.add_room(context, &room, part, &mut rooms, &mut strangers).await?;
             }
         }
         Ok(rooms)
@@ -156,7 +156,7 @@ impl Sync {
 
     async fn add_room(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         room: &Room,
         (member, head): (&Member, RoomHead),
         rooms: &mut Rooms,
@@ -165,18 +165,18 @@ impl Sync {
         let room_id = room.room_id.clone();
         match member.membership {
             Membership::Join => {
-                if let Some(joined) = self.joined(turn, room, member, head).await? {
+                if let Some(joined) = self.joined(context, room, member, head).await? {
                     rooms.join.insert(room_id, joined);
                 }
             }
             Membership::Leave | Membership::Ban => {
-                if let Some(left) = self.left(turn, room, member).await? {
+                if let Some(left) = self.left(context, room, member).await? {
                     rooms.leave.insert(room_id, left);
                 }
             }
             Membership::Invite => {
                 let sender = self.context.interned.user_id(member.sender).await?;
-                if !turn.ignored.contains(&sender) {
+                if !context.ignored.contains(&sender) {
                     let invite_state = Events { events: self.stripped(member, strangers).await? };
                     rooms.invite.insert(room_id, InvitedRoom { invite_state });
                 }

@@ -295,9 +295,9 @@ fn wake(watchers: &[Weak<Watcher>]) {
 }
 
 async fn wake_in_turn(watchers: Vec<Weak<Watcher>>) {
-    let mut turn = tokio::time::interval(SPREAD / PARTS as u32);
+    let mut context = tokio::time::interval(SPREAD / PARTS as u32);
     for part in watchers.chunks(watchers.len().div_ceil(PARTS)) {
-        turn.tick().await;
+        context.tick().await;
         wake_now(part);
     }
 }

@@ -108,7 +108,7 @@ impl Rooms {
     }
 }
 
-/// A stretch of a timeline.
+/// A chunk of a timeline.
 #[derive(Debug, Default, Serialize)]
 pub struct TimelinePart {
     /// The events, oldest first.

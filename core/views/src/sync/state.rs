@@ -1,5 +1,5 @@
-//! The state that goes with a stretch of timeline: what changed between the client's token and the
-//! stretch that the stretch itself does not say. Read as a difference of two tries.
+//! The state that goes with a chunk of timeline: what changed between the client's token and the
+//! chunk that the chunk itself does not say. Read as a difference of two tries.
 
 use colonnade_model::{
     nid::{EventNid, StateNid, UserNid},
@@ -35,8 +35,8 @@ pub(super) struct MissingState {
 
 impl StatePart {
     /// Says nothing, in the place the client looks at.
-    pub(super) fn none(turn: &SyncContext<'_>) -> Self {
-        match turn.request.use_state_after {
+    pub(super) fn none(context: &SyncContext<'_>) -> Self {
+        match context.request.use_state_after {
             true => Self::After(Events::default()),
             false => Self::Before(Events::default()),
         }
@@ -51,11 +51,11 @@ impl StatePart {
 
 impl Sync {
     /// Finds which state events the client lacks.
-    pub(super) async fn lacking(
+    pub(super) async fn missing_state(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         room: &Room,
-        stretch: &TimelineChunk,
+        chunk: &TimelineChunk,
         gap: SyncRange,
     ) -> Result<MissingState> {
         let states = self.from.rooms.states();
@@ -64,9 +64,9 @@ impl Sync {
             true => None,
             false => states.at(room.nid, gap.after.min(gap.known_upto)).await?,
         };
-        let first = stretch.events.iter().find(|shown| shown.shows_state);
+        let first = chunk.events.iter().find(|shown| shown.shows_state);
         let first = first.map(|first| first.row.state_before);
-        let target = match (turn.request.use_state_after, first) {
+        let target = match (context.request.use_state_after, first) {
             (true, _) | (false, None) => current,
             // Before the create event there is no state.
             (false, Some(before)) => before,
@@ -74,39 +74,40 @@ impl Sync {
         let target = target.filter(|_| gap.known_upto > 0);
         let core = self.moved(known, target, Part::Core).await?;
         let members = self.moved(known, target, Part::Member).await?;
-        let said = stretch.events.iter().any(|shown| shown.row.event.membership().is_some());
+        let said = chunk.events.iter().any(|shown| shown.row.event.membership().is_some());
         let members_moved = said || !members.is_empty();
         Ok(MissingState { target, whole: known.is_none(), core, members, members_moved })
     }
 
-    /// Makes the state part. Lazily loaded, it has the member events of the stretch's senders and
+    /// Makes the state part. Lazily loaded, it has the member events of the chunk's senders and
     /// of the heroes.
     pub(super) async fn state(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         room: &Room,
-        stretch: &TimelineChunk,
-        lacking: MissingState,
+        chunk: &TimelineChunk,
+        missing: MissingState,
         heroes: &[OwnedUserId],
     ) -> Result<StatePart> {
-        let wish = &turn.request.filter;
+        let wish = &context.request.filter;
         let wanted = &wish.room.state;
         let lazy = filter::lazy_loads(wanted) || filter::lazy_loads(&wish.room.timeline);
         let members = match lazy {
-            true => self.lazily(turn, room, stretch, &lacking, heroes).await?,
-            false => lacking.members,
+            true => self.lazily(context, room, chunk, &missing, heroes).await?,
+            false => missing.members,
         };
-        let mut left: Vec<EventNid> = members.into_iter().chain(lacking.core).collect();
+        let mut left: Vec<EventNid> = members.into_iter().chain(missing.core).collect();
         let mut events = Vec::new();
         while let Some(some) = self.from.timeline.next_piece(&mut left).await? {
             let some = self.from.rooms.events(&some).await?.into_iter();
             let some = some.filter(|event| filter::wants(wanted, &event.event));
-            let rendered = self.rendered_state(turn, room, some.map(Shown::from).collect()).await?;
-            turn.growth.add(rendered.iter().map(|event| event.get().len()).sum()).await?;
+            let rendered =
+                self.rendered_state(context, room, some.map(Shown::from).collect()).await?;
+            context.growth.add(rendered.iter().map(|event| event.get().len()).sum()).await?;
             events.extend(rendered);
         }
         let events = Events { events };
-        Ok(match turn.request.use_state_after {
+        Ok(match context.request.use_state_after {
             true => StatePart::After(events),
             false => StatePart::Before(events),
         })
@@ -115,12 +116,12 @@ impl Sync {
     /// Renders state events as the client wants them.
     async fn rendered_state(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         room: &Room,
         page: Vec<Shown>,
     ) -> Result<Vec<Box<RawValue>>> {
-        let wish = &turn.request.filter;
-        let (timeline, viewer) = (&self.from.timeline, &turn.viewer);
+        let wish = &context.request.filter;
+        let (timeline, viewer) = (&self.from.timeline, &context.viewer);
         let events = if wish.event_format == EventFormat::Federation {
             federation_format(&page)
         } else {
@@ -151,34 +152,34 @@ impl Sync {
     }
 
     /// Chooses the member events the client needs: all that changed in the gap, and those of the
-    /// stretch's senders and the heroes it was not sent. With the whole state also its own.
+    /// chunk's senders and the heroes it was not sent. With the whole state also its own.
     ///
     /// Source: Matrix v1.19, client-server, "Lazy-loading room members" and "GET /sync".
     async fn lazily(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         room: &Room,
-        stretch: &TimelineChunk,
-        lacking: &MissingState,
+        chunk: &TimelineChunk,
+        missing: &MissingState,
         heroes: &[OwnedUserId],
     ) -> Result<Vec<EventNid>> {
-        let Some(target) = lacking.target else { return Ok(Vec::new()) };
-        let whole = lacking.whole;
-        let mut keep = if whole { Vec::new() } else { lacking.members.clone() };
-        let mut users: Vec<UserNid> = stretch.events.iter().map(|shown| shown.row.sender).collect();
+        let Some(target) = missing.target else { return Ok(Vec::new()) };
+        let whole = missing.whole;
+        let mut keep = if whole { Vec::new() } else { missing.members.clone() };
+        let mut users: Vec<UserNid> = chunk.events.iter().map(|shown| shown.row.sender).collect();
         if whole {
-            users.push(turn.viewer.user);
+            users.push(context.viewer.user);
         }
         for hero in heroes {
             users.extend(self.context.interned.find_user(hero).await?);
         }
         users.sort_unstable();
         users.dedup();
-        let wanted = &turn.request.filter.room;
+        let wanted = &context.request.filter.room;
         let repeat = whole
             || filter::repeats_members(&wanted.state)
             || filter::repeats_members(&wanted.timeline);
-        let due = self.untold(turn, room, users, (whole, repeat));
+        let due = self.untold(context, room, users, (whole, repeat));
         for user_id in self.context.interned.user_ids(&due).await? {
             let key = self.context.interned.find_skey("m.room.member", user_id.as_str()).await?;
             let Some(key) = key else { continue };
@@ -192,12 +193,12 @@ impl Sync {
     /// is now. With `repeat` all of them; with `afresh` the device remembers nothing.
     fn untold(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         room: &Room,
         users: Vec<UserNid>,
         (afresh, repeat): (bool, bool),
     ) -> Vec<UserNid> {
-        let told = self.told.get_or_insert_with(&(turn.viewer.device, room.nid), || {
+        let told = self.told.get_or_insert_with(&(context.viewer.device, room.nid), || {
             Ok::<_, std::convert::Infallible>(std::sync::Arc::default())
         });
         let Ok(told) = told;
@@ -206,10 +207,10 @@ impl Sync {
         if afresh || told.len() > TOLD_USERS_MAX {
             told.clear();
         }
-        let since = turn.since(Stream::Events);
+        let since = context.since(Stream::Events);
         let has = |user: &UserNid| told.get(user).is_some_and(|at| *at <= since);
         let due: Vec<UserNid> = users.into_iter().filter(|user| repeat || !has(user)).collect();
-        let now = turn.now(Stream::Events);
+        let now = context.now(Stream::Events);
         told.extend(due.iter().map(|user| (*user, now)));
         due
     }

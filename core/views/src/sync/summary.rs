@@ -20,26 +20,26 @@ const CANDIDATES_MAX: i64 = 6;
 
 impl Sync {
     /// Makes a room's summary.
-    pub(super) async fn summary(&self, turn: &SyncContext<'_>, room: &Room) -> Result<Summary> {
+    pub(super) async fn summary(&self, context: &SyncContext<'_>, room: &Room) -> Result<Summary> {
         let db = &self.context.db;
         let head = room_rows::head(db, room.nid).await?;
         let (joined, invited) = head.map_or((0, 0), |head| (head.joined, head.invited));
         let named = summaries::get(db, room.nid).await?;
         let has_name =
             named.is_some_and(|named| named.name.is_some() || named.canonical_alias.is_some());
-        let heroes = if has_name { None } else { Some(self.heroes(turn, room).await?) };
+        let heroes = if has_name { None } else { Some(self.heroes(context, room).await?) };
         Ok(Summary { heroes, joined: Some(joined), invited: Some(invited) })
     }
 
     async fn heroes(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         room: &Room,
     ) -> Result<Vec<colonnade_model::ruma::OwnedUserId>> {
         let db = &self.context.db;
         let present = [Membership::Join, Membership::Invite];
         let mut found = members::first_members(db, room.nid, &present, CANDIDATES_MAX).await?;
-        if found.iter().all(|member| member.user == turn.viewer.user) {
+        if found.iter().all(|member| member.user == context.viewer.user) {
             let gone = [Membership::Leave, Membership::Ban];
             found.extend(members::first_members(db, room.nid, &gone, CANDIDATES_MAX).await?);
         }
@@ -50,6 +50,6 @@ impl Sync {
             membership: member.membership.state(),
             position: member.pos,
         });
-        Ok(heroes(&turn.viewer.user_id, candidates))
+        Ok(heroes(&context.viewer.user_id, candidates))
     }
 }

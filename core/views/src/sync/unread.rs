@@ -30,11 +30,11 @@ impl Sync {
     /// else all in one.
     pub(super) async fn unread(
         &self,
-        turn: &SyncContext<'_>,
+        context: &SyncContext<'_>,
         room: &Room,
     ) -> Result<(UnreadCounts, BTreeMap<String, UnreadCounts>)> {
         let db = &self.context.db;
-        let user = turn.viewer.user;
+        let user = context.viewer.user;
         let since = unread::member_since(db, room.nid, user).await?;
         let read = receipts::read_upto(db, room.nid, user).await?;
         let place = |thread: &str| {
@@ -42,7 +42,7 @@ impl Sync {
             found.map_or(0, |(_, position)| *position)
         };
         let whole = place("").max(since);
-        let upto = turn.now(Stream::Events);
+        let upto = context.now(Stream::Events);
         let span = |thread, after| Span { room: room.nid, user, thread, after, upto };
         let main = unread::count(db, span(None, whole.max(place("main")))).await?;
         let mut by_thread = BTreeMap::new();
@@ -58,7 +58,7 @@ impl Sync {
             sum.highlight += counts.highlight;
             by_thread.insert(id, counts.into());
         }
-        if turn.request.filter.room.timeline.unread_thread_notifications {
+        if context.request.filter.room.timeline.unread_thread_notifications {
             Ok((main.into(), by_thread))
         } else {
             Ok((sum.into(), BTreeMap::new()))

@@ -87,9 +87,9 @@ impl Sync {
         let viewer = Viewer::from(session);
         let (data, timelines) = Default::default();
         let growth = Growth::from(reserved);
-        let turn = SyncContext { viewer, since, now, request, ignored, data, timelines, growth };
-        let answer = self.look(&turn, memberships).await?;
-        Ok(SyncResponse { reserved: turn.growth.into_reserved(), ..answer })
+        let context = SyncContext { viewer, since, now, request, ignored, data, timelines, growth };
+        let answer = self.look(&context, memberships).await?;
+        Ok(SyncResponse { reserved: context.growth.into_reserved(), ..answer })
     }
 
     /// Returns what an answer takes: as much as a page if the timelines in it are few.

@@ -6,7 +6,7 @@ use colonnade_model::{
     nid::{EventNid, RoomNid, SkeyNid, StateNid, TypeNid, UserNid},
     ruma::OwnedRoomAliasId,
 };
-use colonnade_rules::trie::NewState;
+use colonnade_rules::{push::PushOutcome, trie::NewState};
 
 use crate::{
     quota::Quota,
@@ -135,8 +135,8 @@ pub struct Redaction {
 pub struct Live {
     /// Its timeline key.
     pub tl: i64,
-    /// What it means to class 0: 0 nothing, 1 notify, 2 notify and highlight.
-    pub action: i64,
+    /// What it means to users with the default push rules.
+    pub outcome: PushOutcome,
     /// Cumulative notifying events of the room, this one included.
     pub notif_seq: i64,
     /// Cumulative notifying events outside threads.
@@ -149,8 +149,8 @@ pub struct Live {
     pub state: Option<StateNid>,
     /// Memberships that became current with it.
     pub members: Vec<NewMember>,
-    /// Users to whom it means something else than to class 0, and what: 0, 1, 2.
-    pub exceptions: Vec<(UserNid, i64)>,
+    /// Users to whom it means something else, and what.
+    pub user_outcomes: Vec<(UserNid, PushOutcome)>,
 }
 
 /// A membership that becomes current.

@@ -63,7 +63,7 @@ pub(crate) async fn write_live(
         room.0.into(),
         event.nid.0.into(),
         event.sender.0.into(),
-        live.action.into(),
+        i64::from(live.outcome).into(),
         live.notif_seq.into(),
         live.main_seq.into(),
         live.hl_seq.into(),
@@ -78,15 +78,15 @@ pub(crate) async fn write_live(
         write_member(tx, room, member, pos).await?;
         tx.touch(Stream::Events, Touch::User(member.user), pos);
     }
-    for (user, action) in &live.exceptions {
+    for (user, outcome) in &live.user_outcomes {
         rows.exceptions.row([
             user.0.into(),
             room.0.into(),
             pos.into(),
             event.nid.0.into(),
             thread.into(),
-            (*action).into(),
-            live.action.into(),
+            i64::from(*outcome).into(),
+            i64::from(live.outcome).into(),
         ]);
     }
     Ok(())
@@ -111,7 +111,7 @@ async fn write_thread(
          WHERE room_nid = $1 AND root_nid = $2 RETURNING notif_seq";
     const PARTICIPANT: &str = "INSERT INTO thread_participants (root_nid, user_nid) \
          VALUES ($1, $2) ON CONFLICT (root_nid, user_nid) DO NOTHING";
-    let notifies = i64::from(live.action > 0);
+    let notifies = i64::from(live.outcome.notifies());
     let is_reply = event.relation.as_ref().is_some_and(|relation| relation.rel_type == "m.thread");
     if !is_reply {
         let seq: Option<i64> = run!(tx, |c| sql::query_scalar(OTHER)

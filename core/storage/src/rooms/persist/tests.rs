@@ -1,6 +1,7 @@
 //! All or nothing: whichever row cannot be written, nothing of the batch is.
 
 use colonnade_model::{nid::DeviceNid, stream::StreamAdvance};
+use colonnade_rules::push::PushOutcome;
 use colonnade_rules::trie::{DigestKey, State};
 use parking_lot::Mutex;
 
@@ -81,14 +82,14 @@ fn live(tl: i64) -> Live {
     };
     Live {
         tl,
-        action: 1,
+        outcome: PushOutcome::Notify,
         notif_seq: 1,
         main_seq: 1,
         hl_seq: 0,
         thread: Some(EventNid(1)),
         state: Some(StateNid(tl)),
         members: vec![member],
-        exceptions: vec![(UserNid(2), 2)],
+        user_outcomes: vec![(UserNid(2), PushOutcome::Highlight)],
     }
 }
 

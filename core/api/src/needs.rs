@@ -1,4 +1,4 @@
-//! What the answer of each endpoint needs of the budget of answers (`services::answers`): set aside once it
+//! What the answer of each endpoint needs of the budget of answers (`users::answers`): set aside once it
 //! is known who asks and what, and before anything is read. Whatever only reads makes a page, or a piece at a
 //! time as large as one, unless it is listed here; whatever writes has a small answer unless it is.
 

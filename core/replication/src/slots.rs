@@ -1,8 +1,8 @@
 //! Who owns what, as this process knows it: the map of slots, read again whenever its epoch changes.
 //!
 //! What is here may be out of date, and then costs a detour: what is true is the fence's to say, in
-//! the transaction that writes. Reading the map late is safe, since a slot's tenure is part of what
-//! the fence checks.
+//! the transaction that writes. Reading the map late is safe, since the ownership epoch of a slot is
+//! part of what the fence checks.
 
 mod duty;
 mod member;

@@ -148,7 +148,7 @@ impl Actors {
             requests.into_iter().for_each(|request| not_owner(request.answer));
             return None;
         };
-        let loaded = match work.filter(|work| work.tenure == since) {
+        let loaded = match work.filter(|work| work.ownership_epoch == since) {
             Some(work) => Ok(work),
             None => PendingRoom::load(&self.store, Arc::clone(room), since).await,
         };

@@ -93,7 +93,7 @@ impl Added {
 pub(crate) struct PendingRoom {
     pub(super) room: Arc<Room>,
     /// Since which epoch this process has owned the room's slot, when the room was read.
-    pub(super) tenure: i64,
+    pub(super) ownership_epoch: i64,
     create: Option<NewRoom>,
     pub(super) tip: Tip,
     /// Where it stood before the request that is being done.
@@ -128,10 +128,10 @@ impl PendingRoom {
         work
     }
 
-    fn at(room: Arc<Room>, tenure: i64, tip: Tip) -> Self {
+    fn at(room: Arc<Room>, ownership_epoch: i64, tip: Tip) -> Self {
         Self {
             room,
-            tenure,
+            ownership_epoch,
             create: None,
             kept_tip: tip.clone(),
             tip,
@@ -145,7 +145,7 @@ impl PendingRoom {
     ///
     /// # Errors
     /// When the database fails or the room has no events.
-    pub(super) async fn load(store: &Store, room: Arc<Room>, tenure: i64) -> Result<Self> {
+    pub(super) async fn load(store: &Store, room: Arc<Room>, ownership_epoch: i64) -> Result<Self> {
         let head = store.head(room.nid).await?;
         let stored = summaries::get(&store.context.db, room.nid).await?;
         let tip = Tip {
@@ -163,7 +163,7 @@ impl PendingRoom {
             levels: Levels::default(),
             custom_rules: None,
         };
-        Ok(Self::at(room, tenure, tip))
+        Ok(Self::at(room, ownership_epoch, tip))
     }
 
     /// Keeps what a request added.
@@ -197,7 +197,7 @@ impl PendingRoom {
         Ok(Some(Arc::new(persist::Batch {
             room: self.room.nid,
             slot: slot_of(self.room.room_id.as_str()),
-            tenure: self.tenure,
+            ownership_epoch: self.ownership_epoch,
             create: self.create.take(),
             states: std::mem::take(&mut self.kept.states),
             events: std::mem::take(&mut self.kept.events),

@@ -103,7 +103,7 @@ async fn insert(
 }
 
 /// A slot, and the epoch at which its owner got it.
-pub type Tenure = (u16, i64);
+pub type OwnershipEpoch = (u16, i64);
 
 /// Makes the transaction fail unless this incarnation owns `slots`, and did so ever since the epochs
 /// named with them: nobody else wrote there meanwhile. The first statement of every owner's
@@ -112,7 +112,7 @@ pub type Tenure = (u16, i64);
 /// # Errors
 /// [`StorageError::Fenced`] when it does not own one of them: nothing was written, and the process
 /// has to look at the slots again. Never with one process.
-pub async fn fence(tx: &mut Tx, ownership: Ownership, slots: &[Tenure]) -> Result<()> {
+pub async fn fence(tx: &mut Tx, ownership: Ownership, slots: &[OwnershipEpoch]) -> Result<()> {
     const LIVING: &str = "SELECT CAST(count(*) AS BIGINT) FROM incarnations \
          WHERE inc_id = $1 AND state < $2";
     const OWNED: &str = "SELECT slot, since FROM pool_slots \

@@ -7,7 +7,7 @@ use colonnade_model::slot;
 use colonnade_storage::{
     Tx,
     error::Result,
-    ownership::{self, Ownership, Tenure, pools::ROLE_SLOTS},
+    ownership::{self, Ownership, OwnershipEpoch, pools::ROLE_SLOTS},
 };
 
 use super::Slots;
@@ -30,7 +30,7 @@ impl Duty {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Right {
     ownership: Ownership,
-    tenure: Tenure,
+    ownership_epoch: OwnershipEpoch,
 }
 
 impl Right {
@@ -40,7 +40,7 @@ impl Right {
     /// # Errors
     /// `Fenced` when somebody else has it now: nothing was written.
     pub async fn fence(&self, tx: &mut Tx) -> Result<()> {
-        ownership::fence(tx, self.ownership, &[self.tenure]).await
+        ownership::fence(tx, self.ownership, &[self.ownership_epoch]).await
     }
 }
 
@@ -53,7 +53,7 @@ impl Slots {
         }
         let owner = self.map().owner(duty.role, duty.slot)?;
         let ownership = Ownership { pool: duty.role, incarnation: owner.incarnation };
-        let right = Right { ownership, tenure: (duty.slot, owner.since) };
+        let right = Right { ownership, ownership_epoch: (duty.slot, owner.since) };
         (self.is_ours(owner) && !self.has_ended()).then_some(right)
     }
 }

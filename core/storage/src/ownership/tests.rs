@@ -33,7 +33,11 @@ async fn own(db: &Database, slots: std::ops::Range<u16>) {
     .unwrap();
 }
 
-async fn try_to_write(db: &Database, ownership: Ownership, slots: &'static [Tenure]) -> Result<()> {
+async fn try_to_write(
+    db: &Database,
+    ownership: Ownership,
+    slots: &'static [OwnershipEpoch],
+) -> Result<()> {
     db.write(move |tx| Box::pin(async move { fence(tx, ownership, slots).await })).await
 }
 

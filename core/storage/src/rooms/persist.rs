@@ -27,7 +27,7 @@ use crate::{
     Tx,
     database::{Bulk, Cell, sql},
     error::{Result, StorageError},
-    ownership::{Ownership, Tenure, fence},
+    ownership::{Ownership, OwnershipEpoch, fence},
     rooms::{
         client_txns::ClientTxn,
         directory,
@@ -60,7 +60,8 @@ pub async fn write(
     batches: &[Arc<Batch>],
 ) -> Result<Vec<Persisted>> {
     let known = batches.iter().filter(|batch| batch.create.is_none());
-    let slots: Vec<Tenure> = known.map(|batch| (batch.slot, batch.tenure)).collect();
+    let slots: Vec<OwnershipEpoch> =
+        known.map(|batch| (batch.slot, batch.ownership_epoch)).collect();
     fence(tx, ownership, &slots).await?;
     for batch in batches {
         write_ground(tx, batch).await?;

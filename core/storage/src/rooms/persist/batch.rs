@@ -25,7 +25,7 @@ pub struct Batch {
     pub slot: u16,
     /// Since which epoch this process has owned the slot, when the room was read. A room that is new
     /// needs no owner: nobody else can write to it, for its id is not taken twice.
-    pub tenure: i64,
+    pub ownership_epoch: i64,
     /// The room itself, if it is new.
     pub create: Option<NewRoom>,
     /// New states, in the order in which they were made.

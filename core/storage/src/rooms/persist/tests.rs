@@ -110,7 +110,7 @@ fn batch() -> Batch {
     Batch {
         room: RoomNid(1),
         slot: 5,
-        tenure: 0,
+        ownership_epoch: 0,
         create: Some(NewRoom {
             room_id: "!r".to_owned(),
             version: "12".to_owned(),

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use colonnade_model::nid::{EventNid, SkeyNid, StateNid};
+use colonnade_model::nid::{EventNid, StateKeyNid, StateNid};
 use colonnade_rules::trie::{
     Diff, DigestKey, LoadedRows, NodeRef, Row, State, StateChange, Walk, lookup,
 };
@@ -18,11 +18,11 @@ fuzz_target!(|bytes: &[u8]| {
     let root = |index: usize| Some(NodeRef { state, index: index as u32 });
     let mut rows = LoadedRows::default();
     rows.insert(Arc::new(row));
-    let _ = lookup(&rows, root(last), SkeyNid(1));
+    let _ = lookup(&rows, root(last), StateKeyNid(1));
     let _ = Walk::new(root(last)).step(&rows);
     let _ = Diff::new(root(last), root(0)).step(&rows);
     let base = State { member: root(last), ..State::EMPTY };
-    let member = (0..40).map(|i| (SkeyNid(i), (i % 3 != 0).then_some(EventNid(i)))).collect();
+    let member = (0..40).map(|i| (StateKeyNid(i), (i % 3 != 0).then_some(EventNid(i)))).collect();
     let change = StateChange { core: Vec::new(), member };
     let key = DigestKey::new([0; 32]);
     if let Ok(new) = base.change(&rows, &change, StateNid(1_001), &key) {

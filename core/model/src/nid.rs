@@ -44,7 +44,7 @@ nids! {
     /// Identifies a room state. Greater than the nids of the states it shares nodes with.
     StateNid,
     /// Identifies a pair of event type and state key.
-    SkeyNid,
+    StateKeyNid,
     /// Identifies an event type or a relation type.
     TypeNid,
     /// Identifies a device of a local user.

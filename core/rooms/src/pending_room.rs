@@ -22,7 +22,7 @@ use std::{
 };
 
 use colonnade_model::{
-    nid::{EventNid, SkeyNid, StateNid, TypeNid, UserNid},
+    nid::{EventNid, StateKeyNid, StateNid, TypeNid, UserNid},
     ruma::OwnedEventId,
     slot::slot_of,
 };
@@ -274,15 +274,16 @@ impl PendingRoom {
         let mut found = BTreeMap::new();
         for part in [Part::Core, Part::Member] {
             let mut names: Vec<&StateKey> = Vec::with_capacity(keys.len());
-            let mut skeys: Vec<SkeyNid> = Vec::with_capacity(keys.len());
+            let mut state_key_nids: Vec<StateKeyNid> = Vec::with_capacity(keys.len());
             for key in keys.iter().filter(|key| Part::of(&key.0.to_string()) == part) {
-                let skey = store.context.interned.find_skey(&key.0.to_string(), &key.1).await?;
-                if let Some(skey) = skey {
+                let state_key_nid =
+                    store.context.interned.find_state_key_nid(&key.0.to_string(), &key.1).await?;
+                if let Some(state_key_nid) = state_key_nid {
                     names.push(key);
-                    skeys.push(skey);
+                    state_key_nids.push(state_key_nid);
                 }
             }
-            let held = store.states().lookup_with(state, part, &skeys, &self.trie).await?;
+            let held = store.states().lookup_with(state, part, &state_key_nids, &self.trie).await?;
             for (key, nid) in names.into_iter().zip(held) {
                 if let Some(nid) = nid {
                     found.insert(key.clone(), self.event(store, nid).await?);

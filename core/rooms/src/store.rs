@@ -14,7 +14,7 @@ use std::{
 
 use colonnade_model::{
     MatrixError,
-    nid::{EventNid, RoomNid, SkeyNid, StateNid, TypeNid, UserNid},
+    nid::{EventNid, RoomNid, StateKeyNid, StateNid, TypeNid, UserNid},
     ruma::{
         EventId, OwnedRoomId, RoomId, RoomVersionId, UserId, room_version_rules::RoomVersionRules,
     },
@@ -73,7 +73,7 @@ pub struct RoomEvent {
     /// Its type.
     pub event_type: TypeNid,
     /// Its type and state key, if it is a state event.
-    pub skey: Option<SkeyNid>,
+    pub state_key_nid: Option<StateKeyNid>,
     /// What else is known.
     pub flags: EventFlags,
     /// The state before it; `None` for a create event and for an outlier.
@@ -335,7 +335,7 @@ impl Store {
             event: Arc::new(event),
             sender: stored.sender,
             event_type: stored.event_type,
-            skey: stored.skey,
+            state_key_nid: stored.state_key_nid,
             flags: stored.flags,
             state_before: stored.state_before,
             state_after: stored.state_after,
@@ -375,10 +375,12 @@ impl Store {
         event_type: &str,
         state_key: &str,
     ) -> Result<Option<Arc<RoomEvent>>> {
-        let Some(skey) = self.context.interned.find_skey(event_type, state_key).await? else {
+        let Some(state_key_nid) =
+            self.context.interned.find_state_key_nid(event_type, state_key).await?
+        else {
             return Ok(None);
         };
-        match self.states.lookup(state, Part::of(event_type), skey).await? {
+        match self.states.lookup(state, Part::of(event_type), state_key_nid).await? {
             Some(nid) => Ok(Some(self.events(&[nid]).await?.remove(0))),
             None => Ok(None),
         }
@@ -394,10 +396,12 @@ impl Store {
         event_type: &str,
         state_key: &str,
     ) -> Result<HashMap<StateNid, Arc<RoomEvent>>> {
-        let Some(skey) = self.context.interned.find_skey(event_type, state_key).await? else {
+        let Some(state_key_nid) =
+            self.context.interned.find_state_key_nid(event_type, state_key).await?
+        else {
             return Ok(HashMap::new());
         };
-        let found = self.states.lookup_across(states, Part::of(event_type), skey).await?;
+        let found = self.states.lookup_across(states, Part::of(event_type), state_key_nid).await?;
         let nids: BTreeSet<EventNid> = found.values().copied().collect();
         let nids: Vec<EventNid> = nids.into_iter().collect();
         let events = nids.iter().copied().zip(self.events(&nids).await?);
@@ -416,7 +420,7 @@ impl Store {
     ) -> Result<HashMap<EventNid, Arc<RoomEvent>>> {
         let (mut replacing, mut places) = (Vec::new(), Vec::new());
         for event in events {
-            if let (Some(key), Some(before)) = (event.skey, event.state_before) {
+            if let (Some(key), Some(before)) = (event.state_key_nid, event.state_before) {
                 replacing.push(event.nid);
                 places.push((before, Part::of(&event.event.event_type().to_string()), key));
             }

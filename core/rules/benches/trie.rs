@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use colonnade_model::nid::{EventNid, SkeyNid, StateNid};
+use colonnade_model::nid::{EventNid, StateKeyNid, StateNid};
 use colonnade_rules::trie::{
     Diff, DigestKey, Entry, LoadedRows, State, StateChange, Walk, lookup, lookup_many,
 };
@@ -19,7 +19,8 @@ struct Room {
 
 impl Room {
     fn new() -> Self {
-        let entry = |i: i64| Entry { skey: SkeyNid(i * 7), event: EventNid(1_000_000 + i) };
+        let entry =
+            |i: i64| Entry { state_key_nid: StateKeyNid(i * 7), event: EventNid(1_000_000 + i) };
         let key = DigestKey::new([1; 32]);
         let mut last = 0;
         let mut next = || {
@@ -35,7 +36,7 @@ impl Room {
 
     /// Changes one member, and with `keep` goes on from there.
     fn change(&mut self, member: i64, keep: bool) -> State {
-        let edit = (SkeyNid(member * 7), Some(EventNid(2_000_000 + self.last)));
+        let edit = (StateKeyNid(member * 7), Some(EventNid(2_000_000 + self.last)));
         let change = StateChange { core: Vec::new(), member: vec![edit] };
         let new = self
             .state
@@ -66,12 +67,12 @@ fn benches(c: &mut Criterion) {
     c.bench_function("trie/look up one member of 10k", |b| {
         b.iter(|| {
             member = (member + 617) % MEMBERS;
-            black_box(lookup(&room.rows, room.state.member, SkeyNid(member * 7)))
+            black_box(lookup(&room.rows, room.state.member, StateKeyNid(member * 7)))
         });
     });
-    let skeys: Vec<SkeyNid> = (0..100).map(|i| SkeyNid(i * 700)).collect();
+    let state_key_nids: Vec<StateKeyNid> = (0..100).map(|i| StateKeyNid(i * 700)).collect();
     c.bench_function("trie/look up 100 members of 10k", |b| {
-        b.iter(|| black_box(lookup_many(&room.rows, room.state.member, &skeys)));
+        b.iter(|| black_box(lookup_many(&room.rows, room.state.member, &state_key_nids)));
     });
     let mut near = Room::new();
     let before = near.state;

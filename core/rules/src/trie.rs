@@ -1,6 +1,6 @@
 //! The state trie: what a room state is made of, and how one state becomes the next.
 //!
-//! A room state is a map `SkeyNid → EventNid`, kept as two tries (membership, and everything
+//! A room state is a map `StateKeyNid → EventNid`, kept as two tries (membership, and everything
 //! else). States share nodes: a change writes only the path it touched, as one row of a few
 //! hundred bytes. This module decides what the rows contain. It never loads one: it asks a
 //! [`Nodes`] for what is in memory and answers [`TrieError::Missing`] or [`Progress::Need`] with
@@ -9,7 +9,7 @@
 //! Invariants, relied upon by everything that reads states:
 //!
 //! 1. **Canonical shape.** A subtree is a leaf exactly when it holds at most [`LEAF_MAX`] entries;
-//!    otherwise it splits by the next bit of [`mix`]`(skey)`. Four such levels form one inner
+//!    otherwise it splits by the next bit of [`mix`]`(state key id)`. Four such levels form one inner
 //!    node. The same entries always give the same shape, whatever the history.
 //! 2. **References point back.** A node refers to nodes of states with a smaller [`StateNid`], or
 //!    to earlier nodes of its own row. So there are no cycles, and a stored reference is a small

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use colonnade_model::{
-    nid::{EventNid, SkeyNid, StateNid, UserNid},
+    nid::{EventNid, StateKeyNid, StateNid, UserNid},
     ruma::events::{TimelineEventType, room::member::MembershipState},
 };
 use colonnade_rules::{event::relation::RelatesTo, push::PushOutcome};
@@ -35,7 +35,7 @@ const TL_STEP: i64 = 1 << 20;
 #[derive(Default)]
 struct Changes {
     /// Keys outside membership, and who holds them now.
-    core: Vec<(SkeyNid, Option<EventNid>)>,
+    core: Vec<(StateKeyNid, Option<EventNid>)>,
     /// Member events that were replaced, and by what.
     members: Vec<(Option<EventNid>, Option<EventNid>)>,
 }
@@ -67,7 +67,7 @@ impl PendingRoom {
             event: Arc::clone(&admitted.event),
             sender: admitted.sender,
             event_type: admitted.event_type,
-            skey: admitted.skey,
+            state_key_nid: admitted.state_key_nid,
             flags,
             state_before: admitted.state_before,
             state_after: Some(admitted.state_after),
@@ -216,7 +216,7 @@ impl PendingRoom {
                     TimelineEventType::RoomMember => {
                         changes.members.push((delta.before, delta.after));
                     }
-                    _ => changes.core.push((delta.skey, delta.after)),
+                    _ => changes.core.push((delta.state_key_nid, delta.after)),
                 }
             }
             return Ok(changes);
@@ -224,7 +224,7 @@ impl PendingRoom {
         let Some(before) = self.tip.state else { return Ok(changes) };
         let states = store.states();
         for delta in states.diff_with(before, current, Part::Core, &self.trie).await? {
-            changes.core.push((delta.skey, delta.after));
+            changes.core.push((delta.state_key_nid, delta.after));
         }
         for delta in states.diff_with(before, current, Part::Member, &self.trie).await? {
             changes.members.push((delta.before, delta.after));
@@ -271,12 +271,13 @@ impl PendingRoom {
     async fn summarise(
         &self,
         store: &Store,
-        changes: &[(SkeyNid, Option<EventNid>)],
+        changes: &[(StateKeyNid, Option<EventNid>)],
         joined: i64,
     ) -> Result<Option<colonnade_storage::rooms::summaries::Summary>> {
         let mut summary = self.tip.summary.clone();
-        let skeys: Vec<SkeyNid> = changes.iter().map(|(skey, _)| *skey).collect();
-        let names = store.context.interned.state_keys(&skeys).await?;
+        let state_key_nids: Vec<StateKeyNid> =
+            changes.iter().map(|(state_key_nid, _)| *state_key_nid).collect();
+        let names = store.context.interned.state_keys(&state_key_nids).await?;
         for (name, (_, after)) in names.iter().zip(changes) {
             if name.state_key.is_empty() && summary::shows(&name.event_type) {
                 let event = match after {
@@ -354,7 +355,7 @@ fn row(admitted: &Admitted, flags: EventFlags, txn: Option<ClientTxn>) -> NewEve
         event_id: event.event_id().to_string(),
         event_type: admitted.event_type,
         sender: admitted.sender,
-        skey: admitted.skey,
+        state_key_nid: admitted.state_key_nid,
         depth: i64::try_from(event.depth()).unwrap_or(i64::MAX),
         origin_ts: i64::try_from(u64::from(event.origin_server_ts().0)).unwrap_or(i64::MAX),
         received_ts: admitted.received_ts,

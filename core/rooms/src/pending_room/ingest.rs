@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use colonnade_model::{
     MatrixError,
-    nid::{EventNid, SkeyNid, StateNid, TypeNid, UserNid},
+    nid::{EventNid, StateKeyNid, StateNid, TypeNid, UserNid},
     ruma::{EventId, OwnedEventId, events::StateEventType},
 };
 use colonnade_rules::{
@@ -43,7 +43,7 @@ pub(crate) struct Admitted {
     pub(crate) event: Arc<Event>,
     pub(crate) sender: UserNid,
     pub(crate) event_type: TypeNid,
-    pub(crate) skey: Option<SkeyNid>,
+    pub(crate) state_key_nid: Option<StateKeyNid>,
     pub(crate) prevs: Vec<EventNid>,
     pub(crate) auths: Vec<EventNid>,
     pub(crate) state_before: Option<StateNid>,
@@ -163,18 +163,18 @@ async fn admit(
     let sender = context.interned.user(event.sender()).await?;
     let type_name = event.event_type().to_string();
     let event_type = context.interned.event_type(&type_name).await?;
-    let skey = match event.state_key() {
-        Some(state_key) => Some(context.interned.skey(&type_name, state_key).await?),
+    let state_key_nid = match event.state_key() {
+        Some(state_key) => Some(context.interned.state_key_nid(&type_name, state_key).await?),
         None => None,
     };
     let newest = prevs.iter().chain(&auths).max().copied();
     let nid = context.nids.events(&context.db, 1, newest.unwrap_or(EventNid(0))).await?;
     let mut new_state = None;
-    if let (Some(skey), true) = (skey, verdict != Verdict::Rejected) {
+    if let (Some(state_key_nid), true) = (state_key_nid, verdict != Verdict::Rejected) {
         let mut change = StateChange::default();
         match Part::of(&type_name) {
-            Part::Core => change.core.push((skey, Some(nid))),
-            Part::Member => change.member.push((skey, Some(nid))),
+            Part::Core => change.core.push((state_key_nid, Some(nid))),
+            Part::Member => change.member.push((state_key_nid, Some(nid))),
         }
         let below = state_before.unwrap_or(StateNid(0));
         let own = context.nids.states(&context.db, 1, below).await?;
@@ -188,7 +188,7 @@ async fn admit(
         nid,
         sender,
         event_type,
-        skey,
+        state_key_nid,
         prevs,
         auths,
         state_before,

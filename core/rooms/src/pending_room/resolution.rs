@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use colonnade_model::{
-    nid::{EventNid, SkeyNid, StateNid},
+    nid::{EventNid, StateKeyNid, StateNid},
     ruma::OwnedEventId,
 };
 use colonnade_rules::{
@@ -27,7 +27,7 @@ pub(crate) struct Resolved {
 }
 
 /// Keys on which the forks differ, each with its part and name.
-type Conflicted = HashMap<SkeyNid, (Part, StateKey)>;
+type Conflicted = HashMap<StateKeyNid, (Part, StateKey)>;
 
 /// Resolves two or more different states of a room.
 ///
@@ -66,7 +66,7 @@ pub(crate) async fn resolve(
     let mut change = StateChange::default();
     for ((kind, state_key), id) in resolution.keys {
         let kind = kind.to_string();
-        let skey = store.context.interned.skey(&kind, &state_key).await?;
+        let state_key_nid = store.context.interned.state_key_nid(&kind, &state_key).await?;
         let nid = match id {
             Some(id) => {
                 let found = work.find(store, &id).await?;
@@ -76,8 +76,8 @@ pub(crate) async fn resolve(
             None => None,
         };
         match Part::of(&kind) {
-            Part::Core => change.core.push((skey, nid)),
-            Part::Member => change.member.push((skey, nid)),
+            Part::Core => change.core.push((state_key_nid, nid)),
+            Part::Member => change.member.push((state_key_nid, nid)),
         }
     }
     make(work, store, states, &change).await
@@ -108,21 +108,21 @@ async fn make(
 
 /// Finds the keys that not all forks agree on.
 async fn conflicted(work: &PendingRoom, store: &Store, states: &[StateNid]) -> Result<Conflicted> {
-    let mut skeys: BTreeSet<SkeyNid> = BTreeSet::new();
-    let mut member: BTreeSet<SkeyNid> = BTreeSet::new();
+    let mut state_key_nids: BTreeSet<StateKeyNid> = BTreeSet::new();
+    let mut member: BTreeSet<StateKeyNid> = BTreeSet::new();
     for other in &states[1..] {
-        for (part, found) in [(Part::Core, &mut skeys), (Part::Member, &mut member)] {
+        for (part, found) in [(Part::Core, &mut state_key_nids), (Part::Member, &mut member)] {
             let deltas = store.states().diff_with(states[0], *other, part, &work.trie).await?;
-            found.extend(deltas.iter().map(|delta| delta.skey));
+            found.extend(deltas.iter().map(|delta| delta.state_key_nid));
         }
     }
     let mut conflicted = Conflicted::new();
-    for (part, skeys) in [(Part::Core, skeys), (Part::Member, member)] {
-        let skeys: Vec<SkeyNid> = skeys.into_iter().collect();
-        let names = store.context.interned.state_keys(&skeys).await?;
-        for (skey, name) in skeys.into_iter().zip(names) {
+    for (part, state_key_nids) in [(Part::Core, state_key_nids), (Part::Member, member)] {
+        let state_key_nids: Vec<StateKeyNid> = state_key_nids.into_iter().collect();
+        let names = store.context.interned.state_keys(&state_key_nids).await?;
+        for (state_key_nid, name) in state_key_nids.into_iter().zip(names) {
             let key = ((*name.event_type).into(), name.state_key.to_string());
-            conflicted.insert(skey, (part, key));
+            conflicted.insert(state_key_nid, (part, key));
         }
     }
     Ok(conflicted)
@@ -164,7 +164,7 @@ async fn newer(
     let mut ids = Vec::new();
     for part in [Part::Core, Part::Member] {
         for entry in store.states().list_with(base, part, &work.trie).await? {
-            if entry.event > oldest && !conflicted.contains_key(&entry.skey) {
+            if entry.event > oldest && !conflicted.contains_key(&entry.state_key_nid) {
                 ids.push(work.event(store, entry.event).await?.event.event_id().to_owned());
             }
         }

@@ -92,7 +92,7 @@ impl Tree {
             return Self::Empty;
         }
         if entries.len() <= LEAF_MAX {
-            entries.sort_unstable_by_key(|entry| entry.skey.0 as u64);
+            entries.sort_unstable_by_key(|entry| entry.state_key_nid.0 as u64);
             return Self::Leaf(Source::New(entries.into_boxed_slice()));
         }
         // Two keys never have the same 64 bits, so 64 bits deep there is one entry at most.
@@ -125,7 +125,7 @@ pub(super) fn place(entries: Vec<Entry>, depth: u8, slot: u8, bits: u8, parts: &
 
 /// Tells on which side of the binary split at `depth` an entry belongs.
 fn is_right(entry: &Entry, depth: u8) -> bool {
-    mix(entry.skey) >> (KEY_BITS - 1 - depth) & 1 == 1
+    mix(entry.state_key_nid) >> (KEY_BITS - 1 - depth) & 1 == 1
 }
 
 /// Writes nodes into rows.

@@ -8,7 +8,7 @@ use super::{
     key::{KEY_BITS, NODE_BITS, slot},
     mix,
 };
-use colonnade_model::nid::{EventNid, SkeyNid, StateNid};
+use colonnade_model::nid::{EventNid, StateKeyNid, StateNid};
 
 /// A changed trie that is not written yet.
 #[derive(Debug)]
@@ -25,11 +25,13 @@ pub(super) struct Changed {
 pub(super) fn change(
     nodes: &impl Nodes,
     root: Option<NodeRef>,
-    edits: &[(SkeyNid, Option<EventNid>)],
+    edits: &[(StateKeyNid, Option<EventNid>)],
     missing: &mut BTreeSet<StateNid>,
 ) -> Result<Option<Changed>, TrieError> {
-    let mut edits: Vec<Edit> =
-        edits.iter().map(|&(skey, event)| Edit { key: mix(skey), skey, event }).collect();
+    let mut edits: Vec<Edit> = edits
+        .iter()
+        .map(|&(state_key_nid, event)| Edit { key: mix(state_key_nid), state_key_nid, event })
+        .collect();
     // Stable, so that the last edit of a key stays last.
     edits.sort_by_key(|edit| edit.key);
     edits.reverse();
@@ -47,7 +49,7 @@ pub(super) fn change(
 #[derive(Clone, Copy)]
 struct Edit {
     key: u64,
-    skey: SkeyNid,
+    state_key_nid: StateKeyNid,
     event: Option<EventNid>,
 }
 
@@ -68,7 +70,7 @@ impl Prefix {
     const ROOT: Self = Self { bits: 0, depth: 0 };
 
     fn contains(self, entry: &Entry) -> bool {
-        self.depth == 0 || (mix(entry.skey) ^ self.bits) >> (KEY_BITS - self.depth) == 0
+        self.depth == 0 || (mix(entry.state_key_nid) ^ self.bits) >> (KEY_BITS - self.depth) == 0
     }
 }
 
@@ -266,7 +268,9 @@ impl<N: Nodes> Editor<'_, N> {
         let mut removed = Vec::new();
         for edit in edits {
             let found = entries[..stored]
-                .binary_search_by_key(&(edit.skey.0 as u64), |entry| entry.skey.0 as u64);
+                .binary_search_by_key(&(edit.state_key_nid.0 as u64), |entry| {
+                    entry.state_key_nid.0 as u64
+                });
             let before = found.ok().map(|place| entries[place].event);
             if before == edit.event {
                 continue;
@@ -274,10 +278,16 @@ impl<N: Nodes> Editor<'_, N> {
             match (found, edit.event) {
                 (Ok(place), Some(event)) => entries[place].event = event,
                 (Ok(place), None) => removed.push(place),
-                (Err(_), Some(event)) => entries.push(Entry { skey: edit.skey, event }),
+                (Err(_), Some(event)) => {
+                    entries.push(Entry { state_key_nid: edit.state_key_nid, event })
+                }
                 (Err(_), None) => {}
             }
-            self.deltas.push(Delta { skey: edit.skey, before, after: edit.event });
+            self.deltas.push(Delta {
+                state_key_nid: edit.state_key_nid,
+                before,
+                after: edit.event,
+            });
         }
         removed.sort_unstable();
         for place in removed.into_iter().rev() {

@@ -31,7 +31,7 @@ struct Pair {
 enum Side {
     /// A node not looked at yet.
     At(NodeRef),
-    /// A leaf, a piece of one, or nothing. Ascending by skey.
+    /// A leaf, a piece of one, or nothing. Ascending by state key id.
     Entries(Vec<Entry>),
     /// Neighbouring children of an inner node at this depth.
     Children(Vec<Child>, u8),
@@ -172,25 +172,36 @@ impl Diff {
 
     /// Compares two ascending runs of entries.
     fn merge(&mut self, before: &[Entry], after: &[Entry]) {
-        let key = |entry: &Entry| entry.skey.0 as u64;
+        let key = |entry: &Entry| entry.state_key_nid.0 as u64;
         let (mut one, mut two) = (before.iter().peekable(), after.iter().peekable());
         loop {
             let delta = match (one.peek(), two.peek()) {
                 (None, None) => return,
                 (Some(old), Some(new)) if key(old) == key(new) => {
-                    let delta =
-                        Delta { skey: old.skey, before: Some(old.event), after: Some(new.event) };
+                    let delta = Delta {
+                        state_key_nid: old.state_key_nid,
+                        before: Some(old.event),
+                        after: Some(new.event),
+                    };
                     one.next();
                     two.next();
                     delta
                 }
                 (Some(old), new) if new.is_none_or(|new| key(old) < key(new)) => {
-                    let delta = Delta { skey: old.skey, before: Some(old.event), after: None };
+                    let delta = Delta {
+                        state_key_nid: old.state_key_nid,
+                        before: Some(old.event),
+                        after: None,
+                    };
                     one.next();
                     delta
                 }
                 (_, Some(new)) => {
-                    let delta = Delta { skey: new.skey, before: None, after: Some(new.event) };
+                    let delta = Delta {
+                        state_key_nid: new.state_key_nid,
+                        before: None,
+                        after: Some(new.event),
+                    };
                     two.next();
                     delta
                 }
@@ -214,5 +225,5 @@ fn group(children: &[Child], depth: u8) -> Side {
 /// Returns the entries that belong in the place of the child of an inner node at `depth`.
 fn within(entries: &[Entry], child: &Child, depth: u8) -> Vec<Entry> {
     let slots = child.slot..child.slot + child.width();
-    entries.iter().filter(|e| slots.contains(&slot(mix(e.skey), depth))).copied().collect()
+    entries.iter().filter(|e| slots.contains(&slot(mix(e.state_key_nid), depth))).copied().collect()
 }

@@ -4,7 +4,7 @@
 //! one hash per entry added or removed, whatever the size of the state. The key is a secret of
 //! this server, so nobody outside can look for two states with one digest.
 
-use colonnade_model::nid::{EventNid, SkeyNid};
+use colonnade_model::nid::{EventNid, StateKeyNid};
 
 /// The secret all digests of one database are made with.
 #[derive(Clone)]
@@ -16,9 +16,9 @@ impl DigestKey {
         Self(secret)
     }
 
-    fn entry(&self, skey: SkeyNid, event: EventNid) -> u128 {
+    fn entry(&self, state_key_nid: StateKeyNid, event: EventNid) -> u128 {
         let mut entry = [0; 16];
-        entry[..8].copy_from_slice(&skey.0.to_le_bytes());
+        entry[..8].copy_from_slice(&state_key_nid.0.to_le_bytes());
         entry[8..].copy_from_slice(&event.0.to_le_bytes());
         let hash = blake3::keyed_hash(&self.0, &entry);
         let (head, _) = hash.as_bytes().split_at(16);
@@ -41,14 +41,14 @@ impl Digest {
     pub const EMPTY: Self = Self([0; 16]);
 
     /// Returns the digest with the entry added. Adding an entry twice is not adding it once.
-    pub fn add(self, key: &DigestKey, skey: SkeyNid, event: EventNid) -> Self {
-        let sum = u128::from_le_bytes(self.0).wrapping_add(key.entry(skey, event));
+    pub fn add(self, key: &DigestKey, state_key_nid: StateKeyNid, event: EventNid) -> Self {
+        let sum = u128::from_le_bytes(self.0).wrapping_add(key.entry(state_key_nid, event));
         Self(sum.to_le_bytes())
     }
 
     /// Returns the digest with an entry it contains taken away.
-    pub fn remove(self, key: &DigestKey, skey: SkeyNid, event: EventNid) -> Self {
-        let sum = u128::from_le_bytes(self.0).wrapping_sub(key.entry(skey, event));
+    pub fn remove(self, key: &DigestKey, state_key_nid: StateKeyNid, event: EventNid) -> Self {
+        let sum = u128::from_le_bytes(self.0).wrapping_sub(key.entry(state_key_nid, event));
         Self(sum.to_le_bytes())
     }
 }

@@ -1,6 +1,6 @@
 //! Keys of a state, their places in the trie, and the names of its nodes.
 
-use colonnade_model::nid::{EventNid, SkeyNid, StateNid};
+use colonnade_model::nid::{EventNid, StateKeyNid, StateNid};
 
 use super::{
     error::Corrupt,
@@ -46,7 +46,7 @@ impl NodeRef {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Entry {
     /// The pair of event type and state key.
-    pub skey: SkeyNid,
+    pub state_key_nid: StateKeyNid,
     /// The state event.
     pub event: EventNid,
 }
@@ -55,7 +55,7 @@ pub struct Entry {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Delta {
     /// The key.
-    pub skey: SkeyNid,
+    pub state_key_nid: StateKeyNid,
     /// Its event in the first state, if it had one.
     pub before: Option<EventNid>,
     /// Its event in the second state, if it has one.
@@ -64,9 +64,9 @@ pub struct Delta {
 
 /// Spreads ids over 64 bits, so that neighbours do not share a leaf. A bijection: two keys never
 /// collide, so a path has at most 16 inner nodes.
-pub fn mix(skey: SkeyNid) -> u64 {
+pub fn mix(state_key_nid: StateKeyNid) -> u64 {
     // The finaliser of MurmurHash3.
-    let mut key = skey.0 as u64;
+    let mut key = state_key_nid.0 as u64;
     key ^= key >> 33;
     key = key.wrapping_mul(0xff51_afd7_ed55_8ccd);
     key ^= key >> 33;

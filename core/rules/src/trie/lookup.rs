@@ -7,7 +7,7 @@ use super::{
     key::{KEY_BITS, NODE_BITS, slot},
     mix,
 };
-use colonnade_model::nid::{EventNid, SkeyNid, StateNid};
+use colonnade_model::nid::{EventNid, StateKeyNid, StateNid};
 
 /// Returns the event that holds the key, if any.
 ///
@@ -16,9 +16,9 @@ use colonnade_model::nid::{EventNid, SkeyNid, StateNid};
 pub fn lookup(
     nodes: &impl Nodes,
     root: Option<NodeRef>,
-    skey: SkeyNid,
+    state_key_nid: StateKeyNid,
 ) -> Result<Option<EventNid>, TrieError> {
-    match path(nodes, root, skey)? {
+    match path(nodes, root, state_key_nid)? {
         Found::Event(event) => Ok(event),
         Found::Missing(state) => Err(TrieError::Missing(vec![state])),
     }
@@ -33,12 +33,12 @@ pub fn lookup(
 pub fn lookup_many(
     nodes: &impl Nodes,
     root: Option<NodeRef>,
-    skeys: &[SkeyNid],
+    state_key_nids: &[StateKeyNid],
 ) -> Result<Vec<Option<EventNid>>, TrieError> {
-    let mut events = Vec::with_capacity(skeys.len());
+    let mut events = Vec::with_capacity(state_key_nids.len());
     let mut missing = BTreeSet::new();
-    for &skey in skeys {
-        match path(nodes, root, skey)? {
+    for &state_key_nid in state_key_nids {
+        match path(nodes, root, state_key_nid)? {
             Found::Event(event) => events.push(event),
             Found::Missing(state) => {
                 missing.insert(state);
@@ -57,14 +57,19 @@ enum Found {
     Missing(StateNid),
 }
 
-fn path(nodes: &impl Nodes, root: Option<NodeRef>, skey: SkeyNid) -> Result<Found, Corrupt> {
+fn path(
+    nodes: &impl Nodes,
+    root: Option<NodeRef>,
+    state_key_nid: StateKeyNid,
+) -> Result<Found, Corrupt> {
     let Some(mut at) = root else { return Ok(Found::Event(None)) };
-    let key = mix(skey);
+    let key = mix(state_key_nid);
     for depth in (0..=KEY_BITS).step_by(NODE_BITS as usize) {
         let Some(node) = nodes.node(at) else { return Ok(Found::Missing(at.state)) };
         match &*node {
             Node::Leaf(entries) => {
-                let found = entries.binary_search_by_key(&(skey.0 as u64), |e| e.skey.0 as u64);
+                let found = entries
+                    .binary_search_by_key(&(state_key_nid.0 as u64), |e| e.state_key_nid.0 as u64);
                 return Ok(Found::Event(found.ok().map(|place| entries[place].event)));
             }
             Node::Inner(_) if depth == KEY_BITS => break,

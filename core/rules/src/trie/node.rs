@@ -3,10 +3,10 @@
 //! ```text
 //! row   = version:u8 count:varint node*            nodes, children before parents
 //! node  = 0 starts:u16le child*                    inner: a bit per slot where a child begins
-//!       | n(1..=32) entry*                         leaf of n entries, ascending by skey
+//!       | n(1..=32) entry*                         leaf of n entries, ascending by state key id
 //! child = 0 | n(1..=32) ref | 33 ref               empty, leaf of n entries, inner
 //! ref   = own state - target state:varint  index:varint
-//! leaf  = first skey:varint (skey gap:varint)* lowest event:varint (event - lowest:varint)*
+//! leaf  = first id:varint (gap to the next id:varint)* lowest event:varint (event - lowest:varint)*
 //! ```
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::{
     key::{Entry, LEAF_MAX, NODE_BITS, NodeRef},
     varint::{Input, put_varint},
 };
-use colonnade_model::nid::{EventNid, SkeyNid, StateNid};
+use colonnade_model::nid::{EventNid, StateKeyNid, StateNid};
 
 /// The format written today. A reader refuses what it does not know.
 const VERSION: u8 = 1;
@@ -30,7 +30,7 @@ const SLOTS: u8 = 1 << NODE_BITS;
 /// A node of the trie.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Node {
-    /// 1 to [`LEAF_MAX`] entries, ascending by skey.
+    /// 1 to [`LEAF_MAX`] entries, ascending by state key id.
     Leaf(Box<[Entry]>),
     /// More than [`LEAF_MAX`] entries below.
     Inner(Inner),
@@ -165,8 +165,8 @@ fn put_leaf(out: &mut Vec<u8>, entries: &[Entry]) {
     out.push(entries.len() as u8);
     let mut previous = 0;
     for entry in entries {
-        put_varint(out, (entry.skey.0 as u64).wrapping_sub(previous));
-        previous = entry.skey.0 as u64;
+        put_varint(out, (entry.state_key_nid.0 as u64).wrapping_sub(previous));
+        previous = entry.state_key_nid.0 as u64;
     }
     let lowest = entries.iter().map(|entry| entry.event.0 as u64).min().unwrap_or(0);
     put_varint(out, lowest);
@@ -212,23 +212,26 @@ fn decode_node(input: &mut Input<'_>, own: NodeRef) -> Result<Node, Corrupt> {
 }
 
 fn decode_leaf(input: &mut Input<'_>, len: u8) -> Result<Node, Corrupt> {
-    let mut skeys = [0u64; LEAF_MAX];
-    let skeys = &mut skeys[..len as usize];
+    let mut state_key_nids = [0u64; LEAF_MAX];
+    let state_key_nids = &mut state_key_nids[..len as usize];
     let mut previous = None;
-    for skey in skeys.iter_mut() {
+    for state_key_nid in state_key_nids.iter_mut() {
         let gap = input.varint()?;
-        *skey = match previous {
+        *state_key_nid = match previous {
             None => gap,
             Some(_) if gap == 0 => return Err(Corrupt("repeated key in a leaf")),
             Some(previous) => gap.checked_add(previous).ok_or(Corrupt("key out of range"))?,
         };
-        previous = Some(*skey);
+        previous = Some(*state_key_nid);
     }
     let lowest = input.varint()?;
-    let mut entries = Vec::with_capacity(skeys.len());
-    for &mut skey in skeys {
+    let mut entries = Vec::with_capacity(state_key_nids.len());
+    for &mut state_key_nid in state_key_nids {
         let event = input.varint()?.checked_add(lowest).ok_or(Corrupt("event out of range"))?;
-        entries.push(Entry { skey: SkeyNid(skey as i64), event: EventNid(event as i64) });
+        entries.push(Entry {
+            state_key_nid: StateKeyNid(state_key_nid as i64),
+            event: EventNid(event as i64),
+        });
     }
     Ok(Node::Leaf(entries.into_boxed_slice()))
 }

@@ -8,7 +8,7 @@ use super::{
     change::{Changed, change},
     mix,
 };
-use colonnade_model::nid::{EventNid, SkeyNid, StateNid};
+use colonnade_model::nid::{EventNid, StateKeyNid, StateNid};
 
 /// A room state as its row describes it. Small and `Copy`; the nodes are elsewhere.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -44,9 +44,9 @@ pub struct NewState {
 #[derive(Clone, Debug, Default)]
 pub struct StateChange {
     /// Edits of everything but membership.
-    pub core: Vec<(SkeyNid, Option<EventNid>)>,
+    pub core: Vec<(StateKeyNid, Option<EventNid>)>,
     /// Edits of `m.room.member` entries.
-    pub member: Vec<(SkeyNid, Option<EventNid>)>,
+    pub member: Vec<(StateKeyNid, Option<EventNid>)>,
 }
 
 impl State {
@@ -82,10 +82,10 @@ impl State {
         deltas.extend(member.deltas);
         for delta in &deltas {
             if let Some(event) = delta.before {
-                state.digest = state.digest.remove(key, delta.skey, event);
+                state.digest = state.digest.remove(key, delta.state_key_nid, event);
             }
             if let Some(event) = delta.after {
-                state.digest = state.digest.add(key, delta.skey, event);
+                state.digest = state.digest.add(key, delta.state_key_nid, event);
             }
         }
         let mut writer = Writer::one_row(own);
@@ -111,7 +111,7 @@ impl State {
         let mut state =
             Self { core_len: core.len() as u64, member_len: member.len() as u64, ..Self::EMPTY };
         for entry in core.iter().chain(&member) {
-            state.digest = state.digest.add(key, entry.skey, entry.event);
+            state.digest = state.digest.add(key, entry.state_key_nid, entry.event);
         }
         let mut writer = Writer::many_rows(next);
         state.core = writer.write_root(Tree::of(core, 0))?;
@@ -133,8 +133,8 @@ fn distinct(entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
     let mut entries: Vec<Entry> = entries.into_iter().collect();
     // In the order of the trie, so that building splits runs that lie together in memory. The
     // sort is stable: the last entry of a key stays last.
-    entries.sort_by_key(|entry| mix(entry.skey));
+    entries.sort_by_key(|entry| mix(entry.state_key_nid));
     entries.reverse();
-    entries.dedup_by_key(|entry| entry.skey);
+    entries.dedup_by_key(|entry| entry.state_key_nid);
     entries
 }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use colonnade_model::nid::{EventNid, SkeyNid, StateNid};
+use colonnade_model::nid::{EventNid, StateKeyNid, StateNid};
 use proptest::prelude::*;
 
 use super::{
@@ -69,7 +69,7 @@ impl Store {
         let mut walk = Walk::new(root);
         self.step(|rows| walk.step(rows));
         let found = walk.take();
-        let map: Map = found.iter().map(|e| (e.skey.0, e.event.0)).collect();
+        let map: Map = found.iter().map(|e| (e.state_key_nid.0, e.event.0)).collect();
         assert_eq!(map.len(), found.len(), "each key is listed once");
         map
     }
@@ -101,12 +101,18 @@ impl Store {
     }
 }
 
-fn edits(edits: &Edits) -> Vec<(SkeyNid, Option<EventNid>)> {
-    edits.iter().map(|&(skey, event)| (SkeyNid(skey), event.map(EventNid))).collect()
+fn edits(edits: &Edits) -> Vec<(StateKeyNid, Option<EventNid>)> {
+    edits
+        .iter()
+        .map(|&(state_key_nid, event)| (StateKeyNid(state_key_nid), event.map(EventNid)))
+        .collect()
 }
 
 fn entries(map: &Map) -> Vec<Entry> {
-    let entry = |(&skey, &event)| Entry { skey: SkeyNid(skey), event: EventNid(event) };
+    let entry = |(&state_key_nid, &event)| Entry {
+        state_key_nid: StateKeyNid(state_key_nid),
+        event: EventNid(event),
+    };
     map.iter().map(entry).collect()
 }
 
@@ -114,10 +120,10 @@ fn naive_diff(one: &Map, two: &Map) -> Vec<Delta> {
     let mut keys: Vec<i64> = one.keys().chain(two.keys()).copied().collect();
     keys.sort_unstable();
     keys.dedup();
-    let delta = |skey: i64| Delta {
-        skey: SkeyNid(skey),
-        before: one.get(&skey).copied().map(EventNid),
-        after: two.get(&skey).copied().map(EventNid),
+    let delta = |state_key_nid: i64| Delta {
+        state_key_nid: StateKeyNid(state_key_nid),
+        before: one.get(&state_key_nid).copied().map(EventNid),
+        after: two.get(&state_key_nid).copied().map(EventNid),
     };
     let mut deltas: Vec<Delta> =
         keys.into_iter().map(delta).filter(|delta| delta.before != delta.after).collect();
@@ -126,20 +132,20 @@ fn naive_diff(one: &Map, two: &Map) -> Vec<Delta> {
 }
 
 fn apply(map: &mut Map, edits: &Edits) {
-    for &(skey, event) in edits {
+    for &(state_key_nid, event) in edits {
         match event {
-            Some(event) => map.insert(skey, event),
-            None => map.remove(&skey),
+            Some(event) => map.insert(state_key_nid, event),
+            None => map.remove(&state_key_nid),
         };
     }
 }
 
 /// Few enough keys that leaves split and merge again and again, and some odd ones.
 fn any_edits() -> impl Strategy<Value = Edits> {
-    let skey = prop_oneof![12 => 0..120i64, 1 => any::<i64>()];
+    let state_key_nid = prop_oneof![12 => 0..120i64, 1 => any::<i64>()];
     let event = prop_oneof![2 => (0..1_000i64).prop_map(Some), 1 => Just(None),
         1 => any::<i64>().prop_map(Some)];
-    prop::collection::vec((skey, event), 0..60)
+    prop::collection::vec((state_key_nid, event), 0..60)
 }
 
 proptest! {
@@ -201,13 +207,13 @@ proptest! {
             }
             states.push((new.state, core.clone(), member.clone()));
         }
-        let skeys: Vec<SkeyNid> = (-3..125).map(SkeyNid).collect();
+        let state_key_nids: Vec<StateKeyNid> = (-3..125).map(StateKeyNid).collect();
         for (state, core, member) in &states {
-            let found = store.run(|rows| lookup_many(rows, state.member, &skeys));
-            for (skey, found) in skeys.iter().zip(found) {
-                prop_assert_eq!(found, member.get(&skey.0).copied().map(EventNid));
-                let one = store.run(|rows| lookup(rows, state.core, *skey));
-                prop_assert_eq!(one, core.get(&skey.0).copied().map(EventNid));
+            let found = store.run(|rows| lookup_many(rows, state.member, &state_key_nids));
+            for (state_key_nid, found) in state_key_nids.iter().zip(found) {
+                prop_assert_eq!(found, member.get(&state_key_nid.0).copied().map(EventNid));
+                let one = store.run(|rows| lookup(rows, state.core, *state_key_nid));
+                prop_assert_eq!(one, core.get(&state_key_nid.0).copied().map(EventNid));
             }
             for (other, other_core, other_member) in &states {
                 prop_assert_eq!(store.diff(state.core, other.core), naive_diff(core, other_core));
@@ -256,11 +262,11 @@ proptest! {
 
     #[test]
     fn digest_ignores_order(mut all in prop::collection::vec((any::<i64>(), any::<i64>()), 0..20)) {
-        let add = |d: Digest, &(k, e): &(i64, i64)| d.add(&key(), SkeyNid(k), EventNid(e));
+        let add = |d: Digest, &(k, e): &(i64, i64)| d.add(&key(), StateKeyNid(k), EventNid(e));
         let forth = all.iter().fold(Digest::EMPTY, add);
         all.reverse();
         prop_assert_eq!(all.iter().fold(Digest::EMPTY, add), forth);
-        let remove = |d: Digest, &(k, e): &(i64, i64)| d.remove(&key(), SkeyNid(k), EventNid(e));
+        let remove = |d: Digest, &(k, e): &(i64, i64)| d.remove(&key(), StateKeyNid(k), EventNid(e));
         prop_assert_eq!(all.iter().fold(forth, remove), Digest::EMPTY);
     }
 }
@@ -271,7 +277,7 @@ fn exercise(row: &Row) {
     rows.insert(Arc::new(row.clone()));
     let state = row.state;
     let last = (row.nodes.len() as u32).checked_sub(1).map(|index| NodeRef { state, index });
-    let _ = lookup(&rows, last, SkeyNid(1));
+    let _ = lookup(&rows, last, StateKeyNid(1));
     let _ = Walk::new(last).step(&rows);
     let _ = Diff::new(last, None).step(&rows);
     if row.nodes.len() > 1 {
@@ -279,7 +285,8 @@ fn exercise(row: &Row) {
         let _ = Diff::new(last, first).step(&rows);
     }
     let base = State { member: last, ..State::EMPTY };
-    let member = (0..40).map(|skey| (SkeyNid(skey), Some(EventNid(1)))).collect();
+    let member =
+        (0..40).map(|state_key_nid| (StateKeyNid(state_key_nid), Some(EventNid(1)))).collect();
     let change = StateChange { core: vec![], member };
     let own = StateNid(state.0.saturating_add(1));
     if let Ok(new) = base.change(&rows, &change, own, &key()) {
@@ -314,12 +321,12 @@ fn a_change_in_a_room_of_10k_members_is_small() {
     let mut dice = Dice(1);
     let mut next = numbered();
     // Ids as in a server with other rooms: keys of a room lie apart, and so do its events.
-    let mut skeys: Vec<i64> = (0..10_000).map(|i| 1_000 + i * 7).collect();
+    let mut state_key_nids: Vec<i64> = (0..10_000).map(|i| 1_000 + i * 7).collect();
     let mut event = 1_000_000i64;
     let mut seed = Map::new();
-    for &skey in &skeys {
+    for &state_key_nid in &state_key_nids {
         event += 5;
-        seed.insert(skey, event);
+        seed.insert(state_key_nid, event);
     }
     let core: Map = (0..20).map(|i| (i, 900_000 + i)).collect();
     let built = State::build(entries(&core), entries(&seed), &key(), &mut next).unwrap();
@@ -338,15 +345,15 @@ fn a_change_in_a_room_of_10k_members_is_small() {
         let mut change = StateChange::default();
         let new_event = Some(EventNid(event));
         match dice.roll(20) {
-            0 => change.core.push((SkeyNid(3), new_event)),
+            0 => change.core.push((StateKeyNid(3), new_event)),
             1..=4 => {
-                let skey = skeys.last().unwrap() + 7;
-                skeys.push(skey);
-                change.member.push((SkeyNid(skey), new_event));
+                let state_key_nid = state_key_nids.last().unwrap() + 7;
+                state_key_nids.push(state_key_nid);
+                change.member.push((StateKeyNid(state_key_nid), new_event));
             }
             _ => {
-                let skey = skeys[dice.roll(skeys.len() as u64) as usize];
-                change.member.push((SkeyNid(skey), new_event));
+                let state_key_nid = state_key_nids[dice.roll(state_key_nids.len() as u64) as usize];
+                change.member.push((StateKeyNid(state_key_nid), new_event));
             }
         }
         let mut new = state.change(&rows, &change, next(), &key()).unwrap();
@@ -365,15 +372,17 @@ fn a_change_in_a_room_of_10k_members_is_small() {
 #[test]
 fn a_listing_loads_a_level_at_a_time() {
     let mut store = Store::default();
-    let map: Map = (0..5_000).map(|skey| (skey, skey)).collect();
+    let map: Map = (0..5_000).map(|state_key_nid| (state_key_nid, state_key_nid)).collect();
     let built = State::build([], entries(&map), &key(), &mut numbered()).unwrap();
     store.keep(&built);
     assert_eq!(store.list(built.state.member), map);
     assert!(store.loads <= 5, "{} rounds", store.loads);
-    let skeys: Vec<SkeyNid> = (0..5_000).map(SkeyNid).collect();
+    let state_key_nids: Vec<StateKeyNid> = (0..5_000).map(StateKeyNid).collect();
     store.loads = 0;
-    let found = store.run(|rows| lookup_many(rows, built.state.member, &skeys));
-    assert!(found.iter().zip(0..).all(|(found, skey)| *found == Some(EventNid(skey))));
+    let found = store.run(|rows| lookup_many(rows, built.state.member, &state_key_nids));
+    assert!(
+        found.iter().zip(0..).all(|(found, state_key_nid)| *found == Some(EventNid(state_key_nid)))
+    );
     assert!(store.loads <= 5, "{} rounds", store.loads);
     store.loads = 0;
     assert_eq!(store.diff(None, built.state.member).len(), 5_000);
@@ -390,11 +399,12 @@ fn a_diff_reads_only_what_differs() {
         }
     }
     let mut next = numbered();
-    let map: Map = (0..20_000).map(|skey| (skey, skey)).collect();
+    let map: Map = (0..20_000).map(|state_key_nid| (state_key_nid, state_key_nid)).collect();
     let built = State::build([], entries(&map), &key(), &mut next).unwrap();
     let mut rows = LoadedRows::default();
     built.rows.iter().for_each(|row| rows.insert(row.row.clone()));
-    let change = StateChange { core: vec![], member: vec![(SkeyNid(77), Some(EventNid(99_999)))] };
+    let change =
+        StateChange { core: vec![], member: vec![(StateKeyNid(77), Some(EventNid(99_999)))] };
     let new = built.state.change(&rows, &change, next(), &key()).unwrap();
     rows.insert(new.rows[0].row.clone());
     let rows = Counting(rows, 0.into());
@@ -406,12 +416,12 @@ fn a_diff_reads_only_what_differs() {
 
 #[test]
 fn a_state_refuses_to_refer_to_a_later_one() {
-    let map: Map = (0..200).map(|skey| (skey, skey)).collect();
+    let map: Map = (0..200).map(|state_key_nid| (state_key_nid, state_key_nid)).collect();
     let mut next = numbered();
     let built = State::build([], entries(&map), &key(), &mut next).unwrap();
     let mut rows = LoadedRows::default();
     built.rows.iter().for_each(|row| rows.insert(row.row.clone()));
-    let change = StateChange { core: vec![], member: vec![(SkeyNid(7), None)] };
+    let change = StateChange { core: vec![], member: vec![(StateKeyNid(7), None)] };
     let refused = built.state.change(&rows, &change, StateNid(0), &key());
     assert!(matches!(refused, Err(TrieError::Order { own: StateNid(0), .. })));
 }
@@ -425,14 +435,18 @@ fn a_dangling_reference_is_corrupt_not_a_loop() {
     let mut rows = LoadedRows::default();
     let row = Arc::new(Row { state: StateNid(9), nodes: vec![] });
     rows.add(&[StateNid(9)], [row.clone()]).unwrap();
-    assert_eq!(lookup(&rows, Some(root), SkeyNid(1)), Err(TrieError::Missing(vec![StateNid(9)])));
+    assert_eq!(
+        lookup(&rows, Some(root), StateKeyNid(1)),
+        Err(TrieError::Missing(vec![StateNid(9)]))
+    );
     assert!(rows.add(&[StateNid(9)], [row]).is_err());
     assert!(rows.add(&[StateNid(8)], []).is_err());
 }
 
 #[test]
 fn leaves_fill_as_designed() {
-    let map: Map = (0..LEAF_MAX as i64).map(|skey| (skey, skey)).collect();
+    let map: Map =
+        (0..LEAF_MAX as i64).map(|state_key_nid| (state_key_nid, state_key_nid)).collect();
     let built = State::build([], entries(&map), &key(), &mut numbered()).unwrap();
     assert_eq!(built.rows[0].row.nodes.len(), 1);
     assert_eq!(built.state.core, None);
@@ -446,7 +460,8 @@ fn an_entry_outside_its_subtree_is_corrupt() {
     let mut rows = LoadedRows::default();
     rows.insert(Arc::new(row));
     let base = State { member: Some(NodeRef { state: StateNid(1_000), index: 2 }), ..State::EMPTY };
-    let member = (0..40).map(|skey| (SkeyNid(skey), Some(EventNid(1)))).collect();
+    let member =
+        (0..40).map(|state_key_nid| (StateKeyNid(state_key_nid), Some(EventNid(1)))).collect();
     let change = StateChange { core: vec![], member };
     let changed = base.change(&rows, &change, StateNid(1_001), &key());
     assert!(matches!(changed, Err(TrieError::Corrupt(_))));

@@ -36,9 +36,10 @@ async fn a_name_has_one_id_in_all_processes() {
                 let name = if n % 2 == 0 { name } else { NAMES - 1 - name };
                 let user = UserId::parse(format!("@u{name}:localhost")).unwrap();
                 let user = interned.user(&user).await.unwrap();
-                let skey = interned.skey("m.room.member", &format!("@u{name}")).await.unwrap();
+                let state_key_nid =
+                    interned.state_key_nid("m.room.member", &format!("@u{name}")).await.unwrap();
                 let kind = interned.event_type(&format!("t{}", name % 7)).await.unwrap();
-                ids.push((name, user, skey, kind));
+                ids.push((name, user, state_key_nid, kind));
             }
             ids.sort_unstable();
             ids

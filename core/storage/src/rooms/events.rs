@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use colonnade_model::{
-    nid::{EventNid, RoomNid, SkeyNid, StateNid, TypeNid, UserNid},
+    nid::{EventNid, RoomNid, StateKeyNid, StateNid, TypeNid, UserNid},
     ruma::{EventId, OwnedEventId},
     stream::Position,
 };
@@ -70,7 +70,7 @@ pub struct StoredEvent {
     /// Who sent it.
     pub sender: UserNid,
     /// Its type and state key, if it is a state event.
-    pub skey: Option<SkeyNid>,
+    pub state_key_nid: Option<StateKeyNid>,
     /// Its depth, as its sender's server chose it.
     pub depth: i64,
     /// When its sender's server says it was sent, in milliseconds since 1970.
@@ -182,7 +182,7 @@ impl Row {
             event_id: parse_id(self.event_nid, &self.event_id)?,
             event_type: TypeNid(self.type_nid),
             sender: UserNid(self.sender_nid),
-            skey: self.skey_nid.map(SkeyNid),
+            state_key_nid: self.skey_nid.map(StateKeyNid),
             depth: self.depth,
             origin_ts: self.origin_ts,
             flags: EventFlags(self.flags),

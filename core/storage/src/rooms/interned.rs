@@ -5,7 +5,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use colonnade_model::{
-    nid::{SkeyNid, TypeNid, UserNid},
+    nid::{StateKeyNid, TypeNid, UserNid},
     ruma::{OwnedUserId, UserId},
 };
 use quick_cache::sync::Cache;
@@ -38,8 +38,8 @@ pub struct Interned {
     user_ids: Cache<UserNid, OwnedUserId>,
     types: Cache<Arc<str>, TypeNid>,
     type_names: Cache<TypeNid, Arc<str>>,
-    skeys: Cache<StateKey, SkeyNid>,
-    skey_names: Cache<SkeyNid, StateKey>,
+    state_key_nids: Cache<StateKey, StateKeyNid>,
+    state_key_names: Cache<StateKeyNid, StateKey>,
 }
 
 impl Interned {
@@ -51,8 +51,8 @@ impl Interned {
             user_ids: Cache::new(CACHED_MAX),
             types: Cache::new(1_000),
             type_names: Cache::new(1_000),
-            skeys: Cache::new(CACHED_MAX),
-            skey_names: Cache::new(CACHED_MAX),
+            state_key_nids: Cache::new(CACHED_MAX),
+            state_key_names: Cache::new(CACHED_MAX),
         }
     }
 
@@ -62,7 +62,7 @@ impl Interned {
             CacheFigures::of("users", &self.users),
             CacheFigures::of("user_ids", &self.user_ids),
             CacheFigures::of("event_types", &self.types),
-            CacheFigures::of("state_keys", &self.skeys),
+            CacheFigures::of("state_keys", &self.state_key_nids),
         ]
     }
 
@@ -241,10 +241,14 @@ impl Interned {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn find_skey(&self, event_type: &str, state_key: &str) -> Result<Option<SkeyNid>> {
+    pub async fn find_state_key_nid(
+        &self,
+        event_type: &str,
+        state_key: &str,
+    ) -> Result<Option<StateKeyNid>> {
         const FIND: &str = "SELECT skey_nid FROM state_keys WHERE type = $1 AND state_key = $2";
         let key = StateKey { event_type: event_type.into(), state_key: state_key.into() };
-        if let Some(nid) = self.skeys.get(&key) {
+        if let Some(nid) = self.state_key_nids.get(&key) {
             return Ok(Some(nid));
         }
         let found: Option<i64> = read!(self.db, |c| sql::query_scalar(FIND)
@@ -252,9 +256,9 @@ impl Interned {
             .bind(state_key.to_owned())
             .fetch_optional(c))?;
         Ok(found.map(|nid| {
-            self.skeys.insert(key.clone(), SkeyNid(nid));
-            self.skey_names.insert(SkeyNid(nid), key);
-            SkeyNid(nid)
+            self.state_key_nids.insert(key.clone(), StateKeyNid(nid));
+            self.state_key_names.insert(StateKeyNid(nid), key);
+            StateKeyNid(nid)
         }))
     }
 
@@ -262,10 +266,10 @@ impl Interned {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn skey(&self, event_type: &str, state_key: &str) -> Result<SkeyNid> {
+    pub async fn state_key_nid(&self, event_type: &str, state_key: &str) -> Result<StateKeyNid> {
         const INSERT: &str = "INSERT INTO state_keys (type, state_key) VALUES ($1, $2) \
              ON CONFLICT (type, state_key) DO NOTHING";
-        if let Some(nid) = self.find_skey(event_type, state_key).await? {
+        if let Some(nid) = self.find_state_key_nid(event_type, state_key).await? {
             return Ok(nid);
         }
         let (a, b) = (event_type.to_owned(), state_key.to_owned());
@@ -274,7 +278,7 @@ impl Interned {
                 Box::pin(async move { execute!(tx, sql::query(INSERT).bind(a).bind(b)) })
             })
             .await?;
-        self.find_skey(event_type, state_key).await?.ok_or_else(|| {
+        self.find_state_key_nid(event_type, state_key).await?.ok_or_else(|| {
             StorageError::corrupt("state_keys", "state_key", state_key, "row vanished")
         })
     }
@@ -283,11 +287,11 @@ impl Interned {
     ///
     /// # Errors
     /// When the database fails or lacks a row.
-    pub async fn state_keys(&self, nids: &[SkeyNid]) -> Result<Vec<StateKey>> {
+    pub async fn state_keys(&self, nids: &[StateKeyNid]) -> Result<Vec<StateKey>> {
         const NAMES: &str =
             "SELECT skey_nid, type, state_key FROM state_keys WHERE skey_nid IN {INTS 1}";
         let unknown =
-            nids.iter().filter(|nid| self.skey_names.get(*nid).is_none()).map(|nid| nid.0);
+            nids.iter().filter(|nid| self.state_key_names.get(*nid).is_none()).map(|nid| nid.0);
         let unknown: Vec<i64> = unknown.collect();
         let mut fresh = HashMap::with_capacity(unknown.len());
         for chunk in unknown.chunks(LIST_MAX) {
@@ -297,15 +301,15 @@ impl Interned {
             })?;
             for (nid, event_type, state_key) in rows {
                 let key = StateKey { event_type: event_type.into(), state_key: state_key.into() };
-                self.skey_names.insert(SkeyNid(nid), key.clone());
-                fresh.insert(SkeyNid(nid), key);
+                self.state_key_names.insert(StateKeyNid(nid), key.clone());
+                fresh.insert(StateKeyNid(nid), key);
             }
         }
         let missing =
-            |nid: SkeyNid| StorageError::corrupt("state_keys", "skey_nid", nid, "no such row");
+            |nid: StateKeyNid| StorageError::corrupt("state_keys", "skey_nid", nid, "no such row");
         nids.iter()
             .map(|nid| {
-                let key = fresh.get(nid).cloned().or_else(|| self.skey_names.get(nid));
+                let key = fresh.get(nid).cloned().or_else(|| self.state_key_names.get(nid));
                 key.ok_or_else(|| missing(*nid))
             })
             .collect()

@@ -192,7 +192,7 @@ fn event_row(room: RoomNid, event: &NewEvent) -> [Cell; 15] {
         event.event_id.clone().into(),
         event.event_type.0.into(),
         event.sender.0.into(),
-        event.skey.map(|skey| skey.0).into(),
+        event.state_key_nid.map(|state_key_nid| state_key_nid.0).into(),
         event.depth.into(),
         event.origin_ts.into(),
         event.received_ts.into(),

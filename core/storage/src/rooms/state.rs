@@ -8,7 +8,7 @@ use std::{
 };
 
 use colonnade_model::{
-    nid::{EventNid, RoomNid, SkeyNid, StateNid},
+    nid::{EventNid, RoomNid, StateKeyNid, StateNid},
     stream::Position,
 };
 use colonnade_rules::trie::{
@@ -147,7 +147,7 @@ impl States {
         &self,
         nid: StateNid,
         part: Part,
-        key: SkeyNid,
+        key: StateKeyNid,
     ) -> Result<Option<EventNid>> {
         let found = self.lookup_many(nid, part, &[key]).await?;
         Ok(found.into_iter().next().flatten())
@@ -161,7 +161,7 @@ impl States {
         &self,
         nid: StateNid,
         part: Part,
-        keys: &[SkeyNid],
+        keys: &[StateKeyNid],
     ) -> Result<Vec<Option<EventNid>>> {
         self.lookup_with(nid, part, keys, &Pending::default()).await
     }
@@ -174,7 +174,7 @@ impl States {
         &self,
         nid: StateNid,
         part: Part,
-        keys: &[SkeyNid],
+        keys: &[StateKeyNid],
         pending: &Pending,
     ) -> Result<Vec<Option<EventNid>>> {
         let root = part.root(&self.get_with(nid, pending).await?);
@@ -195,7 +195,7 @@ impl States {
         &self,
         nids: &[StateNid],
         part: Part,
-        key: SkeyNid,
+        key: StateKeyNid,
     ) -> Result<HashMap<StateNid, EventNid>> {
         let places: Vec<_> = nids.iter().map(|nid| (*nid, part, key)).collect();
         let found = self.lookup_each(&places).await?;
@@ -209,7 +209,7 @@ impl States {
     /// When the database fails or a row is damaged.
     pub async fn lookup_each(
         &self,
-        places: &[(StateNid, Part, SkeyNid)],
+        places: &[(StateNid, Part, StateKeyNid)],
     ) -> Result<Vec<Option<EventNid>>> {
         let pending = Pending::default();
         let mut rows = LoadedRows::over(View { states: self, pending: &pending });

@@ -134,8 +134,8 @@ impl Directory {
     async fn children(&self, room: &Room, suggested: bool) -> Result<Vec<Child>> {
         let state = self.rooms.head(room.nid).await?.state;
         let entries = self.rooms.states().list(state, Part::Core).await?;
-        let skeys: Vec<_> = entries.iter().map(|entry| entry.skey).collect();
-        let keys = self.context.interned.state_keys(&skeys).await?;
+        let state_key_nids: Vec<_> = entries.iter().map(|entry| entry.state_key_nid).collect();
+        let keys = self.context.interned.state_keys(&state_key_nids).await?;
         let events = entries.iter().zip(keys);
         let events = events.filter(|(_, key)| &*key.event_type == "m.space.child");
         let events: Vec<_> = events.map(|(entry, _)| entry.event).take(CHILDREN_MAX).collect();

@@ -157,7 +157,8 @@ impl Sync {
         let wanted = &context.request.filter.room.timeline;
         !shown.row.flags.has(EventFlags::SOFT_FAILED)
             && filter::wants(wanted, &shown.row.event)
-            && (shown.row.skey.is_some() || !self.from.timeline.is_from(shown, &context.ignored))
+            && (shown.row.state_key_nid.is_some()
+                || !self.from.timeline.is_from(shown, &context.ignored))
     }
 
     /// Renders the newest of the events that were found, which come first, as the client wants them, and

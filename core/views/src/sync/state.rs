@@ -181,7 +181,8 @@ impl Sync {
             || filter::repeats_members(&wanted.timeline);
         let due = self.untold(context, room, users, (whole, repeat));
         for user_id in self.context.interned.user_ids(&due).await? {
-            let key = self.context.interned.find_skey("m.room.member", user_id.as_str()).await?;
+            let key =
+                self.context.interned.find_state_key_nid("m.room.member", user_id.as_str()).await?;
             let Some(key) = key else { continue };
             let found = self.from.rooms.states().lookup(target, Part::Member, key).await?;
             keep.extend(found.filter(|nid| !keep.contains(nid)));

@@ -162,7 +162,7 @@ impl Timeline {
             let shown = shown.into_iter().filter(|shown| {
                 !shown.row.flags.has(EventFlags::SOFT_FAILED)
                     && filter::wants(span.filter, &shown.row.event)
-                    && (shown.row.skey.is_some() || !self.is_from(shown, &ignored))
+                    && (shown.row.state_key_nid.is_some() || !self.is_from(shown, &ignored))
             });
             for shown in self.visible(viewer, shown.collect()).await? {
                 bytes += shown.row.event.json().len();
@@ -201,7 +201,7 @@ impl Timeline {
         senders.dedup();
         let mut keys = Vec::with_capacity(senders.len());
         for sender in senders {
-            keys.extend(self.context.interned.find_skey("m.room.member", sender).await?);
+            keys.extend(self.context.interned.find_state_key_nid("m.room.member", sender).await?);
         }
         let nids = self.rooms.states().lookup_many(state, Part::Member, &keys).await?;
         members.left = nids.into_iter().flatten().collect();

@@ -124,7 +124,7 @@ impl Timeline {
         let nids: Vec<_> = roots.iter().map(|(nid, _)| *nid).collect();
         let mut page = self.visible(viewer, self.read(&nids).await?).await?;
         let ignored = self.ignored(viewer).await?;
-        for shown in page.iter_mut().filter(|shown| shown.row.skey.is_none()) {
+        for shown in page.iter_mut().filter(|shown| shown.row.state_key_nid.is_none()) {
             if self.is_from(shown, &ignored) {
                 self.redact(shown).await?;
                 // So that no edit tells it after all.

@@ -217,7 +217,7 @@ impl Timeline {
             let page = self.shown(events::many(&self.context.db, &nids).await?).await?;
             let page = page.into_iter().filter(|shown| {
                 filter::wants(&wish.filter, &shown.row.event)
-                    && (shown.row.skey.is_some() || !self.is_from(shown, &ignored))
+                    && (shown.row.state_key_nid.is_some() || !self.is_from(shown, &ignored))
             });
             let page = self.visible(viewer, page.collect()).await?;
             let ranks: HashMap<EventNid, f64> = page

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use colonnade_model::{
-    nid::{EventNid, RoomNid, SkeyNid, StateNid, TypeNid, UserNid},
+    nid::{EventNid, RoomNid, StateKeyNid, StateNid, TypeNid, UserNid},
     ruma::OwnedRoomAliasId,
 };
 use colonnade_rules::{push::PushOutcome, trie::NewState};
@@ -79,7 +79,7 @@ pub struct NewEvent {
     /// Who sent it.
     pub sender: UserNid,
     /// Its type and state key, if it is a state event.
-    pub skey: Option<SkeyNid>,
+    pub state_key_nid: Option<StateKeyNid>,
     /// Its depth.
     pub depth: i64,
     /// When its sender's server says it was sent, in milliseconds since 1970.

@@ -5,7 +5,7 @@ use colonnade_rules::push::PushOutcome;
 use colonnade_rules::trie::{DigestKey, State};
 use parking_lot::Mutex;
 
-use colonnade_model::nid::{SkeyNid, StateNid, TypeNid, UserNid};
+use colonnade_model::nid::{StateKeyNid, StateNid, TypeNid, UserNid};
 
 use super::*;
 use crate::{
@@ -53,7 +53,7 @@ fn event(nid: i64, live: Option<Live>) -> NewEvent {
         event_id: format!("$e{nid}"),
         event_type: TypeNid(1),
         sender: UserNid(1),
-        skey: None,
+        state_key_nid: None,
         depth: nid,
         origin_ts: nid,
         received_ts: nid,
@@ -97,7 +97,7 @@ fn live(tl: i64) -> Live {
 fn batch() -> Batch {
     let key = DigestKey::new([0; 32]);
     let mut nids = (1..).map(StateNid);
-    let entry = colonnade_rules::trie::Entry { skey: SkeyNid(1), event: EventNid(1) };
+    let entry = colonnade_rules::trie::Entry { state_key_nid: StateKeyNid(1), event: EventNid(1) };
     let mut next = || nids.next().unwrap();
     let state = State::build([entry], [], &key, &mut next).unwrap();
     let mut second = event(2, Some(live(2)));

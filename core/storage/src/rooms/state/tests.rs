@@ -27,7 +27,7 @@ async fn listed(states: &States, nid: StateNid) -> Map {
     let mut map = Map::new();
     for (part, member) in [(Part::Core, false), (Part::Member, true)] {
         for entry in states.list(nid, part).await.unwrap() {
-            map.insert((member, entry.skey.0), entry.event.0);
+            map.insert((member, entry.state_key_nid.0), entry.event.0);
         }
     }
     map
@@ -37,13 +37,13 @@ fn change(map: &mut Map, random: &SeededRandom, event: i64) -> StateChange {
     let mut edits = StateChange::default();
     for n in 0..=below(random, 3) {
         let member = below(random, 4) > 0;
-        let skey = below(random, 400);
+        let state_key_nid = below(random, 400);
         let to = (below(random, 8) > 0).then_some(event + n);
         match to {
-            Some(to) => map.insert((member, skey), to),
-            None => map.remove(&(member, skey)),
+            Some(to) => map.insert((member, state_key_nid), to),
+            None => map.remove(&(member, state_key_nid)),
         };
-        let edit = (SkeyNid(skey), to.map(EventNid));
+        let edit = (StateKeyNid(state_key_nid), to.map(EventNid));
         if member { edits.member.push(edit) } else { edits.core.push(edit) }
     }
     edits
@@ -86,7 +86,7 @@ async fn a_store_is_a_map(world: World) {
             let mut seen = 0;
             for (part, member) in [(Part::Core, false), (Part::Member, true)] {
                 for delta in fresh.diff(*one, *two, part).await.unwrap() {
-                    let key = (member, delta.skey.0);
+                    let key = (member, delta.state_key_nid.0);
                     assert_eq!(delta.before.map(|event| event.0), before.get(&key).copied());
                     assert_eq!(delta.after.map(|event| event.0), after.get(&key).copied());
                     seen += 1;
@@ -97,10 +97,13 @@ async fn a_store_is_a_map(world: World) {
             keys.sort();
             keys.dedup();
             assert_eq!(seen, keys.len(), "seed {seed}");
-            let skeys: Vec<_> = (0..400).map(SkeyNid).collect();
-            let found = fresh.lookup_many(*one, Part::Member, &skeys).await.unwrap();
-            for (skey, event) in skeys.iter().zip(found) {
-                assert_eq!(event.map(|event| event.0), before.get(&(true, skey.0)).copied());
+            let state_key_nids: Vec<_> = (0..400).map(StateKeyNid).collect();
+            let found = fresh.lookup_many(*one, Part::Member, &state_key_nids).await.unwrap();
+            for (state_key_nid, event) in state_key_nids.iter().zip(found) {
+                assert_eq!(
+                    event.map(|event| event.0),
+                    before.get(&(true, state_key_nid.0)).copied()
+                );
             }
         }
         db.close().await;
@@ -127,7 +130,7 @@ async fn damaged_rows_are_named(world: World) {
     .unwrap();
     let states = States::new(db.clone(), [3; 32]);
     for nid in [7, 8, 9, 10] {
-        let found = states.lookup(StateNid(nid), Part::Member, SkeyNid(1)).await;
+        let found = states.lookup(StateNid(nid), Part::Member, StateKeyNid(1)).await;
         assert!(matches!(found, Err(StorageError::Corrupt { table: "room_states", .. })), "{nid}");
     }
 }
@@ -138,8 +141,8 @@ async fn a_change_in_a_large_room_is_small(world: World) {
     const BYTES_MAX: i64 = 600;
     let db = world.open().await;
     let states = States::new(db.clone(), [3; 32]);
-    let core = (1..30).map(|n| Entry { skey: SkeyNid(n), event: EventNid(n) });
-    let member = (100..10_100).map(|n| Entry { skey: SkeyNid(n), event: EventNid(n) });
+    let core = (1..30).map(|n| Entry { state_key_nid: StateKeyNid(n), event: EventNid(n) });
+    let member = (100..10_100).map(|n| Entry { state_key_nid: StateKeyNid(n), event: EventNid(n) });
     let mut nids = (1..).map(StateNid);
     let built = states.build(core, member, &mut || nids.next().unwrap()).unwrap();
     keep(&db, &built).await;
@@ -153,7 +156,7 @@ async fn a_change_in_a_large_room_is_small(world: World) {
     let random = SeededRandom::new(7);
     let mut at = built.nid;
     for n in 0..CHANGES {
-        let member = (SkeyNid(100 + below(&random, 10_000)), Some(EventNid(20_000 + n)));
+        let member = (StateKeyNid(100 + below(&random, 10_000)), Some(EventNid(20_000 + n)));
         let change = StateChange { core: vec![], member: vec![member] };
         let own = StateNid(at.0 + 1);
         let new = states.change(Some(at), &change, own, &Pending::default()).await.unwrap();

@@ -81,7 +81,7 @@ pub struct RoomEvent {
     /// The state after it; `None` for an outlier.
     pub state_after: Option<StateNid>,
     /// Its place in the timeline; `None` if clients do not see it there.
-    pub tl: Option<i64>,
+    pub timeline_key: Option<i64>,
     /// Its position in the events stream; `None` if it never was live.
     pub pos: Option<Position>,
     /// The root of the thread it is in.
@@ -339,7 +339,7 @@ impl Store {
             flags: stored.flags,
             state_before: stored.state_before,
             state_after: stored.state_after,
-            tl: stored.tl,
+            timeline_key: stored.timeline_key,
             pos: stored.pos,
             thread: stored.thread,
             outcome: stored.outcome,

@@ -185,6 +185,6 @@ impl World {
 
     async fn flags(&self, nid: EventNid) -> (EventFlags, bool) {
         let event = self.rooms.event(nid).await.unwrap().unwrap();
-        (event.flags, event.pos.is_some() && event.tl.is_some())
+        (event.flags, event.pos.is_some() && event.timeline_key.is_some())
     }
 }

@@ -199,7 +199,7 @@ impl Receipts {
         event_id: &EventId,
     ) -> Result<Option<i64>> {
         let seen = self.store.seen(eye, room, event_id).await?;
-        Ok(seen.and_then(|(event, _)| event.tl))
+        Ok(seen.and_then(|(event, _)| event.timeline_key))
     }
 
     /// Returns the content of `m.receipt` with what changed after `after` up to `upto`, as a user

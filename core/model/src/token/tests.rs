@@ -29,8 +29,11 @@ fn forged_or_damaged_tokens_are_refused() {
 
 #[test]
 fn timeline_token_round_trips() {
-    for tl in [i64::MIN, -1, 0, 1, i64::MAX] {
-        assert_eq!(TimelineToken(tl).to_string().parse(), Ok(TimelineToken(tl)));
+    for timeline_key in [i64::MIN, -1, 0, 1, i64::MAX] {
+        assert_eq!(
+            TimelineToken(timeline_key).to_string().parse(),
+            Ok(TimelineToken(timeline_key))
+        );
     }
     for bad in ["", "t", "5", "tx", "t1.5", "s1"] {
         assert_eq!(bad.parse::<TimelineToken>(), Err(BadToken), "{bad}");

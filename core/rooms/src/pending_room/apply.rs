@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// The distance between the timeline keys of live events: room for events that fill a gap later.
-const TL_STEP: i64 = 1 << 20;
+const TIMELINE_KEY_STEP: i64 = 1 << 20;
 
 /// What of the current state an event changes.
 #[derive(Default)]
@@ -71,7 +71,7 @@ impl PendingRoom {
             flags,
             state_before: admitted.state_before,
             state_after: Some(admitted.state_after),
-            tl: None,
+            timeline_key: None,
             pos: None,
             thread: None,
             outcome: PushOutcome::Nothing,
@@ -123,19 +123,20 @@ impl PendingRoom {
         let summary = self.summarise(store, &changes.core, joined).await?;
 
         room_event.thread = relation.as_ref().and_then(|(_, thread)| *thread);
-        room_event.tl = Some(self.tip.last_tl + TL_STEP);
+        room_event.timeline_key = Some(self.tip.last_timeline_key + TIMELINE_KEY_STEP);
         room_event.outcome = meaning.outcome;
-        self.tip.last_tl += TL_STEP;
+        self.tip.last_timeline_key += TIMELINE_KEY_STEP;
         self.tip.notif_seq += i64::from(meaning.outcome.notifies());
-        self.tip.main_seq += i64::from(meaning.outcome.notifies() && room_event.thread.is_none());
-        self.tip.hl_seq += i64::from(meaning.outcome.highlights());
+        self.tip.unthreaded_seq +=
+            i64::from(meaning.outcome.notifies() && room_event.thread.is_none());
+        self.tip.highlight_seq += i64::from(meaning.outcome.highlights());
         row.relation = relation.map(|(relation, _)| relation);
         row.live = Some(Live {
-            tl: self.tip.last_tl,
+            timeline_key: self.tip.last_timeline_key,
             outcome: meaning.outcome,
             notif_seq: self.tip.notif_seq,
-            main_seq: self.tip.main_seq,
-            hl_seq: self.tip.hl_seq,
+            unthreaded_seq: self.tip.unthreaded_seq,
+            highlight_seq: self.tip.highlight_seq,
             thread: room_event.thread,
             state: (self.tip.state != Some(current)).then_some(current),
             members: members.rows,

@@ -42,7 +42,10 @@ async fn writers_at_once_make_one_line() {
     sent.sort_by_key(|sent| sent.nid);
     sent.dedup();
     let line = timeline(&world, &room).await;
-    assert!(line.windows(2).all(|pair| pair[0].pos < pair[1].pos && pair[0].tl < pair[1].tl));
+    assert!(
+        line.windows(2)
+            .all(|pair| pair[0].pos < pair[1].pos && pair[0].timeline_key < pair[1].timeline_key)
+    );
     for pair in line[before..].windows(2) {
         assert_eq!(pair[1].event.prev_events(), [pair[0].event.event_id().to_owned()]);
     }
@@ -82,7 +85,7 @@ async fn a_redaction_leaves_nothing_behind() {
         let left = world.rooms.event(secret.nid).await.unwrap().unwrap();
         assert!(left.flags.has(EventFlags::REDACTED));
         assert!(!left.event.json().contains("secret"));
-        assert_eq!((left.pos, left.tl), (target.pos, target.tl));
+        assert_eq!((left.pos, left.timeline_key), (target.pos, target.timeline_key));
     }
     let world = world.restart().await;
     let left = world.rooms.event_by_id(id).await.unwrap().unwrap();
@@ -97,7 +100,7 @@ async fn unread_counters_and_exceptions() {
     let room = world.room(&alice, RoomVersionId::V11, json!({})).await;
     world.join(&bob, &room).await;
     let start = world.rooms.head(room.nid).await.unwrap();
-    assert_eq!((start.notif_seq, start.hl_seq), (0, 0), "state notifies nobody");
+    assert_eq!((start.notif_seq, start.highlight_seq), (0, 0), "state notifies nobody");
     let send = async |content: Value, txn: &str| {
         let content = to_raw_value(&content).unwrap();
         let kind = "m.room.message";
@@ -114,7 +117,7 @@ async fn unread_counters_and_exceptions() {
     let reply = json!({ "msgtype": "m.text", "body": "re", "m.relates_to": relates });
     let reply = send(reply, "6").await;
     let head = world.rooms.head(room.nid).await.unwrap();
-    assert_eq!((head.notif_seq, head.main_seq, head.hl_seq), (5, 4, 1));
+    assert_eq!((head.notif_seq, head.unthreaded_seq, head.highlight_seq), (5, 4, 1));
     let row = events::stream_row(&world.context.db, reply.nid).await.unwrap().unwrap();
     assert_eq!(
         (row.thread_nid, row.thread_seq, row.outcome),

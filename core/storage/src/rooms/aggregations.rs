@@ -385,7 +385,7 @@ pub async fn related(
         .bind(high.unwrap_or(i64::MAX))
         .bind(wanted.limit)
         .fetch_all(c))?;
-    Ok(rows.into_iter().map(|(child, tl)| (EventNid(child), tl)).collect())
+    Ok(rows.into_iter().map(|(child, timeline_key)| (EventNid(child), timeline_key)).collect())
 }
 
 fn nid_list(nids: &[EventNid]) -> String {

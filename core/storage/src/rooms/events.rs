@@ -1,7 +1,7 @@
 //! Stored events: by id, along the timeline of a room, and along the stream. Rows are written by
 //! [`crate::rooms::persist`].
 //!
-//! Two orders exist. The timeline key `tl` is the order in which a room is read and paginated; the
+//! Two orders exist. The timeline key (`tl`) is the order in which a room is read and paginated; the
 //! position `pos` is the order in which events became visible. Ranges are half open: above
 //! `after`, up to and including `upto`.
 
@@ -82,7 +82,7 @@ pub struct StoredEvent {
     /// The state after it; the one before it unless it is an accepted state event.
     pub state_after: Option<StateNid>,
     /// Its place in the timeline; `None` if it is not shown there.
-    pub tl: Option<i64>,
+    pub timeline_key: Option<i64>,
     /// Its position in the events stream; `None` if it never was live.
     pub pos: Option<Position>,
     /// The root of the thread it is in.
@@ -113,9 +113,11 @@ pub struct StreamRow {
     /// Cumulative notifying events of the room, this one included.
     pub notif_seq: i64,
     /// Cumulative notifying events outside threads.
-    pub main_seq: i64,
+    #[sqlx(rename = "main_seq")]
+    pub unthreaded_seq: i64,
     /// Cumulative highlights of the room.
-    pub hl_seq: i64,
+    #[sqlx(rename = "hl_seq")]
+    pub highlight_seq: i64,
     /// The root of the thread the event is in.
     pub thread_nid: Option<i64>,
     /// Cumulative notifying events of that thread.
@@ -162,7 +164,8 @@ struct Row {
     flags: i64,
     state_before: Option<i64>,
     state_after: Option<i64>,
-    tl: Option<i64>,
+    #[sqlx(rename = "tl")]
+    timeline_key: Option<i64>,
     pos: Option<i64>,
     thread_nid: Option<i64>,
     action: Option<i64>,
@@ -188,7 +191,7 @@ impl Row {
             flags: EventFlags(self.flags),
             state_before: self.state_before.map(StateNid),
             state_after: self.state_after.map(StateNid),
-            tl: self.tl,
+            timeline_key: self.timeline_key,
             pos: self.pos,
             thread: self.thread_nid.map(EventNid),
             outcome: self.action.unwrap_or(0).into(),

@@ -35,7 +35,7 @@ pub struct Head {
     /// The position of its latest live event.
     pub last_pos: Position,
     /// The timeline key of its latest live event.
-    pub last_tl: i64,
+    pub last_timeline_key: i64,
     /// Its current state.
     pub state: StateNid,
     /// Its forward extremities.
@@ -49,9 +49,9 @@ pub struct Head {
     /// Cumulative notifying events, by the default push rules.
     pub notif_seq: i64,
     /// Cumulative notifying events outside threads.
-    pub main_seq: i64,
+    pub unthreaded_seq: i64,
     /// Cumulative highlights of everybody (`@room`, tombstones).
-    pub hl_seq: i64,
+    pub highlight_seq: i64,
 }
 
 #[derive(sqlx::FromRow)]
@@ -116,15 +116,18 @@ pub async fn many(db: &Database, rooms: &[RoomNid]) -> Result<Vec<RoomRow>> {
 struct HeadRow {
     room_nid: i64,
     last_pos: i64,
-    last_tl: i64,
+    #[sqlx(rename = "last_tl")]
+    last_timeline_key: i64,
     state_nid: i64,
     fwd: Vec<u8>,
     depth: i64,
     joined: i64,
     invited: i64,
     notif_seq: i64,
-    main_seq: i64,
-    hl_seq: i64,
+    #[sqlx(rename = "main_seq")]
+    unthreaded_seq: i64,
+    #[sqlx(rename = "hl_seq")]
+    highlight_seq: i64,
 }
 
 impl HeadRow {
@@ -135,15 +138,15 @@ impl HeadRow {
         Ok(Head {
             room: RoomNid(self.room_nid),
             last_pos: self.last_pos,
-            last_tl: self.last_tl,
+            last_timeline_key: self.last_timeline_key,
             state: StateNid(self.state_nid),
             extremities: extremities.into_iter().map(EventNid).collect(),
             depth: self.depth,
             joined: self.joined,
             invited: self.invited,
             notif_seq: self.notif_seq,
-            main_seq: self.main_seq,
-            hl_seq: self.hl_seq,
+            unthreaded_seq: self.unthreaded_seq,
+            highlight_seq: self.highlight_seq,
         })
     }
 }

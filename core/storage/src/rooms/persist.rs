@@ -199,7 +199,7 @@ fn event_row(room: RoomNid, event: &NewEvent) -> [Cell; 15] {
         event.flags.0.into(),
         event.state_before.map(|state| state.0).into(),
         event.state_after.map(|state| state.0).into(),
-        event.live.as_ref().map(|live| live.tl).into(),
+        event.live.as_ref().map(|live| live.timeline_key).into(),
         varints::encode(event.prevs.iter().map(|nid| nid.0)).into(),
         varints::encode(event.auths.iter().map(|nid| nid.0)).into(),
     ]
@@ -218,7 +218,7 @@ async fn write_relation(tx: &mut Tx, event: &NewEvent, relation: &Relation) -> R
             .bind(event.event_type.0)
             .bind(event.sender.0)
             .bind(relation.key.clone())
-            .bind(event.live.as_ref().map(|live| live.tl))
+            .bind(event.live.as_ref().map(|live| live.timeline_key))
     )?;
     Ok(())
 }
@@ -262,15 +262,15 @@ fn head_row(head: &Head, last_pos: Option<Position>) -> [Cell; 11] {
     [
         head.room.0.into(),
         last_pos.unwrap_or(head.last_pos).into(),
-        head.last_tl.into(),
+        head.last_timeline_key.into(),
         head.state.0.into(),
         varints::encode(head.extremities.iter().map(|nid| nid.0)).into(),
         head.depth.into(),
         head.joined.into(),
         head.invited.into(),
         head.notif_seq.into(),
-        head.main_seq.into(),
-        head.hl_seq.into(),
+        head.unthreaded_seq.into(),
+        head.highlight_seq.into(),
     ]
 }
 

@@ -76,7 +76,10 @@ impl Observer {
     /// Returns the ids of a room's events as a timeline shows them.
     pub(crate) fn timeline(&self, room: RoomNid) -> Vec<OwnedEventId> {
         let read = |range| now(events::timeline(&self.db, room, range));
-        whole(i64::MIN, read, |event| event.tl).into_iter().map(|event| event.event_id).collect()
+        whole(i64::MIN, read, |event| event.timeline_key)
+            .into_iter()
+            .map(|event| event.event_id)
+            .collect()
     }
 
     /// Returns the rooms of the events stream between two positions.

@@ -142,12 +142,12 @@ impl Sync {
         let limited = known > found.len() || (more && is_cut);
         found.reverse();
         json.reverse();
-        let prev_batch = match found.first().and_then(|first| first.row.tl) {
-            Some(tl) => Some(TimelineToken(tl - 1)),
+        let prev_batch = match found.first().and_then(|first| first.row.timeline_key) {
+            Some(timeline_key) => Some(TimelineToken(timeline_key - 1)),
             None => {
                 let range = Range { after: 0, upto, newest_first: true, limit: 1 };
                 let row = events::live(&self.context.db, room.nid, range).await?.events.pop();
-                row.and_then(|row| row.tl).map(TimelineToken)
+                row.and_then(|row| row.timeline_key).map(TimelineToken)
             }
         };
         Ok(TimelineChunk { events: found, json, limited, prev_batch })

@@ -56,7 +56,7 @@ impl Timeline {
         let not_found = no_event;
         let room = self.open(viewer, room_id).await?;
         let centre = self.find(viewer, &room, event_id).await?.ok_or_else(not_found)?;
-        let tl = centre.row.tl.ok_or_else(not_found)?;
+        let timeline_key = centre.row.timeline_key.ok_or_else(not_found)?;
         let limit = limit.clamp(0, AROUND_MAX);
         let span = |direction, limit, from| Span {
             from: TimelineToken(from),
@@ -68,18 +68,18 @@ impl Timeline {
             filter: &filter,
         };
         let format = ClientFormat::WithRoom;
-        let backward = span(Direction::Backward, limit / 2, tl - 1);
+        let backward = span(Direction::Backward, limit / 2, timeline_key - 1);
         let (mut before, _) = self.scan(viewer, &room, backward).await?;
         let before_json =
             self.render_within(viewer, &room, &before, format, AROUND_BYTES_MAX).await?;
         before.truncate(before_json.len());
-        let forward = span(Direction::Forward, limit - limit / 2, tl);
+        let forward = span(Direction::Forward, limit - limit / 2, timeline_key);
         let (mut after, _) = self.scan(viewer, &room, forward).await?;
         let after_json =
             self.render_within(viewer, &room, &after, format, AROUND_BYTES_MAX).await?;
         after.truncate(after_json.len());
-        let oldest = before.last().and_then(|shown| shown.row.tl).unwrap_or(tl);
-        let newest = after.last().and_then(|shown| shown.row.tl).unwrap_or(tl);
+        let oldest = before.last().and_then(|shown| shown.row.timeline_key).unwrap_or(timeline_key);
+        let newest = after.last().and_then(|shown| shown.row.timeline_key).unwrap_or(timeline_key);
         let lazy = filter::lazy_loads(&filter);
         let state = if lazy {
             let mut all = before.clone();

@@ -1,6 +1,6 @@
 //! Pages of a room's timeline, and single events.
 //!
-//! A token `t<tl>` stands between two events: everything with a key up to it lies before it.
+//! A token `t` and a timeline key stands between two events: what has a key up to it lies before it.
 
 use std::sync::Arc;
 
@@ -93,7 +93,8 @@ impl Timeline {
         request: PageRequest,
     ) -> Result<Page> {
         let room = self.open(viewer, room_id).await?;
-        let newest = room_rows::head(&self.context.db, room.nid).await?.map_or(0, |h| h.last_tl);
+        let newest =
+            room_rows::head(&self.context.db, room.nid).await?.map_or(0, |h| h.last_timeline_key);
         let from = match (&request.from, request.direction) {
             (Some(token), _) => self.place_of(&room, token).await?,
             (None, Direction::Backward) => TimelineToken(newest),
@@ -157,7 +158,9 @@ impl Timeline {
                 events::timeline(&self.context.db, room.nid, range).await?;
             at_end = is_last;
             scanned += rows.len() as i64;
-            let Some(last_tl) = rows.last().and_then(|row| row.tl) else { break };
+            let Some(last_timeline_key) = rows.last().and_then(|row| row.timeline_key) else {
+                break;
+            };
             let shown = self.shown(rows).await?;
             let shown = shown.into_iter().filter(|shown| {
                 !shown.row.flags.has(EventFlags::SOFT_FAILED)
@@ -172,7 +175,7 @@ impl Timeline {
                     break;
                 }
             }
-            if backward { upto = last_tl - 1 } else { after = last_tl }
+            if backward { upto = last_timeline_key - 1 } else { after = last_timeline_key }
         }
         if page.is_empty() && at_end {
             return Ok((page, None));
@@ -192,7 +195,8 @@ impl Timeline {
     ) -> Result<StateEvents> {
         let mut members = StateEvents::none(self, viewer.clone(), Arc::clone(room));
         // As of the newest event: the oldest may be from before some of the senders came.
-        let newest = page.iter().filter(|shown| shown.shows_state).max_by_key(|s| s.row.tl);
+        let newest =
+            page.iter().filter(|shown| shown.shows_state).max_by_key(|s| s.row.timeline_key);
         let Some(state) = newest.and_then(|shown| shown.row.state_after) else {
             return Ok(members);
         };
@@ -270,6 +274,10 @@ impl Timeline {
 
 /// Returns where a page goes on that ends with an event.
 fn beyond(last: &Shown, direction: Direction) -> Option<TimelineToken> {
-    let tl = last.row.tl?;
-    Some(TimelineToken(if direction == Direction::Backward { tl - 1 } else { tl }))
+    let timeline_key = last.row.timeline_key?;
+    Some(TimelineToken(if direction == Direction::Backward {
+        timeline_key - 1
+    } else {
+        timeline_key
+    }))
 }

@@ -90,7 +90,7 @@ impl Timeline {
         let last = found.last().filter(|_| more);
         Ok(RelatedPage {
             chunk,
-            next: last.map(|(_, tl)| TimelineToken(*tl).to_string()),
+            next: last.map(|(_, timeline_key)| TimelineToken(*timeline_key).to_string()),
             prev: request.from,
         })
     }
@@ -173,6 +173,8 @@ fn end_with(found: &mut Vec<(EventNid, i64)>, page: &[Shown], told: usize) -> bo
 
 /// Reads a token of a page of threads, which are not in the order of the timeline.
 fn place_among_threads(token: Option<&str>) -> Result<Option<i64>, MatrixError> {
-    let parsed = token.map(|token| token.parse().map(|TimelineToken(tl)| tl)).transpose();
+    let parsed = token
+        .map(|token| token.parse().map(|TimelineToken(timeline_key)| timeline_key))
+        .transpose();
     parsed.map_err(|error: BadToken| MatrixError::invalid_param(error.to_string()))
 }

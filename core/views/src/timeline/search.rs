@@ -341,7 +341,9 @@ impl Timeline {
         bytes: &mut usize,
     ) -> Result<Option<Value>> {
         let (room, format) = (&find.room, ClientFormat::WithRoom);
-        let (Some((before, after, profiles)), Some(tl)) = (wish.context, find.shown.row.tl) else {
+        let (Some((before, after, profiles)), Some(timeline_key)) =
+            (wish.context, find.shown.row.timeline_key)
+        else {
             return Ok(None);
         };
         let everything = RoomEventFilter::default();
@@ -355,8 +357,10 @@ impl Timeline {
             filter: &everything,
         };
         let mut sides = Vec::with_capacity(2);
-        for span in [span(Direction::Backward, before, tl - 1), span(Direction::Forward, after, tl)]
-        {
+        for span in [
+            span(Direction::Backward, before, timeline_key - 1),
+            span(Direction::Forward, after, timeline_key),
+        ] {
             let (mut side, _) = self.scan(viewer, room, span).await?;
             let json = self.render_within(viewer, room, &side, format, AROUND_BYTES_MAX).await?;
             side.truncate(json.len());
@@ -365,8 +369,8 @@ impl Timeline {
         }
         let (after, after_json) = sides.pop().unwrap_or_default();
         let (before, before_json) = sides.pop().unwrap_or_default();
-        let oldest = before.last().and_then(|shown| shown.row.tl).unwrap_or(tl);
-        let newest = after.last().and_then(|shown| shown.row.tl).unwrap_or(tl);
+        let oldest = before.last().and_then(|shown| shown.row.timeline_key).unwrap_or(timeline_key);
+        let newest = after.last().and_then(|shown| shown.row.timeline_key).unwrap_or(timeline_key);
         let mut context = json!({
             "events_before": before_json,
             "events_after": after_json,

@@ -51,7 +51,8 @@ impl Timeline {
         let state = self.rooms.states().at(room.nid, ended).await?;
         let state = state.filter(|_| point.remembers()).ok_or_else(forbidden)?;
         let range = Range { after: ended - 1, upto: ended, newest_first: true, limit: 1 };
-        let upto = events::live(db, room.nid, range).await?.events.pop().and_then(|row| row.tl);
+        let upto =
+            events::live(db, room.nid, range).await?.events.pop().and_then(|row| row.timeline_key);
         Ok(Readable { room, state, upto })
     }
 
@@ -102,15 +103,15 @@ impl Timeline {
     ) -> Result<StateEvents> {
         let Readable { room, mut state, upto } = self.readable_state(&viewer, room_id).await?;
         if let Some(token) = at {
-            let mut tl = self.place_of(&room, token).await?.0;
+            let mut timeline_key = self.place_of(&room, token).await?.0;
             if token.parse::<TimelineToken>().is_err() {
-                if tl == BEFORE_ALL {
+                if timeline_key == BEFORE_ALL {
                     return Ok(StateEvents::none(self, viewer, room));
                 }
                 // No sync told those who left of anything later.
-                tl = tl.min(upto.unwrap_or(i64::MAX));
+                timeline_key = timeline_key.min(upto.unwrap_or(i64::MAX));
             }
-            match self.state_at(&viewer, &room, tl).await? {
+            match self.state_at(&viewer, &room, timeline_key).await? {
                 Some(then) => state = then,
                 None => return Ok(StateEvents::none(self, viewer, room)),
             }
@@ -124,10 +125,15 @@ impl Timeline {
     ///
     /// # Errors
     /// `M_FORBIDDEN` for others.
-    async fn state_at(&self, viewer: &Viewer, room: &Room, tl: i64) -> Result<Option<StateNid>> {
+    async fn state_at(
+        &self,
+        viewer: &Viewer,
+        room: &Room,
+        timeline_key: i64,
+    ) -> Result<Option<StateNid>> {
         let db = &self.context.db;
-        let before = Range { after: i64::MIN, upto: tl, newest_first: true, limit: 1 };
-        let after = Range { after: tl, upto: i64::MAX, newest_first: false, limit: 1 };
+        let before = Range { after: i64::MIN, upto: timeline_key, newest_first: true, limit: 1 };
+        let after = Range { after: timeline_key, upto: i64::MAX, newest_first: false, limit: 1 };
         let before = events::timeline(db, room.nid, before).await?.events.pop();
         let after = events::timeline(db, room.nid, after).await?.events.pop();
         let around = before.clone().into_iter().chain(after).collect();
@@ -202,6 +208,6 @@ impl Timeline {
         let pos = sync.positions.get(colonnade_model::stream::Stream::Events);
         let range = Range { after: 0, upto: pos, newest_first: true, limit: 1 };
         let row = events::live(&self.context.db, room.nid, range).await?.events.pop();
-        Ok(TimelineToken(row.and_then(|row| row.tl).unwrap_or(BEFORE_ALL)))
+        Ok(TimelineToken(row.and_then(|row| row.timeline_key).unwrap_or(BEFORE_ALL)))
     }
 }

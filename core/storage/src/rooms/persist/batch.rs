@@ -134,15 +134,15 @@ pub struct Redaction {
 #[derive(Debug, Clone)]
 pub struct Live {
     /// Its timeline key.
-    pub tl: i64,
+    pub timeline_key: i64,
     /// What it means to users with the default push rules.
     pub outcome: PushOutcome,
     /// Cumulative notifying events of the room, this one included.
     pub notif_seq: i64,
     /// Cumulative notifying events outside threads.
-    pub main_seq: i64,
+    pub unthreaded_seq: i64,
     /// Cumulative highlights.
-    pub hl_seq: i64,
+    pub highlight_seq: i64,
     /// The root of the thread it is in.
     pub thread: Option<EventNid>,
     /// The room's current state after it, if that changed.

@@ -65,8 +65,8 @@ pub(crate) async fn write_live(
         event.sender.0.into(),
         i64::from(live.outcome).into(),
         live.notif_seq.into(),
-        live.main_seq.into(),
-        live.hl_seq.into(),
+        live.unthreaded_seq.into(),
+        live.highlight_seq.into(),
         thread.into(),
         thread_seq.into(),
     ]);

@@ -71,23 +71,23 @@ fn event(nid: i64, live: Option<Live>) -> NewEvent {
     }
 }
 
-fn live(tl: i64) -> Live {
+fn live(timeline_key: i64) -> Live {
     let member = NewMember {
-        user: UserNid(tl),
+        user: UserNid(timeline_key),
         membership: Membership::Join,
-        event: EventNid(tl),
+        event: EventNid(timeline_key),
         sender: UserNid(1),
         display_name: None,
         avatar_url: None,
     };
     Live {
-        tl,
+        timeline_key,
         outcome: PushOutcome::Notify,
         notif_seq: 1,
-        main_seq: 1,
-        hl_seq: 0,
+        unthreaded_seq: 1,
+        highlight_seq: 0,
         thread: Some(EventNid(1)),
-        state: Some(StateNid(tl)),
+        state: Some(StateNid(timeline_key)),
         members: vec![member],
         user_outcomes: vec![(UserNid(2), PushOutcome::Highlight)],
     }
@@ -127,15 +127,15 @@ fn batch() -> Batch {
         head: Head {
             room: RoomNid(1),
             last_pos: 0,
-            last_tl: 2,
+            last_timeline_key: 2,
             state: StateNid(1),
             extremities: vec![EventNid(2)],
             depth: 2,
             joined: 2,
             invited: 0,
             notif_seq: 2,
-            main_seq: 2,
-            hl_seq: 0,
+            unthreaded_seq: 2,
+            highlight_seq: 0,
         },
         summary: Some(Summary::default()),
         demands: Vec::new(),

@@ -108,7 +108,7 @@ impl Actors {
     }
 
     async fn run(self, room: Arc<Room>, mut requests: mpsc::Receiver<Request>) {
-        let mut work = None;
+        let mut pending = None;
         loop {
             let first = match tokio::time::timeout(IDLE, requests.recv()).await {
                 Ok(Some(request)) => request,
@@ -121,7 +121,7 @@ impl Actors {
                 let Ok(request) = requests.try_recv() else { break };
                 together.push(request);
             }
-            work = self.serve(&room, work, together).await;
+            pending = self.serve(&room, pending, together).await;
         }
     }
 
@@ -140,7 +140,7 @@ impl Actors {
     async fn serve(
         &self,
         room: &Arc<Room>,
-        work: Option<PendingRoom>,
+        pending: Option<PendingRoom>,
         requests: Vec<Request>,
     ) -> Option<PendingRoom> {
         let slots = &self.store.context.slots;
@@ -148,12 +148,12 @@ impl Actors {
             requests.into_iter().for_each(|request| not_owner(request.answer));
             return None;
         };
-        let loaded = match work.filter(|work| work.ownership_epoch == since) {
-            Some(work) => Ok(work),
+        let loaded = match pending.filter(|pending| pending.ownership_epoch == since) {
+            Some(pending) => Ok(pending),
             None => PendingRoom::load(&self.store, Arc::clone(room), since).await,
         };
-        let mut work = match loaded {
-            Ok(work) => work,
+        let mut pending = match loaded {
+            Ok(pending) => pending,
             Err(error) => {
                 tracing::warn!(room = %room.room_id, %error, "cannot load a room");
                 fail(requests.into_iter().map(|request| request.answer));
@@ -164,30 +164,30 @@ impl Actors {
         let mut done = Vec::with_capacity(requests.len());
         for Request { ask, answer } in requests {
             let kept = may_be_refused.then(|| ask.clone());
-            match self.perform(&mut work, ask).await {
+            match self.perform(&mut pending, ask).await {
                 Ok(sent) => {
-                    work.keep();
+                    pending.keep();
                     done.push(Done { answer, sent, ask: kept });
                 }
                 Err(error) => {
-                    work.drop_added();
+                    pending.drop_added();
                     let _ = answer.send(Err(error.into()));
                 }
             }
         }
-        self.write(room, work, done).await
+        self.write(room, pending, done).await
     }
 
     /// Writes what was done and answers; returns where the room stands, if that is certain.
     async fn write(
         &self,
         room: &Arc<Room>,
-        mut work: PendingRoom,
+        mut pending: PendingRoom,
         done: Vec<Done>,
     ) -> Option<PendingRoom> {
-        let written = match work.batch() {
+        let written = match pending.batch() {
             Ok(Some(batch)) => self.committer.commit(Arc::clone(&batch)).await.map(|persisted| {
-                work.settle(&self.store, &batch, &persisted);
+                pending.settle(&self.store, &batch, &persisted);
             }),
             Ok(None) => Ok(()),
             Err(error) => Err(StorageError::Failed(error.to_string())),
@@ -195,7 +195,7 @@ impl Actors {
         match written {
             Ok(()) => {
                 done.into_iter().for_each(Done::tell);
-                Some(work)
+                Some(pending)
             }
             Err(refusal @ (StorageError::Full(_) | StorageError::Dangling(_))) => {
                 self.refused(room, refusal, done).await
@@ -227,31 +227,31 @@ impl Actors {
             let _unless_gone = only.answer.send(Err(Error::from(refusal).into()));
             return None;
         }
-        let mut work = None;
+        let mut pending = None;
         for Done { answer, ask, .. } in done {
             match ask {
                 Some(ask) => {
                     let request = vec![Request { ask, answer }];
-                    work = Box::pin(self.serve(room, work, request)).await;
+                    pending = Box::pin(self.serve(room, pending, request)).await;
                 }
                 None => fail(std::iter::once(answer)),
             }
         }
-        work
+        pending
     }
 
-    async fn perform(&self, work: &mut PendingRoom, ask: RoomRequest) -> Result<Vec<Sent>> {
+    async fn perform(&self, pending: &mut PendingRoom, ask: RoomRequest) -> Result<Vec<Sent>> {
         let mut sent = Vec::new();
         match ask {
-            RoomRequest::Receive(event) => sent.push(work.receive(&self.store, *event).await?),
+            RoomRequest::Receive(event) => sent.push(pending.receive(&self.store, *event).await?),
             RoomRequest::Send(proposals) => {
                 for proposal in proposals {
-                    if let Some(before) = self.sent_before(work, &proposal).await? {
+                    if let Some(before) = self.sent_before(pending, &proposal).await? {
                         sent.push(before);
                         continue;
                     }
-                    checks::proposal(work, &self.store, &proposal).await?;
-                    sent.push(work.propose(&self.store, proposal).await?);
+                    checks::proposal(pending, &self.store, &proposal).await?;
+                    sent.push(pending.propose(&self.store, proposal).await?);
                 }
             }
         }
@@ -259,9 +259,13 @@ impl Actors {
     }
 
     /// Returns the event that the same request sent before.
-    async fn sent_before(&self, work: &PendingRoom, proposal: &Proposal) -> Result<Option<Sent>> {
+    async fn sent_before(
+        &self,
+        pending: &PendingRoom,
+        proposal: &Proposal,
+    ) -> Result<Option<Sent>> {
         let Some(txn) = &proposal.txn else { return Ok(None) };
-        if let Some(sent) = work.sent_as(txn) {
+        if let Some(sent) = pending.sent_as(txn) {
             return Ok(Some(sent));
         }
         let Some(nid) = client_txns::find(&self.store.context.db, txn).await? else {

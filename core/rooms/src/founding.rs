@@ -108,17 +108,17 @@ impl Rooms {
             }),
             replaces: plan.replaces,
         };
-        let mut work = PendingRoom::empty(Arc::clone(&room), new, plan.published);
-        work.begin(&self.store, create).await.map_err(invalid_state)?;
+        let mut pending = PendingRoom::empty(Arc::clone(&room), new, plan.published);
+        pending.begin(&self.store, create).await.map_err(invalid_state)?;
         let join = member(&plan.creator, &plan.creator, join.clone());
         for proposal in std::iter::once(join).chain(plan.proposals.iter().cloned()) {
-            checks::proposal(&mut work, &self.store, &proposal).await?;
-            work.propose(&self.store, proposal).await.map_err(invalid_state)?;
+            checks::proposal(&mut pending, &self.store, &proposal).await?;
+            pending.propose(&self.store, proposal).await.map_err(invalid_state)?;
         }
-        work.keep();
-        let Some(batch) = work.batch()? else { return Ok(None) };
+        pending.keep();
+        let Some(batch) = pending.batch()? else { return Ok(None) };
         match self.committer.commit(Arc::clone(&batch)).await {
-            Ok(persisted) => work.settle(&self.store, &batch, &persisted),
+            Ok(persisted) => pending.settle(&self.store, &batch, &persisted),
             Err(StorageError::Conflict(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         }

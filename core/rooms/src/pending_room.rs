@@ -122,10 +122,10 @@ impl PendingRoom {
             levels: Levels::default(),
             custom_rules: None,
         };
-        let mut work = Self::at(room, 0, tip);
-        work.create = Some(create);
-        work.added.summary_changed = true;
-        work
+        let mut pending = Self::at(room, 0, tip);
+        pending.create = Some(create);
+        pending.added.summary_changed = true;
+        pending
     }
 
     fn at(room: Arc<Room>, ownership_epoch: i64, tip: Tip) -> Self {
@@ -241,12 +241,12 @@ impl PendingRoom {
         self.trie = Pending::default();
     }
 
-    /// Returns the event a transaction id stands for, sent in this work.
+    /// Returns the event a transaction id stands for, sent while it was pending.
     pub(super) fn sent_as(&self, txn: &ClientTxn) -> Option<Sent> {
         self.added.txns.get(txn).or_else(|| self.kept.txns.get(txn)).cloned()
     }
 
-    /// Tells whether this work adds such an annotation.
+    /// Tells whether what is pending adds such an annotation.
     pub(super) fn annotates(
         &self,
         parent: EventNid,

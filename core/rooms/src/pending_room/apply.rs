@@ -1,4 +1,4 @@
-//! Adding an admitted event to the work: what it changes in the room, and every row that follows
+//! Adding an admitted event to the pending room: what it changes in the room, and every row that follows
 //! from it. Nothing is changed before everything that can fail has succeeded.
 
 use std::{collections::HashMap, sync::Arc};

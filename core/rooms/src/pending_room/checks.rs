@@ -35,28 +35,28 @@ use crate::{
 /// `M_DUPLICATE_ANNOTATION`, `M_UNKNOWN`, `M_NOT_FOUND`, `M_FORBIDDEN`, `M_INVALID_PARAM`, `M_BAD_ALIAS`
 /// with what is wrong.
 pub(crate) async fn proposal(
-    work: &mut PendingRoom,
+    pending: &mut PendingRoom,
     store: &Store,
     proposal: &Proposal,
 ) -> Result<()> {
     if proposal.event_type == TimelineEventType::RoomRedaction {
-        redaction(work, store, proposal).await?;
+        redaction(pending, store, proposal).await?;
     }
     if proposal.event_type == TimelineEventType::from("m.room.tombstone") {
-        tombstone(work, proposal)?;
+        tombstone(pending, proposal)?;
     }
     if proposal.event_type == TimelineEventType::RoomMember {
-        membership(work, store, proposal).await?;
+        membership(pending, store, proposal).await?;
     }
     if proposal.event_type == TimelineEventType::RoomCanonicalAlias
         && proposal.state_key.as_deref() == Some("")
     {
-        canonical_alias(work, store, proposal).await?;
+        canonical_alias(pending, store, proposal).await?;
     }
     if let Some(relates_to) = proposal.content.get("m.relates_to") {
         let relates_to = Value::from(relates_to.clone());
         if let Some(relates_to) = RelatesTo::read(&relates_to) {
-            relation(work, store, proposal, relates_to).await?;
+            relation(pending, store, proposal, relates_to).await?;
         }
     }
     Ok(())
@@ -65,7 +65,7 @@ pub(crate) async fn proposal(
 /// Refuses an invitation to whom too many wait for already, whether in all or from this sender: each of
 /// them is in the first answer to whoever is invited, and a stranger can send them. Refuses somebody who
 /// comes in and is in as many rooms as may be, for they are all in his.
-async fn membership(work: &mut PendingRoom, store: &Store, proposal: &Proposal) -> Result<()> {
+async fn membership(pending: &mut PendingRoom, store: &Store, proposal: &Proposal) -> Result<()> {
     let wanted = proposal.content.get("membership").and_then(|wanted| wanted.as_str());
     let wanted = match wanted {
         Some("invite") => Membership::Invite,
@@ -78,7 +78,7 @@ async fn membership(work: &mut PendingRoom, store: &Store, proposal: &Proposal) 
     let context = &store.context;
     let user = context.interned.find_user(&target).await?;
     let Some(user) = user.filter(|_| store.is_local(&target)) else { return Ok(()) };
-    let stands = members::get(&context.db, work.room.nid, user).await?;
+    let stands = members::get(&context.db, pending.room.nid, user).await?;
     if stands.is_some_and(|stands| stands.membership == wanted) {
         return Ok(());
     }
@@ -87,7 +87,7 @@ async fn membership(work: &mut PendingRoom, store: &Store, proposal: &Proposal) 
         let present = members::present(&context.db, user).await?;
         let quota = limits.rooms();
         quota.require(present + 1, 0)?;
-        work.added.demands.push(Demand::Rooms { user, quota });
+        pending.added.demands.push(Demand::Rooms { user, quota });
         return Ok(());
     }
     let sender = context.interned.user(&proposal.sender).await?;
@@ -96,7 +96,7 @@ async fn membership(work: &mut PendingRoom, store: &Store, proposal: &Proposal) 
     in_all.require(all + 1, 0)?;
     per_sender.require(of_sender + 1, 0)?;
     let demand = Demand::Invitations { user, all: in_all, sender, of_sender: per_sender };
-    work.added.demands.push(demand);
+    pending.added.demands.push(demand);
     Ok(())
 }
 
@@ -104,12 +104,16 @@ async fn membership(work: &mut PendingRoom, store: &Store, proposal: &Proposal) 
 ///
 /// Source: Matrix v1.19, client-server, `PUT /rooms/{roomId}/state/{eventType}/{stateKey}`, error
 /// responses 400.
-async fn canonical_alias(work: &mut PendingRoom, store: &Store, proposal: &Proposal) -> Result<()> {
+async fn canonical_alias(
+    pending: &mut PendingRoom,
+    store: &Store,
+    proposal: &Proposal,
+) -> Result<()> {
     let invalid = || MatrixError::invalid_param("an alias is a string like #name:server");
     let content = Value::from(CanonicalJsonValue::Object(proposal.content.clone()));
     let wanted = aliases_of(&content).ok_or_else(invalid)?;
     let key: StateKey = (proposal.event_type.to_string().into(), String::new());
-    let current = work.look_up(store, work.tip.state, std::slice::from_ref(&key)).await?;
+    let current = pending.look_up(store, pending.tip.state, std::slice::from_ref(&key)).await?;
     // It will be told that something else stands there by now.
     if proposal.over.as_ref().is_some_and(|over| !over.is(current.get(&key))) {
         return Ok(());
@@ -125,13 +129,13 @@ async fn canonical_alias(work: &mut PendingRoom, store: &Store, proposal: &Propo
     }
     let new: Vec<String> = new.into_iter().collect();
     // The alias of a new room is written with it.
-    if !work.is_new() {
-        let pointing = directory::pointing_to(&store.context.db, work.room.nid, &new).await?;
+    if !pending.is_new() {
+        let pointing = directory::pointing_to(&store.context.db, pending.room.nid, &new).await?;
         if let Some(dangling) = new.iter().find(|alias| !pointing.contains(alias)) {
             return Err(StorageError::Dangling(dangling.clone()).into());
         }
     }
-    work.added.demands.push(Demand::Aliases(new));
+    pending.added.demands.push(Demand::Aliases(new));
     Ok(())
 }
 
@@ -160,26 +164,30 @@ pub fn aliases_of(content: &Value) -> Option<Vec<String>> {
 /// Source: Matrix v1.19, client-server, "Avoiding duplicate annotations" and "Threading" ("Server
 /// behaviour": no thread starts at an event that relates to another).
 async fn relation(
-    work: &PendingRoom,
+    pending: &PendingRoom,
     store: &Store,
     proposal: &Proposal,
     relates_to: RelatesTo,
 ) -> Result<()> {
-    let found = work.find(store, &relates_to.event_id).await?;
-    let Some(parent) = found.filter(|found| found.room == work.room.nid) else {
+    let found = pending.find(store, &relates_to.event_id).await?;
+    let Some(parent) = found.filter(|found| found.room == pending.room.nid) else {
         // It may be on its way from another server.
         return Ok(());
     };
-    let Err(refusal) = fits(work, store, proposal, relates_to, &parent).await? else {
+    let Err(refusal) = fits(pending, store, proposal, relates_to, &parent).await? else {
         return Ok(());
     };
     // Whoever may not see the parent is told nothing about it.
-    if sees(work, store, &proposal.sender, &parent).await? { Err(refusal.into()) } else { Ok(()) }
+    if sees(pending, store, &proposal.sender, &parent).await? {
+        Err(refusal.into())
+    } else {
+        Ok(())
+    }
 }
 
 /// Says whether a proposal may relate to an event of its room so.
 async fn fits(
-    work: &PendingRoom,
+    pending: &PendingRoom,
     store: &Store,
     proposal: &Proposal,
     relates_to: RelatesTo,
@@ -196,7 +204,7 @@ async fn fits(
     let sender = context.interned.user(&proposal.sender).await?;
     let kind = context.interned.event_type(&proposal.event_type.to_string()).await?;
     let stored = relations::has_annotation(&context.db, parent.nid, sender, kind, &key).await?;
-    if stored || work.annotates(parent.nid, sender, kind, &key) {
+    if stored || pending.annotates(parent.nid, sender, kind, &key) {
         let why = "you have annotated this event so already";
         return Ok(Err(MatrixError::new(400, "M_DUPLICATE_ANNOTATION", why)));
     }
@@ -206,12 +214,12 @@ async fn fits(
 /// Tells whether a user may see an event of the room. One that is not committed yet nobody knows by its id
 /// but who made it.
 async fn sees(
-    work: &PendingRoom,
+    pending: &PendingRoom,
     store: &Store,
     user_id: &UserId,
     event: &RoomEvent,
 ) -> Result<bool> {
-    if work.is_fresh(event.nid) {
+    if pending.is_fresh(event.nid) {
         return Ok(true);
     }
     let Some(user) = store.context.interned.find_user(user_id).await? else { return Ok(false) };
@@ -220,25 +228,25 @@ async fn sees(
 }
 
 /// A room that replaces itself would lead clients around for ever.
-fn tombstone(work: &PendingRoom, proposal: &Proposal) -> Result<()> {
+fn tombstone(pending: &PendingRoom, proposal: &Proposal) -> Result<()> {
     let successor = proposal.content.get("replacement_room").and_then(CanonicalJsonValue::as_str);
-    if successor == Some(work.room.room_id.as_str()) {
+    if successor == Some(pending.room.room_id.as_str()) {
         return Err(MatrixError::invalid_param("a room cannot be replaced by itself").into());
     }
     Ok(())
 }
 
-async fn redaction(work: &mut PendingRoom, store: &Store, proposal: &Proposal) -> Result<()> {
+async fn redaction(pending: &mut PendingRoom, store: &Store, proposal: &Proposal) -> Result<()> {
     let Some(target) = &proposal.redacts else {
         return Err(MatrixError::bad_json("a redaction says what it `redacts`").into());
     };
-    let found = work.find(store, target).await?;
-    let target = found.filter(|found| found.room == work.room.nid).ok_or_else(no_event)?;
-    if !sees(work, store, &proposal.sender, &target).await? {
+    let found = pending.find(store, target).await?;
+    let target = found.filter(|found| found.room == pending.room.nid).ok_or_else(no_event)?;
+    if !sees(pending, store, &proposal.sender, &target).await? {
         return Err(no_event().into());
     }
-    let state = work.tip.state;
-    let levels = unread::levels(work, store, state).await?;
+    let state = pending.tip.state;
+    let levels = unread::levels(pending, store, state).await?;
     let may = levels.is_some_and(|levels| {
         levels.may_redact(&proposal.sender, target.event.sender())
             && *target.event.event_type() != TimelineEventType::RoomCreate

@@ -62,7 +62,7 @@ type Allowing = BTreeMap<StateKey, Arc<RoomEvent>>;
 /// # Errors
 /// `M_FORBIDDEN` when it is not allowed.
 pub(crate) async fn local(
-    work: &PendingRoom,
+    pending: &PendingRoom,
     store: &Store,
     event: Event,
     prevs: Vec<EventNid>,
@@ -70,7 +70,7 @@ pub(crate) async fn local(
     allowing: &Allowing,
 ) -> Result<Admitted> {
     let forbidden = |rejection: Rejection| MatrixError::forbidden(rejection.why);
-    let rules = &work.room.rules.authorization;
+    let rules = &pending.room.rules.authorization;
     let by_id = |id: &EventId| {
         let found = allowing.values().find(|found| found.event.event_id() == id);
         found.map(|found| Arc::clone(&found.event))
@@ -78,7 +78,7 @@ pub(crate) async fn local(
     check_by_auth_events(&event, rules, by_id).map_err(forbidden)?;
     check_by_state(&event, rules, |kind, key| held(allowing, kind, key)).map_err(forbidden)?;
     let auths = allowing.values().map(|event| event.nid).collect();
-    admit(work, store, event, prevs, auths, state_before, Verdict::Accepted).await
+    admit(pending, store, event, prevs, auths, state_before, Verdict::Accepted).await
 }
 
 /// Checks an event that somebody else made.
@@ -86,18 +86,18 @@ pub(crate) async fn local(
 /// # Errors
 /// `M_NOT_FOUND` when what it follows or what allows it is not known here, or the database fails.
 pub(crate) async fn received(
-    work: &mut PendingRoom,
+    pending: &mut PendingRoom,
     store: &Store,
     event: Event,
 ) -> Result<Admitted> {
-    let prevs = known(work, store, event.prev_events()).await?;
-    let auth_events = known(work, store, event.auth_events()).await?;
+    let prevs = known(pending, store, event.prev_events()).await?;
+    let auth_events = known(pending, store, event.auth_events()).await?;
     let prev_nids: Vec<EventNid> = prevs.iter().map(|event| event.nid).collect();
-    let state_before = work.state_after_all(store, &prev_nids).await?;
-    let rules = work.room.rules.authorization.clone();
+    let state_before = pending.state_after_all(store, &prev_nids).await?;
+    let rules = pending.room.rules.authorization.clone();
 
     let mut allowing = Allowing::new();
-    for auth in auth_events.iter().chain(create_event(work, store).await?.iter()) {
+    for auth in auth_events.iter().chain(create_event(pending, store).await?.iter()) {
         if let Some(state_key) = auth.event.state_key() {
             let key = (auth.event.event_type().to_string().into(), state_key.to_owned());
             allowing.insert(key, Arc::clone(auth));
@@ -114,20 +114,20 @@ pub(crate) async fn received(
             tracing::debug!(event_id = %event.event_id(), %rejection, "rejected by auth events");
             Verdict::Rejected
         }
-        Ok(()) => check_by_states(work, store, &event, state_before).await?,
+        Ok(()) => check_by_states(pending, store, &event, state_before).await?,
     };
     let auths = auth_events.iter().map(|event| event.nid).collect();
-    admit(work, store, event, prev_nids, auths, Some(state_before), verdict).await
+    admit(pending, store, event, prev_nids, auths, Some(state_before), verdict).await
 }
 
 /// Checks a received event by the state before it and by the current state.
 async fn check_by_states(
-    work: &PendingRoom,
+    pending: &PendingRoom,
     store: &Store,
     event: &Event,
     before: StateNid,
 ) -> Result<Verdict> {
-    let rules = &work.room.rules.authorization;
+    let rules = &pending.room.rules.authorization;
     let keys = state_keys_to_check(
         event.event_type(),
         event.sender(),
@@ -137,9 +137,9 @@ async fn check_by_states(
     );
     // A malformed one was rejected by its auth events already.
     let Ok(keys) = keys else { return Ok(Verdict::Rejected) };
-    let states = [(Some(before), Verdict::Rejected), (work.tip.state, Verdict::SoftFailed)];
+    let states = [(Some(before), Verdict::Rejected), (pending.tip.state, Verdict::SoftFailed)];
     for (state, verdict) in states {
-        let allowing = work.look_up(store, state, &keys).await?;
+        let allowing = pending.look_up(store, state, &keys).await?;
         let checked = check_by_state(event, rules, |kind, key| held(&allowing, kind, key));
         if let Err(rejection) = checked {
             tracing::debug!(event_id = %event.event_id(), %rejection, ?verdict, "not allowed");
@@ -151,7 +151,7 @@ async fn check_by_states(
 
 /// Names the event, and makes the state after it.
 async fn admit(
-    work: &PendingRoom,
+    pending: &PendingRoom,
     store: &Store,
     event: Event,
     prevs: Vec<EventNid>,
@@ -178,7 +178,7 @@ async fn admit(
         }
         let below = state_before.unwrap_or(StateNid(0));
         let own = context.nids.states(&context.db, 1, below).await?;
-        let made = store.states().change(state_before, &change, own, &work.trie).await?;
+        let made = store.states().change(state_before, &change, own, &pending.trie).await?;
         new_state = Some(made);
     }
     let state_after = new_state.as_ref().map(|new| new.nid).or(state_before);
@@ -206,13 +206,13 @@ fn held(allowing: &Allowing, kind: &StateEventType, state_key: &str) -> Option<A
 }
 
 async fn known(
-    work: &PendingRoom,
+    pending: &PendingRoom,
     store: &Store,
     ids: &[OwnedEventId],
 ) -> Result<Vec<Arc<RoomEvent>>> {
     let mut events = Vec::with_capacity(ids.len());
     for id in ids {
-        let found = work.find(store, id).await?.filter(|found| found.room == work.room.nid);
+        let found = pending.find(store, id).await?.filter(|found| found.room == pending.room.nid);
         let missing = || MatrixError::not_found(format!("{id} is not known in this room"));
         events.push(found.ok_or_else(missing)?);
     }
@@ -221,13 +221,13 @@ async fn known(
 
 /// Returns the room's create event where the room id stands for it, so that it is not among the
 /// auth events.
-async fn create_event(work: &PendingRoom, store: &Store) -> Result<Option<Arc<RoomEvent>>> {
-    if !work.room.rules.authorization.room_create_event_id_as_room_id {
+async fn create_event(pending: &PendingRoom, store: &Store) -> Result<Option<Arc<RoomEvent>>> {
+    if !pending.room.rules.authorization.room_create_event_id_as_room_id {
         return Ok(None);
     }
-    let id = format!("${}", work.room.room_id.strip_sigil());
+    let id = format!("${}", pending.room.room_id.strip_sigil());
     match EventId::parse(id) {
-        Ok(id) => work.find(store, &id).await,
+        Ok(id) => pending.find(store, &id).await,
         Err(_) => Ok(None),
     }
 }

@@ -34,29 +34,30 @@ type Conflicted = HashMap<StateKeyNid, (Part, StateKey)>;
 /// # Errors
 /// When the database fails, or the events make no sense.
 pub(crate) async fn resolve(
-    work: &PendingRoom,
+    pending: &PendingRoom,
     store: &Store,
     states: &[StateNid],
 ) -> Result<Resolved> {
     let base = states[0];
-    let conflicted = conflicted(work, store, states).await?;
-    let forks = entries(work, store, states, &conflicted).await?;
+    let conflicted = conflicted(pending, store, states).await?;
+    let forks = entries(pending, store, states, &conflicted).await?;
     let failed = |error| Error::internal("resolve the state of a room", error);
-    let mut resolver = Resolver::new(forks, &work.room.rules, Chains::default()).map_err(failed)?;
+    let mut resolver =
+        Resolver::new(forks, &pending.room.rules, Chains::default()).map_err(failed)?;
     let resolution = loop {
         match resolver.step().map_err(failed)? {
             Step::Events(ids) => {
                 let mut found = Vec::with_capacity(ids.len());
                 for id in &ids {
-                    found.extend(work.find(store, id).await?.map(|event| event.event.clone()));
+                    found.extend(pending.find(store, id).await?.map(|event| event.event.clone()));
                 }
                 resolver.add_events(found);
             }
             Step::Newer(ids) => {
-                resolver.add_newer(newer(work, store, base, &conflicted, &ids).await?);
+                resolver.add_newer(newer(pending, store, base, &conflicted, &ids).await?);
             }
             Step::Keys(keys) => {
-                let held = work.look_up(store, Some(base), &keys).await?;
+                let held = pending.look_up(store, Some(base), &keys).await?;
                 let ids = held.into_iter().map(|(key, e)| (key, e.event.event_id().to_owned()));
                 resolver.add_keys(ids);
             }
@@ -69,7 +70,7 @@ pub(crate) async fn resolve(
         let state_key_nid = store.context.interned.state_key_nid(&kind, &state_key).await?;
         let nid = match id {
             Some(id) => {
-                let found = work.find(store, &id).await?;
+                let found = pending.find(store, &id).await?;
                 let missing = || Error::internal("resolve the state of a room", Unknown(id));
                 Some(found.ok_or_else(missing)?.nid)
             }
@@ -80,13 +81,13 @@ pub(crate) async fn resolve(
             Part::Member => change.member.push((state_key_nid, nid)),
         }
     }
-    make(work, store, states, &change).await
+    make(pending, store, states, &change).await
 }
 
 /// Makes the state that the change of the first fork leads to, unless it is one of the forks or
 /// exists otherwise.
 async fn make(
-    work: &PendingRoom,
+    pending: &PendingRoom,
     store: &Store,
     states: &[StateNid],
     change: &StateChange,
@@ -94,25 +95,29 @@ async fn make(
     let context = &store.context;
     let newest = states.iter().max().copied().unwrap_or(StateNid(0));
     let own = context.nids.states(&context.db, 1, newest).await?;
-    let made = store.states().change(Some(states[0]), change, own, &work.trie).await?;
+    let made = store.states().change(Some(states[0]), change, own, &pending.trie).await?;
     for state in states {
-        if store.states().get_with(*state, &work.trie).await?.digest == made.state.digest {
+        if store.states().get_with(*state, &pending.trie).await?.digest == made.state.digest {
             return Ok(Resolved { state: *state, new_state: None });
         }
     }
-    match store.states().find_equal(work.room.nid, &made.state).await? {
+    match store.states().find_equal(pending.room.nid, &made.state).await? {
         Some(state) => Ok(Resolved { state, new_state: None }),
         None => Ok(Resolved { state: made.nid, new_state: Some(made) }),
     }
 }
 
 /// Finds the keys that not all forks agree on.
-async fn conflicted(work: &PendingRoom, store: &Store, states: &[StateNid]) -> Result<Conflicted> {
+async fn conflicted(
+    pending: &PendingRoom,
+    store: &Store,
+    states: &[StateNid],
+) -> Result<Conflicted> {
     let mut state_key_nids: BTreeSet<StateKeyNid> = BTreeSet::new();
     let mut member: BTreeSet<StateKeyNid> = BTreeSet::new();
     for other in &states[1..] {
         for (part, found) in [(Part::Core, &mut state_key_nids), (Part::Member, &mut member)] {
-            let deltas = store.states().diff_with(states[0], *other, part, &work.trie).await?;
+            let deltas = store.states().diff_with(states[0], *other, part, &pending.trie).await?;
             found.extend(deltas.iter().map(|delta| delta.state_key_nid));
         }
     }
@@ -130,7 +135,7 @@ async fn conflicted(work: &PendingRoom, store: &Store, states: &[StateNid]) -> R
 
 /// Returns what each fork has under the conflicted keys.
 async fn entries(
-    work: &PendingRoom,
+    pending: &PendingRoom,
     store: &Store,
     states: &[StateNid],
     conflicted: &Conflicted,
@@ -138,7 +143,7 @@ async fn entries(
     let keys: Vec<StateKey> = conflicted.values().map(|(_, key)| key.clone()).collect();
     let mut forks = Vec::with_capacity(states.len());
     for state in states {
-        let held = work.look_up(store, Some(*state), &keys).await?;
+        let held = pending.look_up(store, Some(*state), &keys).await?;
         let ids = held.into_iter().map(|(key, event)| (key, event.event.event_id().to_owned()));
         forks.push(ids.collect());
     }
@@ -148,7 +153,7 @@ async fn entries(
 /// Returns the unconflicted events that might have one of the candidates in their auth chain: those
 /// that came after the oldest of them.
 async fn newer(
-    work: &PendingRoom,
+    pending: &PendingRoom,
     store: &Store,
     base: StateNid,
     conflicted: &Conflicted,
@@ -156,16 +161,16 @@ async fn newer(
 ) -> Result<Vec<OwnedEventId>> {
     let mut oldest: Option<EventNid> = None;
     for id in candidates {
-        if let Some(event) = work.find(store, id).await? {
+        if let Some(event) = pending.find(store, id).await? {
             oldest = Some(oldest.map_or(event.nid, |oldest| oldest.min(event.nid)));
         }
     }
     let Some(oldest) = oldest else { return Ok(Vec::new()) };
     let mut ids = Vec::new();
     for part in [Part::Core, Part::Member] {
-        for entry in store.states().list_with(base, part, &work.trie).await? {
+        for entry in store.states().list_with(base, part, &pending.trie).await? {
             if entry.event > oldest && !conflicted.contains_key(&entry.state_key_nid) {
-                ids.push(work.event(store, entry.event).await?.event.event_id().to_owned());
+                ids.push(pending.event(store, entry.event).await?.event.event_id().to_owned());
             }
         }
     }

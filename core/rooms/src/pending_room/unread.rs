@@ -40,32 +40,32 @@ pub(crate) struct Meaning {
 
 /// Reads the power levels of a state; `None` when the room's are malformed or there is no state.
 pub(crate) async fn levels(
-    work: &mut PendingRoom,
+    pending: &mut PendingRoom,
     store: &Store,
     state: Option<StateNid>,
 ) -> Result<Option<Arc<PowerLevels>>> {
     let key = |kind: &str| -> StateKey { (StateEventType::from(kind), String::new()) };
     let (create, power) = (key("m.room.create"), key("m.room.power_levels"));
-    let found = work.look_up(store, state, &[create.clone(), power.clone()]).await?;
+    let found = pending.look_up(store, state, &[create.clone(), power.clone()]).await?;
     let Some(create) = found.get(&create) else { return Ok(None) };
     let power = found.get(&power);
     let nid = power.map(|event| event.nid);
-    if let Some((known, levels)) = &work.tip.levels.0
+    if let Some((known, levels)) = &pending.tip.levels.0
         && *known == nid
     {
         return Ok(Some(Arc::clone(levels)));
     }
-    let rules = &work.room.rules.authorization;
+    let rules = &pending.room.rules.authorization;
     let power = power.map(|event| &*event.event);
     let Ok(levels) = PowerLevels::new(&create.event, power, rules) else { return Ok(None) };
     let levels = Arc::new(levels);
-    work.tip.levels = Levels(Some((nid, Arc::clone(&levels))));
+    pending.tip.levels = Levels(Some((nid, Arc::clone(&levels))));
     Ok(Some(levels))
 }
 
 /// Evaluates the push rules for an event that makes `joined` members.
 pub(crate) async fn evaluate(
-    work: &mut PendingRoom,
+    pending: &mut PendingRoom,
     store: &Store,
     admitted: &Admitted,
     joined: i64,
@@ -75,20 +75,20 @@ pub(crate) async fn evaluate(
     if event.event_type().to_string() == "m.room.member" {
         return Ok(Meaning::default());
     }
-    let levels = levels(work, store, admitted.state_before).await?;
-    let for_push = levels.map(|levels| levels.for_push(&work.room.rules.authorization));
+    let levels = levels(pending, store, admitted.state_before).await?;
+    let for_push = levels.map(|levels| levels.for_push(&pending.room.rules.authorization));
     let count = u64::try_from(joined).unwrap_or(0);
     let mut evaluator = Evaluator::new(event, count, for_push);
     let outcome = evaluator.class_zero().counted();
     let mut user_outcomes = Vec::new();
-    for Candidate { user, user_id, name, rules } in candidates(work, store, admitted).await? {
+    for Candidate { user, user_id, name, rules } in candidates(pending, store, admitted).await? {
         let own = evaluator.evaluate(&user_id, &name, &rules).counted();
         if own != outcome {
             user_outcomes.push((user, own));
         }
     }
     if outcome.notifies() || !user_outcomes.is_empty() {
-        for user in ignoring(work, store, admitted).await? {
+        for user in ignoring(pending, store, admitted).await? {
             user_outcomes.retain(|(other, _)| *other != user);
             if outcome.notifies() {
                 user_outcomes.push((user, PushOutcome::Nothing));
@@ -101,13 +101,17 @@ pub(crate) async fn evaluate(
 /// Finds the joined members who ignore the sender: the event means nothing to them.
 ///
 /// Source: Matrix v1.19, client-server, "Ignoring Users".
-async fn ignoring(work: &PendingRoom, store: &Store, admitted: &Admitted) -> Result<Vec<UserNid>> {
+async fn ignoring(
+    pending: &PendingRoom,
+    store: &Store,
+    admitted: &Admitted,
+) -> Result<Vec<UserNid>> {
     let current = store.own_rules.current(&store.context).await?;
     let Some(by) = current.ignorers.get(admitted.event.sender()) else { return Ok(Vec::new()) };
     let by: Vec<UserNid> = by.iter().copied().collect();
     let mut ignoring = Vec::new();
     for part in by.chunks(MEMBERS_ASKED_MAX) {
-        for member in members::many(&store.context.db, work.room.nid, part).await? {
+        for member in members::many(&store.context.db, pending.room.nid, part).await? {
             if member.membership == Membership::Join {
                 ignoring.push(member.user);
             }
@@ -119,11 +123,11 @@ async fn ignoring(work: &PendingRoom, store: &Store, admitted: &Admitted) -> Res
 /// Finds the joined members of this server to whom the event may mean something of its own: those it
 /// names, and those with push rules of their own.
 async fn candidates(
-    work: &mut PendingRoom,
+    pending: &mut PendingRoom,
     store: &Store,
     admitted: &Admitted,
 ) -> Result<Vec<Candidate>> {
-    let custom_rules = custom_rules(work, store).await?;
+    let custom_rules = custom_rules(pending, store).await?;
     let mut found: BTreeMap<UserNid, Candidate> = BTreeMap::new();
     let named = named_users(&admitted.event);
     let here = named.iter().map(|user_id| &**user_id).filter(|user_id| store.is_local(user_id));
@@ -133,7 +137,7 @@ async fn candidates(
     let nids: Vec<UserNid> = named.keys().copied().collect();
     // An event has room for some thousand names.
     for part in nids.chunks(MEMBERS_ASKED_MAX) {
-        for member in members::many(&store.context.db, work.room.nid, part).await? {
+        for member in members::many(&store.context.db, pending.room.nid, part).await? {
             let Some(user_id) = named.get(&member.user) else { continue };
             if member.membership == Membership::Join {
                 let name = member.display_name.unwrap_or_else(|| user_id.localpart().to_owned());
@@ -149,9 +153,9 @@ async fn candidates(
 
 /// Returns the joined members with push rules of their own, remembered until membership or
 /// somebody's rules change.
-async fn custom_rules(work: &mut PendingRoom, store: &Store) -> Result<Arc<[Candidate]>> {
+async fn custom_rules(pending: &mut PendingRoom, store: &Store) -> Result<Arc<[Candidate]>> {
     let Current { version, rules, .. } = store.own_rules.current(&store.context).await?;
-    if let Some((known, custom_rules)) = &work.tip.custom_rules
+    if let Some((known, custom_rules)) = &pending.tip.custom_rules
         && *known == version
     {
         return Ok(Arc::clone(custom_rules));
@@ -159,7 +163,7 @@ async fn custom_rules(work: &mut PendingRoom, store: &Store) -> Result<Arc<[Cand
     let mut custom_rules = Vec::new();
     let users: Vec<UserNid> = rules.keys().copied().collect();
     for part in users.chunks(MEMBERS_ASKED_MAX) {
-        for member in members::many(&store.context.db, work.room.nid, part).await? {
+        for member in members::many(&store.context.db, pending.room.nid, part).await? {
             if let (Membership::Join, Some((user_id, rules))) =
                 (member.membership, rules.get(&member.user))
             {
@@ -173,6 +177,6 @@ async fn custom_rules(work: &mut PendingRoom, store: &Store) -> Result<Arc<[Cand
         }
     }
     let custom_rules: Arc<[Candidate]> = custom_rules.into();
-    work.tip.custom_rules = Some((version, Arc::clone(&custom_rules)));
+    pending.tip.custom_rules = Some((version, Arc::clone(&custom_rules)));
     Ok(custom_rules)
 }

@@ -133,7 +133,7 @@ async fn rules_of_their_own_make_exceptions() {
     let room = world.room(&alice, RoomVersionId::V11, json!({})).await;
     world.join(&bob, &room).await;
     let store = &world.rooms.store;
-    let mut work = pending_room::PendingRoom::load(store, Arc::clone(&room), 0).await.unwrap();
+    let mut pending = pending_room::PendingRoom::load(store, Arc::clone(&room), 0).await.unwrap();
     let mut meaning = async |text: Value| {
         let proposal = proposal::Proposal {
             sender: alice.user_id.clone(),
@@ -144,9 +144,9 @@ async fn rules_of_their_own_make_exceptions() {
             txn: None,
             over: None,
         };
-        work.propose(store, proposal).await.unwrap();
-        work.keep();
-        let batch = work.batch().unwrap().unwrap();
+        pending.propose(store, proposal).await.unwrap();
+        pending.keep();
+        let batch = pending.batch().unwrap().unwrap();
         let live = batch.events.last().unwrap().live.clone().unwrap();
         (live.outcome, live.user_outcomes)
     };

@@ -177,7 +177,7 @@ pub fn alias_taken() -> MatrixError {
     MatrixError::room_in_use("the room alias is taken")
 }
 
-/// An event that the room's own beginning does not allow makes the wishes contradictory.
+/// An event that the room's own beginning does not allow makes the request contradictory.
 fn invalid_state(error: Error) -> Error {
     match error {
         Error::Client(error) if error.errcode == "M_FORBIDDEN" => {

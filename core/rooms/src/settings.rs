@@ -101,7 +101,7 @@ impl Default for Voip {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rooms {
-    /// The version of rooms created without a wish for one.
+    /// The version of rooms whose creator names none.
     pub default_version: RoomVersionId,
 }
 

@@ -97,7 +97,7 @@ impl World {
     async fn room(&self, creator: &Session, version: RoomVersionId, levels: Value) -> Arc<Room> {
         let rules = rules_of(&version).unwrap();
         let me = &creator.user_id;
-        // A public room as clients wish for it, with these parts of the power levels.
+        // A public room as clients ask for it, with these parts of the power levels.
         let users = match rules.authorization.explicitly_privilege_room_creators {
             true => json!({}),
             false => json!({ me.as_str(): 100 }),

@@ -18,9 +18,9 @@ pub fn ignored_of(body: &RawValue) -> HashSet<OwnedUserId> {
 /// Tells whether a user wants no invitations. What is malformed or not known says nothing.
 ///
 /// Source: Matrix v1.19, client-server, "Invite permission".
-pub fn blocks_invites(wish: &RawValue) -> bool {
-    let wish: Option<Value> = serde_json::from_str(wish.get()).ok();
-    wish.is_some_and(|wish| wish["default_action"] == "block")
+pub fn blocks_invites(permission: &RawValue) -> bool {
+    let permission: Option<Value> = serde_json::from_str(permission.get()).ok();
+    permission.is_some_and(|permission| permission["default_action"] == "block")
 }
 
 #[cfg(test)]

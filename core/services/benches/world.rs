@@ -16,7 +16,7 @@ use colonnade_replication::{Slots, Streams};
 use colonnade_rooms::{Context, Settings, rpc};
 use colonnade_services::{
     Services,
-    lifecycle::{NewRoomWish, Preset},
+    lifecycle::{NewRoomRequest, Preset},
 };
 use colonnade_storage::{Database, Location, rooms::interned::Interned};
 use colonnade_users::accounts::Session;
@@ -67,9 +67,9 @@ impl World {
 
     /// Makes a public room of `creator` and as many members more as `members` says.
     pub async fn room(&self, creator: &Session, members: usize) -> OwnedRoomId {
-        let wish = NewRoomWish { preset: Some(Preset::Public), ..NewRoomWish::default() };
+        let new_room = NewRoomRequest { preset: Some(Preset::Public), ..NewRoomRequest::default() };
         let services = &self.services;
-        let room = services.lifecycle.create(creator, wish).await.expect("a room");
+        let room = services.lifecycle.create(creator, new_room).await.expect("a room");
         for n in 0..members {
             let member = self.user(&format!("member{n}")).await;
             services

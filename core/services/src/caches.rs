@@ -18,7 +18,7 @@ use colonnade_users::{
 };
 use serde_json::{Value, json, value::to_raw_value};
 
-use crate::{Services, lifecycle::NewRoomWish};
+use crate::{Services, lifecycle::NewRoomRequest};
 use colonnade_model::stream::StreamAdvance;
 use colonnade_replication::Streams;
 
@@ -188,7 +188,7 @@ async fn what_was_redacted_elsewhere_is_gone() {
         let (session, _) = world.user().await;
         let rooms = &world.writer.rooms;
         let room_id =
-            world.writer.lifecycle.create(&session, NewRoomWish::default()).await.unwrap();
+            world.writer.lifecycle.create(&session, NewRoomRequest::default()).await.unwrap();
         let body = to_raw_value(&json!({ "msgtype": "m.text", "body": "secret" })).unwrap();
         let sent = rooms.send(&session, &room_id, "m.room.message", &body, "1").await.unwrap();
         let is_there = async || {

@@ -15,9 +15,9 @@ impl Services {
     pub async fn set_profile_fields(
         &self,
         session: &Session,
-        wish: Vec<(String, Option<Value>)>,
+        fields: Vec<(String, Option<Value>)>,
     ) -> Result<()> {
-        if !self.profiles.set(session, wish).await? {
+        if !self.profiles.set(session, fields).await? {
             return Ok(());
         }
         self.membership.profile_changed(&session.user_id).await

@@ -10,7 +10,7 @@ use colonnade_rooms::{Result, Room, Sent};
 use colonnade_storage::rooms::members::Membership;
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::{Services, lifecycle::NewRoomWish};
+use crate::{Services, lifecycle::NewRoomRequest};
 
 impl Services {
     /// Joins a room; if it replaces another one the user was in, what he keeps about that follows.
@@ -23,24 +23,28 @@ impl Services {
         &self,
         session: &Session,
         name: &RoomOrAliasId,
-        wish: Map<String, Value>,
+        extra: Map<String, Value>,
     ) -> Result<OwnedRoomId> {
-        let (room, came_in) = self.membership.join(session, name, wish).await?;
+        let (room, came_in) = self.membership.join(session, name, extra).await?;
         if came_in {
             self.follow(session, &room).await;
         }
         Ok(room.room_id.clone())
     }
 
-    /// Makes a room; if the wish says that it replaces another one the user had to do with, what he
+    /// Makes a room; if the request says that it replaces another one the user had to do with, what he
     /// keeps about that follows.
     ///
     /// # Errors
     /// As [`RoomLifecycle::create`](crate::lifecycle::RoomLifecycle::create).
-    pub async fn create_room(&self, session: &Session, wish: NewRoomWish) -> Result<OwnedRoomId> {
+    pub async fn create_room(
+        &self,
+        session: &Session,
+        request: NewRoomRequest,
+    ) -> Result<OwnedRoomId> {
         let replaces = |content: &Value| content["predecessor"].is_object();
-        let is_successor = wish.creation_content.as_ref().is_some_and(replaces);
-        let room_id = self.lifecycle.create(session, wish).await?;
+        let is_successor = request.creation_content.as_ref().is_some_and(replaces);
+        let room_id = self.lifecycle.create(session, request).await?;
         if is_successor && let Some(room) = self.rooms.find(&room_id).await? {
             self.follow(session, &room).await;
         }

@@ -145,7 +145,7 @@ pub async fn insert(
     require_within(tx, uploader, quota).await
 }
 
-/// What became of a wish for an id without content.
+/// What became of a request for an id without content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reserved {
     /// The id is made.

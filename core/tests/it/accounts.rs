@@ -41,11 +41,11 @@ async fn registering_makes_an_account_and_a_session() {
     assert_eq!(demand.status, 401);
     assert_eq!(demand.body["flows"], json!([{ "stages": ["m.login.dummy"] }]));
     let auth = json!({ "type": "m.login.dummy", "session": demand.body["session"] });
-    let wish = json!({
+    let request = json!({
         "username": "Alice", "password": "x", "auth": auth, "device_id": "PHONE",
         "initial_device_display_name": "Phone",
     });
-    let answer = client.post(REGISTER, wish.clone()).await.ok();
+    let answer = client.post(REGISTER, request.clone()).await.ok();
     assert_eq!(answer["user_id"], "@alice:localhost");
     assert_eq!(answer["device_id"], "PHONE");
     let alice = with_token(&server, &answer["access_token"]);
@@ -53,7 +53,7 @@ async fn registering_makes_an_account_and_a_session() {
     assert_eq!((&who["user_id"], &who["device_id"]), (&answer["user_id"], &json!("PHONE")));
     let devices = alice.get(DEVICES).await.ok();
     assert_eq!(devices["devices"][0]["display_name"], "Phone");
-    client.post(REGISTER, wish).await.err(400, "M_USER_IN_USE");
+    client.post(REGISTER, request).await.err(400, "M_USER_IN_USE");
     let quiet = json!({
         "username": "bob", "password": "x", "inhibit_login": true,
         "auth": { "type": "m.login.dummy" },
@@ -99,14 +99,14 @@ async fn registration_may_be_closed_or_ask_for_a_token() {
     let validity = "/_matrix/client/v1/register/m.login.registration_token/validity?token=";
     assert_eq!(client.get(&format!("{validity}open-sesame")).await.ok()["valid"], true);
     assert_eq!(client.get(&format!("{validity}open")).await.ok()["valid"], false);
-    let wish = |token: &str| {
+    let request = |token: &str| {
         let auth = json!({ "type": "m.login.registration_token", "token": token });
         json!({ "username": "alice", "password": "x", "auth": auth })
     };
-    let refused = client.post(REGISTER, wish("sesame")).await.err(401, "M_FORBIDDEN");
+    let refused = client.post(REGISTER, request("sesame")).await.err(401, "M_FORBIDDEN");
     assert_eq!(refused["flows"], json!([{ "stages": ["m.login.registration_token"] }]));
     client.post(REGISTER, dummy("alice")).await.err(401, "M_FORBIDDEN");
-    client.post(REGISTER, wish("open-sesame")).await.ok();
+    client.post(REGISTER, request("open-sesame")).await.ok();
 }
 
 #[tokio::test]
@@ -180,10 +180,10 @@ async fn the_database_holds_no_token() {
 async fn a_known_device_loses_its_old_tokens() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
-    let mut wish = by_password("alice", "password-alice");
-    wish["device_id"] = json!(alice.device_id);
-    wish["initial_device_display_name"] = json!("ignored");
-    let answer = server.anonymous().post(LOGIN, wish).await.ok();
+    let mut request = by_password("alice", "password-alice");
+    request["device_id"] = json!(alice.device_id);
+    request["initial_device_display_name"] = json!("ignored");
+    let answer = server.anonymous().post(LOGIN, request).await.ok();
     assert_eq!(answer["device_id"], json!(alice.device_id));
     alice.get(WHOAMI).await.err(401, "M_UNKNOWN_TOKEN");
     let again = with_token(&server, &answer["access_token"]);
@@ -199,9 +199,9 @@ async fn refreshing_replaces_tokens_once_the_new_ones_are_used() {
     let server = TestServer::with_settings(settings).await;
     server.user("alice").await;
     let client = server.anonymous();
-    let mut wish = by_password("alice", "password-alice");
-    wish["refresh_token"] = json!(true);
-    let first = client.post(LOGIN, wish).await.ok();
+    let mut request = by_password("alice", "password-alice");
+    request["refresh_token"] = json!(true);
+    let first = client.post(LOGIN, request).await.ok();
     assert_eq!(first["expires_in_ms"], 60_000);
     let refresh = |body: &Value| {
         let body = json!({ "refresh_token": body["refresh_token"] });
@@ -234,9 +234,9 @@ async fn an_expired_token_is_a_soft_logout() {
     settings.sessions.access_token_ms = 0;
     let server = TestServer::with_settings(settings).await;
     server.user("alice").await;
-    let mut wish = by_password("alice", "password-alice");
-    wish["refresh_token"] = json!(true);
-    let answer = server.anonymous().post(LOGIN, wish).await.ok();
+    let mut request = by_password("alice", "password-alice");
+    request["refresh_token"] = json!(true);
+    let answer = server.anonymous().post(LOGIN, request).await.ok();
     let expired = with_token(&server, &answer["access_token"]);
     let error = expired.get(WHOAMI).await.err(401, "M_UNKNOWN_TOKEN");
     assert_eq!(error["soft_logout"], true);
@@ -379,7 +379,7 @@ async fn a_script_with_the_secret_may_register() {
     settings.registration.shared_secret = Some("shared".to_owned());
     let server = TestServer::with_settings(settings).await;
     let client = server.anonymous();
-    let wish = |nonce: &Value, secret: &str| {
+    let request = |nonce: &Value, secret: &str| {
         let mut mac = Hmac::<sha1::Sha1>::new_from_slice(secret.as_bytes()).unwrap();
         mac.update(format!("{}\0root\0toor\0admin", nonce.as_str().unwrap()).as_bytes());
         let mac = mac.finalize().into_bytes();
@@ -387,13 +387,13 @@ async fn a_script_with_the_secret_may_register() {
         json!({ "nonce": nonce, "username": "root", "password": "toor", "admin": true, "mac": mac })
     };
     let nonce = client.get(path).await.ok()["nonce"].clone();
-    client.post(path, wish(&nonce, "guess")).await.err(403, "M_FORBIDDEN");
-    client.post(path, wish(&nonce, "shared")).await.err(400, "M_UNKNOWN");
+    client.post(path, request(&nonce, "guess")).await.err(403, "M_FORBIDDEN");
+    client.post(path, request(&nonce, "shared")).await.err(400, "M_UNKNOWN");
     let nonce = client.get(path).await.ok()["nonce"].clone();
-    let answer = client.post(path, wish(&nonce, "shared")).await.ok();
+    let answer = client.post(path, request(&nonce, "shared")).await.ok();
     assert_eq!(answer["user_id"], "@root:localhost");
     with_token(&server, &answer["access_token"]).get(WHOAMI).await.ok();
-    client.post(path, wish(&nonce, "shared")).await.err(400, "M_UNKNOWN");
+    client.post(path, request(&nonce, "shared")).await.err(400, "M_UNKNOWN");
     client.post(LOGIN, by_password("root", "toor")).await.ok();
 }
 
@@ -418,11 +418,11 @@ async fn logging_in_is_limited() {
     let mut auth = proof(&alice, &Value::Null);
     auth["password"] = json!("guess");
     let path = "/_matrix/client/v3/account/password";
-    let wish = json!({ "new_password": "x", "auth": auth });
+    let request = json!({ "new_password": "x", "auth": auth });
     for _ in 0..3 {
-        alice.post(path, wish.clone()).await.err(401, "M_FORBIDDEN");
+        alice.post(path, request.clone()).await.err(401, "M_FORBIDDEN");
     }
-    alice.post(path, wish).await.err(429, "M_LIMIT_EXCEEDED");
+    alice.post(path, request).await.err(429, "M_LIMIT_EXCEEDED");
 }
 
 #[tokio::test]
@@ -430,13 +430,13 @@ async fn no_account_has_addresses() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let v3 = "/_matrix/client/v3";
-    let wish = json!({ "client_secret": "secret", "email": "a@b.example", "send_attempt": 1 });
+    let request = json!({ "client_secret": "secret", "email": "a@b.example", "send_attempt": 1 });
     for (client, path) in [
         (Client::new(&alice.url), "register/email/requestToken"),
         (Client::new(&alice.url), "account/password/email/requestToken"),
         (alice.clone(), "account/3pid/email/requestToken"),
     ] {
-        let asked = client.post(&format!("{v3}/{path}"), wish.clone()).await;
+        let asked = client.post(&format!("{v3}/{path}"), request.clone()).await;
         asked.err(403, "M_THREEPID_DENIED");
     }
     let address = json!({ "medium": "email", "address": "a@b.example" });

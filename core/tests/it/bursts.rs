@@ -14,11 +14,11 @@ async fn server(narrow: impl FnOnce(&mut OwnerLimits)) -> TestServer {
     TestServer::with_settings(settings).await
 }
 
-async fn rooms(user: &Client, count: usize, wish: Value) -> Vec<String> {
+async fn rooms(user: &Client, count: usize, request: Value) -> Vec<String> {
     let path = format!("{V3}/createRoom");
     let mut rooms = Vec::new();
     for _ in 0..count {
-        let made = user.post(&path, wish.clone()).await.ok();
+        let made = user.post(&path, request.clone()).await.ok();
         rooms.push(made["room_id"].as_str().unwrap().to_owned());
     }
     rooms
@@ -128,9 +128,9 @@ async fn an_alias_deleted_while_a_room_calls_it_its_own_does_not_dangle() {
             alice.put(&of(alias), json!({ "room_id": room })).await.ok();
         }
         let state = format!("{V3}/rooms/{room}/state/m.room.canonical_alias");
-        let wish = json!({ "alias": alias, "alt_aliases": [other] });
+        let request = json!({ "alias": alias, "alt_aliases": [other] });
         let path = of(&alias);
-        let (set, deleted) = tokio::join!(alice.put(&state, wish), alice.delete(&path, None));
+        let (set, deleted) = tokio::join!(alice.put(&state, request), alice.delete(&path, None));
         deleted.ok();
         if set.status != 200 {
             set.err(400, "M_BAD_ALIAS");
@@ -147,15 +147,15 @@ async fn a_new_room_calls_no_alias_its_own_that_points_elsewhere() {
     let server = server(|_| {}).await;
     let alice = server.user("alice").await;
     let create = format!("{V3}/createRoom");
-    let wish = |alias: &str| {
+    let request = |alias: &str| {
         let content = json!({ "alias": alias });
         json!({
             "room_alias_name": "mine",
             "initial_state": [{ "type": "m.room.canonical_alias", "content": content }],
         })
     };
-    alice.post(&create, wish("#other:localhost")).await.err(400, "M_BAD_ALIAS");
-    let made = alice.post(&create, wish("#mine:localhost")).await.ok();
+    alice.post(&create, request("#other:localhost")).await.err(400, "M_BAD_ALIAS");
+    let made = alice.post(&create, request("#mine:localhost")).await.ok();
     let room = made["room_id"].as_str().unwrap();
     assert_eq!(called(&alice, room).await, ["#mine:localhost"]);
 }

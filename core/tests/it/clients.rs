@@ -164,8 +164,8 @@ async fn a_trial_server_says_where_it_was_asked_at() {
 async fn the_list_of_no_server_is_our_own() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
-    let wish = json!({ "visibility": "public", "name": "here" });
-    alice.post(&format!("{V3}/createRoom"), wish).await.ok();
+    let request = json!({ "visibility": "public", "name": "here" });
+    alice.post(&format!("{V3}/createRoom"), request).await.ok();
     for answer in [
         alice.get(&format!("{V3}/publicRooms?server=")).await,
         alice.post(&format!("{V3}/publicRooms?server="), json!({})).await,

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 const V3: &str = "/_matrix/client/v3";
 const V1: &str = "/_matrix/client/v1";
 
-async fn room(user: &Client, wish: Value) -> String {
-    let body = user.post(&format!("{V3}/createRoom"), wish).await.ok();
+async fn room(user: &Client, request: Value) -> String {
+    let body = user.post(&format!("{V3}/createRoom"), request).await.ok();
     body["room_id"].as_str().unwrap().to_owned()
 }
 
@@ -125,12 +125,12 @@ async fn published_rooms() {
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
     let mut rooms = Vec::new();
     for n in 0..5 {
-        let wish = json!({
+        let request = json!({
             "visibility": "public", "preset": "public_chat", "name": format!("Room {n}"),
             "topic": if n == 3 { "about Gardens" } else { "nothing" },
             "creation_content": if n == 4 { json!({ "type": "m.space" }) } else { json!({}) },
         });
-        rooms.push(room(&alice, wish).await);
+        rooms.push(room(&alice, request).await);
     }
     room(&alice, json!({ "name": "hidden" })).await;
     join(&bob, &rooms[2]).await;

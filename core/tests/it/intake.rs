@@ -216,7 +216,7 @@ async fn a_search_costs_what_it_asks_for() {
     if server.takes_turns() {
         return;
     }
-    let wish = |term: &str, limit: u32, around: u32| {
+    let request = |term: &str, limit: u32, around: u32| {
         json!({ "search_categories": { "room_events": {
             "search_term": term,
             "filter": { "limit": limit },
@@ -226,14 +226,14 @@ async fn a_search_costs_what_it_asks_for() {
     let path = format!("{V3}/search");
     let alice = server.user("alice").await;
     for n in 0..8 {
-        let answer = alice.post(&path, wish("hello", 10, 1)).await;
+        let answer = alice.post(&path, request("hello", 10, 1)).await;
         assert_eq!(answer.status, 200, "small search {n}: {}", answer.body);
     }
     let bob = server.user("bob").await;
     let words: Vec<String> = (0..30).map(|n| format!("word{n}")).collect();
-    bob.post(&path, wish(&words.join(" "), 10, 1)).await.ok();
-    bob.post(&path, wish(&words.join(" "), 10, 1)).await.err(429, "M_LIMIT_EXCEEDED");
+    bob.post(&path, request(&words.join(" "), 10, 1)).await.ok();
+    bob.post(&path, request(&words.join(" "), 10, 1)).await.err(429, "M_LIMIT_EXCEEDED");
     let carol = server.user("carol").await;
-    carol.post(&path, wish("hello", 100, 20)).await.ok();
-    carol.post(&path, wish("hello", 1, 0)).await.err(429, "M_LIMIT_EXCEEDED");
+    carol.post(&path, request("hello", 100, 20)).await.ok();
+    carol.post(&path, request("hello", 1, 0)).await.err(429, "M_LIMIT_EXCEEDED");
 }

@@ -218,14 +218,14 @@ async fn finds_end_at_their_bytes_and_go_on() {
     said.reverse();
     for order in ["recent", "rank"] {
         for around in [0, 20] {
-            let wish = json!({ "search_categories": { "room_events": {
+            let request = json!({ "search_categories": { "room_events": {
                 "search_term": "word", "order_by": order, "filter": { "limit": 100 },
                 "include_state": true,
                 "event_context": { "before_limit": around, "after_limit": around },
             } } });
             let (mut found, mut from) = (Vec::new(), String::new());
             loop {
-                let answer = alice.post(&format!("{V3}/search{from}"), wish.clone()).await.ok();
+                let answer = alice.post(&format!("{V3}/search{from}"), request.clone()).await.ok();
                 let finds = &answer["search_categories"]["room_events"];
                 // And what was said around the last one.
                 assert!(finds.to_string().len() < PAGE_BYTES + 2 * MORE_BYTES);

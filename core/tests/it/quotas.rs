@@ -19,8 +19,8 @@ fn data(user: &Client, kind: &str) -> String {
     format!("{V3}/user/{}/account_data/{kind}", user.user_id)
 }
 
-async fn room(user: &Client, wish: Value) -> String {
-    let made = user.post(&format!("{V3}/createRoom"), wish).await.ok();
+async fn room(user: &Client, request: Value) -> String {
+    let made = user.post(&format!("{V3}/createRoom"), request).await.ok();
     made["room_id"].as_str().unwrap().to_owned()
 }
 
@@ -228,13 +228,13 @@ async fn backups_are_bounded_and_read_whole() {
     .await;
     let alice = server.user("alice").await;
     let versions = format!("{V3}/room_keys/version");
-    let wish = json!({
+    let request = json!({
         "algorithm": "m.megolm_backup.v1.curve25519-aes-sha2",
         "auth_data": { "public_key": "abc", "signatures": {} },
     });
-    alice.post(&versions, wish.clone()).await.ok();
-    alice.post(&versions, wish.clone()).await.ok();
-    let third = alice.post(&versions, wish.clone()).await;
+    alice.post(&versions, request.clone()).await.ok();
+    alice.post(&versions, request.clone()).await.ok();
+    let third = alice.post(&versions, request.clone()).await;
     over(third, 403, "M_FORBIDDEN", "limits.backup_versions_max");
     let key = |bytes: usize| {
         json!({
@@ -273,7 +273,7 @@ async fn backups_are_bounded_and_read_whole() {
     over(fat, 413, "M_TOO_LARGE", "limits.backup_bytes_max");
     alice.put(&path, keys("a", 0..5, 15_000)).await.ok();
     alice.delete(&format!("{versions}/1"), None).await.ok();
-    alice.post(&versions, wish).await.ok();
+    alice.post(&versions, request).await.ok();
 }
 
 #[tokio::test]

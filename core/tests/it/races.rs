@@ -60,10 +60,13 @@ async fn a_room_that_is_joined_while_a_name_changes_shows_the_new_one() {
         let public = room(&bob, json!({ "preset": "public_chat" })).await;
         let (name, names) = (format!("Alice {round}"), profile(&alice, "displayname"));
         let join = format!("{V3}/join/{public}");
-        let wish = json!({ "displayname": name });
+        let request = json!({ "displayname": name });
         let own = json!({});
-        let (joined, named, made) =
-            tokio::join!(alice.post(&join, json!({})), alice.put(&names, wish), room(&alice, own),);
+        let (joined, named, made) = tokio::join!(
+            alice.post(&join, json!({})),
+            alice.put(&names, request),
+            room(&alice, own),
+        );
         joined.ok();
         named.ok();
         for room in [&public, &made] {
@@ -134,9 +137,9 @@ async fn of_registrations_of_one_name_at_once_there_is_one() {
     let server = TestServer::start().await;
     let client = server.anonymous();
     let auth = json!({ "type": "m.login.dummy" });
-    let wish = json!({ "username": "alice", "password": "x", "auth": auth });
+    let request = json!({ "username": "alice", "password": "x", "auth": auth });
     let path = format!("{V3}/register");
-    let answers = join_all((0..4).map(|_| client.post(&path, wish.clone()))).await;
+    let answers = join_all((0..4).map(|_| client.post(&path, request.clone()))).await;
     assert_eq!(succeeded(&answers), 1);
     for answer in answers.into_iter().filter(|answer| answer.status != 200) {
         answer.err(400, "M_USER_IN_USE");
@@ -158,9 +161,9 @@ async fn claims_at_once_get_different_keys_and_uploads_at_once_are_all_there() {
     let counts = bob.post(&format!("{V3}/keys/upload"), json!({})).await.ok();
     assert_eq!(counts["one_time_key_counts"]["signed_curve25519"], 6);
     let devices = json!({ bob.device_id.clone(): "signed_curve25519" });
-    let wish = json!({ "one_time_keys": { bob.user_id.clone(): devices } });
+    let request = json!({ "one_time_keys": { bob.user_id.clone(): devices } });
     let path = format!("{V3}/keys/claim");
-    let answers = join_all((0..6).map(|_| alice.post(&path, wish.clone()))).await;
+    let answers = join_all((0..6).map(|_| alice.post(&path, request.clone()))).await;
     let mut keys: Vec<String> = Vec::new();
     for answer in answers {
         let body = answer.ok();

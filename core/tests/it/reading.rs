@@ -94,7 +94,7 @@ async fn filters_choose_rooms_wherever_they_are_taken() {
     let centre = say(&alice, &room, "the centre").await;
     say(&alice, &room, "a needle later").await;
     let context = format!("context/{}?limit=10&", encode(&centre));
-    for (wish, shown) in [
+    for (narrowed, shown) in [
         (json!({ "rooms": [room] }), true),
         (json!({ "rooms": [other] }), false),
         (json!({ "rooms": [] }), false),
@@ -102,28 +102,28 @@ async fn filters_choose_rooms_wherever_they_are_taken() {
         (json!({ "not_rooms": [other] }), true),
         (json!({ "rooms": [room], "not_rooms": [room] }), false),
     ] {
-        let query = filter(wish.clone());
+        let query = filter(narrowed.clone());
         let page = alice.get(&in_room(&room, &format!("messages?dir=b&{query}"))).await.ok();
-        assert_eq!(!page["chunk"].as_array().unwrap().is_empty(), shown, "{wish}: {page}");
-        assert!(shown || page.get("end").is_none(), "{wish}: {page}");
+        assert_eq!(!page["chunk"].as_array().unwrap().is_empty(), shown, "{narrowed}: {page}");
+        assert!(shown || page.get("end").is_none(), "{narrowed}: {page}");
         let found = alice.get(&in_room(&room, &format!("{context}{query}"))).await.ok();
-        assert_eq!(found["event"]["event_id"], centre.as_str(), "{wish}");
+        assert_eq!(found["event"]["event_id"], centre.as_str(), "{narrowed}");
         for part in ["events_before", "events_after", "state"] {
             let empty = found[part].as_array().is_none_or(Vec::is_empty);
-            assert_eq!(!empty, shown, "{wish} {part}: {found}");
+            assert_eq!(!empty, shown, "{narrowed} {part}: {found}");
         }
         let body = json!({ "search_categories": { "room_events": {
-            "search_term": "needle", "filter": wish,
+            "search_term": "needle", "filter": narrowed,
         } } });
         let found = alice.post("/_matrix/client/v3/search", body).await.ok();
         let count = found["search_categories"]["room_events"]["count"].as_i64().unwrap();
-        assert_eq!(count > 0, shown, "{wish}: {found}");
-        let query = filter(json!({ "room": { "timeline": wish, "state": wish } }));
+        assert_eq!(count > 0, shown, "{narrowed}: {found}");
+        let query = filter(json!({ "room": { "timeline": narrowed, "state": narrowed } }));
         let answer = sync_with(&alice, None, &query).await;
         let joined = &answer["rooms"]["join"][&room];
         for part in [&joined["timeline"]["events"], &joined["state"]["events"]] {
             let empty = part.as_array().is_none_or(Vec::is_empty);
-            assert!(shown || empty, "{wish}: {joined}");
+            assert!(shown || empty, "{narrowed}: {joined}");
         }
     }
 }

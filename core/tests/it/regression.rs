@@ -37,8 +37,8 @@ async fn a_level_for_a_creator_is_a_bad_request() {
     let server = TestServer::start().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
     let creators = json!({ "additional_creators": [bob.user_id] });
-    let wish = json!({ "room_version": "12", "creation_content": creators });
-    let room = alice.post(CREATE, wish).await.ok();
+    let request = json!({ "room_version": "12", "creation_content": creators });
+    let room = alice.post(CREATE, request).await.ok();
     for user in [&alice.user_id, &bob.user_id] {
         let levels = json!({ "users": { user: 100 } });
         let path = room_path(&room, "state/m.room.power_levels");
@@ -232,15 +232,15 @@ async fn a_proof_as_another_user_is_forbidden() {
 async fn a_join_keeps_what_the_client_adds() {
     let server = TestServer::start().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
-    let wish = json!({ "preset": "public_chat" });
-    let room = alice.post(CREATE, wish).await.ok();
-    let wish = json!({
+    let request = json!({ "preset": "public_chat" });
+    let room = alice.post(CREATE, request).await.ok();
+    let request = json!({
         "foo": "bar", "reason": "curious", "membership": "ban",
         "third_party_signed": {
             "sender": "@a:b", "mxid": "@c:d", "token": "t", "signatures": { "b": { "ed25519:k": "s" } },
         },
     });
-    bob.post(&format!("/_matrix/client/v3/join/{}", text(&room["room_id"])), wish).await.ok();
+    bob.post(&format!("/_matrix/client/v3/join/{}", text(&room["room_id"])), request).await.ok();
     let path = room_path(&room, &format!("state/m.room.member/{}", bob.user_id));
     let content = bob.get(&path).await.ok();
     let expected = json!({ "membership": "join", "foo": "bar", "reason": "curious" });
@@ -278,8 +278,8 @@ async fn who_may_not_look_hears_that_first() {
 async fn a_published_room_shows_that_all_may_join() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
-    let wish = json!({ "preset": "public_chat", "visibility": "public" });
-    alice.post(CREATE, wish).await.ok();
+    let request = json!({ "preset": "public_chat", "visibility": "public" });
+    alice.post(CREATE, request).await.ok();
     let list = alice.get("/_matrix/client/v3/publicRooms").await.ok();
     assert_eq!(list["chunk"][0]["join_rule"], "public");
 }
@@ -335,11 +335,11 @@ async fn what_an_erased_user_said_is_hidden_from_newcomers() {
         (server.user("alice").await, server.user("bob").await, server.user("eve").await);
     let room = joined_room(&alice, &bob).await;
     let said = event(&bob, &room, "secret").await;
-    let wish = json!({ "erase": true, "auth": {
+    let request = json!({ "erase": true, "auth": {
         "type": "m.login.password", "password": "password-bob",
         "identifier": { "type": "m.id.user", "user": bob.user_id },
     } });
-    bob.post("/_matrix/client/v3/account/deactivate", wish).await.ok();
+    bob.post("/_matrix/client/v3/account/deactivate", request).await.ok();
     eve.post(&room_path(&room, "join"), json!({})).await.ok();
     let path = room_path(&room, &format!("event/{said}"));
     assert_eq!(alice.get(&path).await.ok()["content"]["body"], "secret");

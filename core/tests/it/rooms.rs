@@ -10,8 +10,8 @@ fn id_of(answer: &Value) -> String {
     answer["room_id"].as_str().unwrap().to_owned()
 }
 
-async fn create(client: &Client, wish: Value) -> String {
-    id_of(&client.post("/_matrix/client/v3/createRoom", wish).await.ok())
+async fn create(client: &Client, request: Value) -> String {
+    id_of(&client.post("/_matrix/client/v3/createRoom", request).await.ok())
 }
 
 fn room_path(room: &str, rest: &str) -> String {
@@ -28,12 +28,12 @@ async fn a_room_of_every_version_lives() {
     let alice = server.user("alice").await;
     let bob = server.user("bob").await;
     for version in VERSIONS {
-        let wish = json!({
+        let request = json!({
             "room_version": version, "preset": "public_chat", "name": "Square",
             "topic": "Everything", "room_alias_name": format!("square{version}"),
             "invite": [bob.user_id],
         });
-        let room = create(&alice, wish).await;
+        let room = create(&alice, request).await;
         let joined = bob.post(&room_path(&room, "join"), json!({})).await.ok();
         assert_eq!(id_of(&joined), room);
         let send = room_path(&room, "send/m.room.message/t1");
@@ -83,38 +83,38 @@ async fn transaction_ids_survive_a_restart() {
 }
 
 #[tokio::test]
-async fn wishes_that_cannot_be() {
+async fn rooms_that_cannot_be() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
-    let wish = |wish: Value| alice.post("/_matrix/client/v3/createRoom", wish);
-    wish(json!({ "room_version": "99" })).await.err(400, "M_UNSUPPORTED_ROOM_VERSION");
-    wish(json!({ "room_version": "1" })).await.err(400, "M_UNSUPPORTED_ROOM_VERSION");
-    wish(json!({ "room_version": 12 })).await.err(400, "M_BAD_JSON");
-    wish(json!({ "invite": "@bob:localhost" })).await.err(400, "M_BAD_JSON");
-    wish(json!({ "invite": ["bob"] })).await.err(400, "M_BAD_JSON");
-    wish(json!({ "preset": "secret" })).await.err(400, "M_BAD_JSON");
-    wish(json!({ "room_alias_name": "a:b" })).await.err(400, "M_INVALID_PARAM");
-    wish(json!({ "room_alias_name": "a b" })).await.err(400, "M_INVALID_PARAM");
-    wish(json!({ "room_alias_name": "taken" })).await.ok();
-    wish(json!({ "room_alias_name": "taken" })).await.err(400, "M_ROOM_IN_USE");
-    wish(json!({ "invite": ["@bob:elsewhere.example"] })).await.err(403, "M_FORBIDDEN");
+    let request = |request: Value| alice.post("/_matrix/client/v3/createRoom", request);
+    request(json!({ "room_version": "99" })).await.err(400, "M_UNSUPPORTED_ROOM_VERSION");
+    request(json!({ "room_version": "1" })).await.err(400, "M_UNSUPPORTED_ROOM_VERSION");
+    request(json!({ "room_version": 12 })).await.err(400, "M_BAD_JSON");
+    request(json!({ "invite": "@bob:localhost" })).await.err(400, "M_BAD_JSON");
+    request(json!({ "invite": ["bob"] })).await.err(400, "M_BAD_JSON");
+    request(json!({ "preset": "secret" })).await.err(400, "M_BAD_JSON");
+    request(json!({ "room_alias_name": "a:b" })).await.err(400, "M_INVALID_PARAM");
+    request(json!({ "room_alias_name": "a b" })).await.err(400, "M_INVALID_PARAM");
+    request(json!({ "room_alias_name": "taken" })).await.ok();
+    request(json!({ "room_alias_name": "taken" })).await.err(400, "M_ROOM_IN_USE");
+    request(json!({ "invite": ["@bob:elsewhere.example"] })).await.err(403, "M_FORBIDDEN");
     let threepid = json!({
         "id_server": "x", "id_access_token": "y", "medium": "email", "address": "a@b.example",
     });
-    wish(json!({ "invite_3pid": [threepid] })).await.err(403, "M_THREEPID_DENIED");
+    request(json!({ "invite_3pid": [threepid] })).await.err(403, "M_THREEPID_DENIED");
     let levels = json!({ "users": { "@alice:localhost": 100 } });
-    wish(json!({ "room_version": "12", "power_level_content_override": levels }))
+    request(json!({ "room_version": "12", "power_level_content_override": levels }))
         .await
         .err(400, "M_INVALID_ROOM_STATE");
     let levels = json!({ "users": { "@alice:localhost": 0 } });
-    wish(json!({ "room_version": "10", "power_level_content_override": levels }))
+    request(json!({ "room_version": "10", "power_level_content_override": levels }))
         .await
         .err(400, "M_INVALID_ROOM_STATE");
     let state = json!([{ "type": "m.room.create", "content": {} }]);
-    let answer = wish(json!({ "initial_state": state, "room_version": "11" })).await;
+    let answer = request(json!({ "initial_state": state, "room_version": "11" })).await;
     answer.err(400, "M_INVALID_ROOM_STATE");
     let state = json!([{ "type": "m.room.name", "content": { "name": 1.5 } }]);
-    wish(json!({ "initial_state": state })).await.err(400, "M_BAD_JSON");
+    request(json!({ "initial_state": state })).await.err(400, "M_BAD_JSON");
     let rooms = alice.get("/_matrix/client/v3/joined_rooms").await.ok();
     assert_eq!(rooms["joined_rooms"].as_array().unwrap().len(), 1, "nothing is left of the rest");
 }
@@ -240,11 +240,11 @@ async fn upgrades() {
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
     for (old, new) in [("10", "12"), ("11", "11"), ("12", "11"), ("12", "12")] {
         let alias = format!("up{old}{new}");
-        let wish = json!({
+        let request = json!({
             "room_version": old, "name": "Hall", "room_alias_name": alias,
             "preset": "public_chat",
         });
-        let room = create(&alice, wish).await;
+        let room = create(&alice, request).await;
         bob.post(&room_path(&room, "join"), json!({})).await.ok();
         let upgrade = room_path(&room, "upgrade");
         bob.post(&upgrade, json!({ "new_version": new })).await.err(403, "M_FORBIDDEN");

@@ -46,9 +46,9 @@ async fn right_passwords_are_never_too_many() {
     }
     let keep = json!({ "new_password": "password-alice", "logout_devices": false });
     for _ in 0..5 {
-        let mut wish = keep.clone();
-        wish["auth"] = own_proof(&alice);
-        alice.post(&format!("{V3}/account/password"), wish).await.ok();
+        let mut request = keep.clone();
+        request["auth"] = own_proof(&alice);
+        alice.post(&format!("{V3}/account/password"), request).await.ok();
     }
 }
 
@@ -129,9 +129,9 @@ async fn a_user_who_opens_many_sessions_of_stages_ends_his_own() {
     };
     mallory.post(GET_TOKEN, with(&mallory, &first)).await.err(400, "M_UNKNOWN");
     alice.post(GET_TOKEN, with(&alice, &of_alice)).await.ok();
-    let mut wish = registering;
-    wish["auth"] = json!({ "type": "m.login.dummy", "session": of_bob.body["session"] });
-    server.anonymous().post(&register, wish).await.ok();
+    let mut request = registering;
+    request["auth"] = json!({ "type": "m.login.dummy", "session": of_bob.body["session"] });
+    server.anonymous().post(&register, request).await.ok();
 }
 
 /// Makes a login token.
@@ -159,21 +159,21 @@ async fn a_login_token_dies_with_the_session_that_made_it() {
 
     let again = alice.another_device().await;
     let token = login_token(&again).await;
-    let mut wish = own_proof(&alice);
-    wish["device_id"] = json!(again.device_id);
-    anybody.post(&login, wish).await.ok();
+    let mut request = own_proof(&alice);
+    request["device_id"] = json!(again.device_id);
+    anybody.post(&login, request).await.ok();
     anybody.post(&login, token).await.err(403, "M_FORBIDDEN");
 
     let token = login_token(&alice).await;
-    let wish = json!({ "new_password": "password-alice", "auth": own_proof(&alice) });
-    alice.post(&format!("{V3}/account/password"), wish).await.ok();
+    let request = json!({ "new_password": "password-alice", "auth": own_proof(&alice) });
+    alice.post(&format!("{V3}/account/password"), request).await.ok();
     anybody.post(&login, token).await.err(403, "M_FORBIDDEN");
 
     let (kept, token) = (login_token(&alice).await, login_token(&alice).await);
     anybody.post(&login, kept.clone()).await.ok();
     anybody.post(&login, kept).await.err(403, "M_FORBIDDEN");
-    let wish = json!({ "auth": own_proof(&alice) });
-    alice.post(&format!("{V3}/account/deactivate"), wish).await.ok();
+    let request = json!({ "auth": own_proof(&alice) });
+    alice.post(&format!("{V3}/account/deactivate"), request).await.ok();
     anybody.post(&login, token).await.err(403, "M_FORBIDDEN");
 }
 
@@ -182,8 +182,8 @@ async fn only_who_knows_the_password_hears_that_an_account_is_closed() {
     let server = TestServer::start().await;
     for (name, erase) in [("alice", false), ("bob", true)] {
         let user = server.user(name).await;
-        let wish = json!({ "auth": own_proof(&user), "erase": erase });
-        user.post(&format!("{V3}/account/deactivate"), wish).await.ok();
+        let request = json!({ "auth": own_proof(&user), "erase": erase });
+        user.post(&format!("{V3}/account/deactivate"), request).await.ok();
         let (login, client) = (format!("{V3}/login"), server.anonymous());
         client.post(&login, by_password(name, "guess")).await.err(403, "M_FORBIDDEN");
         let right = by_password(name, &format!("password-{name}"));
@@ -208,14 +208,14 @@ async fn a_registration_token_is_good_for_so_many_accounts() {
     let settings = with_token(json!({ "token": "spring", "uses_allowed": 2 }));
     let server = TestServer::with_settings(settings).await;
     let (client, path) = (server.anonymous(), format!("{V3}/register"));
-    let wish = |name: String| {
+    let request = |name: String| {
         let auth = json!({ "type": "m.login.registration_token", "token": "spring" });
         json!({ "username": name, "password": "x", "auth": auth })
     };
     assert!(is_valid(&client).await);
     // A name that is taken, or cannot be one, uses nothing up.
-    client.post(&path, wish("a b".to_owned())).await.err(400, "M_INVALID_USERNAME");
-    let many = (0..6).map(|n| client.post(&path, wish(format!("user{n}"))));
+    client.post(&path, request("a b".to_owned())).await.err(400, "M_INVALID_USERNAME");
+    let many = (0..6).map(|n| client.post(&path, request(format!("user{n}"))));
     let answers = join_all(many).await;
     let made = answers.iter().filter(|answer| answer.status == 200).count();
     assert_eq!(made, 2);
@@ -223,7 +223,7 @@ async fn a_registration_token_is_good_for_so_many_accounts() {
         answer.err(401, "M_FORBIDDEN");
     }
     assert!(!is_valid(&client).await);
-    client.post(&path, wish("late".to_owned())).await.err(401, "M_FORBIDDEN");
+    client.post(&path, request("late".to_owned())).await.err(401, "M_FORBIDDEN");
     // It stays used up.
     let server = server.restart().await;
     assert!(!is_valid(&server.anonymous()).await);
@@ -241,15 +241,15 @@ async fn a_registration_token_is_held_by_the_session_that_showed_it() {
         json!({ "type": "m.login.registration_token", "token": "spring", "session": session });
     // The password is one that cannot be: the stage is done, the account is not made.
     let long = "x".repeat(1_000);
-    let wish = json!({ "username": "first", "password": long, "auth": shown });
-    client.post(&path, wish).await.err(400, "M_INVALID_PARAM");
+    let request = json!({ "username": "first", "password": long, "auth": shown });
+    client.post(&path, request).await.err(400, "M_INVALID_PARAM");
     assert!(!is_valid(&client).await, "its one use is pending");
     let other = json!({ "type": "m.login.registration_token", "token": "spring" });
-    let wish = json!({ "username": "second", "password": "x", "auth": other });
-    client.post(&path, wish).await.err(401, "M_FORBIDDEN");
-    let wish = json!({ "username": "first", "password": "x", "auth": { "session": session } });
-    client.post(&path, wish.clone()).await.ok();
-    client.post(&path, wish).await.err(400, "M_USER_IN_USE");
+    let request = json!({ "username": "second", "password": "x", "auth": other });
+    client.post(&path, request).await.err(401, "M_FORBIDDEN");
+    let request = json!({ "username": "first", "password": "x", "auth": { "session": session } });
+    client.post(&path, request.clone()).await.ok();
+    client.post(&path, request).await.err(400, "M_USER_IN_USE");
     assert!(!is_valid(&client).await);
 }
 
@@ -260,8 +260,8 @@ async fn a_registration_token_expires() {
     let client = server.anonymous();
     assert!(!is_valid(&client).await);
     let auth = json!({ "type": "m.login.registration_token", "token": "spring" });
-    let wish = json!({ "username": "alice", "password": "x", "auth": auth });
-    client.post(&format!("{V3}/register"), wish).await.err(401, "M_FORBIDDEN");
+    let request = json!({ "username": "alice", "password": "x", "auth": auth });
+    client.post(&format!("{V3}/register"), request).await.err(401, "M_FORBIDDEN");
     let settings =
         with_token(json!({ "token": "spring", "expiry_time_ms": 253_402_300_799_000_i64 }));
     let server = TestServer::with_settings(settings).await;
@@ -285,10 +285,10 @@ async fn nobody_uses_up_the_one_time_keys_of_others() {
     let fallback = json!({ "signed_curve25519:LAST": { "key": "f", "signatures": {} } });
     let body = json!({ "one_time_keys": keys, "fallback_keys": fallback });
     bob.post(&format!("{V3}/keys/upload"), body).await.ok();
-    let wish = json!({ bob.device_id.clone(): "signed_curve25519" });
-    let wish = json!({ "one_time_keys": { bob.user_id.clone(): wish } });
+    let request = json!({ bob.device_id.clone(): "signed_curve25519" });
+    let request = json!({ "one_time_keys": { bob.user_id.clone(): request } });
     let claim = async |client: &Client| {
-        let body = client.post(&format!("{V3}/keys/claim"), wish.clone()).await.ok();
+        let body = client.post(&format!("{V3}/keys/claim"), request.clone()).await.ok();
         let keys = body["one_time_keys"][&bob.user_id][&bob.device_id].as_object().unwrap().clone();
         keys.keys().next().unwrap().clone()
     };

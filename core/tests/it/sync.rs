@@ -69,8 +69,8 @@ pub(crate) async fn now(client: &Client) -> String {
     token(&sync(client, None).await)
 }
 
-pub(crate) async fn create(client: &Client, wish: Value) -> String {
-    let answer = client.post("/_matrix/client/v3/createRoom", wish).await.ok();
+pub(crate) async fn create(client: &Client, request: Value) -> String {
+    let answer = client.post("/_matrix/client/v3/createRoom", request).await.ok();
     answer["room_id"].as_str().unwrap().to_owned()
 }
 
@@ -275,13 +275,13 @@ async fn filters_narrow_what_is_told() {
     say(&bob, &room, "his").await;
     send(&bob, &room, "org.example.ping", json!({ "url": "mxc://a/b", "body": "ping" })).await;
     say(&alice, &other, "elsewhere").await;
-    let told = async |wish: Value| {
-        let answer = sync_with(&alice, Some(&since), &filter(wish)).await;
+    let told = async |request: Value| {
+        let answer = sync_with(&alice, Some(&since), &filter(request)).await;
         let mut told = bodies(joined(&answer, &room));
         told.extend(bodies(joined(&answer, &other)));
         told
     };
-    let timeline = |wish: Value| json!({ "room": { "timeline": wish } });
+    let timeline = |request: Value| json!({ "room": { "timeline": request } });
     assert_eq!(told(json!({})).await, ["mine", "his", "ping", "elsewhere"]);
     let by_bob = timeline(json!({ "senders": [bob.user_id] }));
     assert_eq!(told(by_bob).await, ["his", "ping"]);
@@ -312,9 +312,9 @@ async fn invites_knocks_and_leaves_are_told() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let bob = server.user("bob").await;
-    let wish = json!({ "preset": "private_chat", "name": "Hall", "invite": [bob.user_id] });
+    let request = json!({ "preset": "private_chat", "name": "Hall", "invite": [bob.user_id] });
     let since = now(&bob).await;
-    let room = create(&alice, wish).await;
+    let room = create(&alice, request).await;
     let invited = sync(&bob, Some(&since)).await;
     let shown = &invited["rooms"]["invite"][&room]["invite_state"]["events"];
     let kinds = types(shown);
@@ -348,11 +348,11 @@ async fn invites_knocks_and_leaves_are_told() {
     assert!(later.get("rooms").is_none(), "{later}");
     let initial = sync(&bob, None).await;
     assert!(initial["rooms"]["leave"].get(&room).is_none(), "{initial}");
-    let wish = filter(json!({ "room": { "include_leave": true } }));
-    let initial = sync_with(&bob, None, &wish).await;
+    let request = filter(json!({ "room": { "include_leave": true } }));
+    let initial = sync_with(&bob, None, &request).await;
     assert!(initial["rooms"]["leave"].get(&room).is_some(), "{initial}");
     bob.post(&in_room(&room, "forget"), json!({})).await.ok();
-    let initial = sync_with(&bob, None, &wish).await;
+    let initial = sync_with(&bob, None, &request).await;
     assert!(initial["rooms"]["leave"].get(&room).is_none(), "{initial}");
     let rule = json!({ "join_rule": "knock" });
     let rules = json!({ "type": "m.room.join_rules", "state_key": "", "content": rule });
@@ -373,8 +373,8 @@ async fn the_past_before_the_join_stays_hidden() {
         "type": "m.room.history_visibility", "state_key": "",
         "content": { "history_visibility": "joined" },
     });
-    let wish = json!({ "preset": "public_chat", "initial_state": [hidden] });
-    let room = create(&alice, wish).await;
+    let request = json!({ "preset": "public_chat", "initial_state": [hidden] });
+    let room = create(&alice, request).await;
     say(&alice, &room, "secret").await;
     bob.post(&in_room(&room, "join"), json!({})).await.ok();
     say(&alice, &room, "welcome").await;
@@ -440,8 +440,8 @@ async fn every_kind_of_change_wakes() {
     assert!(took < SOON, "{took:?}");
     assert_eq!(answer["to_device"]["events"][0]["content"], json!({ "a": 1 }), "{answer}");
     let since = token(&answer);
-    let wish = json!({ "invite": [alice.user_id] });
-    let (answer, took) = woken(&alice, &since, create(&bob, wish)).await;
+    let request = json!({ "invite": [alice.user_id] });
+    let (answer, took) = woken(&alice, &since, create(&bob, request)).await;
     assert!(took < SOON, "{took:?}");
     assert_eq!(answer["rooms"]["invite"].as_object().map(|rooms| rooms.len()), Some(1));
     let since = token(&answer);

@@ -16,8 +16,8 @@ fn path_v1(room: &str, rest: &str) -> String {
     format!("/_matrix/client/v1/rooms/{}/{rest}", encode(room))
 }
 
-async fn room_of(client: &Client, wish: Value) -> String {
-    let made = client.post("/_matrix/client/v3/createRoom", wish).await.ok();
+async fn room_of(client: &Client, request: Value) -> String {
+    let made = client.post("/_matrix/client/v3/createRoom", request).await.ok();
     made["room_id"].as_str().unwrap().to_owned()
 }
 
@@ -190,8 +190,8 @@ async fn history_is_seen_by_whom_it_may_be() {
         let state = json!([{
             "type": "m.room.history_visibility", "content": { "history_visibility": visibility },
         }]);
-        let wish = json!({ "preset": "public_chat", "initial_state": state });
-        let room = room_of(&alice, wish).await;
+        let request = json!({ "preset": "public_chat", "initial_state": state });
+        let room = room_of(&alice, request).await;
         let before = say(&alice, &room, "t1", text("before")).await;
         late.post(&path(&room, "join"), json!({})).await.ok();
         say(&alice, &room, "t2", text("while in")).await;

@@ -189,7 +189,7 @@ async fn a_sync_shows_a_left_room_as_it_was_when_the_last_stay_ended() {
         to(&alice, &room, "invite", &eve).await;
         act(&eve, &room, "join").await;
         after.happen(&alice, &bob, &room).await;
-        let wish = |limit: i64| {
+        let request = |limit: i64| {
             let timeline = json!({ "limit": limit });
             filter(json!({ "room": { "include_leave": true, "timeline": timeline } }))
         };
@@ -204,7 +204,7 @@ async fn a_sync_shows_a_left_room_as_it_was_when_the_last_stay_ended() {
                 (Some(&*outside), "&full_state=true"),
                 (Some(&*outside), "&use_state_after=true&full_state=true"),
             ] {
-                let answer = sync_with(&bob, since, &format!("{}{more}", wish(limit))).await;
+                let answer = sync_with(&bob, since, &format!("{}{more}", request(limit))).await;
                 let left = &answer["rooms"]["leave"][&room];
                 assert!(left.is_object(), "{after:?} {limit} {more}: {answer}");
                 let shown = text(left);
@@ -267,23 +267,23 @@ async fn a_search_counts_nothing_one_may_not_see() {
     let other = create(&alice, json!({ "invite": [bob.user_id] })).await;
     say(&alice, &other, "needle elsewhere").await;
     for order in ["recent", "rank"] {
-        let wish = |term: &str| {
+        let request = |term: &str| {
             json!({ "search_categories": { "room_events": {
                 "search_term": term, "order_by": order,
                 "groupings": { "group_by": [{ "key": "room_id" }, { "key": "sender" }] },
             } } })
         };
         let path = "/_matrix/client/v3/search";
-        let found = bob.post(path, wish("needle")).await.ok();
+        let found = bob.post(path, request("needle")).await.ok();
         let found = &found["search_categories"]["room_events"];
         assert_eq!(found["count"], 1, "{order}: {found}");
         assert_eq!(found["results"][0]["result"]["event_id"], seen.as_str(), "{order}");
         let groups = found["groups"]["room_id"].as_object().unwrap();
         assert_eq!(groups.keys().collect::<Vec<_>>(), [&room], "{order}");
-        let none = bob.post(path, wish("elsewhere")).await.ok();
+        let none = bob.post(path, request("elsewhere")).await.ok();
         let none = &none["search_categories"]["room_events"];
         assert_eq!((&none["count"], &none["highlights"]), (&json!(0), &json!([])), "{order}");
-        let all = alice.post(path, wish("needle")).await.ok();
+        let all = alice.post(path, request("needle")).await.ok();
         assert_eq!(all["search_categories"]["room_events"]["count"], 6, "{order}");
     }
 }
@@ -411,8 +411,8 @@ async fn ignored_senders_do_not_shine_through() {
     let related = alice.get(&v1(&room, &format!("relations/{}?limit=1", encode(&root)))).await.ok();
     assert_eq!(related["chunk"][0]["event_id"], from_bob.as_str(), "{related}");
     assert_eq!(related.get("next_batch"), None, "{related}");
-    let wish = json!({ "search_categories": { "room_events": { "search_term": "needle" } } });
-    let found = alice.post("/_matrix/client/v3/search", wish).await.ok();
+    let request = json!({ "search_categories": { "room_events": { "search_term": "needle" } } });
+    let found = alice.post("/_matrix/client/v3/search", request).await.ok();
     let found = &found["search_categories"]["room_events"];
     assert_eq!(found["count"], 1, "{found}");
     assert_eq!(found["results"][0]["result"]["event_id"], from_bob.as_str(), "{found}");

@@ -99,9 +99,13 @@ impl Profiles {
     ///
     /// # Errors
     /// `M_KEY_TOO_LARGE`, `M_PROFILE_TOO_LARGE`, `M_INVALID_PARAM`, `M_BAD_JSON`.
-    pub async fn set(&self, session: &Session, wish: Vec<(String, Option<Value>)>) -> Result<bool> {
-        let mut checked = Vec::with_capacity(wish.len());
-        for (name, value) in wish {
+    pub async fn set(
+        &self,
+        session: &Session,
+        changes: Vec<(String, Option<Value>)>,
+    ) -> Result<bool> {
+        let mut checked = Vec::with_capacity(changes.len());
+        for (name, value) in changes {
             let value = check(&name, value)?;
             checked.push((name, value));
         }
@@ -203,11 +207,11 @@ async fn change(
     tx: &mut Tx,
     user: UserNid,
     user_id: &UserId,
-    wish: Vec<(String, Option<Value>)>,
+    changes: Vec<(String, Option<Value>)>,
 ) -> Result<Result<bool>, StorageError> {
     let mut fields: Map<String, Value> = profiles::fields_in(tx, user).await?.into_iter().collect();
     let before = fields.clone();
-    for (name, value) in &wish {
+    for (name, value) in &changes {
         match value {
             Some(value) => fields.insert(name.clone(), value.clone()),
             None => fields.remove(name),
@@ -223,7 +227,7 @@ async fn change(
         let name = fields.get(DISPLAYNAME).and_then(Value::as_str);
         words::replace(tx, user, words_of(user_id, name)).await?;
     }
-    for (name, value) in wish {
+    for (name, value) in changes {
         if differs(&name) {
             profiles::set(tx, user, name, value).await?;
         }

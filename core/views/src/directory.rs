@@ -17,8 +17,8 @@ use colonnade_model::{
 use colonnade_rooms::{Context, Result, Room, Rooms, no_member};
 use colonnade_storage::rooms::members::Membership;
 
-pub use hierarchy::{Branch, HierarchyPage, HierarchyWish};
-pub use published::{PublishedPage, PublishedWish};
+pub use hierarchy::{Branch, HierarchyPage, HierarchyRequest};
+pub use published::{PublishedPage, PublishedRequest};
 
 /// Finds rooms.
 pub struct Directory {

@@ -35,7 +35,7 @@ pub use pieces::{JoinedMembers, MemberProfile, StateEvents};
 pub use related::{RelatedPage, RelatedRequest};
 pub use render::{Bundles, PAGE_BYTES_MAX};
 pub use search::WordIndex;
-pub use search::{Found, SearchWish};
+pub use search::{Found, SearchRequest};
 
 /// Reads the past of rooms.
 pub struct Timeline {

@@ -40,8 +40,8 @@ async fn a_deployment_moves_to_postgresql() {
     let media = alice.raw(Method::POST, "/_matrix/media/v3/upload", &[], b"bytes".to_vec()).await;
     let media: Value = serde_json::from_slice(&media.bytes).unwrap();
     let media = media["content_uri"].as_str().unwrap().trim_start_matches("mxc://").to_owned();
-    let wish = json!({ "preset": "public_chat", "name": "Küche", "room_alias_name": "kitchen" });
-    let room = alice.post("/_matrix/client/v3/createRoom", wish).await.ok();
+    let request = json!({ "preset": "public_chat", "name": "Küche", "room_alias_name": "kitchen" });
+    let room = alice.post("/_matrix/client/v3/createRoom", request).await.ok();
     let room = room["room_id"].as_str().unwrap().to_owned();
     bob.post(&format!("/_matrix/client/v3/join/{room}"), json!({})).await.ok();
     let send = async |who: &Client, n: usize| {

@@ -78,11 +78,11 @@ async fn to_device(alice: Client, stranger: Client) {
 /// A backup of 60 MB, uploaded in pieces and read whole, twice.
 async fn backup(alice: Client) {
     let versions = format!("{V3}/room_keys/version");
-    let wish = json!({
+    let request = json!({
         "algorithm": "m.megolm_backup.v1.curve25519-aes-sha2",
         "auth_data": { "public_key": "abc", "signatures": {} },
     });
-    alice.post(&versions, wish).await.ok();
+    alice.post(&versions, request).await.ok();
     let path = format!("{V3}/room_keys/keys?version=1");
     let key = json!({
         "first_message_index": 0, "forwarded_count": 0, "is_verified": true,
@@ -104,8 +104,8 @@ async fn backup(alice: Client) {
 async fn invitations(alice: Client, stranger: Client) {
     let fat = "x".repeat(30_000);
     for _ in 0..100 {
-        let wish = json!({ "topic": fat, "invite": [alice.user_id] });
-        stranger.post(&format!("{V3}/createRoom"), wish).await.ok();
+        let request = json!({ "topic": fat, "invite": [alice.user_id] });
+        stranger.post(&format!("{V3}/createRoom"), request).await.ok();
     }
     for _ in 0..4 {
         let sync = alice.get(&format!("{V3}/sync")).await.ok();

@@ -43,10 +43,10 @@ async fn until_shared(worker: &Server, role: &str, (count, name): (usize, &str))
 async fn is_found(client: &Client, room: &str, word: &str) {
     let path = format!("/_matrix/client/v3/rooms/{room}/send/m.room.message/{word}");
     client.put(&path, json!({ "msgtype": "m.text", "body": word })).await.ok();
-    let wish = json!({ "search_categories": { "room_events": { "search_term": word } } });
+    let request = json!({ "search_categories": { "room_events": { "search_term": word } } });
     let wait = async {
         loop {
-            let found = client.post("/_matrix/client/v3/search", wish.clone()).await.ok();
+            let found = client.post("/_matrix/client/v3/search", request.clone()).await.ok();
             if found["search_categories"]["room_events"]["count"] == 1 {
                 return;
             }

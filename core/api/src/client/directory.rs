@@ -17,7 +17,7 @@ use colonnade_model::{
 use colonnade_rooms::{Error, Result};
 use colonnade_services::Services;
 use colonnade_users::{accounts::Session, bodies::Payer};
-use colonnade_views::directory::{PublishedPage, PublishedWish};
+use colonnade_views::directory::{PublishedPage, PublishedRequest};
 use http::{Method, Request};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -104,23 +104,23 @@ async fn set_visibility(
     let (parts, body) = request.into_parts();
     let session = session(&services, &parts).await?;
     let payer = Payer::User(session.user);
-    let wish: NewVisibility = read_json(&services, payer, body).await?;
+    let requested: NewVisibility = read_json(&services, payer, body).await?;
     let room_id: Option<OwnedRoomId> = args.first().and_then(|id| RoomId::parse(id).ok());
     let room_id = room_id.ok_or_else(|| MatrixError::invalid_param("this is no room id"))?;
-    let public = wish.visibility == RequestedVisibility::Public;
+    let public = requested.visibility == RequestedVisibility::Public;
     services.directory.publish(&session, &room_id, public).await?;
     Ok(reply::ok(&json!({})))
 }
 
 async fn list(call: Call<get_public_rooms::v3::Request, ()>) -> Result<Value> {
     let get_public_rooms::v3::Request { limit, since, server } = call.request;
-    let wish = PublishedWish {
+    let request = PublishedRequest {
         limit: limit.map(u64::from),
         since,
         server: server.map(|server| server.to_string()),
         ..Default::default()
     };
-    rendered(call.services.directory.published(wish).await?)
+    rendered(call.services.directory.published(request).await?)
 }
 
 async fn list_filtered(
@@ -132,14 +132,14 @@ async fn list_filtered(
         // No application service brings rooms of another network here.
         return Ok(json!({ "chunk": [], "total_room_count_estimate": 0 }));
     }
-    let wish = PublishedWish {
+    let request = PublishedRequest {
         limit: limit.map(u64::from),
         since,
         server: server.map(|server| server.to_string()),
         search: filter.generic_search_term,
         types: filter.room_types,
     };
-    rendered(call.services.directory.published(wish).await?)
+    rendered(call.services.directory.published(request).await?)
 }
 
 /// The library's type leaves out the join rule of rooms that everybody may join.

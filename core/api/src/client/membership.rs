@@ -37,8 +37,8 @@ async fn join(
     call: Call<join_room_by_id::v3::Request, Session>,
 ) -> Result<join_room_by_id::v3::Response> {
     let request = call.request;
-    let wish = from_json(&call.body)?;
-    let room_id = call.services.join(&call.who, (&*request.room_id).into(), wish).await?;
+    let extra = from_json(&call.body)?;
+    let room_id = call.services.join(&call.who, (&*request.room_id).into(), extra).await?;
     Ok(join_room_by_id::v3::Response { room_id })
 }
 
@@ -46,8 +46,8 @@ async fn join_by_name(
     call: Call<join_room_by_id_or_alias::v3::Request, Session>,
 ) -> Result<join_room_by_id_or_alias::v3::Response> {
     let request = call.request;
-    let wish = from_json(&call.body)?;
-    let room_id = call.services.join(&call.who, &request.room_id_or_alias, wish).await?;
+    let extra = from_json(&call.body)?;
+    let room_id = call.services.join(&call.who, &request.room_id_or_alias, extra).await?;
     Ok(join_room_by_id_or_alias::v3::Response { room_id })
 }
 

@@ -113,8 +113,8 @@ async fn set_fields(
 ) -> Result<Reply> {
     let user_id = args.first().map(String::as_str).unwrap_or_default();
     let (who, user_id, body) = change_of(&services, request, user_id).await?;
-    let wish = body.into_iter().map(|(name, value)| (name, Some(value).filter(|v| !v.is_null())));
-    services.set_profile_fields(&who, wish.collect()).await?;
+    let fields = body.into_iter().map(|(name, value)| (name, Some(value).filter(|v| !v.is_null())));
+    services.set_profile_fields(&who, fields.collect()).await?;
     Ok(reply::ok(&Value::Object(services.profiles.get(&user_id).await?)))
 }
 
@@ -123,8 +123,8 @@ async fn delete_field(
 ) -> Result<delete_profile_field::v3::Response> {
     let delete_profile_field::v3::Request { user_id, field } = call.request;
     require_own(&call.who, &user_id)?;
-    let wish = vec![(field.as_str().to_owned(), None)];
-    call.services.set_profile_fields(&call.who, wish).await?;
+    let fields = vec![(field.as_str().to_owned(), None)];
+    call.services.set_profile_fields(&call.who, fields).await?;
     Ok(delete_profile_field::v3::Response {})
 }
 

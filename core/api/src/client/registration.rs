@@ -178,7 +178,7 @@ async fn register_by_shared_secret(
 ) -> Result<Reply> {
     let payer = stranger(&services, address_of(request.extensions()))?;
     let body: SharedSecretBody = read_json(&services, payer, request.into_body()).await?;
-    let wish = SharedSecretRegistration {
+    let registration = SharedSecretRegistration {
         nonce: body.nonce,
         username: body.username,
         password: body.password,
@@ -186,6 +186,6 @@ async fn register_by_shared_secret(
         user_type: body.user_type,
         mac: body.mac,
     };
-    let logged_in = services.accounts.register_by_shared_secret(wish).await?;
+    let logged_in = services.accounts.register_by_shared_secret(registration).await?;
     Ok(reply::ok(&render(&logged_in)))
 }

@@ -13,7 +13,7 @@ use colonnade_model::{
     },
 };
 use colonnade_rooms::Result;
-use colonnade_services::lifecycle::{NewRoomWish, Preset};
+use colonnade_services::lifecycle::{NewRoomRequest, Preset};
 use colonnade_users::accounts::Session;
 use serde_json::Value;
 
@@ -67,7 +67,7 @@ async fn create(
             return Err(MatrixError::invalid_param(why).into());
         }
     };
-    let wish = NewRoomWish {
+    let new_room = NewRoomRequest {
         creation_content: request.creation_content.map(|raw| value(&raw)).transpose()?,
         initial_state: request.initial_state.iter().map(value).collect::<Result<_>>()?,
         invite: request.invite,
@@ -80,7 +80,7 @@ async fn create(
         version: request.room_version,
         published: request.visibility == Visibility::Public,
     };
-    let room_id = call.services.create_room(&call.who, wish).await?;
+    let room_id = call.services.create_room(&call.who, new_room).await?;
     Ok(create_room::v3::Response { room_id })
 }
 

@@ -3,7 +3,7 @@
 use colonnade_model::ruma::api::client::search::search_events::{self, v3::OrderBy};
 use colonnade_rooms::Result;
 use colonnade_users::{accounts::Session, limits::Class};
-use colonnade_views::timeline::{Found, SearchWish, Viewer};
+use colonnade_views::timeline::{Found, SearchRequest, Viewer};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ async fn search(call: Call<search_events::v3::Request, Session>) -> Result<Reply
     let limit = criteria.filter.limit.map_or(PAGE_DEFAULT, bounded);
     let keys = criteria.keys.unwrap_or_default();
     let grouped = criteria.groupings.group_by;
-    let wish = SearchWish {
+    let query = SearchRequest {
         term: criteria.search_term,
         keys: keys.iter().map(|key| key.as_ref().to_owned()).collect(),
         limit: usize::try_from(limit).unwrap_or(usize::MAX),
@@ -64,7 +64,7 @@ async fn search(call: Call<search_events::v3::Request, Session>) -> Result<Reply
     let (limits, user) = (&call.services.limits, call.who.user);
     let admit = |cost| limits.check_cost(Class::Other, user, cost);
     let (viewer, growth) = (Viewer::from(&call.who), call.needed.growth());
-    let room_events = call.services.timeline.search(&viewer, wish, admit, &growth).await?;
+    let room_events = call.services.timeline.search(&viewer, query, admit, &growth).await?;
     call.needed.keep(growth.into_reserved());
     Ok(reply::ok(&Searched { search_categories: Categories { room_events } }))
 }

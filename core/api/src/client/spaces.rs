@@ -3,7 +3,7 @@
 use colonnade_model::ruma::api::client::{room::get_summary, space::get_hierarchy};
 use colonnade_rooms::{Error, Result};
 use colonnade_users::accounts::Session;
-use colonnade_views::directory::HierarchyWish;
+use colonnade_views::directory::HierarchyRequest;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -33,13 +33,13 @@ async fn summary(call: Call<get_summary::v1::Request, Option<Session>>) -> Resul
 async fn hierarchy(call: Call<get_hierarchy::v1::Request, Session>) -> Result<Value> {
     let get_hierarchy::v1::Request { room_id, from, limit, max_depth, suggested_only } =
         call.request;
-    let wish = HierarchyWish {
+    let query = HierarchyRequest {
         from,
         limit: limit.map(u64::from),
         max_depth: max_depth.map(u64::from),
         suggested_only,
     };
-    let page = call.services.directory.hierarchy(&call.who, &room_id, &wish).await?;
+    let page = call.services.directory.hierarchy(&call.who, &room_id, &query).await?;
     let rooms: Vec<Value> = page.rooms.iter().map(whole).collect::<Result<_>>()?;
     let mut body = json!({ "rooms": rooms });
     if let Some(next) = page.next {

@@ -1,4 +1,4 @@
-//! Creating a room as a client wishes: the wishes become a plan, and the plan a room.
+//! Creating a room as a client asks: the request becomes a plan, and the plan a room.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ const INITIAL_STATE_MAX: usize = 200;
 ///
 /// Source: Matrix v1.19, client-server, `POST /createRoom`.
 #[derive(Debug, Clone, Default)]
-pub struct NewRoomWish {
+pub struct NewRoomRequest {
     /// Further content of the create event.
     pub creation_content: Option<Value>,
     /// State events: `type`, `state_key` (empty if missing), `content`.
@@ -60,21 +60,22 @@ impl RoomLifecycle {
     ///
     /// # Errors
     /// `M_UNSUPPORTED_ROOM_VERSION`, `M_ROOM_IN_USE` for a taken alias, `M_INVALID_ROOM_STATE` when
-    /// the wishes contradict what a room can be, `M_INVITE_BLOCKED`, `M_BAD_JSON`, `M_INVALID_PARAM`.
-    pub async fn create(&self, session: &Session, wish: NewRoomWish) -> Result<OwnedRoomId> {
-        if wish.invite.len() > INVITES_MAX {
+    /// the request contradicts what a room can be, `M_INVITE_BLOCKED`, `M_BAD_JSON`, `M_INVALID_PARAM`.
+    pub async fn create(&self, session: &Session, request: NewRoomRequest) -> Result<OwnedRoomId> {
+        if request.invite.len() > INVITES_MAX {
             let why = format!("at most {INVITES_MAX} users can be invited with a new room");
             return Err(MatrixError::invalid_param(why).into());
         }
-        if wish.initial_state.len() > INITIAL_STATE_MAX {
+        if request.initial_state.len() > INITIAL_STATE_MAX {
             let why = format!("at most {INITIAL_STATE_MAX} state events can start a room");
             return Err(MatrixError::invalid_param(why).into());
         }
-        let invited = wish.invite.iter().cloned().chain(invited_by_state(&wish.initial_state));
+        let invited =
+            request.invite.iter().cloned().chain(invited_by_state(&request.initial_state));
         for user_id in invited.filter(|user_id| *user_id != session.user_id) {
             self.membership.require_invitable(&user_id).await?;
         }
-        let plan = self.plan(session, wish).await?;
+        let plan = self.plan(session, request).await?;
         if let Some(alias) = &plan.alias {
             if directory::resolve(&self.context.db, alias).await?.is_some() {
                 return Err(alias_taken().into());
@@ -85,25 +86,25 @@ impl RoomLifecycle {
         Ok(self.found(session, plan).await?.room_id.clone())
     }
 
-    /// Turns wishes into events, in the order the specification gives.
-    async fn plan(&self, session: &Session, wish: NewRoomWish) -> Result<RoomPlan> {
+    /// Turns the request into events, in the order the specification gives.
+    async fn plan(&self, session: &Session, request: NewRoomRequest) -> Result<RoomPlan> {
         let default = &self.context.settings.rooms.default_version;
-        let version = wish.version.clone().unwrap_or_else(|| default.clone());
+        let version = request.version.clone().unwrap_or_else(|| default.clone());
         let rules = rules_of(&version)?;
         let creator = &session.user_id;
-        let fallback = if wish.published { Preset::Public } else { Preset::Private };
-        let preset = wish.preset.unwrap_or(fallback);
+        let fallback = if request.published { Preset::Public } else { Preset::Private };
+        let preset = request.preset.unwrap_or(fallback);
         let mut invited: Vec<OwnedUserId> =
-            wish.invite.iter().filter(|user| *user != creator).cloned().collect();
+            request.invite.iter().filter(|user| *user != creator).cloned().collect();
         invited.sort();
         invited.dedup();
 
-        let mut create = wish.creation_content.clone().unwrap_or_else(|| json!({}));
+        let mut create = request.creation_content.clone().unwrap_or_else(|| json!({}));
         let additional = rules.authorization.additional_room_creators;
         if preset == Preset::TrustedPrivate && additional && !invited.is_empty() {
             add_creators(&mut create, &invited)?;
         }
-        let given = initial_state(&wish.initial_state)?;
+        let given = initial_state(&request.initial_state)?;
         let is_given = |kind: &str| given.iter().any(|(k, key, _)| k == kind && key.is_empty());
 
         let mut state: Vec<(String, String, Value)> = Vec::new();
@@ -112,10 +113,10 @@ impl RoomLifecycle {
         };
         if !is_given("m.room.power_levels") {
             let mut levels = presets::power_levels(preset, &rules, creator, &invited);
-            override_levels(&mut levels, wish.power_levels.as_ref())?;
+            override_levels(&mut levels, request.power_levels.as_ref())?;
             add("m.room.power_levels", levels);
         }
-        let alias = self.alias(wish.alias_name.as_deref())?;
+        let alias = self.alias(request.alias_name.as_deref())?;
         if let Some(alias) = alias.as_ref().filter(|_| !is_given("m.room.canonical_alias")) {
             add("m.room.canonical_alias", json!({ "alias": alias }));
         }
@@ -129,10 +130,10 @@ impl RoomLifecycle {
             given.into_iter().partition(|(kind, _, _)| kind == "m.room.power_levels");
         state.splice(0..0, levels);
         state.extend(others);
-        if let Some(name) = &wish.name {
+        if let Some(name) = &request.name {
             state.push(("m.room.name".to_owned(), String::new(), json!({ "name": name })));
         }
-        if let Some(topic) = &wish.topic {
+        if let Some(topic) = &request.topic {
             let rich = json!({ "topic": topic, "m.topic": { "m.text": [{ "body": topic }] } });
             state.push(("m.room.topic".to_owned(), String::new(), rich));
         }
@@ -142,13 +143,13 @@ impl RoomLifecycle {
         }
         for user_id in &invited {
             let mut invite = self.membership.member_content(user_id, "invite", None).await?;
-            if wish.is_direct {
+            if request.is_direct {
                 invite.insert("is_direct".to_owned(), true.into());
             }
             proposals.push(member(creator, user_id, invite));
         }
         let create = content(create)?;
-        let (creator, published) = (creator.clone(), wish.published);
+        let (creator, published) = (creator.clone(), request.published);
         let replaces = None;
         Ok(RoomPlan { creator, version, rules, create, proposals, alias, published, replaces })
     }
@@ -222,12 +223,12 @@ fn invited_by_state(given: &[Value]) -> impl Iterator<Item = OwnedUserId> {
 }
 
 /// Replaces the parts of the power levels that the creator wants otherwise.
-fn override_levels(levels: &mut Value, wish: Option<&Value>) -> Result<()> {
-    let Some(wish) = wish else { return Ok(()) };
-    let wish = wish.as_object();
-    let wish =
-        wish.ok_or_else(|| MatrixError::bad_json("power_level_content_override is an object"))?;
-    for (key, value) in wish {
+fn override_levels(levels: &mut Value, request: Option<&Value>) -> Result<()> {
+    let Some(request) = request else { return Ok(()) };
+    let request = request.as_object();
+    let request = request
+        .ok_or_else(|| MatrixError::bad_json("power_level_content_override is an object"))?;
+    for (key, value) in request {
         levels[key] = value.clone();
     }
     Ok(())

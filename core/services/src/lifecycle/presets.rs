@@ -31,7 +31,7 @@ impl Preset {
     }
 }
 
-/// Returns the power levels a room starts with, before the wishes of its creator.
+/// Returns the power levels a room starts with, before its creator's overrides.
 ///
 /// Where creators stand above all levels (room version 12) they must not be among the users, and
 /// only they may upgrade the room.

@@ -46,7 +46,7 @@ const BANS_MAX: usize = 1_000;
 
 impl RoomLifecycle {
     /// Replaces a room. Of those who do so at the same time one makes the new room, and the others are
-    /// told of it; so are those who come later and wish for the version that it has.
+    /// told of it; so are those who come later and ask for the version that it has.
     ///
     /// # Errors
     /// `M_FORBIDDEN` if the user may not close the room, or somebody replaces it by another version at
@@ -73,8 +73,8 @@ impl RoomLifecycle {
         if let Some(new) = self.replaced_by(&old, tombstone, &version).await? {
             return Ok(new);
         }
-        let wish = (version.clone(), rules, additional_creators);
-        let plan = self.replacement(session, &old, &head, &core, wish).await?;
+        let new = (version.clone(), rules, additional_creators);
+        let plan = self.replacement(session, &old, &head, &core, new).await?;
         let new = match self.found(session, plan).await {
             // Somebody else was faster.
             Err(Error::Client(error)) if error.errcode == "M_ROOM_IN_USE" => {

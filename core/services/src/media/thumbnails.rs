@@ -15,7 +15,7 @@ use super::{
     sizes::{Method, Size},
 };
 
-/// The sizes kept, as the specification recommends them; a wish gets the next larger one.
+/// The sizes kept, as the specification recommends them; a request gets the next larger one.
 ///
 /// Source: Matrix v1.19, client-server, "Thumbnails".
 const SIZES: [Size; 5] = [
@@ -34,7 +34,7 @@ const SQUARES: [Size; 5] = [
     Size { width: 800, height: 800 },
 ];
 
-/// What a client wishes for.
+/// What a client asks for.
 #[derive(Debug, Clone, Copy)]
 pub struct ThumbnailRequest {
     /// In pixels.
@@ -58,11 +58,11 @@ pub struct Thumbnail {
     pub hash: ContentHash,
 }
 
-/// Returns the size kept for a wish; `None` is the size of the original, for wishes beyond all sizes.
-fn snapped(wish: &ThumbnailRequest) -> Option<Size> {
-    let square = wish.method == Method::Crop && wish.width == wish.height;
+/// Returns the size kept for a request; `None` is the original's, for requests beyond all sizes.
+fn snapped(request: &ThumbnailRequest) -> Option<Size> {
+    let square = request.method == Method::Crop && request.width == request.height;
     let sizes = if square { &SQUARES } else { &SIZES };
-    sizes.iter().copied().find(|size| wish.width <= size.width && wish.height <= size.height)
+    sizes.iter().copied().find(|size| request.width <= size.width && request.height <= size.height)
 }
 
 impl Media {
@@ -75,15 +75,15 @@ impl Media {
         &self,
         server_name: &str,
         media_id: &str,
-        wish: &ThumbnailRequest,
+        request: &ThumbnailRequest,
     ) -> Result<Thumbnail> {
-        if wish.width == 0 || wish.height == 0 {
+        if request.width == 0 || request.height == 0 {
             let why = "width and height of a thumbnail are at least 1";
             return Err(MatrixError::invalid_param(why).into());
         }
-        let content = self.content(server_name, media_id, wish.wait).await?;
-        let size = snapped(wish);
-        let method = if size.is_none() { Method::Scale } else { wish.method };
+        let content = self.content(server_name, media_id, request.wait).await?;
+        let size = snapped(request);
+        let method = if size.is_none() { Method::Scale } else { request.method };
         let key = Key { hash: content.hash, size, method };
         if let Some(kept) = self.kept(&key).await {
             return Ok(kept);

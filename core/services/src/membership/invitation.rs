@@ -22,8 +22,8 @@ impl MembershipService {
             return Err(MatrixError::forbidden(why).into());
         }
         let Some(user) = self.context.interned.find_user(user_id).await? else { return Ok(()) };
-        let wish = account_data::get(&self.context.db, user, None, INVITE_PERMISSION).await?;
-        if wish.is_some_and(|wish| blocks_invites(&wish)) {
+        let permission = account_data::get(&self.context.db, user, None, INVITE_PERMISSION).await?;
+        if permission.is_some_and(|permission| blocks_invites(&permission)) {
             let why = format!("{user_id} does not want to be invited");
             return Err(MatrixError::new(403, "M_INVITE_BLOCKED", why).into());
         }

@@ -26,7 +26,7 @@ const ALLOWED_ROOMS_MAX: usize = 100;
 
 impl MembershipService {
     /// Joins a room, and tells whether that changed anything: whoever is in it already stays as he
-    /// is. `wish` is what the client wants in the member event besides: a reason, a name for this
+    /// is. `extra` is what the client wants in the member event besides: a reason, a name for this
     /// room, keys of its own.
     ///
     /// # Errors
@@ -35,9 +35,9 @@ impl MembershipService {
         &self,
         session: &Session,
         name: &RoomOrAliasId,
-        wish: Map<String, Value>,
+        extra: Map<String, Value>,
     ) -> Result<(Arc<Room>, bool)> {
-        let joined = self.join_known(session, name, wish).await;
+        let joined = self.join_known(session, name, extra).await;
         self.keeping_quiet(session, name, joined).await
     }
 
@@ -75,18 +75,18 @@ impl MembershipService {
         &self,
         session: &Session,
         name: &RoomOrAliasId,
-        wish: Map<String, Value>,
+        extra: Map<String, Value>,
     ) -> Result<(Arc<Room>, bool)> {
         let room = self.rooms.resolve(name).await?;
         let membership = self.rooms.membership(room.nid, session.user).await?;
         if membership == Some(Membership::Join) {
             return Ok((room, false));
         }
-        let wish = joining(wish)?;
-        let names_itself = ["displayname", "avatar_url"].iter().any(|key| wish.contains_key(*key));
+        let extra = joining(extra)?;
+        let names_itself = ["displayname", "avatar_url"].iter().any(|key| extra.contains_key(*key));
         let shown = self.profile(&session.user_id).await?;
         let mut content = content(showing(json!({ "membership": "join" }), &shown))?;
-        for (key, value) in wish {
+        for (key, value) in extra {
             content.insert(key, value);
         }
         self.complete_member(session, &room, session.user_id.as_str(), &mut content).await?;
@@ -230,16 +230,16 @@ impl MembershipService {
     }
 }
 
-/// Returns what of a client's wish goes into its join.
-fn joining(mut wish: Map<String, Value>) -> Result<CanonicalJsonObject, MatrixError> {
+/// Returns what of a client's body goes into its join.
+fn joining(mut extra: Map<String, Value>) -> Result<CanonicalJsonObject, MatrixError> {
     // Read by the server, not meant for the room.
     for key in ["membership", "third_party_signed", "join_authorised_via_users_server"] {
-        wish.remove(key);
+        extra.remove(key);
     }
     for key in ["reason", "displayname", "avatar_url"] {
-        if wish.get(key).is_some_and(|value| !value.is_string()) {
+        if extra.get(key).is_some_and(|value| !value.is_string()) {
             return Err(MatrixError::bad_json(format!("{key} is not text")));
         }
     }
-    content(Value::Object(wish))
+    content(Value::Object(extra))
 }

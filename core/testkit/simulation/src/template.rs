@@ -17,7 +17,7 @@ use colonnade_rooms::{
 };
 use colonnade_services::{
     Services,
-    lifecycle::{NewRoomWish, Preset},
+    lifecycle::{NewRoomRequest, Preset},
 };
 use colonnade_storage::{Database, Location, rooms::interned::Interned};
 use colonnade_users::accounts::{Admission, Login, Registration, Session};
@@ -138,15 +138,15 @@ async fn make() -> colonnade_rooms::Result<Template> {
             refreshable: false,
             address: None,
         };
-        let wish = Registration { username: Some(name.to_owned()), login: Some(login) };
+        let account = Registration { username: Some(name.to_owned()), login: Some(login) };
         let (_, logged_in) =
-            services.accounts.register(Admission::by_operator(), wish, "correct horse").await?;
+            services.accounts.register(Admission::by_operator(), account, "correct horse").await?;
         users.push(logged_in.expect("a session was asked for").session);
     }
     let mut rooms = Vec::new();
     for _ in 0..ROOMS {
-        let wish = NewRoomWish { preset: Some(Preset::Public), ..NewRoomWish::default() };
-        let id = services.lifecycle.create(&users[0], wish).await?;
+        let new_room = NewRoomRequest { preset: Some(Preset::Public), ..NewRoomRequest::default() };
+        let id = services.lifecycle.create(&users[0], new_room).await?;
         for user in &users[1..] {
             services.membership.join(user, (&*id).into(), Default::default()).await?;
         }

@@ -62,8 +62,8 @@ struct Place<'a> {
 impl<'a> Place<'a> {
     async fn new(people: &'a People, number: usize) -> Self {
         let People { creator, member, banned, .. } = people;
-        let wish = json!({ "invite": [member.user_id] });
-        let room = creator.post("/_matrix/client/v3/createRoom", wish).await.ok();
+        let request = json!({ "invite": [member.user_id] });
+        let room = creator.post("/_matrix/client/v3/createRoom", request).await.ok();
         let room = room["room_id"].as_str().unwrap().to_owned();
         member.post(&in_room(&room, "join"), json!({})).await.ok();
         let ban = json!({ "user_id": banned.user_id });

@@ -99,8 +99,8 @@ struct Device {
 impl Device {
     /// Syncs, puts the answer on top of what is known, and compares.
     async fn sync(&mut self, truth: &BTreeMap<String, Truth>, limit: usize, after: bool) {
-        let wish = filter(json!({ "room": { "timeline": { "limit": limit } } }));
-        let more = format!("{wish}&use_state_after={after}");
+        let query = filter(json!({ "room": { "timeline": { "limit": limit } } }));
+        let more = format!("{query}&use_state_after={after}");
         let answer = sync_with(&self.client, self.since.as_deref(), &more).await;
         let again = sync_with(&self.client, self.since.as_deref(), &more).await;
         assert_eq!(ids(&answer), ids(&again), "the same token gives the same answer");

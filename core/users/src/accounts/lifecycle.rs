@@ -116,8 +116,8 @@ impl Accounts {
         let user_id = names::new_user(localpart.unwrap_or(name), &self.context.server_name)?;
         let (password, user_type) = (Some(password), None);
         let cleared = Default::default();
-        let wish = NewAccount { user_id: &user_id, password, admin, user_type, cleared };
-        self.create(wish).await?;
+        let account = NewAccount { user_id: &user_id, password, admin, user_type, cleared };
+        self.create(account).await?;
         Ok(user_id)
     }
 

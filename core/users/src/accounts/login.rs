@@ -45,7 +45,7 @@ pub enum Proof {
     Token(String),
 }
 
-/// A wish to log in.
+/// A request to log in.
 #[derive(Debug, Clone, Default)]
 pub struct Login {
     /// The device to log in as; a new one when `None`.

@@ -26,7 +26,7 @@ const NAME_LENGTH: usize = 12;
 /// Why a transaction is undone that would use a session of stages twice.
 const SESSION_GONE: &str = "the session of stages has ended";
 
-/// A wish for an account.
+/// A request for an account.
 #[derive(Debug, Default)]
 pub struct Registration {
     /// The name; one of our choice when `None`.
@@ -129,13 +129,13 @@ impl Accounts {
             }
         };
         let (admin, user_type, password) = (false, None, Some(password));
-        let wish = NewAccount { user_id: &user_id, password, admin, user_type, cleared };
-        Ok((self.create(wish).await?, user_id))
+        let account = NewAccount { user_id: &user_id, password, admin, user_type, cleared };
+        Ok((self.create(account).await?, user_id))
     }
 
     /// Stores a new account, and ends the session of stages that led to it.
-    pub(super) async fn create(&self, wish: NewAccount<'_>) -> Result<UserNid> {
-        let NewAccount { user_id, password, admin, user_type, cleared } = wish;
+    pub(super) async fn create(&self, account: NewAccount<'_>) -> Result<UserNid> {
+        let NewAccount { user_id, password, admin, user_type, cleared } = account;
         let password = match password {
             Some(text) => Some(self.passwords.hash(text).await?),
             None => None,

@@ -93,21 +93,21 @@ impl Accounts {
     /// [`Accounts::register`].
     pub async fn register_by_shared_secret(
         &self,
-        wish: SharedSecretRegistration,
+        registration: SharedSecretRegistration,
     ) -> Result<LoggedIn> {
         let secret = self.shared_secret()?;
-        if !self.take_nonce(&wish.nonce).await? {
+        if !self.take_nonce(&registration.nonce).await? {
             return Err(MatrixError::unknown("unrecognised nonce").into());
         }
-        if [&wish.username, &wish.password].iter().any(|text| text.contains('\0')) {
+        if [&registration.username, &registration.password].iter().any(|text| text.contains('\0')) {
             return Err(MatrixError::unknown("a NUL character cannot be part of this").into());
         }
-        let right = code(secret, &wish);
-        if !bool::from(right.as_bytes().ct_eq(wish.mac.to_ascii_lowercase().as_bytes())) {
+        let right = code(secret, &registration);
+        if !bool::from(right.as_bytes().ct_eq(registration.mac.to_ascii_lowercase().as_bytes())) {
             return Err(MatrixError::forbidden("the code does not fit: HMAC incorrect").into());
         }
-        let user_id = names::new_user(&wish.username, &self.context.server_name)?;
-        let SharedSecretRegistration { password, admin, user_type, .. } = wish;
+        let user_id = names::new_user(&registration.username, &self.context.server_name)?;
+        let SharedSecretRegistration { password, admin, user_type, .. } = registration;
         let (password, cleared) = (Some(&*password), Default::default());
         let account = NewAccount { user_id: &user_id, password, admin, user_type, cleared };
         let user = self.create(account).await?;
@@ -117,16 +117,16 @@ impl Accounts {
 }
 
 /// Computes the code of a request, in lower-case hexadecimal.
-fn code(secret: &str, wish: &SharedSecretRegistration) -> String {
+fn code(secret: &str, registration: &SharedSecretRegistration) -> String {
     let mut mac =
         Hmac::<Sha1>::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of every length");
-    let rights: &[u8] = if wish.admin { b"admin" } else { b"notadmin" };
-    mac.update(wish.nonce.as_bytes());
-    for part in [wish.username.as_bytes(), wish.password.as_bytes(), rights] {
+    let rights: &[u8] = if registration.admin { b"admin" } else { b"notadmin" };
+    mac.update(registration.nonce.as_bytes());
+    for part in [registration.username.as_bytes(), registration.password.as_bytes(), rights] {
         mac.update(b"\0");
         mac.update(part);
     }
-    if let Some(user_type) = &wish.user_type {
+    if let Some(user_type) = &registration.user_type {
         mac.update(b"\0");
         mac.update(user_type.as_bytes());
     }
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn the_code_is_the_one_other_tools_compute() {
         // printf 'thisisanonce\0pepper_roni\0pizza\0admin' | openssl sha1 -hmac shared_secret
-        let mut wish = SharedSecretRegistration {
+        let mut registration = SharedSecretRegistration {
             nonce: "thisisanonce".to_owned(),
             username: "pepper_roni".to_owned(),
             password: "pizza".to_owned(),
@@ -148,8 +148,14 @@ mod tests {
             user_type: None,
             mac: String::new(),
         };
-        assert_eq!(code("shared_secret", &wish), "48715842ad67d5dc9a9ee938a3bda4fcfae8d7c7");
-        wish.user_type = Some("bot".to_owned());
-        assert_eq!(code("shared_secret", &wish), "2ab701ea6618f3a4ffffc98f2116ea6ff5157182");
+        assert_eq!(
+            code("shared_secret", &registration),
+            "48715842ad67d5dc9a9ee938a3bda4fcfae8d7c7"
+        );
+        registration.user_type = Some("bot".to_owned());
+        assert_eq!(
+            code("shared_secret", &registration),
+            "2ab701ea6618f3a4ffffc98f2116ea6ff5157182"
+        );
     }
 }

@@ -37,7 +37,7 @@ const ORDER_LENGTH_MAX: usize = 50;
 
 /// Which part of a hierarchy is wanted.
 #[derive(Debug, Clone, Default)]
-pub struct HierarchyWish {
+pub struct HierarchyRequest {
     /// A token from an earlier page.
     pub from: Option<String>,
     /// Rooms wanted.
@@ -78,16 +78,16 @@ impl Directory {
         &self,
         session: &Session,
         room_id: &RoomId,
-        wish: &HierarchyWish,
+        request: &HierarchyRequest,
     ) -> Result<HierarchyPage> {
-        let depth_max = wish.max_depth.unwrap_or(DEPTH_MAX).min(DEPTH_MAX);
-        let suggested = wish.suggested_only;
-        let limit = wish.limit.unwrap_or(PAGE_DEFAULT);
+        let depth_max = request.max_depth.unwrap_or(DEPTH_MAX).min(DEPTH_MAX);
+        let suggested = request.suggested_only;
+        let limit = request.limit.unwrap_or(PAGE_DEFAULT);
         if limit == 0 {
             return Err(MatrixError::invalid_param("limit is at least 1").into());
         }
         let limit = usize::try_from(limit.min(PAGE_MAX)).unwrap_or(usize::MAX);
-        let skip = match &wish.from {
+        let skip = match &request.from {
             Some(token) => skipped(token, depth_max, suggested)?,
             None => 0,
         };

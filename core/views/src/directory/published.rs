@@ -28,7 +28,7 @@ const TYPES_MAX: usize = 50;
 
 /// Which part of the list is wanted.
 #[derive(Debug, Clone, Default)]
-pub struct PublishedWish {
+pub struct PublishedRequest {
     /// Rooms wanted.
     pub limit: Option<u64>,
     /// A token from an earlier page.
@@ -88,14 +88,14 @@ impl Directory {
     ///
     /// # Errors
     /// `M_INVALID_PARAM` for a token that is not one, `M_NOT_FOUND` for another server's list.
-    pub async fn published(&self, wish: PublishedWish) -> Result<PublishedPage> {
-        if wish.server.is_some_and(|server| server != self.context.server_name.as_str()) {
+    pub async fn published(&self, request: PublishedRequest) -> Result<PublishedPage> {
+        if request.server.is_some_and(|server| server != self.context.server_name.as_str()) {
             let why = "this server cannot ask others for their rooms yet";
             return Err(MatrixError::not_found(why).into());
         }
-        let limit = wish.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
+        let limit = request.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let search = wish.search.filter(|search| !search.is_empty());
+        let search = request.search.filter(|search| !search.is_empty());
         if search
             .as_ref()
             .is_some_and(|search| search.len() > SEARCH_BYTES_MAX || search.contains('\0'))
@@ -103,12 +103,12 @@ impl Directory {
             let why = format!("the search term has more than {SEARCH_BYTES_MAX} bytes");
             return Err(MatrixError::invalid_param(why).into());
         }
-        if wish.types.len() > TYPES_MAX {
+        if request.types.len() > TYPES_MAX {
             return Err(MatrixError::invalid_param("too many room types").into());
         }
         let types: Vec<String> =
-            wish.types.iter().map(|kind| kind.as_str().unwrap_or_default().to_owned()).collect();
-        let since = match &wish.since {
+            request.types.iter().map(|kind| kind.as_str().unwrap_or_default().to_owned()).collect();
+        let since = match &request.since {
             Some(token) => Some(self.token(token).await?),
             None => None,
         };

@@ -122,8 +122,8 @@ impl Sync {
             return Ok(Invites::New);
         }
         let (db, user) = (&self.context.db, context.viewer.user);
-        let wish = account_data::get(db, user, None, INVITE_PERMISSION).await?;
-        Ok(match wish.is_some_and(|wish| blocks_invites(&wish)) {
+        let permission = account_data::get(db, user, None, INVITE_PERMISSION).await?;
+        Ok(match permission.is_some_and(|permission| blocks_invites(&permission)) {
             true => Invites::None,
             false if permission_moved => Invites::All,
             false => Invites::New,

@@ -172,14 +172,14 @@ impl Sync {
     ) -> Result<Vec<Box<RawValue>>> {
         let format = ClientFormat::WithoutRoom;
         let (timeline, viewer) = (&self.from.timeline, &context.viewer);
-        let wish = &context.request.filter;
-        let events = if wish.event_format == EventFormat::Federation {
+        let filter = &context.request.filter;
+        let events = if filter.event_format == EventFormat::Federation {
             federation_format(found)
         } else {
             timeline.render_within(viewer, room, found, format, bytes_max).await?
         };
         found.truncate(events.len());
-        Ok(with_fields(events, wish.event_fields.as_deref()))
+        Ok(with_fields(events, filter.event_fields.as_deref()))
     }
 
     async fn ephemeral(

@@ -89,9 +89,9 @@ impl Sync {
         missing: MissingState,
         heroes: &[OwnedUserId],
     ) -> Result<StatePart> {
-        let wish = &context.request.filter;
-        let wanted = &wish.room.state;
-        let lazy = filter::lazy_loads(wanted) || filter::lazy_loads(&wish.room.timeline);
+        let filter = &context.request.filter;
+        let wanted = &filter.room.state;
+        let lazy = filter::lazy_loads(wanted) || filter::lazy_loads(&filter.room.timeline);
         let members = match lazy {
             true => self.lazily(context, room, chunk, &missing, heroes).await?,
             false => missing.members,
@@ -120,15 +120,15 @@ impl Sync {
         room: &Room,
         page: Vec<Shown>,
     ) -> Result<Vec<Box<RawValue>>> {
-        let wish = &context.request.filter;
+        let filter = &context.request.filter;
         let (timeline, viewer) = (&self.from.timeline, &context.viewer);
-        let events = if wish.event_format == EventFormat::Federation {
+        let events = if filter.event_format == EventFormat::Federation {
             federation_format(&page)
         } else {
             let format = ClientFormat::WithoutRoom;
             timeline.render(viewer, room, &page, format, Bundles::None).await?
         };
-        Ok(with_fields(events, wish.event_fields.as_deref()))
+        Ok(with_fields(events, filter.event_fields.as_deref()))
     }
 
     /// Returns the entries of `target` that are not in `known`.

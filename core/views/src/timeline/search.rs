@@ -62,7 +62,7 @@ const AROUND_PER_COST: i64 = 20;
 
 /// What is searched for, and how it is shown.
 #[derive(Debug, Clone, Default)]
-pub struct SearchWish {
+pub struct SearchRequest {
     /// The words.
     pub term: String,
     /// The parts of events looked at, `content.body` say; all of them if empty.
@@ -83,7 +83,7 @@ pub struct SearchWish {
     pub from: Option<String>,
 }
 
-impl SearchWish {
+impl SearchRequest {
     /// Returns how many ordinary requests this costs as much as: each word and each fifty rooms are one
     /// more look into the index, each twenty events around finds one more page, each state one more state.
     fn cost(&self, words: usize, rooms: usize) -> u32 {
@@ -145,42 +145,42 @@ impl Timeline {
     pub async fn search(
         self: &Arc<Self>,
         viewer: &Viewer,
-        wish: SearchWish,
+        request: SearchRequest,
         admit: impl FnOnce(u32) -> Result<(), MatrixError>,
         growth: &Growth,
     ) -> Result<Found> {
-        let mut words = index::split(&wish.term);
+        let mut words = index::split(&request.term);
         words.truncate(WORDS_MAX);
         let fields = index::FIELDS.iter().filter(|(key, _, _)| {
-            wish.keys.is_empty() || wish.keys.iter().any(|wanted| wanted == key)
+            request.keys.is_empty() || request.keys.iter().any(|wanted| wanted == key)
         });
         let fields = fields.map(|(_, _, field)| *field).collect();
-        let rooms = self.searched(viewer, &wish.filter).await?;
-        admit(wish.cost(words.len(), rooms.len()))?;
+        let rooms = self.searched(viewer, &request.filter).await?;
+        admit(request.cost(words.len(), rooms.len()))?;
         let wanted = SearchTerms { words, rooms, fields };
         if wanted.words.is_empty() || wanted.rooms.is_empty() || wanted.fields.is_empty() {
             return Ok(Found { groups: json!({}), ..Found::default() });
         }
         self.words.reached(self.context.streams.position(Stream::Events)).await;
-        let limit = wish.limit.clamp(1, PAGE_MAX);
-        let newest = self.matches(viewer, &wish, &wanted, Position::MAX).await?;
+        let limit = request.limit.clamp(1, PAGE_MAX);
+        let newest = self.matches(viewer, &request, &wanted, Position::MAX).await?;
         let count = newest.all.len();
-        let (page, mut next) = match wish.recent {
-            true => self.newest(viewer, &wish, &wanted, newest, limit).await?,
-            false => best(&wish, newest, limit)?,
+        let (page, mut next) = match request.recent {
+            true => self.newest(viewer, &request, &wanted, newest, limit).await?,
+            false => best(&request, newest, limit)?,
         };
         let mut told = self.fitting(page.iter().map(|one| one.event), PAGE_BYTES_MAX).await?;
         let mut finds = self.finds(viewer, &page[..told]).await?;
-        let Results { results, states } = self.results(viewer, &wish, &finds, growth).await?;
+        let Results { results, states } = self.results(viewer, &request, &finds, growth).await?;
         if results.len() < finds.len() {
             finds.truncate(results.len());
             let last = finds.last().map(|find| find.shown.row.nid);
             told = page.iter().position(|one| Some(one.event) == last).map_or(told, |at| at + 1);
         }
         if told < page.len() {
-            next = Some(wish.token_after(&page[..told])?);
+            next = Some(request.token_after(&page[..told])?);
         }
-        let groups = groups(&wish.group_by, &finds);
+        let groups = groups(&request.group_by, &finds);
         let highlights = if count > 0 { wanted.words } else { Vec::new() };
         Ok(Found { count, highlights, results, groups, state: states, next_batch: next })
     }
@@ -203,7 +203,7 @@ impl Timeline {
     async fn matches(
         &self,
         viewer: &Viewer,
-        wish: &SearchWish,
+        request: &SearchRequest,
         wanted: &SearchTerms,
         below: Position,
     ) -> Result<Matches> {
@@ -216,7 +216,7 @@ impl Timeline {
             let nids: Vec<EventNid> = block.iter().map(|(event, _)| *event).collect();
             let page = self.shown(events::many(&self.context.db, &nids).await?).await?;
             let page = page.into_iter().filter(|shown| {
-                filter::wants(&wish.filter, &shown.row.event)
+                filter::wants(&request.filter, &shown.row.event)
                     && (shown.row.state_key_nid.is_some() || !self.is_from(shown, &ignored))
             });
             let page = self.visible(viewer, page.collect()).await?;
@@ -236,17 +236,17 @@ impl Timeline {
     async fn newest(
         &self,
         viewer: &Viewer,
-        wish: &SearchWish,
+        request: &SearchRequest,
         wanted: &SearchTerms,
         newest: Matches,
         limit: usize,
     ) -> Result<(Vec<Match>, Option<String>)> {
-        let from = match &wish.from {
+        let from = match &request.from {
             Some(token) => number(token, 'p')?,
             None => Position::MAX,
         };
         let mut found = match newest.below {
-            Some(below) if from <= below => self.matches(viewer, wish, wanted, from).await?,
+            Some(below) if from <= below => self.matches(viewer, request, wanted, from).await?,
             _ => newest,
         };
         found.all.retain(|one| one.pos < from);
@@ -276,7 +276,7 @@ impl Timeline {
     async fn results(
         self: &Arc<Self>,
         viewer: &Viewer,
-        wish: &SearchWish,
+        request: &SearchRequest,
         finds: &[Find],
         growth: &Growth,
     ) -> Result<Results> {
@@ -288,12 +288,12 @@ impl Timeline {
                 let json = rendered.remove(&find.shown.row.nid);
                 bytes += json.as_ref().map_or(0, |json| json.get().len());
                 let mut result = json!({ "rank": find.rank, "result": json });
-                if let Some(context) = self.around(viewer, wish, find, &mut bytes).await? {
+                if let Some(context) = self.around(viewer, request, find, &mut bytes).await? {
                     result["context"] = context;
                 }
                 results.push(result);
                 let room_id = &find.room.room_id;
-                if wish.state && !states.contains_key(room_id) {
+                if request.state && !states.contains_key(room_id) {
                     let mut events = self.state(viewer.clone(), room_id).await?;
                     let state = states.entry(room_id.clone()).or_insert_with(Vec::new);
                     while let Some(some) = events.next().await? {
@@ -303,7 +303,7 @@ impl Timeline {
                         state.extend(some);
                     }
                 }
-                let is_last = wish.context.is_some() && results.len() == AROUND_FINDS_MAX;
+                let is_last = request.context.is_some() && results.len() == AROUND_FINDS_MAX;
                 if is_last || bytes >= PAGE_BYTES_MAX {
                     return Ok(Results { results, states });
                 }
@@ -336,13 +336,13 @@ impl Timeline {
     async fn around(
         self: &Arc<Self>,
         viewer: &Viewer,
-        wish: &SearchWish,
+        request: &SearchRequest,
         find: &Find,
         bytes: &mut usize,
     ) -> Result<Option<Value>> {
         let (room, format) = (&find.room, ClientFormat::WithRoom);
         let (Some((before, after, profiles)), Some(timeline_key)) =
-            (wish.context, find.shown.row.timeline_key)
+            (request.context, find.shown.row.timeline_key)
         else {
             return Ok(None);
         };
@@ -424,11 +424,11 @@ fn rank(shown: &Shown, wanted: &SearchTerms) -> Option<f64> {
 
 /// Takes those of which the words are the largest part; the token says how many were told.
 fn best(
-    wish: &SearchWish,
+    request: &SearchRequest,
     mut found: Matches,
     limit: usize,
 ) -> Result<(Vec<Match>, Option<String>)> {
-    let told = wish.told()?;
+    let told = request.told()?;
     // Among equals the newest stays first.
     found.all.sort_by(|one, other| other.rank.total_cmp(&one.rank));
     let page: Vec<Match> = found.all.into_iter().skip(told).take(limit).collect();

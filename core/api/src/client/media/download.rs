@@ -163,16 +163,16 @@ async fn thumbnail(
         Some("crop") => Fit::Crop,
         Some(_) => return Err(MatrixError::invalid_param("method is crop or scale").into()),
     };
-    let wish = ThumbnailRequest {
+    let thumbnail = ThumbnailRequest {
         width: pixels(&parts, "width")?,
         height: pixels(&parts, "height")?,
         method: fit,
         wait: wait(&parts)?,
     };
-    let made = services.media.thumbnail(server_name, media_id, &wish).await?;
+    let made = services.media.thumbnail(server_name, media_id, &thumbnail).await?;
     Needed::of(&parts.extensions).reserve(&services, payer, Need::Page).await?;
     let public = access == Access::Anybody;
-    let variant = format!("-{}x{}-{fit:?}", wish.width, wish.height);
+    let variant = format!("-{}x{}-{fit:?}", thumbnail.width, thumbnail.height);
     let etag = headers::etag(&made.hash, &variant);
     let mut reply = if headers::is_known(&parts, &etag) {
         headers::unchanged()

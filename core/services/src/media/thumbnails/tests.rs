@@ -1,12 +1,12 @@
-//! Which size a wish gets.
+//! Which size a request gets.
 
 use super::*;
 
 #[test]
-fn a_wish_gets_the_next_larger_size() {
+fn a_request_gets_the_next_larger_size() {
     let size = |width, height, method| {
-        let wish = ThumbnailRequest { width, height, method, wait: None };
-        snapped(&wish).map(|size| (size.width, size.height))
+        let request = ThumbnailRequest { width, height, method, wait: None };
+        snapped(&request).map(|size| (size.width, size.height))
     };
     assert_eq!(size(1, 1, Method::Crop), Some((32, 32)));
     assert_eq!(size(33, 33, Method::Crop), Some((96, 96)));

@@ -48,14 +48,14 @@ impl Door {
     /// # Errors
     /// 400 when it does not say once whom it asks, 403 when that is somebody else.
     fn admit(&self, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), StatusCode> {
-        let mut told = headers.get_all(header::HOST).iter();
-        let (told, another) = (told.next(), told.next());
-        if another.is_some() || (told.is_none() && version != Version::HTTP_10) {
+        let mut given = headers.get_all(header::HOST).iter();
+        let (given, another) = (given.next(), given.next());
+        if another.is_some() || (given.is_none() && version != Version::HTTP_10) {
             return Err(StatusCode::BAD_REQUEST);
         }
-        let told = told.map(|told| Authority::try_from(told.as_bytes())).transpose();
-        let told = told.map_err(|_| StatusCode::BAD_REQUEST)?;
-        let asked = told.iter().chain(uri.authority());
+        let given = given.map(|given| Authority::try_from(given.as_bytes())).transpose();
+        let given = given.map_err(|_| StatusCode::BAD_REQUEST)?;
+        let asked = given.iter().chain(uri.authority());
         if asked.into_iter().all(|asked| self.is_ours(asked)) {
             return Ok(());
         }

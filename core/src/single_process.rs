@@ -45,8 +45,8 @@ impl SingleProcess {
         let incarnation = ownership::register_alone(db, name, now_ms).await?;
         let stop = CancellationToken::new();
         let lost = Arc::new(AtomicBool::new(false));
-        let (stopped, told) = (stop.clone(), Arc::clone(&lost));
-        let watch = tokio::spawn(watch(db.clone(), incarnation, held, stopped, told));
+        let (stopped, flag) = (stop.clone(), Arc::clone(&lost));
+        let watch = tokio::spawn(watch(db.clone(), incarnation, held, stopped, flag));
         Ok(Self { stop, watch, lost })
     }
 
@@ -104,7 +104,7 @@ async fn watch(
             }
         }
     };
-    let _told_to_stop: Option<()> = stop.run_until_cancelled(look).await;
+    let _stopped: Option<()> = stop.run_until_cancelled(look).await;
     if let Some(lock) = held {
         lock.release().await;
     }

@@ -57,10 +57,10 @@ pub fn headers(span: &Span) -> Vec<(String, String)> {
     if !context.span().span_context().is_valid() {
         return Vec::new();
     }
-    let mut told = HashMap::new();
-    TraceContextPropagator::new().inject_context(&context, &mut told);
+    let mut headers = HashMap::new();
+    TraceContextPropagator::new().inject_context(&context, &mut headers);
     // Without a state there is nothing to say about it.
-    told.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+    headers.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }
 
 /// Says how the request went; the span ends when it is dropped.

@@ -57,7 +57,7 @@ pub(crate) async fn run(settings: &Settings, count: u16) -> Result<(), Failure> 
     let fleet = tokio::select! {
         fleet = start(settings, &config, count) => fleet?,
         // Dropping the processes kills them: none of them serves anybody yet.
-        told = stop_told(&mut signals) => return told,
+        requested = stop_requested(&mut signals) => return requested,
     };
     let gateway = fleet.gateway.standing();
     let status = Status::of(config.server_name.to_string(), gateway.borrow().clone());
@@ -90,7 +90,7 @@ struct Fleet {
 }
 
 /// Waits until we are told to stop before anything serves.
-async fn stop_told(signals: &mut Signals) -> Result<(), Failure> {
+async fn stop_requested(signals: &mut Signals) -> Result<(), Failure> {
     while signals.next().await == OperatorRequest::Reload {}
     Ok(())
 }

@@ -38,7 +38,7 @@ pub(crate) async fn run(settings: &Settings, options: GatewayOptions) -> Result<
     notify::ready();
     let succeeded = loop {
         tokio::select! {
-            told = signals.next() => match told {
+            request = signals.next() => match request {
                 OperatorRequest::Reload => up::reload(&door),
                 OperatorRequest::Stop => break false,
             },

@@ -40,12 +40,12 @@ pub(crate) async fn run(settings: &Settings, options: WorkerOptions) -> Result<(
     let worker = worker.map_err(|error| Failure::running(&error))?;
     terminal::say(&welcome(&pools, &config.server_name, &worker));
     notify::ready();
-    let told = async {
+    let stopped = async {
         // A worker has nothing to reload.
         while signals.next().await == OperatorRequest::Reload {}
     };
     let ended = tokio::select! {
-        () = told => false,
+        () = stopped => false,
         () = supervisor::ends(options.supervised) => false,
         () = worker.ended() => true,
     };

@@ -100,12 +100,12 @@ fn names_are_clear(query: &str) -> Result<(), MatrixError> {
 
 /// Federation signs with several keys, each in a line of its own; of access tokens there is one.
 fn credentials_are_one(query: &str, headers: &HeaderMap) -> Result<(), MatrixError> {
-    let told = || headers.get_all(AUTHORIZATION).iter();
+    let given = || headers.get_all(AUTHORIZATION).iter();
     let is_bearer =
         |value: &[u8]| value.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
-    let any_is_bearer = told().any(|value| is_bearer(value.as_bytes()));
+    let any_is_bearer = given().any(|value| is_bearer(value.as_bytes()));
     let named = |pair: &str| pair.split('=').next() == Some("access_token");
-    match told().count() {
+    match given().count() {
         0 => Ok(()),
         2.. if any_is_bearer => Err(unclear("it says several times who asks")),
         _ if query.split('&').any(named) => Err(unclear("it says in two ways who asks")),
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn it_is_said_once_who_asks() {
-        for (told, target, expected) in [
+        for (given, target, expected) in [
             (&["Bearer a"][..], "/a", 200),
             (&[], "/a?access_token=b", 200),
             (&["Bearer a"], "/a?access_token=b", 400),
@@ -177,10 +177,10 @@ mod tests {
             (&["X-Matrix a", "X-Matrix b"], "/a", 200),
         ] {
             let mut headers = HeaderMap::new();
-            for value in told {
+            for value in given {
                 headers.append(AUTHORIZATION, value.parse().unwrap());
             }
-            assert_eq!(status(target, &headers), Some(expected), "{told:?} {target}");
+            assert_eq!(status(target, &headers), Some(expected), "{given:?} {target}");
         }
     }
 }

@@ -76,7 +76,7 @@ pub enum BusError {
 /// The bus over Redis.
 pub struct Redis {
     outbox: mpsc::Sender<Outgoing>,
-    told: broadcast::Sender<Arc<StreamAdvance>>,
+    advances: broadcast::Sender<Arc<StreamAdvance>>,
     ephemeral: broadcast::Sender<Arc<[u8]>>,
     healthy: Arc<AtomicBool>,
 }
@@ -103,18 +103,18 @@ impl Redis {
             }
         };
         let (outbox, waiting) = mpsc::channel(OUTBOX_MAX);
-        let told = broadcast::Sender::new(BACKLOG_MAX);
+        let advances = broadcast::Sender::new(BACKLOG_MAX);
         let ephemeral = broadcast::Sender::new(BACKLOG_MAX);
         let healthy = Arc::new(AtomicBool::new(first.is_some()));
         let line = Carrier {
             way,
             waiting,
-            told: told.clone(),
+            advances: advances.clone(),
             ephemeral: ephemeral.clone(),
             healthy: Arc::clone(&healthy),
         };
         tokio::spawn(line.run(first));
-        Ok(Self { outbox, told, ephemeral, healthy })
+        Ok(Self { outbox, advances, ephemeral, healthy })
     }
 }
 
@@ -125,7 +125,7 @@ impl Bus for Redis {
     }
 
     fn subscribe(&self) -> broadcast::Receiver<Arc<StreamAdvance>> {
-        self.told.subscribe()
+        self.advances.subscribe()
     }
 
     fn send_ephemeral(&self, text: Arc<[u8]>) {
@@ -282,7 +282,7 @@ fn version(about: &str) -> Option<&str> {
 struct Carrier {
     way: Way,
     waiting: mpsc::Receiver<Outgoing>,
-    told: broadcast::Sender<Arc<StreamAdvance>>,
+    advances: broadcast::Sender<Arc<StreamAdvance>>,
     ephemeral: broadcast::Sender<Arc<[u8]>>,
     healthy: Arc<AtomicBool>,
 }
@@ -353,7 +353,7 @@ impl Carrier {
         }
         match message::decode(bytes) {
             // An error only says that nobody listens.
-            Some(advance) => drop(self.told.send(Arc::new(advance))),
+            Some(advance) => drop(self.advances.send(Arc::new(advance))),
             None => tracing::debug!(bytes = bytes.len(), "a message on the bus is not ours"),
         }
     }
@@ -362,7 +362,7 @@ impl Carrier {
     /// speaks any more.
     async fn reconnect(&mut self) -> Option<Line> {
         let mut pause = BACK_OFF.0;
-        let (mut told, mut asked) = (String::new(), false);
+        let (mut reported, mut asked) = (String::new(), false);
         loop {
             let over = Instant::now() + pause;
             while tokio::select! {
@@ -380,9 +380,9 @@ impl Carrier {
                     asked |= !error.is_nobody();
                     let says = refused.map(|refused| refused.to_string()).unwrap_or_default();
                     // Once, not at each attempt.
-                    if !says.is_empty() && says != told {
+                    if !says.is_empty() && says != reported {
                         tracing::warn!("{says}");
-                        told = says;
+                        reported = says;
                     }
                 }
             }

@@ -87,7 +87,7 @@ pub struct Streams {
     held: Mutex<Held>,
     /// What those who keep something in memory have taken note of.
     noted: Latest<Positions>,
-    told: broadcast::Sender<Arc<StreamAdvance>>,
+    advances: broadcast::Sender<Arc<StreamAdvance>>,
     bus: OnceLock<Arc<dyn Bus>>,
     looks: Looks,
     gap: Notify,
@@ -101,7 +101,7 @@ impl Default for Streams {
             known: Default::default(),
             held: Mutex::default(),
             noted: Latest::default(),
-            told: broadcast::Sender::new(BACKLOG_MAX),
+            advances: broadcast::Sender::new(BACKLOG_MAX),
             bus: OnceLock::new(),
             looks: Looks::default(),
             gap: Notify::new(),
@@ -225,7 +225,7 @@ impl Streams {
     /// at [`Streams::positions`] and treat everything as touched. In a server only the
     /// [`Follower`](crate::Follower) does so; what else has to hear of changes subscribes there.
     pub fn subscribe(&self) -> broadcast::Receiver<Arc<StreamAdvance>> {
-        self.told.subscribe()
+        self.advances.subscribe()
     }
 
     /// Advances a stream that lives in memory by one position and returns it. Other processes do
@@ -272,7 +272,7 @@ impl Streams {
         }
         self.raise(advance.stream, advance.upto);
         // An error only says that nobody listens.
-        let _ = self.told.send(advance);
+        let _ = self.advances.send(advance);
     }
 
     /// Notes that a stream has come this far, and looks for what is missing.

@@ -122,7 +122,7 @@ impl Rooms {
         let asked = self.actors.ask(room, RoomRequest::Send(vec![proposal])).await;
         let mut sent = match asked {
             Err(Error::Client(error)) if !is_own && matches!(error.status, 403 | 404) => {
-                return Err(self.as_told_to(room, &sender, error).await?.into());
+                return Err(self.as_shown_to(room, &sender, error).await?.into());
             }
             asked => asked?,
         };
@@ -131,7 +131,7 @@ impl Rooms {
 
     /// Returns what a sender is told who was refused: why, or, to who never had to do with the room, the
     /// same as if there were none.
-    async fn as_told_to(
+    async fn as_shown_to(
         &self,
         room: &Room,
         sender: &UserId,

@@ -194,7 +194,7 @@ fn the_file_knows_every_topic_of_the_services() {
 }
 
 #[test]
-fn a_first_start_writes_what_it_was_told() {
+fn a_first_start_writes_its_flags_to_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new/colonnade.yaml");
     let flag = |key: &str, value: &str| Setting {
@@ -203,8 +203,8 @@ fn a_first_start_writes_what_it_was_told() {
         value: value.to_owned(),
     };
     let flags = vec![flag("server_name", "example.org"), flag("listen", "0.0.0.0:1234")];
-    let told = Sources { path: path.clone(), environment: Vec::new(), flags };
-    let config = Config::load(&told).unwrap();
+    let sources = Sources { path: path.clone(), environment: Vec::new(), flags };
+    let config = Config::load(&sources).unwrap();
     super::write_first(&path, &config).unwrap();
     let alone = Sources { path: path.clone(), ..Default::default() };
     assert_eq!(format!("{:?}", Config::load(&alone).unwrap()), format!("{config:?}"));

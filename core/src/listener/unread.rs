@@ -138,10 +138,10 @@ impl Drop for Watched {
     }
 }
 
-/// A connection that lingers at its end where it was told to.
+/// A connection that lingers at its end if asked to.
 pub(crate) struct Lingering<S> {
     stream: S,
-    told: Arc<AtomicBool>,
+    lingers: Arc<AtomicBool>,
     state: State,
 }
 
@@ -153,9 +153,9 @@ enum State {
 }
 
 impl<S> Lingering<S> {
-    /// One that lingers if `told` at its end.
-    pub(crate) fn new(stream: S, told: Arc<AtomicBool>) -> Self {
-        Self { stream, told, state: State::Open }
+    /// One that looks at `lingers` at its end.
+    pub(crate) fn new(stream: S, lingers: Arc<AtomicBool>) -> Self {
+        Self { stream, lingers, state: State::Open }
     }
 }
 
@@ -201,7 +201,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
                 State::Closed => return Poll::Ready(Ok(())),
                 State::Open => {
                     ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-                    this.state = match this.told.load(Ordering::Acquire) {
+                    this.state = match this.lingers.load(Ordering::Acquire) {
                         true => {
                             let until = Box::pin(tokio::time::sleep(LINGER));
                             State::Throws { away: 0, until }

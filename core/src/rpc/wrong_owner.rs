@@ -18,9 +18,9 @@ const STATUS: u16 = 421;
 
 /// Returns the epoch of the map by which a gateway chose this worker, if it says so and has the map.
 pub(crate) fn known(headers: &HeaderMap, proof: &str) -> Option<i64> {
-    let mut told = headers.get_all(EPOCH).iter();
-    let (told, another) = (told.next()?, told.next());
-    let (epoch, shown) = told.to_str().ok()?.split_once(' ')?;
+    let mut header = headers.get_all(EPOCH).iter();
+    let (header, another) = (header.next()?, header.next());
+    let (epoch, shown) = header.to_str().ok()?.split_once(' ')?;
     let proved = another.is_none() && bool::from(shown.as_bytes().ct_eq(proof.as_bytes()));
     epoch.parse().ok().filter(|epoch| proved && *epoch >= 0)
 }
@@ -39,10 +39,10 @@ pub(crate) fn answer(endpoint: EndpointName, address: &str, epoch: i64) -> Optio
 mod tests {
     use super::*;
 
-    fn known_by(told: &[&str]) -> Option<i64> {
+    fn known_by(values: &[&str]) -> Option<i64> {
         let mut headers = HeaderMap::new();
-        for told in told {
-            headers.append(EPOCH, told.parse().unwrap());
+        for value in values {
+            headers.append(EPOCH, value.parse().unwrap());
         }
         known(&headers, "secret")
     }
@@ -51,10 +51,10 @@ mod tests {
     fn only_who_has_the_map_is_believed() {
         assert_eq!(known_by(&["17 secret"]), Some(17));
         assert_eq!(known_by(&["0 secret"]), Some(0));
-        for told in
+        for value in
             ["17", "17 ", "17 guess", "17 secre", "17 secrets", " secret", "-1 secret", "x secret"]
         {
-            assert_eq!(known_by(&[told]), None, "{told}");
+            assert_eq!(known_by(&[value]), None, "{value}");
         }
         assert_eq!(known_by(&[]), None);
         assert_eq!(known_by(&["17 secret", "0 secret"]), None, "which one is the gateway's?");

@@ -331,7 +331,7 @@ async fn devices_can_be_named_and_deleted_together() {
 }
 
 #[tokio::test]
-async fn a_new_password_logs_the_others_out_unless_told_not_to() {
+async fn a_new_password_logs_the_others_out_unless_asked_not_to() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let other = alice.another_device().await;

@@ -107,7 +107,7 @@ async fn a_password_proves_who_one_is_in_its_old_form_too() {
 }
 
 #[tokio::test]
-async fn a_new_account_is_called_by_its_localpart_unless_told_not_to() {
+async fn a_new_account_is_called_by_its_localpart_unless_configured_otherwise() {
     for (named, wanted) in [(true, json!({ "displayname": "alice" })), (false, json!({}))] {
         let mut settings = open_settings();
         settings.registration.localpart_as_displayname = named;
@@ -151,8 +151,8 @@ async fn a_trial_server_says_where_it_was_asked_at() {
     settings.is_local_trial = true;
     let server = TestServer::with_settings(settings).await;
     let path = "/.well-known/matrix/client";
-    let told = server.anonymous().get(path).await.ok();
-    assert_eq!(told["m.homeserver"]["base_url"], json!(server.url));
+    let answer = server.anonymous().get(path).await.ok();
+    assert_eq!(answer["m.homeserver"]["base_url"], json!(server.url));
     let server = server.restart_with(|settings| settings.is_local_trial = false).await;
     if !server.has_gateway() {
         // Processes know by themselves that they are a trial.
@@ -179,14 +179,14 @@ async fn the_list_of_no_server_is_our_own() {
 #[tokio::test]
 async fn unstable_features_are_those_that_are_mounted() {
     let server = TestServer::start().await;
-    let told = server.anonymous().get("/_matrix/client/versions").await.ok();
-    let told = told["unstable_features"].as_object().unwrap().clone();
+    let answer = server.anonymous().get("/_matrix/client/versions").await.ok();
+    let features = answer["unstable_features"].as_object().unwrap().clone();
     let mounted = routes::all().routes;
     for (name, path) in client_features() {
-        assert_eq!(told.get(*name), Some(&json!(true)), "{name}");
+        assert_eq!(features.get(*name), Some(&json!(true)), "{name}");
         assert!(mounted.iter().any(|route| route.path == *path), "{name}: {path}");
     }
-    assert_eq!(told.len(), client_features().len());
+    assert_eq!(features.len(), client_features().len());
     // Whatever is mounted under the name of a proposal is told.
     for route in mounted {
         let Some((_, rest)) = route.path.split_once("/unstable/") else { continue };
@@ -195,8 +195,8 @@ async fn unstable_features_are_those_that_are_mounted() {
         let is_feature = prefix.contains('.');
         let known = ["org.matrix.msc2918", "org.matrix.msc3231"];
         if is_feature && !known.contains(&prefix) {
-            let is_told = told.keys().any(|name| name.starts_with(prefix));
-            assert!(is_told, "{} is mounted and not told", route.path);
+            let is_named = features.keys().any(|name| name.starts_with(prefix));
+            assert!(is_named, "{} is mounted and not named", route.path);
         }
     }
 }

@@ -6,7 +6,7 @@ use colonnade_testkit::{Client, TestServer};
 use serde_json::{Value, json};
 
 use crate::sync::{
-    counts_apart, create, encode, in_room, joined, now, presence_told, room_of, say, send, sync,
+    counts_apart, create, encode, in_room, joined, now, presence_seen, room_of, say, send, sync,
     sync_with, token,
 };
 
@@ -29,7 +29,7 @@ async fn unread(client: &Client, room: &str) -> (i64, i64) {
 }
 
 #[tokio::test]
-async fn receipts_are_told_to_those_they_are_for() {
+async fn receipts_reach_those_they_are_for() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let bob = server.user("bob").await;
@@ -39,8 +39,8 @@ async fn receipts_are_told_to_those_they_are_for() {
     let (at_alice, at_bob) = (now(&alice).await, now(&bob).await);
     read(&bob, &room, "m.read", &second, json!({})).await;
     let answer = sync(&alice, Some(&at_alice)).await;
-    let told = &events(joined(&answer, &room), "m.receipt")[0]["content"][&second]["m.read"];
-    assert!(told[&bob.user_id]["ts"].is_i64(), "{answer}");
+    let shown = &events(joined(&answer, &room), "m.receipt")[0]["content"][&second]["m.read"];
+    assert!(shown[&bob.user_id]["ts"].is_i64(), "{answer}");
     let since = token(&answer);
     read(&bob, &room, "m.read", &first, json!({})).await;
     let answer = sync(&alice, Some(&since)).await;
@@ -91,12 +91,12 @@ async fn read_markers_are_account_data() {
     let body = json!({ "m.fully_read": second, "m.read": second, "m.read.private": first });
     alice.post(&path, body).await.ok();
     let answer = sync(&alice, Some(&since)).await;
-    let told = joined(&answer, &room);
+    let shown = joined(&answer, &room);
     let marker = json!({ "type": "m.fully_read", "content": { "event_id": second } });
-    assert_eq!(told["account_data"]["events"], json!([marker]));
-    let receipts = &events(told, "m.receipt")[0]["content"];
-    assert!(receipts[&second]["m.read"][&alice.user_id].is_object(), "{told}");
-    assert!(receipts[&first]["m.read.private"][&alice.user_id].is_object(), "{told}");
+    assert_eq!(shown["account_data"]["events"], json!([marker]));
+    let receipts = &events(shown, "m.receipt")[0]["content"];
+    assert!(receipts[&second]["m.read"][&alice.user_id].is_object(), "{shown}");
+    assert!(receipts[&first]["m.read.private"][&alice.user_id].is_object(), "{shown}");
     let since = token(&answer);
     alice.post(&path, json!({ "m.fully_read": first })).await.ok();
     let answer = sync(&alice, Some(&since)).await;
@@ -180,8 +180,8 @@ async fn ignored_users_are_not_heard() {
     let before = now(&alice).await;
     alice.put(&path, list.clone()).await.ok();
     let answer = sync(&alice, Some(&before)).await;
-    let told = json!([{ "type": "m.ignored_user_list", "content": list }]);
-    assert_eq!(answer["account_data"]["events"], told);
+    let expected = json!([{ "type": "m.ignored_user_list", "content": list }]);
+    assert_eq!(answer["account_data"]["events"], expected);
     let since = token(&answer);
     say(&bob, &room, "unheard").await;
     create(&bob, json!({ "invite": [alice.user_id] })).await;
@@ -238,11 +238,11 @@ async fn presence_is_shown_to_those_in_a_room() {
     let at_carol = now(&carol).await;
     let out = json!({ "presence": "unavailable", "status_msg": "out" });
     bob.put(&status(&bob), out).await.ok();
-    let answer = presence_told(&alice, &at_alice).await;
-    let told = answer["presence"]["events"].as_array().unwrap();
-    assert_eq!(told.len(), 1, "{answer}");
-    assert_eq!(told[0]["sender"], json!(bob.user_id));
-    assert_eq!(told[0]["content"]["presence"], "unavailable");
+    let answer = presence_seen(&alice, &at_alice).await;
+    let shown = answer["presence"]["events"].as_array().unwrap();
+    assert_eq!(shown.len(), 1, "{answer}");
+    assert_eq!(shown[0]["sender"], json!(bob.user_id));
+    assert_eq!(shown[0]["content"]["presence"], "unavailable");
     let quiet = sync(&alice, Some(&token(&answer))).await;
     assert!(quiet.get("presence").is_none(), "{quiet}");
     let strange = sync(&carol, Some(&at_carol)).await;
@@ -257,6 +257,6 @@ async fn presence_is_shown_to_those_in_a_room() {
     sync_with(&bob, None, "set_presence=offline").await;
     assert!(sync(&alice, Some(&since)).await.get("presence").is_none(), "unchanged");
     sync(&bob, None).await;
-    let answer = presence_told(&alice, &since).await;
+    let answer = presence_seen(&alice, &since).await;
     assert_eq!(answer["presence"]["events"][0]["content"]["presence"], "online", "{answer}");
 }

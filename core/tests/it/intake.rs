@@ -172,7 +172,7 @@ async fn all_bodies_together_fit_the_budget_and_nobody_holds_more_than_a_share()
 }
 
 #[tokio::test]
-async fn who_names_too_many_is_told_so_before_they_are_looked_for() {
+async fn too_many_names_are_refused_before_they_are_looked_for() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let named = |count: usize, value: Value| -> Value {

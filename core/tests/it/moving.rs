@@ -7,7 +7,7 @@ use colonnade_testkit::{Client, TestServer};
 use serde_json::{Value, json};
 
 use crate::sync::{
-    create, encode, in_room, joined, now, presence_told, room_of, say, sync, sync_with, token,
+    create, encode, in_room, joined, now, presence_seen, room_of, say, sync, sync_with, token,
 };
 
 /// How long something that must happen may take on a busy machine, in milliseconds.
@@ -29,7 +29,7 @@ fn changed(answer: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn keys_changed_outside_are_told_of_who_comes_back_within_one_gap() {
+async fn keys_changed_outside_are_shown_when_a_user_comes_back_within_one_gap() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let bob = server.user("bob").await;
@@ -47,7 +47,7 @@ async fn keys_changed_outside_are_told_of_who_comes_back_within_one_gap() {
 }
 
 #[tokio::test]
-async fn keys_of_all_are_told_to_who_was_away_within_one_gap() {
+async fn a_user_who_was_away_within_one_gap_sees_the_keys_of_all() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let bob = server.user("bob").await;
@@ -73,7 +73,7 @@ fn present(answer: &Value) -> Vec<&str> {
 
 /// Waits until another user is told to be online.
 async fn until_present(client: &Client, since: &str, user: &Client) {
-    let told = async {
+    let shown = async {
         let mut since = since.to_owned();
         loop {
             let answer = sync_with(client, Some(&since), "timeout=30000").await;
@@ -83,12 +83,12 @@ async fn until_present(client: &Client, since: &str, user: &Client) {
             since = token(&answer);
         }
     };
-    let told = tokio::time::timeout(Duration::from_millis(LONG_MS), told).await;
-    assert!(told.is_ok(), "{} is never told to {}", user.user_id, client.user_id);
+    let shown = tokio::time::timeout(Duration::from_millis(LONG_MS), shown).await;
+    assert!(shown.is_ok(), "{} is never told to {}", user.user_id, client.user_id);
 }
 
 #[tokio::test]
-async fn presence_is_told_of_who_joined_just_now_both_ways() {
+async fn presence_of_a_user_who_joined_just_now_is_shown_both_ways() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let room = room_of(&[&alice]).await;
@@ -118,7 +118,7 @@ fn typists(answer: &Value, room: &str) -> Option<Value> {
 /// Waits until these type.
 async fn until_typing(client: &Client, room: &str, since: &str, users: &[&Client]) -> String {
     let users: Vec<&str> = users.iter().map(|user| user.user_id.as_str()).collect();
-    let told = async {
+    let shown = async {
         let mut since = since.to_owned();
         loop {
             let answer = sync_with(client, Some(&since), "timeout=30000").await;
@@ -128,8 +128,8 @@ async fn until_typing(client: &Client, room: &str, since: &str, users: &[&Client
             since = token(&answer);
         }
     };
-    let told = tokio::time::timeout(Duration::from_millis(LONG_MS), told).await;
-    told.unwrap_or_else(|_| panic!("nobody says that {users:?} type"))
+    let shown = tokio::time::timeout(Duration::from_millis(LONG_MS), shown).await;
+    shown.unwrap_or_else(|_| panic!("nobody says that {users:?} type"))
 }
 
 #[tokio::test]
@@ -219,7 +219,7 @@ async fn an_invitation_from_before_the_block_wakes_nobody() {
 }
 
 #[tokio::test]
-async fn presence_of_who_comes_back_within_one_gap_is_told() {
+async fn presence_of_a_user_who_comes_back_within_one_gap_is_shown() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let bob = server.user("bob").await;
@@ -230,6 +230,6 @@ async fn presence_of_who_comes_back_within_one_gap_is_told() {
     let status = format!("/_matrix/client/v3/presence/{}/status", encode(&bob.user_id));
     bob.put(&status, json!({ "presence": "unavailable", "status_msg": "out" })).await.ok();
     act(&bob, &room, "join").await;
-    let answer = presence_told(&alice, &since).await;
+    let answer = presence_seen(&alice, &since).await;
     assert_eq!(answer["presence"]["events"][0]["content"]["status_msg"], "out", "{answer}");
 }

@@ -114,21 +114,21 @@ async fn a_stranger_cannot_tell_a_private_room_from_none() {
                 && shape(&route.path) == shape(&operation.path)
         })
     };
-    let (mut asked, mut told) = (0, Vec::new());
+    let (mut asked, mut differing) = (0, Vec::new());
     for operation in SPEC.operations.iter().filter(is_mounted) {
         let Some(of_real) = real.ask(operation, &mallory).await else { continue };
         let of_none = none.ask(operation, &mallory).await.unwrap();
         asked += 1;
         let Operation { id, .. } = operation;
         if of_real != of_none {
-            told.push(format!("{id}: {of_real:?} of a room, {of_none:?} of none"));
+            differing.push(format!("{id}: {of_real:?} of a room, {of_none:?} of none"));
         }
         // Whoever is refused for his request was not asked about the room.
         if of_real.0 == 400 && id != "inviteBy3PID" {
-            told.push(format!("{id} refused the request: {}", of_real.1));
+            differing.push(format!("{id} refused the request: {}", of_real.1));
         }
     }
-    assert!(told.is_empty(), "\n{}", told.join("\n"));
+    assert!(differing.is_empty(), "\n{}", differing.join("\n"));
     assert!(asked > 40, "{asked}");
 }
 

@@ -51,9 +51,9 @@ async fn all(client: &Client, path: &str, (token, next): (&str, &str)) -> (Vec<S
     loop {
         let page = client.get(&format!("{path}{from}")).await.ok();
         fits(&page);
-        let told = ids(&page["chunk"]);
-        pages += usize::from(!told.is_empty());
-        found.extend(told);
+        let shown = ids(&page["chunk"]);
+        pages += usize::from(!shown.is_empty());
+        found.extend(shown);
         let Some(end) = page[next].as_str() else { return (found, pages) };
         from = format!("&{token}={end}");
     }
@@ -142,13 +142,13 @@ async fn timelines_of_a_sync_end_at_their_bytes_and_go_on() {
         let timeline = &answer["rooms"]["join"][&room]["timeline"];
         fits(timeline);
         assert_eq!(timeline["limited"], true);
-        let told = ids(&timeline["events"]);
-        assert!(told.len() > 10, "{} events", told.len());
-        assert_eq!(told, said[40 - told.len()..]);
+        let shown = ids(&timeline["events"]);
+        assert!(shown.len() > 10, "{} events", shown.len());
+        assert_eq!(shown, said[40 - shown.len()..]);
         let from = timeline["prev_batch"].as_str().unwrap();
         let older = format!("{V3}/rooms/{room}/messages?limit=1&dir=b&from={from}");
         let older = alice.get(&older).await.ok();
-        assert_eq!(ids(&older["chunk"]), [said[39 - told.len()].as_str()]);
+        assert_eq!(ids(&older["chunk"]), [said[39 - shown.len()].as_str()]);
     }
 }
 

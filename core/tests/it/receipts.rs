@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::sync::{counts_apart, encode, in_room, joined, now, room_of, say, send, sync};
 
-fn told(answer: &Value, room: &str) -> Value {
+fn receipts(answer: &Value, room: &str) -> Value {
     let events = joined(answer, room)["ephemeral"]["events"].as_array().cloned();
     let mut events = events.unwrap_or_default().into_iter();
     events.find(|event| event["type"] == "m.receipt").map_or(Value::Null, |e| e["content"].clone())
@@ -39,7 +39,7 @@ async fn relate(client: &Client, room: &str, kind: &str, rel_type: &str, to: &st
 }
 
 #[tokio::test]
-async fn of_two_receipts_on_one_event_that_of_the_whole_room_is_told() {
+async fn of_two_receipts_on_one_event_that_of_the_whole_room_is_shown() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let bob = server.user("bob").await;
@@ -49,7 +49,7 @@ async fn of_two_receipts_on_one_event_that_of_the_whole_room_is_told() {
     read(&bob, &room, &event, json!({})).await;
     read(&bob, &room, &event, json!({ "thread_id": "main" })).await;
     for answer in [sync(&alice, Some(&since)).await, sync(&alice, None).await] {
-        let receipt = &told(&answer, &room)[&event]["m.read"][&bob.user_id];
+        let receipt = &receipts(&answer, &room)[&event]["m.read"][&bob.user_id];
         assert!(receipt["ts"].is_i64() && receipt.get("thread_id").is_none(), "{answer}");
     }
     // In the other order, too, and for each kind by itself.
@@ -58,13 +58,13 @@ async fn of_two_receipts_on_one_event_that_of_the_whole_room_is_told() {
     read(&bob, &room, &event, json!({ "thread_id": "main" })).await;
     read(&bob, &room, &event, json!({})).await;
     let answer = sync(&alice, Some(&since)).await;
-    let receipt = &told(&answer, &room)[&event]["m.read"][&bob.user_id];
+    let receipt = &receipts(&answer, &room)[&event]["m.read"][&bob.user_id];
     assert!(receipt["ts"].is_i64() && receipt.get("thread_id").is_none(), "{answer}");
     let since = now(&bob).await;
     let private = path(&room, "m.read.private", &event);
     bob.post(&private, json!({ "thread_id": "main" })).await.ok();
     let answer = sync(&bob, Some(&since)).await;
-    let receipt = &told(&answer, &room)[&event]["m.read.private"][&bob.user_id];
+    let receipt = &receipts(&answer, &room)[&event]["m.read.private"][&bob.user_id];
     assert_eq!(receipt["thread_id"], "main", "{answer}");
 }
 

@@ -3,7 +3,7 @@
 use colonnade_testkit::{Client, TestServer};
 use serde_json::{Value, json};
 
-use crate::sync::presence_told;
+use crate::sync::presence_seen;
 
 const CREATE: &str = "/_matrix/client/v3/createRoom";
 
@@ -134,7 +134,7 @@ async fn a_page_to_the_beginning_of_a_room_has_its_senders() {
 }
 
 #[tokio::test]
-async fn presence_of_newcomers_is_told_both_ways() {
+async fn presence_of_newcomers_is_shown_both_ways() {
     let server = TestServer::start().await;
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
     sync(&alice, None).await;
@@ -142,10 +142,10 @@ async fn presence_of_newcomers_is_told_both_ways() {
     let of_alice = sync(&alice, None).await;
     joined_room(&alice, &bob).await;
     for (client, before, other) in [(&alice, of_alice, &bob), (&bob, of_bob, &alice)] {
-        let answer = presence_told(client, before["next_batch"].as_str().unwrap()).await;
+        let answer = presence_seen(client, before["next_batch"].as_str().unwrap()).await;
         let events = answer["presence"]["events"].as_array().unwrap();
-        let told: Vec<_> = events.iter().map(|event| &event["sender"]).collect();
-        assert_eq!(told, [&json!(other.user_id)]);
+        let shown: Vec<_> = events.iter().map(|event| &event["sender"]).collect();
+        assert_eq!(shown, [&json!(other.user_id)]);
         let again = sync(client, Some(&answer["next_batch"])).await;
         assert_eq!(again["presence"]["events"], Value::Null);
     }

@@ -42,9 +42,9 @@ pub(crate) async fn sync(client: &Client, since: Option<&str>) -> Value {
 pub(crate) async fn counts_apart(client: &Client, room: &str, root: &str) -> (i64, i64) {
     let apart = json!({ "room": { "timeline": { "unread_thread_notifications": true } } });
     let answer = sync_with(client, None, &filter(apart)).await;
-    let told = joined(&answer, room);
-    let thread = &told["unread_thread_notifications"][root]["notification_count"];
-    let main = &told["unread_notifications"]["notification_count"];
+    let shown = joined(&answer, room);
+    let thread = &shown["unread_thread_notifications"][root]["notification_count"];
+    let main = &shown["unread_notifications"]["notification_count"];
     (main.as_i64().unwrap(), thread.as_i64().unwrap_or(0))
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn token(answer: &Value) -> String {
 }
 
 /// The next answer that tells of anybody: changes of presence are told in steps.
-pub(crate) async fn presence_told(client: &Client, since: &str) -> Value {
+pub(crate) async fn presence_seen(client: &Client, since: &str) -> Value {
     let mut since = since.to_owned();
     loop {
         let answer = sync_with(client, Some(&since), "timeout=30000").await;
@@ -134,30 +134,30 @@ async fn a_conversation_arrives() {
     assert_eq!(empty["device_one_time_keys_count"], json!({ "signed_curve25519": 0 }));
     let room = room_of(&[&alice, &bob]).await;
     let first = sync(&alice, Some(&token(&empty))).await;
-    let told = joined(&first, &room);
-    assert_eq!(told["summary"]["m.joined_member_count"], 2);
-    assert_eq!(told["summary"]["m.heroes"], json!([bob.user_id]));
+    let shown = joined(&first, &room);
+    assert_eq!(shown["summary"]["m.joined_member_count"], 2);
+    assert_eq!(shown["summary"]["m.heroes"], json!([bob.user_id]));
     let hello = say(&bob, &room, "hello").await;
     let second = sync(&alice, Some(&token(&first))).await;
-    let told = joined(&second, &room);
-    assert_eq!(bodies(told), ["hello"]);
-    assert_eq!(told["timeline"]["limited"], false);
-    assert_eq!(told["timeline"]["events"][0]["event_id"], hello);
-    assert_eq!(told["timeline"]["events"][0]["unsigned"]["membership"], "join");
-    assert!(told["timeline"]["events"][0].get("room_id").is_none());
-    assert_eq!(told["unread_notifications"]["notification_count"], 1);
-    assert!(list(&told["state"]["events"]).is_empty(), "{told}");
+    let shown = joined(&second, &room);
+    assert_eq!(bodies(shown), ["hello"]);
+    assert_eq!(shown["timeline"]["limited"], false);
+    assert_eq!(shown["timeline"]["events"][0]["event_id"], hello);
+    assert_eq!(shown["timeline"]["events"][0]["unsigned"]["membership"], "join");
+    assert!(shown["timeline"]["events"][0].get("room_id").is_none());
+    assert_eq!(shown["unread_notifications"]["notification_count"], 1);
+    assert!(list(&shown["state"]["events"]).is_empty(), "{shown}");
     let third = sync(&alice, Some(&token(&second))).await;
     assert!(third.get("rooms").is_none(), "{third}");
     let again = sync(&alice, Some(&token(&first))).await;
     assert_eq!(bodies(joined(&again, &room)), ["hello"], "a repeated token gives the same");
     let whole = sync(&alice, None).await;
-    let told = joined(&whole, &room);
-    let state = types(&told["state"]["events"]);
-    let timeline = types(&told["timeline"]["events"]);
+    let shown = joined(&whole, &room);
+    let state = types(&shown["state"]["events"]);
+    let timeline = types(&shown["timeline"]["events"]);
     for kind in ["m.room.create", "m.room.power_levels", "m.room.join_rules", "m.room.member"] {
         let both = state.iter().chain(&timeline);
-        assert!(both.into_iter().any(|said| said == kind), "{kind} is missing: {told}");
+        assert!(both.into_iter().any(|said| said == kind), "{kind} is missing: {shown}");
     }
 }
 
@@ -179,7 +179,7 @@ async fn the_sender_sees_its_transaction_id() {
 }
 
 #[tokio::test]
-async fn a_gap_is_limited_and_its_state_is_told() {
+async fn a_gap_is_limited_and_its_state_is_shown() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let bob = server.user("bob").await;
@@ -194,17 +194,17 @@ async fn a_gap_is_limited_and_its_state_is_told() {
     alice.put(&in_room(&room, "state/m.room.topic"), topic).await.ok();
     let small = filter(json!({ "room": { "timeline": { "limit": 3 } } }));
     let answer = sync_with(&bob, Some(&since), &small).await;
-    let told = joined(&answer, &room);
-    assert_eq!(told["timeline"]["limited"], true);
-    assert_eq!(bodies(told), ["6", "7"]);
-    assert_eq!(types(&told["state"]["events"]), ["m.room.name"], "{told}");
+    let shown = joined(&answer, &room);
+    assert_eq!(shown["timeline"]["limited"], true);
+    assert_eq!(bodies(shown), ["6", "7"]);
+    assert_eq!(types(&shown["state"]["events"]), ["m.room.name"], "{shown}");
     let after = sync_with(&bob, Some(&since), &format!("{small}&use_state_after=true")).await;
-    let told = joined(&after, &room);
-    let mut state = types(&told["state_after"]["events"]);
+    let shown = joined(&after, &room);
+    let mut state = types(&shown["state_after"]["events"]);
     state.sort();
     assert_eq!(state, ["m.room.name", "m.room.topic"]);
-    assert!(told.get("state").is_none());
-    let back = told["timeline"]["prev_batch"].as_str().unwrap();
+    assert!(shown.get("state").is_none());
+    let back = shown["timeline"]["prev_batch"].as_str().unwrap();
     let page = in_room(&room, &format!("messages?dir=b&limit=100&from={back}&to={since}"));
     let page = bob.get(&page).await.ok();
     let page: Vec<Value> =
@@ -259,12 +259,12 @@ async fn members_are_loaded_lazily() {
         say(&alice, &room, &format!("{n}")).await;
     }
     let gap = sync_with(&alice, Some(&since), &lazy).await;
-    let told = members(&joined(&gap, &room)["state"]["events"]);
-    assert!(told.contains(&carol.user_id), "{told:?}");
+    let shown = members(&joined(&gap, &room)["state"]["events"]);
+    assert!(shown.contains(&carol.user_id), "{shown:?}");
 }
 
 #[tokio::test]
-async fn filters_narrow_what_is_told() {
+async fn filters_narrow_what_is_shown() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let bob = server.user("bob").await;
@@ -275,26 +275,26 @@ async fn filters_narrow_what_is_told() {
     say(&bob, &room, "his").await;
     send(&bob, &room, "org.example.ping", json!({ "url": "mxc://a/b", "body": "ping" })).await;
     say(&alice, &other, "elsewhere").await;
-    let told = async |request: Value| {
+    let shown = async |request: Value| {
         let answer = sync_with(&alice, Some(&since), &filter(request)).await;
-        let mut told = bodies(joined(&answer, &room));
-        told.extend(bodies(joined(&answer, &other)));
-        told
+        let mut shown = bodies(joined(&answer, &room));
+        shown.extend(bodies(joined(&answer, &other)));
+        shown
     };
     let timeline = |request: Value| json!({ "room": { "timeline": request } });
-    assert_eq!(told(json!({})).await, ["mine", "his", "ping", "elsewhere"]);
+    assert_eq!(shown(json!({})).await, ["mine", "his", "ping", "elsewhere"]);
     let by_bob = timeline(json!({ "senders": [bob.user_id] }));
-    assert_eq!(told(by_bob).await, ["his", "ping"]);
+    assert_eq!(shown(by_bob).await, ["his", "ping"]);
     let not_bob = timeline(json!({ "not_senders": [bob.user_id] }));
-    assert_eq!(told(not_bob).await, ["mine", "elsewhere"]);
-    assert_eq!(told(timeline(json!({ "types": ["org.example.*"] }))).await, ["ping"]);
+    assert_eq!(shown(not_bob).await, ["mine", "elsewhere"]);
+    assert_eq!(shown(timeline(json!({ "types": ["org.example.*"] }))).await, ["ping"]);
     let not_pings = timeline(json!({ "not_types": ["org.*"] }));
-    assert_eq!(told(not_pings).await, ["mine", "his", "elsewhere"]);
-    assert_eq!(told(timeline(json!({ "contains_url": true }))).await, ["ping"]);
-    assert_eq!(told(timeline(json!({ "rooms": [other] }))).await, ["elsewhere"]);
-    assert_eq!(told(json!({ "room": { "rooms": [other] } })).await, ["elsewhere"]);
+    assert_eq!(shown(not_pings).await, ["mine", "his", "elsewhere"]);
+    assert_eq!(shown(timeline(json!({ "contains_url": true }))).await, ["ping"]);
+    assert_eq!(shown(timeline(json!({ "rooms": [other] }))).await, ["elsewhere"]);
+    assert_eq!(shown(json!({ "room": { "rooms": [other] } })).await, ["elsewhere"]);
     let without = json!({ "room": { "not_rooms": [other] } });
-    assert_eq!(told(without).await, ["mine", "his", "ping"]);
+    assert_eq!(shown(without).await, ["mine", "his", "ping"]);
     let fields = ["content.body", "type", "event_id", "sender", "origin_server_ts"];
     let fields = filter(json!({ "event_fields": fields }));
     let answer = sync_with(&alice, Some(&since), &fields).await;
@@ -308,7 +308,7 @@ async fn filters_narrow_what_is_told() {
 }
 
 #[tokio::test]
-async fn invites_knocks_and_leaves_are_told() {
+async fn invites_knocks_and_leaves_are_shown() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let bob = server.user("bob").await;
@@ -402,8 +402,8 @@ async fn woken<F: Future>(client: &Client, since: &str, act: F) -> (Value, Durat
         let (answer, _) = poll.await.unwrap();
         let rooms = answer["rooms"]["join"].as_object().into_iter().flatten();
         let repeated = |room: &Value| types(&room["ephemeral"]["events"]) == ["m.typing"];
-        let mut told = rooms.map(|(_, room)| room).filter(|room| !room["ephemeral"].is_null());
-        assert!(told.next().is_some_and(repeated), "nothing happened yet: {answer}");
+        let mut shown = rooms.map(|(_, room)| room).filter(|room| !room["ephemeral"].is_null());
+        assert!(shown.next().is_some_and(repeated), "nothing happened yet: {answer}");
         since = token(&answer);
     };
     act.await;
@@ -550,11 +550,11 @@ async fn redactions_reach_those_who_saw_the_event() {
     let redact = in_room(&room, &format!("redact/{}/r", encode(&event)));
     alice.put(&redact, json!({})).await.ok();
     let answer = sync(&bob, Some(&since)).await;
-    let told = &joined(&answer, &room)["timeline"]["events"][0];
-    assert_eq!((&told["type"], &told["redacts"]), (&json!("m.room.redaction"), &json!(event)));
+    let shown = &joined(&answer, &room)["timeline"]["events"][0];
+    assert_eq!((&shown["type"], &shown["redacts"]), (&json!("m.room.redaction"), &json!(event)));
     let whole = sync(&bob, None).await;
     let events = list(&joined(&whole, &room)["timeline"]["events"]);
-    let redacted = events.iter().find(|told| told["event_id"] == json!(event)).unwrap();
+    let redacted = events.iter().find(|shown| shown["event_id"] == json!(event)).unwrap();
     assert_eq!(redacted["content"], json!({}));
     assert_eq!(redacted["unsigned"]["redacted_because"]["type"], "m.room.redaction");
 }

@@ -80,7 +80,7 @@ async fn what_has_several_readings_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_method_is_told_the_right_ones() {
+async fn a_wrong_method_is_answered_with_the_right_ones() {
     let server = TestServer::start().await;
     for (first, allow) in [
         ("DELETE /_matrix/client/versions", "get, head, options"),
@@ -88,15 +88,15 @@ async fn a_wrong_method_is_told_the_right_ones() {
     ] {
         let (status, head, _) = Wire::to(&server).await.asks(first, "").await;
         assert_eq!(status, 405, "{first}");
-        let told = header(&head, "allow").unwrap();
-        let mut told: Vec<&str> = told.split(", ").collect();
-        told.sort_unstable();
-        assert_eq!(told.join(", "), allow, "{first}");
+        let allowed = header(&head, "allow").unwrap();
+        let mut allowed: Vec<&str> = allowed.split(", ").collect();
+        allowed.sort_unstable();
+        assert_eq!(allowed.join(", "), allow, "{first}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_refused_before_his_body_came_is_told_that_the_connection_ends() {
+async fn a_refusal_before_the_body_came_says_that_the_connection_ends() {
     let server = TestServer::start().await;
     if server.takes_turns() && !server.has_gateway() {
         // Whose door is the test's own, which does not linger.

@@ -57,7 +57,7 @@ impl World {
 }
 
 /// What an answer tells: its status, and of an error all of it.
-fn told(status: u16, body: &Value, id: &str) -> (u16, String) {
+fn reply(status: u16, body: &Value, id: &str) -> (u16, String) {
     let text = if status == 200 { String::new() } else { body.to_string() };
     (status, text.replace(id, "EVENT"))
 }
@@ -121,13 +121,13 @@ async fn whatever_takes_an_event_id_says_the_same_of_a_hidden_event_and_of_none(
                 let path = path_of(operation, &world.room, id, txn);
                 let body = operation.takes_json.then(|| body.to_string().into_bytes());
                 let answer = bob.send(method.clone(), &path, body).await;
-                let told = told(answer.status, &answer.body, id);
+                let reply = reply(answer.status, &answer.body, id);
                 if id == world.unknown {
-                    assert_eq!(told.0, 404, "{} {path}", operation.id);
-                    of_none.push(told);
-                } else if told != of_none[n] {
+                    assert_eq!(reply.0, 404, "{} {path}", operation.id);
+                    of_none.push(reply);
+                } else if reply != of_none[n] {
                     let id = &operation.id;
-                    differ.push(format!("{id}: {told:?} of {what}, {:?} of none", of_none[n]));
+                    differ.push(format!("{id}: {reply:?} of {what}, {:?} of none", of_none[n]));
                 }
             }
         }
@@ -175,9 +175,9 @@ async fn what_is_sent_about_a_hidden_event_is_answered_as_of_none() {
         txn += 1;
         let path = in_room(&world.room, &format!("send/m.room.redaction/s{txn}"));
         let answer = bob.put(&path, json!({ "redacts": id })).await;
-        refused.push(told(answer.status, &answer.body, id));
+        refused.push(reply(answer.status, &answer.body, id));
     }
-    assert!(refused.iter().all(|told| *told == refused[0] && told.0 == 404), "{refused:?}");
+    assert!(refused.iter().all(|reply| *reply == refused[0] && reply.0 == 404), "{refused:?}");
 }
 
 #[tokio::test]

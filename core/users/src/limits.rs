@@ -28,7 +28,7 @@ const BUCKETS_MAX: usize = 100_000;
 /// How often others are told what was taken.
 const TELL_EVERY: Duration = Duration::from_millis(250);
 /// Buckets told of in one message, of some 40 bytes each.
-const TOLD_MAX: usize = 500;
+const BUCKETS_SENT_MAX: usize = 500;
 
 mod attempt;
 
@@ -143,7 +143,7 @@ pub struct Limits {
     /// Those of what is tried by guessing: nobody makes us forget them by filling the others.
     guesses: Cache<(Class, Key), Arc<Mutex<Bucket>>>,
     /// What others have not been told of yet.
-    untold: Mutex<HashMap<(Class, Key), u32>>,
+    unsent: Mutex<HashMap<(Class, Key), u32>>,
 }
 
 impl Limits {
@@ -151,7 +151,7 @@ impl Limits {
     pub fn start(context: Arc<Context>) -> Arc<Self> {
         let is_shared = context.streams.is_shared();
         let (buckets, guesses) = (Cache::new(BUCKETS_MAX), Cache::new(BUCKETS_MAX));
-        let limits = Arc::new(Self { context, buckets, guesses, untold: Mutex::default() });
+        let limits = Arc::new(Self { context, buckets, guesses, unsent: Mutex::default() });
         if is_shared {
             let weak = Arc::downgrade(&limits);
             tokio::spawn(async move {
@@ -167,9 +167,9 @@ impl Limits {
 
     /// Tells the other processes what was taken here.
     fn tell(&self) {
-        let untold = std::mem::take(&mut *self.untold.lock());
-        let untold: Vec<_> = untold.into_iter().map(|((class, key), n)| (class, key, n)).collect();
-        for some in untold.chunks(TOLD_MAX) {
+        let unsent = std::mem::take(&mut *self.unsent.lock());
+        let unsent: Vec<_> = unsent.into_iter().map(|((class, key), n)| (class, key, n)).collect();
+        for some in unsent.chunks(BUCKETS_SENT_MAX) {
             CHANNEL.send(&self.context.streams, &some.to_vec());
         }
     }
@@ -270,7 +270,7 @@ impl Limits {
     /// Has the other processes told that tokens were taken here.
     fn note_taken(&self, key: (Class, Key), count: u32) {
         if self.context.streams.is_shared() {
-            *self.untold.lock().entry(key).or_default() += count;
+            *self.unsent.lock().entry(key).or_default() += count;
             if matches!(key.0, Class::Login | Class::Registration) {
                 self.tell();
             }

@@ -64,11 +64,11 @@ struct UserPresence {
     /// The last change that was told.
     pos: Position,
     /// Nothing has changed since.
-    is_told: bool,
+    is_announced: bool,
     /// The rooms joined: who shares one is told.
     rooms: Arc<[RoomNid]>,
     /// `gone_ms` as other processes were told it last.
-    told_ms: i64,
+    announced_ms: i64,
 }
 
 /// What one process tells the others of a user.
@@ -111,9 +111,9 @@ impl Users {
             last_active_ms: now_ms,
             gone_ms: 0,
             pos: 0,
-            is_told: true,
+            is_announced: true,
             rooms: Arc::default(),
-            told_ms: 0,
+            announced_ms: 0,
         }))
     }
 }
@@ -190,12 +190,12 @@ impl Presence {
         if let Some(said) = change.status_msg {
             known.status_msg = said;
         }
-        if is_news || known.told_ms - now_ms < TELL_AGAIN_MS {
-            known.told_ms = known.gone_ms;
+        if is_news || known.announced_ms - now_ms < TELL_AGAIN_MS {
+            known.announced_ms = known.gone_ms;
             CHANNEL.send(&self.context.streams, &known.as_heard(user));
         }
         if is_news {
-            known.is_told = false;
+            known.is_announced = false;
             users.due.insert(user);
             self.news.notify_one();
         }
@@ -217,7 +217,7 @@ impl Presence {
         if known.state != state || known.status_msg != status_msg {
             known.state = state;
             known.status_msg = status_msg;
-            known.is_told = false;
+            known.is_announced = false;
             users.due.insert(user);
             self.news.notify_one();
         }
@@ -228,16 +228,16 @@ impl Presence {
         let now_ms = self.context.now_ms();
         let mut users = self.users.lock();
         let Users { known, by_pos, due, .. } = &mut *users;
-        let told = due.len();
+        let before = due.len();
         for (user, known) in known.iter_mut() {
             known.bound(now_ms);
             if known.state != PresenceState::Offline && known.gone_ms <= now_ms {
                 known.state = PresenceState::Offline;
-                known.is_told = false;
+                known.is_announced = false;
                 due.insert(*user);
             }
         }
-        if due.len() > told {
+        if due.len() > before {
             self.news.notify_one();
         }
         if known.len() >= USERS_MAX {
@@ -359,7 +359,7 @@ impl Presence {
         let of = self.users.lock();
         let shown = users.iter().filter_map(|(name, user)| {
             let known = of.known.get(user).filter(|known| {
-                known.is_told
+                known.is_announced
                     && known.pos <= upto
                     && known.state != PresenceState::Offline
                     && *user != viewer
@@ -381,7 +381,7 @@ impl UserPresence {
     fn bound(&mut self, now_ms: i64) {
         let latest_ms = now_ms + WAIT_MS_MAX + GRACE_MS;
         self.gone_ms = self.gone_ms.min(latest_ms);
-        self.told_ms = self.told_ms.min(latest_ms);
+        self.announced_ms = self.announced_ms.min(latest_ms);
         self.last_active_ms = self.last_active_ms.min(now_ms);
     }
 

@@ -70,16 +70,16 @@ pub fn read<T>(
 
 impl ResponseHead<'_> {
     fn understand(&mut self, http11: bool) -> Result<(), BadAnswer> {
-        let (mut told, mut chunked) = (None, false);
+        let (mut declared, mut chunked) = (None, false);
         let (mut agrees, mut websocket) = (false, false);
         for line in self.lines {
             let is = |known: &str| line.name.eq_ignore_ascii_case(known);
             match line.name.len() {
                 14 if is("content-length") => {
-                    if told.is_some() {
+                    if declared.is_some() {
                         return Err(BadAnswer);
                     }
-                    told = Some(length(line.value).ok_or(BadAnswer)?);
+                    declared = Some(length(line.value).ok_or(BadAnswer)?);
                 }
                 17 if is("transfer-encoding") => {
                     if chunked || !http11 || !line.value.eq_ignore_ascii_case(b"chunked") {
@@ -98,7 +98,7 @@ impl ResponseHead<'_> {
             }
         }
         self.websocket = agrees && websocket;
-        self.framing = match (told, chunked) {
+        self.framing = match (declared, chunked) {
             (Some(_), true) => return Err(BadAnswer),
             (Some(0), false) => Body::Done,
             (Some(length), false) => Body::Length(length),
@@ -149,8 +149,8 @@ impl ResponseHead<'_> {
 
     /// Says whether the client sees where the body ends without the connection's end.
     pub fn is_delimited(&self, manner: AnswerFraming, shrunk: bool) -> bool {
-        let told = !shrunk && matches!(self.framing, Body::Length(_) | Body::Done);
-        told || manner.http11 || !self.has_body(manner.bodiless)
+        let by_length = !shrunk && matches!(self.framing, Body::Length(_) | Body::Done);
+        by_length || manner.http11 || !self.has_body(manner.bodiless)
     }
 }
 

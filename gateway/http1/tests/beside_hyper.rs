@@ -55,7 +55,7 @@ fn our_request(bytes: &[u8]) -> Option<Message> {
 
 async fn hypers_request(bytes: &[u8]) -> Option<Message> {
     let (mut client, server) = tokio::io::duplex(1 << 20);
-    let (tell, mut told) = mpsc::unbounded_channel();
+    let (tell, mut received) = mpsc::unbounded_channel();
     let service =
         hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             let tell = tell.clone();
@@ -78,7 +78,7 @@ async fn hypers_request(bytes: &[u8]) -> Option<Message> {
     };
     let both = async { tokio::join!(serving, feeding) };
     let _ended = tokio::time::timeout(PATIENCE, both).await.expect("hyper ends");
-    let (parts, body) = told.try_recv().ok()?;
+    let (parts, body) = received.try_recv().ok()?;
     let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
     let headers = parts.headers.iter();
     Some(Message {

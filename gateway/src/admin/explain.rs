@@ -163,7 +163,8 @@ pub(crate) fn explain_live(
             key_name(kind)
         )),
     }
-    if let Some(asked) = live.config.whoami.filter(|_| sticky::untold(route, &clues).is_some()) {
+    if let Some(asked) = live.config.whoami.filter(|_| sticky::unresolved(route, &clues).is_some())
+    {
         let asked = &live.pools[asked].name;
         let why = format!("pool {asked} is asked whose the token is; if it tells, that is the key");
         explained.why.push(why);

@@ -73,7 +73,7 @@ fn faults_name_place_key_and_mend() {
 }
 
 #[test]
-fn all_faults_are_told_at_once() {
+fn all_faults_are_reported_at_once() {
     let text = RIGHT.replace("[GET]", "[GETT]").replace("pool: client }", "pool: cliend }");
     let Err(ConfigError::Faults(faults)) = Config::parse("routes.yaml", &text) else { panic!() };
     assert_eq!(faults.len(), 2);

@@ -82,12 +82,14 @@ impl Gateway {
     ) {
         let client = if live.config.trusts(peer.to_canonical()) {
             // Several header lines are one list (RFC 9110 §5.3).
-            let told = head.all("x-forwarded-for");
-            let told: Vec<&str> =
-                told.into_iter().filter_map(|value| crate::routing::head::visible(value)).collect();
-            let told = (!told.is_empty()).then(|| told.join(","));
+            let given = head.all("x-forwarded-for");
+            let given: Vec<&str> = given
+                .into_iter()
+                .filter_map(|value| crate::routing::head::visible(value))
+                .collect();
+            let given = (!given.is_empty()).then(|| given.join(","));
             let proto = head.text("x-forwarded-proto");
-            forwarded::client(&live.config, peer, tls, told.as_deref(), proto)
+            forwarded::client(&live.config, peer, tls, given.as_deref(), proto)
         } else {
             forwarded::as_connected(peer, tls)
         };

@@ -104,7 +104,7 @@ impl Ctx {
     /// The header line that tells the worker by which map it was chosen: one that knows better may then
     /// answer who the owner is.
     pub fn map_line(&self) -> Option<&str> {
-        self.chosen_by.as_ref()?.told_as.as_deref()
+        self.chosen_by.as_ref()?.epoch_header.as_deref()
     }
 
     /// The series of its rule; none where another pool than the rule's serves it.

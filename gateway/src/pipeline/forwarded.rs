@@ -40,8 +40,8 @@ pub fn client(
         Some("http") => "http",
         _ => own_proto,
     };
-    let told = forwarded_for.unwrap_or("");
-    let mut hops: Vec<IpAddr> = told.rsplit(',').map_while(hop).take(HOPS_MAX).collect();
+    let given = forwarded_for.unwrap_or("");
+    let mut hops: Vec<IpAddr> = given.rsplit(',').map_while(hop).take(HOPS_MAX).collect();
     // From the nearest outwards: the first address no trusted proxy has is the client.
     let ip = hops.iter().copied().find(|ip| !config.trusts(*ip)).or(hops.last().copied());
     hops.reverse();

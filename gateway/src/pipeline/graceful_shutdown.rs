@@ -17,7 +17,7 @@ pub struct GracefulShutdown {
     next: AtomicU64,
     idle: Mutex<HashMap<u64, Waker>>,
     /// Whether it is announced, for who waits for that.
-    told: watch::Sender<bool>,
+    announcement: watch::Sender<bool>,
     parts: Mutex<Vec<Weak<Self>>>,
 }
 
@@ -27,7 +27,7 @@ impl GracefulShutdown {
         self.announced.store(true, Ordering::Release);
         // On HTTP/2 it is said at once.
         self.idle.lock().values().for_each(Waker::wake_by_ref);
-        self.told.send_replace(true);
+        self.announcement.send_replace(true);
         self.each_part(Self::announce);
     }
 
@@ -51,7 +51,7 @@ impl GracefulShutdown {
 
     /// Changes to true when the end is announced.
     pub(crate) fn watch(&self) -> watch::Receiver<bool> {
-        self.told.subscribe()
+        self.announcement.subscribe()
     }
 
     fn each_part(&self, tell: impl Fn(&Self)) {

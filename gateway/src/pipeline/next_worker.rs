@@ -55,7 +55,7 @@ impl Gateway {
             if now_ms >= until_ms || (first.members.is_empty() && !first.discover) {
                 return None;
             }
-            let _told_or_not = tokio::time::timeout(HOLD_LOOK, changed).await;
+            let _changed_or_not = tokio::time::timeout(HOLD_LOOK, changed).await;
             // Whoever failed before may be back.
             ctx.tried.clear();
         }

@@ -24,8 +24,9 @@ impl Gateway {
         let client = ctx.client_ip();
         let Some(token) = sticky::token(query, authorization) else { return Ok(()) };
         let clues = KeySources { path, query, authorization, client };
-        let untold = ctx.route().is_some_and(|route| sticky::untold(route, &clues).is_some());
-        if !untold && live.config.rate_per_user.is_none() {
+        let unresolved =
+            ctx.route().is_some_and(|route| sticky::unresolved(route, &clues).is_some());
+        if !unresolved && live.config.rate_per_user.is_none() {
             return Ok(());
         }
         let now_ms = self.clock.now_ms();
@@ -35,7 +36,7 @@ impl Gateway {
             let refused = |ms| reply::LIMIT_EXCEEDED.after(ms);
             self.per_user.take(who, rate, now_ms).map_err(refused)?;
         }
-        if let Some(user) = user.filter(|_| untold) {
+        if let Some(user) = user.filter(|_| unresolved) {
             ctx.key = Some(user.as_bytes().to_vec());
         }
         Ok(())

@@ -124,13 +124,13 @@ impl Exchange<'_> {
     /// A client that waits for leave to send its body gets it as soon as the worker has the head.
     fn tell_to_continue(&mut self) {
         let due = self.head.wire.expects_continue
-            && !self.down.told_to_continue
+            && !self.down.continue_sent
             && self.up.wants_more()
             && self.ctx.body_bytes == 0
             && self.client.input.is_empty()
             && self.down.body.is_none();
         if due {
-            self.down.told_to_continue = true;
+            self.down.continue_sent = true;
             self.client.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
     }

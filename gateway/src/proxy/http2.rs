@@ -65,10 +65,10 @@ pub(crate) async fn serve(
     let waker = std::future::poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     let listening = ending.listen(waker);
     let mut timer = Timer::new(limits.keepalive_timeout);
-    let mut told = false;
+    let mut announced = false;
     let reason = loop {
         let next = std::future::poll_fn(|cx| {
-            if ending.is_announced() && !std::mem::replace(&mut told, true) {
+            if ending.is_announced() && !std::mem::replace(&mut announced, true) {
                 connection.graceful_shutdown();
             }
             if shared.is_flooded() {

@@ -88,7 +88,7 @@ pub(crate) struct ResponseTransfer {
     interims: u32,
     /// Whether the client has been told anything already.
     pub(crate) hinted: bool,
-    pub(crate) told_to_continue: bool,
+    pub(crate) continue_sent: bool,
     worker_stays: bool,
     /// What came behind the head that switches protocols.
     pub(crate) surplus: Vec<u8>,
@@ -109,7 +109,7 @@ impl ResponseTransfer {
             has_begun: false,
             interims: 0,
             hinted: false,
-            told_to_continue: false,
+            continue_sent: false,
             worker_stays: false,
             surplus: Vec::new(),
             waiting: None,

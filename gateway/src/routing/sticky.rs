@@ -87,11 +87,11 @@ pub fn token<'a>(query: &'a str, authorization: Option<&'a str>) -> Option<Cow<'
 
 /// The token that stands for the user of a request, if neither path nor query nor the token's own shape
 /// tell who that is.
-pub fn untold<'a>(route: &Route, clues: &KeySources<'a>) -> Option<Cow<'a, str>> {
-    let told = route.key != Some(KeyKind::User)
+pub fn unresolved<'a>(route: &Route, clues: &KeySources<'a>) -> Option<Cow<'a, str>> {
+    let is_known = route.key != Some(KeyKind::User)
         || route.pattern.user.is_some()
         || parameter(clues.query, "user_id").is_some();
-    let token = (!told).then(|| token(clues.query, clues.authorization)).flatten()?;
+    let token = (!is_known).then(|| token(clues.query, clues.authorization)).flatten()?;
     (user_of_token(&token) == token).then_some(token)
 }
 

@@ -66,7 +66,7 @@ enum WorkerState {
 }
 
 impl Document {
-    fn told_as(&self) -> Result<Option<String>, SlotMapError> {
+    fn epoch_header(&self) -> Result<Option<String>, SlotMapError> {
         let Some(proof) = &self.proof else { return Ok(None) };
         // It is written into requests as it is.
         let plain = !proof.is_empty() && proof.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -106,7 +106,7 @@ pub struct SlotMap {
     pub epoch: u64,
     /// The header line that tells a worker by which map it was chosen, if workers look at it. Others
     /// than who may read the map do not know it.
-    pub told_as: Option<String>,
+    pub epoch_header: Option<String>,
     pools: HashMap<String, MappedPool>,
 }
 
@@ -118,7 +118,7 @@ impl SlotMap {
     pub fn parse(json: &[u8]) -> Result<Self, SlotMapError> {
         let document: Document = serde_json::from_slice(json)?;
         let wrong = |why: String| SlotMapError::Wrong(why);
-        let told_as = document.told_as()?;
+        let epoch_header = document.epoch_header()?;
         let mut pools: HashMap<String, MappedPool> = HashMap::new();
         let mut addresses: HashMap<(&str, u64), WorkerAddr> = HashMap::new();
         for worker in &document.workers {
@@ -140,7 +140,7 @@ impl SlotMap {
             }
         }
         if document.slots != SLOTS || document.hash != HASH {
-            return Ok(Self { epoch: document.epoch, told_as, pools });
+            return Ok(Self { epoch: document.epoch, epoch_header, pools });
         }
         for (pool, ranges) in &document.owners {
             let mut owners = Vec::with_capacity(ranges.len());
@@ -157,7 +157,7 @@ impl SlotMap {
             }
             pools.entry(pool.clone()).or_default().owners = owners;
         }
-        Ok(Self { epoch: document.epoch, told_as, pools })
+        Ok(Self { epoch: document.epoch, epoch_header, pools })
     }
 
     /// What the map says about a pool; nothing when it does not know the pool.

@@ -98,6 +98,6 @@ async fn ask(token: &str, client: IpAddr, pool: &Pool, now_ms: u64) -> Option<Ar
     // What it means for the worker's health, requests will tell.
     in_flight.ended(pool, None, now_ms);
     let answer = asked.ok().filter(|answer| answer.status == 200)?;
-    let told: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
-    told["user_id"].as_str().filter(|user| user.starts_with('@')).map(Arc::from)
+    let body: serde_json::Value = serde_json::from_slice(&answer.body).ok()?;
+    body["user_id"].as_str().filter(|user| user.starts_with('@')).map(Arc::from)
 }

@@ -26,7 +26,7 @@ async fn discovery_is_answered_from_the_file() {
 }
 
 #[tokio::test]
-async fn who_asks_too_much_is_told_when_to_come_back() {
+async fn too_many_requests_are_refused_with_the_time_to_wait() {
     let worker = Worker::named("w").await;
     let gateway = gateway(&format!(
         "rate_limits: {{ per_token: {{ per_second: 2, burst: 3 }} }}\n{}",

@@ -62,7 +62,7 @@ async fn a_reload_changes_the_engine_and_ends_old_connections_in_order() {
         // What is under way ends where it began; a connection that rests is told at its next request.
         let answer = waits.answer().await.unwrap();
         assert_eq!((answer.body.as_str(), is_pingora(&answer)), ("slow", before));
-        let told = async {
+        let ended = async {
             loop {
                 let answer = rests.get("/").await.unwrap();
                 assert_eq!((answer.status, is_pingora(&answer)), (200, before));
@@ -71,7 +71,7 @@ async fn a_reload_changes_the_engine_and_ends_old_connections_in_order() {
                 }
             }
         };
-        tokio::time::timeout(PATIENCE, told).await.unwrap();
+        tokio::time::timeout(PATIENCE, ended).await.unwrap();
         assert_eq!(rests.rest().await, "");
         // New ones go to the new engine.
         let carried = async { while is_pingora(&get(address, "/").await) != after {} };

@@ -55,7 +55,7 @@ async fn bodies_arrive_whole_in_both_framings() {
 }
 
 #[tokio::test]
-async fn the_worker_is_told_who_asks() {
+async fn the_worker_learns_who_asks() {
     let worker = Worker::named("w").await;
     let trusted = "trusted_proxies: [\"127.0.0.0/8\", \"10.0.0.0/8\"]\n";
     let gateway_trusting = gateway(&format!("{trusted}{}", one_pool("single", &[worker.address])));
@@ -266,8 +266,8 @@ async fn upgraded_connections_pass_through() {
         assert!(stream.read_buf(&mut head).await.unwrap() > 0);
     }
     let head = String::from_utf8_lossy(&head).to_lowercase();
-    for told in ["upgrade: websocket", "connection: upgrade", "sec-websocket-key: "] {
-        assert!(head.contains(told), "{told}: {head}");
+    for named in ["upgrade: websocket", "connection: upgrade", "sec-websocket-key: "] {
+        assert!(head.contains(named), "{named}: {head}");
     }
     // Pingora 0.9.1 ends an upgraded connection whose worker switches before the end of the request's empty
     // body has gone from one half of the proxy to the other; real ones take longer than that.

@@ -269,8 +269,8 @@ async fn an_answer_that_breaks_off_is_never_taken_for_a_whole_one() {
         client.send("GET /a HTTP/1.0\r\nhost: h\r\n\r\n").await;
         let mut bytes = Vec::new();
         let read = tokio::time::timeout(PATIENCE, client.stream.read_to_end(&mut bytes)).await;
-        let told = String::from_utf8_lossy(&bytes).contains("content-length: 5");
-        assert!(read.unwrap().is_err() || told, "{said}");
+        let complete = String::from_utf8_lossy(&bytes).contains("content-length: 5");
+        assert!(read.unwrap().is_err() || complete, "{said}");
     }
 }
 

@@ -108,8 +108,8 @@ async fn a_worker_sees_one_request_of_http1() {
     ] {
         assert_eq!(seen.header(name), value, "{name}");
     }
-    let told = request("POST", "/a").header("content-length", "3");
-    assert_eq!(ask(&mut client, told, Some(b"abc")).await.unwrap().body(), b"3");
+    let declared = request("POST", "/a").header("content-length", "3");
+    assert_eq!(ask(&mut client, declared, Some(b"abc")).await.unwrap().body(), b"3");
     assert_eq!(worker.last().header("transfer-encoding"), None);
     let bare = ask(&mut client, request("GET", "/a"), None).await.unwrap();
     assert_eq!(bare.headers()["content-length"], "1");
@@ -322,7 +322,7 @@ async fn interim_answers_pass_and_leave_to_send_is_given_here() {
     let mut client = connect(&gateway).await;
     let waits = request("PUT", "/a").header("expect", "100-continue").body(()).unwrap();
     let (mut answer, mut stream) = client.send_request(waits, false).unwrap();
-    let told = async {
+    let ended = async {
         let leave = poll_fn(|cx| answer.poll_informational(cx)).await.unwrap().unwrap();
         assert_eq!((leave.status(), leave.headers().len()), (StatusCode::CONTINUE, 0));
         stream.send_data(Bytes::from_static(b"body"), true).unwrap();
@@ -333,7 +333,7 @@ async fn interim_answers_pass_and_leave_to_send_is_given_here() {
         assert_eq!(answer.status(), StatusCode::OK);
         assert_eq!(answer.headers()["content-length"], "2");
     };
-    tokio::time::timeout(PATIENCE, told).await.unwrap();
+    tokio::time::timeout(PATIENCE, ended).await.unwrap();
     assert_eq!(
         (worker.last().header("expect"), worker.last().body.as_slice()),
         (None, &b"body"[..])

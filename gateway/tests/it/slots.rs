@@ -315,6 +315,7 @@ async fn workers_that_answer_nonsense_are_passed_over() {
 #[tokio::test]
 async fn clients_cannot_ask_for_the_map_by_the_bundled_routes() {
     let routes = colonnade_gateway::config::Config::bundled().unwrap();
-    let told = colonnade_gateway::explain(&routes, "GET", "/_colonnade/slots?after=1", None, None);
-    assert!(told.unwrap().why.iter().any(|why| why.contains("denies")));
+    let explained =
+        colonnade_gateway::explain(&routes, "GET", "/_colonnade/slots?after=1", None, None);
+    assert!(explained.unwrap().why.iter().any(|why| why.contains("denies")));
 }

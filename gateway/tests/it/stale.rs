@@ -54,7 +54,7 @@ fn asked(worker: &Worker) -> Vec<Seen> {
 }
 
 #[tokio::test]
-async fn an_owner_is_told_the_epoch_of_the_map_it_was_chosen_by() {
+async fn an_owner_gets_the_epoch_of_the_map_it_was_chosen_by() {
     let cluster = Cluster::start();
     let (owner, other) = (cluster.worker("owner").await, cluster.worker("other").await);
     let workers = [(3, owner.address, "live"), (5, other.address, "live")];
@@ -62,29 +62,30 @@ async fn an_owner_is_told_the_epoch_of_the_map_it_was_chosen_by() {
     let gateway = discovering(&[owner.address], "");
     until_epoch(&gateway, 7).await;
     let front = gateway.addrs()[0];
-    let told = |worker: &Worker| asked(worker).last().unwrap().header(EPOCH).map(str::to_owned);
+    let epoch_sent =
+        |worker: &Worker| asked(worker).last().unwrap().header(EPOCH).map(str::to_owned);
     let expected = Some(format!("7 {PROOF}"));
     // With and without a body; whatever a client says of maps is not passed on.
     let forged = format!("X-Colonnade-Epoch: 0 {PROOF}\r\nx-colonnade-epoch: 1\r\n");
     for (method, body) in [("PUT", "body"), ("POST", ""), ("PUT", &*"x".repeat(60_000))] {
         assert_eq!(ask(front, &request(method, "/rooms/!a", &forged, body)).await.status, 200);
         let seen = asked(&owner).pop().unwrap();
-        assert_eq!(told(&owner), expected, "{method}");
+        assert_eq!(epoch_sent(&owner), expected, "{method}");
         assert_eq!(seen.headers.iter().filter(|(name, _)| name == EPOCH).count(), 1);
         assert_eq!(seen.body, body.as_bytes());
     }
     // What cannot be sent twice has to be done where it arrives.
     let large = request("PUT", "/rooms/!a", &forged, &"x".repeat(70_000));
     assert_eq!(ask(front, &large).await.status, 200);
-    assert_eq!((told(&owner), asked(&owner).pop().unwrap().body.len()), (None, 70_000));
+    assert_eq!((epoch_sent(&owner), asked(&owner).pop().unwrap().body.len()), (None, 70_000));
     let chunked = "PUT /rooms/!a HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n\
                    4\r\nbody\r\n0\r\n\r\n";
     assert_eq!(ask(front, chunked).await.status, 200);
-    assert_eq!(told(&owner), None);
+    assert_eq!(epoch_sent(&owner), None);
     // Who stands in for the owner was not chosen by the map.
     drop(owner);
     assert_eq!(ask(front, &request("PUT", "/rooms/!a", &forged, "body")).await.body, "other");
-    assert_eq!(told(&other), None);
+    assert_eq!(epoch_sent(&other), None);
 }
 
 #[tokio::test]
@@ -157,8 +158,8 @@ async fn an_owner_that_cannot_be_reached_leaves_the_request_to_who_named_it() {
     until_epoch(&gateway, 7).await;
     let answer = put(&gateway).await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "forwarded"));
-    let told: Vec<bool> = asked(&only).iter().map(|seen| seen.header(EPOCH).is_some()).collect();
-    assert_eq!(told, [true, false]);
+    let epochs: Vec<bool> = asked(&only).iter().map(|seen| seen.header(EPOCH).is_some()).collect();
+    assert_eq!(epochs, [true, false]);
 }
 
 /// An owner that dies with the request is a failure like any other: what may be done twice is repeated.
@@ -181,14 +182,14 @@ async fn a_repeat_at_the_owner_may_still_fail_once() {
 async fn who_tells_of_a_newer_map_is_asked_for_it() {
     let (old, new) = (Cluster::start(), Cluster::start());
     let (owner, deaf) = (old.worker("owner").await, old.worker("deaf").await);
-    let told = AtomicBool::new(false);
+    let answers = AtomicBool::new(false);
     let (tells, map) = (not_the_owner(owner.address, 9), new.map.subscribe());
     let knows = Worker::start(move |seen| match seen.target.starts_with("/_colonnade/slots") {
         // Nothing of maps before it is asked for the room.
-        true if !told.load(Ordering::Acquire) => Act::Hang,
+        true if !answers.load(Ordering::Acquire) => Act::Hang,
         true => Act::Slots(map.clone()),
         false => {
-            told.store(true, Ordering::Release);
+            answers.store(true, Ordering::Release);
             tells(seen)
         }
     })

@@ -107,7 +107,7 @@ async fn hosts_are_hosts() {
 
 /// However a token is spelled, it is one token, and who has it has one rate.
 #[tokio::test]
-async fn a_token_has_one_rate_however_it_is_told() {
+async fn a_token_has_one_rate_however_it_is_sent() {
     let worker = Worker::start(|seen| match seen.target.as_str() {
         "/_matrix/client/v3/account/whoami" => Act::Say("{\"user_id\":\"@a:h\"}".to_owned()),
         _ => Act::Say(String::new()),
@@ -162,7 +162,7 @@ async fn the_pool_is_chosen_by_what_the_worker_reads() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_told_the_right_ones() {
+async fn a_wrong_method_is_answered_with_the_right_ones() {
     let worker = Worker::named("w").await;
     let gateway = gateway(&format!(
         "pools: {{ all: {{ balance: single, workers: [\"{}\"] }} }}\n\

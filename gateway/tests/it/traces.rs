@@ -81,10 +81,10 @@ async fn a_span_continues_the_clients_trace_and_the_worker_continues_the_span() 
     let pool = one_pool("single", &[worker.address]);
     let gateway = with_spans(&format!("trusted_proxies: [\"127.0.0.1\"]\n{pool}"));
     assert_eq!(ask(gateway.addrs()[0], &asking("/a?secret=1")).await.status, 200);
-    let told = worker.last().header("traceparent").unwrap().to_owned();
-    assert!(told.starts_with(&format!("00-{TRACE}-")) && !told.contains(PARENT), "{told}");
+    let header = worker.last().header("traceparent").unwrap().to_owned();
+    assert!(header.starts_with(&format!("00-{TRACE}-")) && !header.contains(PARENT), "{header}");
     assert_eq!(worker.last().header("tracestate"), Some("a=b"));
-    let span = span_of(&told).await;
+    let span = span_of(&header).await;
     assert_eq!(span.span_context.trace_id().to_string(), TRACE);
     assert_eq!(span.parent_span_id.to_string(), PARENT);
     let address = worker.address.to_string();
@@ -106,10 +106,10 @@ async fn a_strangers_trace_is_not_continued() {
     let pool = one_pool("single", &[worker.address]);
     let gateway = with_spans(&pool);
     assert_eq!(ask(gateway.addrs()[0], &asking("/a")).await.status, 200);
-    let told = worker.last().header("traceparent").unwrap().to_owned();
-    assert!(!told.contains(TRACE), "{told}");
+    let header = worker.last().header("traceparent").unwrap().to_owned();
+    assert!(!header.contains(TRACE), "{header}");
     assert_eq!(worker.last().header("tracestate"), None);
-    assert_eq!(span_of(&told).await.parent_span_id, opentelemetry::trace::SpanId::INVALID);
+    assert_eq!(span_of(&header).await.parent_span_id, opentelemetry::trace::SpanId::INVALID);
 }
 
 /// Without spans of its own the gateway passes on what it continues, and takes away what it does not.
@@ -118,7 +118,7 @@ async fn without_spans_the_trace_passes_through_where_it_may() {
     let worker = Worker::named("w").await;
     let pool = one_pool("single", &[worker.address]);
     let whole = format!("00-{TRACE}-{PARENT}-01");
-    for (rest, told) in [
+    for (rest, header) in [
         ("", None),
         ("trusted_proxies: [\"127.0.0.1\"]\n", Some(whole.as_str())),
         ("trace_context: everyone\n", Some(whole.as_str())),
@@ -126,6 +126,6 @@ async fn without_spans_the_trace_passes_through_where_it_may() {
     ] {
         let gateway = gateway(&format!("{rest}{pool}"));
         assert_eq!(ask(gateway.addrs()[0], &asking("/a")).await.status, 200);
-        assert_eq!(worker.last().header("traceparent"), told, "{rest}");
+        assert_eq!(worker.last().header("traceparent"), header, "{rest}");
     }
 }

@@ -111,9 +111,9 @@ impl Supervised {
             said: None,
         };
         let (said, standing) = watch::channel(standing);
-        let (orders, told) = mpsc::channel(ORDERS_MAX);
+        let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         let replaced = Replaced::new();
-        let keeper = tokio::spawn(Keeper { launch, told, said, replaced }.keep());
+        let keeper = tokio::spawn(Keeper { launch, inbox, said, replaced }.keep());
         Self { orders, standing, keeper }
     }
 
@@ -189,7 +189,7 @@ async fn first(ready: &mut watch::Receiver<Option<String>>) -> Option<String> {
 /// What keeps the process running.
 struct Keeper {
     launch: Launch,
-    told: mpsc::Receiver<Order>,
+    inbox: mpsc::Receiver<Order>,
     said: watch::Sender<Standing>,
     replaced: Replaced,
 }
@@ -213,7 +213,7 @@ impl Keeper {
                         now.failures += 1;
                         now.last_end = Some(how);
                     });
-                    let order = tokio::time::timeout(pause, self.told.recv()).await;
+                    let order = tokio::time::timeout(pause, self.inbox.recv()).await;
                     pause = (pause * 2).min(PAUSE_MAX);
                     match order {
                         Ok(Some(Order::Stop) | None) => break,
@@ -254,7 +254,7 @@ impl Keeper {
                     Ok(status) => status.to_string(),
                     Err(error) => error.to_string(),
                 }),
-                order = self.told.recv() => match order {
+                order = self.inbox.recv() => match order {
                     Some(Order::Replace(answer)) => {
                         let has_replaced = self.replace(&mut life).await;
                         let _nobody_waits = answer.send(has_replaced);

@@ -143,8 +143,8 @@ async fn nobody_misses_what_comes_after_a_backup_was_put_back() {
     let path = format!("/_matrix/client/v3/sync?since={since}&filter={filter}");
     let news = alice.get(&path).await.ok();
     let timeline = news["rooms"]["join"][&room]["timeline"]["events"].as_array().unwrap();
-    let told: Vec<_> = timeline.iter().map(|event| event["event_id"].clone()).collect();
-    assert_eq!(told, sent, "{news}");
+    let ids: Vec<_> = timeline.iter().map(|event| event["event_id"].clone()).collect();
+    assert_eq!(ids, sent, "{news}");
     server.stop();
 }
 

@@ -149,7 +149,7 @@ fn many_workers_need_postgresql() {
 }
 
 #[test]
-fn wrong_routes_are_told_before_anything_starts() {
+fn wrong_routes_are_reported_before_anything_starts() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("routes.yaml"), "pools: {}\nroute: []\n").unwrap();
     let nowhere = "postgres://colonnade@127.0.0.1:1/x";

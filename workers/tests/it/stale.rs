@@ -134,12 +134,12 @@ async fn epoch(gateway: &Running) -> u64 {
 }
 
 /// Sends a message to a worker itself, with the header that only gateways have.
-async fn sent_to(worker: &Server, alice: &Client, room: &str, told: &str) -> reqwest::Response {
-    let txn = told.split(' ').next_back().unwrap().get(..5).unwrap();
+async fn sent_to(worker: &Server, alice: &Client, room: &str, header: &str) -> reqwest::Response {
+    let txn = header.split(' ').next_back().unwrap().get(..5).unwrap();
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let request = http.put(format!("{}{}", worker.url, send_path(room, txn)));
     let request = request.bearer_auth(alice.token.as_deref().unwrap());
-    request.header("x-colonnade-epoch", told).json(&message("direct")).send().await.unwrap()
+    request.header("x-colonnade-epoch", header).json(&message("direct")).send().await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -212,15 +212,15 @@ async fn believed_is_who_has_the_map(before: &Server, owner: &Server, alice: &Cl
     let map = crate::cluster::map(before, "").await;
     let (proof, epoch) = (map["proof"].as_str().unwrap(), map["epoch"].as_u64().unwrap());
     let guess = "g".repeat(proof.len());
-    for told in [format!("0 {guess}"), format!("{} {proof}", epoch + 1_000)] {
-        let answer = sent_to(before, alice, room, &told).await;
-        assert_eq!(answer.status().as_u16(), 200, "{told}: {answer:?}");
+    for header in [format!("0 {guess}"), format!("{} {proof}", epoch + 1_000)] {
+        let answer = sent_to(before, alice, room, &header).await;
+        assert_eq!(answer.status().as_u16(), 200, "{header}: {answer:?}");
     }
     let answer = sent_to(before, alice, room, &format!("0 {proof}")).await;
     assert_eq!(answer.status().as_u16(), 421);
     assert_eq!(answer.headers()["x-colonnade-owner"], *address(owner));
-    let told: u64 = answer.headers()["x-colonnade-epoch"].to_str().unwrap().parse().unwrap();
-    assert!(told >= epoch, "{told}");
+    let answered: u64 = answer.headers()["x-colonnade-epoch"].to_str().unwrap().parse().unwrap();
+    assert!(answered >= epoch, "{answered}");
     let body: serde_json::Value = answer.json().await.unwrap();
     assert_eq!(body["errcode"], "M_UNKNOWN");
 }

@@ -58,7 +58,7 @@ fn read_head(stream: &mut TcpStream) -> Option<String> {
 #[derive(Default)]
 struct Tally {
     answered: AtomicU64,
-    told_to_close: AtomicU64,
+    closing: AtomicU64,
     failures: Mutex<Vec<String>>,
     stop: AtomicBool,
 }
@@ -80,7 +80,7 @@ fn ask_on(to: SocketAddr, path: &str, keep: bool, rest: Duration, tally: &Tally)
             Some(head) if head.starts_with("http/1.1 200") => {
                 tally.answered.fetch_add(1, Ordering::Relaxed);
                 let close = head.contains("connection: close");
-                tally.told_to_close.fetch_add(u64::from(close), Ordering::Relaxed);
+                tally.closing.fetch_add(u64::from(close), Ordering::Relaxed);
                 kept = (keep && !close).then_some(stream);
             }
             other => tally.failures.lock().unwrap().push(format!("{path}: {other:?}")),
@@ -169,8 +169,8 @@ fn a_new_gateway_takes_over_and_no_request_fails() {
     let answered = tally.answered.load(Ordering::Relaxed);
     assert!(failures.is_empty(), "{} of {answered}: {:?}", failures.len(), &failures[..]);
     // A client may be between two connections just then, but not all of them, three times.
-    let told = tally.told_to_close.load(Ordering::Relaxed);
-    assert!(told >= 3, "{told} of {answered} answers said that the connection ends");
+    let closing = tally.closing.load(Ordering::Relaxed);
+    assert!(closing >= 3, "{closing} of {answered} answers said that the connection ends");
 }
 
 /// The gateway alone sends its spans where the environment says.
@@ -205,8 +205,8 @@ fn a_gateway_sends_its_spans_to_a_collector() {
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     let (head, body) = got.join().unwrap();
     assert!(head.starts_with("post /v1/traces"), "{head}");
-    for told in [&b"gateway"[..], b"pool", b"all", b"^/.*$"] {
-        assert!(body.windows(told.len()).any(|part| part == told), "{body:?}");
+    for text in [&b"gateway"[..], b"pool", b"all", b"^/.*$"] {
+        assert!(body.windows(text.len()).any(|part| part == text), "{body:?}");
     }
     assert_eq!(wait(&mut gateway), Some(0));
 }

@@ -16,21 +16,21 @@ use crate::{Bus, InProcess, bus::BACKLOG_MAX};
 const LONG: Duration = Duration::from_secs(60);
 
 /// What everybody was told, in order.
-type Told = Arc<Mutex<Vec<(&'static str, Option<Position>)>>>;
+type Notes = Arc<Mutex<Vec<(&'static str, Option<Position>)>>>;
 
 /// Writes down what it is told, and how far [`Streams::note`] was at that moment.
 struct Scribe {
     name: &'static str,
-    told: Told,
+    notes: Notes,
 }
 
 impl Subscriber for Scribe {
     fn advanced(&self, advance: &StreamAdvance) {
-        self.told.lock().push((self.name, Some(advance.upto)));
+        self.notes.lock().push((self.name, Some(advance.upto)));
     }
 
     fn missed(&self, _: Positions) {
-        self.told.lock().push((self.name, None));
+        self.notes.lock().push((self.name, None));
     }
 }
 
@@ -50,8 +50,8 @@ async fn streams(is_shared: bool) -> (Arc<Streams>, Database, tempfile::TempDir)
     (streams, db, folder)
 }
 
-fn scribes(told: &Told) -> (Arc<Scribe>, Arc<Scribe>, Arc<Scribe>) {
-    let scribe = |name| Arc::new(Scribe { name, told: Arc::clone(told) });
+fn scribes(notes: &Notes) -> (Arc<Scribe>, Arc<Scribe>, Arc<Scribe>) {
+    let scribe = |name| Arc::new(Scribe { name, notes: Arc::clone(notes) });
     (scribe("cache"), scribe("memory"), scribe("waker"))
 }
 
@@ -68,8 +68,8 @@ async fn noted(streams: &Streams, upto: Position) {
 #[tokio::test]
 async fn caches_hear_of_a_change_before_anybody_who_wakes_others() {
     let (streams, _db, _folder) = streams(true).await;
-    let told = Told::default();
-    let (cache, memory, waker) = scribes(&told);
+    let notes = Notes::default();
+    let (cache, memory, waker) = scribes(&notes);
     // Whatever the order in which they are named.
     let follower = Follower::new(&streams).subscribe(&memory).subscribe(&waker).cache(&cache);
     follower.start();
@@ -80,27 +80,27 @@ async fn caches_hear_of_a_change_before_anybody_who_wakes_others() {
     noted(&streams, 3).await;
     let expected =
         (1..=3).flat_map(|upto| ["cache", "memory", "waker"].map(|name| (name, Some(upto))));
-    assert_eq!(*told.lock(), expected.collect::<Vec<_>>());
+    assert_eq!(*notes.lock(), expected.collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn a_process_that_is_alone_spares_its_caches() {
     let (streams, _db, _folder) = streams(false).await;
-    let told = Told::default();
-    let (cache, memory, gone) = scribes(&told);
+    let notes = Notes::default();
+    let (cache, memory, gone) = scribes(&notes);
     let follower = Follower::new(&streams).cache(&cache).subscribe(&gone).subscribe(&memory);
     drop(gone);
     follower.start();
     streams.committed(advance(0, 1));
     noted(&streams, 1).await;
-    assert_eq!(*told.lock(), [("memory", Some(1))]);
+    assert_eq!(*notes.lock(), [("memory", Some(1))]);
 }
 
 #[tokio::test]
-async fn who_falls_behind_is_told_that_anything_may_have_moved() {
+async fn a_subscriber_that_falls_behind_learns_that_anything_may_have_moved() {
     let (streams, _db, _folder) = streams(false).await;
-    let told = Told::default();
-    let (cache, memory, _) = scribes(&told);
+    let notes = Notes::default();
+    let (cache, memory, _) = scribes(&notes);
     let follower = Follower::new(&streams).cache(&cache).subscribe(&memory);
     // Before it starts to read: more than are kept for it.
     let upto = BACKLOG_MAX as Position + 10;
@@ -108,9 +108,9 @@ async fn who_falls_behind_is_told_that_anything_may_have_moved() {
     follower.start();
     noted(&streams, upto).await;
     // Of what is kept it is told after that, in order; the last is what it waits for.
-    let told = told.lock();
-    assert_eq!(told[..2], [("cache", None), ("memory", None)]);
-    assert!(told[2..].iter().all(|(name, upto)| *name == "memory" && upto.is_some()));
+    let notes = notes.lock();
+    assert_eq!(notes[..2], [("cache", None), ("memory", None)]);
+    assert!(notes[2..].iter().all(|(name, upto)| *name == "memory" && upto.is_some()));
 }
 
 #[tokio::test]
@@ -133,8 +133,8 @@ async fn a_task_waits_for_a_position_and_misses_none() {
 #[tokio::test]
 async fn the_follower_ends_with_the_streams() {
     let streams = Arc::new(Streams::new());
-    let told = Told::default();
-    let (cache, ..) = scribes(&told);
+    let notes = Notes::default();
+    let (cache, ..) = scribes(&notes);
     let follower = Follower::new(&streams).cache(&cache);
     let runs = tokio::spawn(follower.run());
     drop(streams);

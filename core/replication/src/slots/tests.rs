@@ -68,7 +68,7 @@ fn map_of(epoch: i64) -> SlotMap {
 }
 
 #[test]
-fn who_asks_by_an_older_map_is_told_of_an_owner_that_stays() {
+fn a_caller_with_an_older_map_learns_of_an_owner_that_stays() {
     let slots = Slots::new(true);
     assert_eq!(slots.moved(0, -1), None, "no map yet");
     *slots.map.write() = Arc::new(map_of(8));

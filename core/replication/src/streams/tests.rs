@@ -97,7 +97,7 @@ async fn a_bus_that_loses_repeats_and_swaps_loses_nobody() {
         let folder = tempfile::tempdir().unwrap();
         let bus = Arc::new(Unreliable::new(seed));
         let (db, reader) = pair(&folder, Arc::clone(&bus) as _).await;
-        let mut told = reader.subscribe();
+        let mut advances = reader.subscribe();
         let mut written = HashMap::new();
         for user in 1..=100 {
             written.insert(UserNid(user), put(&db, user).await);
@@ -107,7 +107,7 @@ async fn a_bus_that_loses_repeats_and_swaps_loses_nobody() {
         let mut reached = 0;
         let mut seen = HashMap::new();
         while reached < 100 {
-            let next = tokio::time::timeout(LONG, told.recv()).await;
+            let next = tokio::time::timeout(LONG, advances.recv()).await;
             let advance =
                 next.unwrap_or_else(|_| panic!("seed {seed}: stuck at {reached}")).unwrap();
             assert!(advance.prev <= reached, "seed {seed}: a gap was told");
@@ -127,19 +127,19 @@ async fn a_bus_that_loses_repeats_and_swaps_loses_nobody() {
 #[tokio::test]
 async fn a_commit_above_a_gap_waits_for_what_is_below() {
     let streams = Streams::new();
-    let mut told = streams.subscribe();
+    let mut advances = streams.subscribe();
     streams.committed(advance(1, 2));
     streams.committed(advance(3, 4));
     assert_eq!(streams.position(Stream::AccountData), 0);
     assert_eq!(streams.known().get(Stream::AccountData), 4, "a client waits for its own write");
-    assert!(told.try_recv().is_err());
+    assert!(advances.try_recv().is_err());
     streams.take(Arc::new(advance(0, 1)));
     assert_eq!(streams.position(Stream::AccountData), 2);
     streams.take(Arc::new(advance(2, 3)));
     assert_eq!(streams.position(Stream::AccountData), 4);
     streams.take(Arc::new(advance(0, 3)));
     let mut order = Vec::new();
-    while let Ok(advance) = told.try_recv() {
+    while let Ok(advance) = advances.try_recv() {
         order.push(advance.upto);
     }
     assert_eq!(order, [1, 2, 3, 4]);
@@ -154,18 +154,18 @@ async fn a_gap_of_a_lone_process_is_closed_from_the_database() {
     let db = Database::open(&location, Arc::clone(&elsewhere) as _).await.unwrap();
     let streams = Arc::new(Streams::new());
     streams.start(&db, None, 1).await.unwrap();
-    let mut told = streams.subscribe();
+    let mut advances = streams.subscribe();
     put(&db, 1).await;
     put(&db, 2).await;
     streams.committed(advance(1, 2));
-    let first = tokio::time::timeout(LONG, told.recv()).await.expect("it is told").unwrap();
+    let first = tokio::time::timeout(LONG, advances.recv()).await.expect("it is told").unwrap();
     assert_eq!((first.prev, first.upto), (0, 2));
     assert_eq!(first.touched, [(Touch::User(UserNid(1)), 1), (Touch::User(UserNid(2)), 2)]);
     streams.stop();
 }
 
 #[tokio::test]
-async fn looking_finds_what_no_message_told() {
+async fn looking_finds_what_no_message_announced() {
     let folder = tempfile::tempdir().unwrap();
     let (db, reader) = pair(&folder, Arc::new(Unreliable::new(0))).await;
     put(&db, 1).await;

@@ -151,18 +151,18 @@ impl Actors {
                 }
                 Place::Nowhere => Err(Failed::Elsewhere(0)),
             };
-            let told = match answered {
+            let known = match answered {
                 Ok(sent) => return Ok(sent),
                 Err(Failed::Error(error)) => return Err(error),
-                Err(Failed::Elsewhere(told)) => told,
+                Err(Failed::Elsewhere(known)) => known,
                 Err(Failed::Silent) => 0,
             };
             if left().is_zero() {
                 let why = "the process that has this room cannot be reached; try again";
                 return Err(MatrixError::unavailable(why).into());
             }
-            if told > epoch {
-                context.slots.reached(told, left()).await;
+            if known > epoch {
+                context.slots.reached(known, left()).await;
             } else {
                 context.slots.look_again();
                 context.slots.changed(epoch, PAUSE).await;

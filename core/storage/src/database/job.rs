@@ -55,8 +55,8 @@ where
     T: Send + 'static,
     F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
 {
-    let (answer, told) = oneshot::channel();
-    (Box::new(Typed { body: Some(body), lane, runs, value: None, answer }), told)
+    let (answer, result) = oneshot::channel();
+    (Box::new(Typed { body: Some(body), lane, runs, value: None, answer }), result)
 }
 
 impl<T, F> Job for Typed<T, F>
@@ -86,8 +86,8 @@ where
 
     fn finish(mut self: Box<Self>, outcome: Result<()>) {
         let lost = || StorageError::Failed("a write left no value".to_owned());
-        let told = outcome.and_then(|()| self.value.take().ok_or_else(lost));
+        let result = outcome.and_then(|()| self.value.take().ok_or_else(lost));
         // Whoever does not wait any more need not know.
-        let _ = self.answer.send(told);
+        let _ = self.answer.send(result);
     }
 }

@@ -124,9 +124,9 @@ impl Postgres {
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
         let gone = || StorageError::Unavailable("the database is being closed".to_owned());
-        let (job, told) = job(body, Some(lane), Runs::Again);
+        let (job, answer) = job(body, Some(lane), Runs::Again);
         self.lanes[lane.index()].send(Work::Write(job)).await.map_err(|_| gone())?;
-        told.await.map_err(|_| gone())?
+        answer.await.map_err(|_| gone())?
     }
 
     /// Runs a body in a transaction of its own, beside all lanes; again if it was undone, or if
@@ -176,9 +176,9 @@ impl Postgres {
     /// Finishes the writes that wait, unless the server is away, and closes every connection.
     pub(crate) async fn close(&self) {
         let lanes = self.lanes.each_ref().map(|lane| async move {
-            let (tell, told) = oneshot::channel();
+            let (tell, closed) = oneshot::channel();
             if lane.send(Work::Close(tell)).await.is_ok() {
-                let _ = told.await;
+                let _ = closed.await;
             }
         });
         if timeout(CLOSE_PATIENCE, join_all(lanes)).await.is_err() {

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_made_is_private_and_what_is_wider_is_told() {
+    fn a_new_file_is_private_and_a_wider_one_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("a/b");
         make_folder(&inner).unwrap();

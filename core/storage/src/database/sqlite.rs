@@ -178,15 +178,15 @@ impl Sqlite {
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
         let gone = || StorageError::Unavailable("the database is being closed".to_owned());
-        let (job, told) = job(body, lane, Runs::Once);
+        let (job, answer) = job(body, lane, Runs::Once);
         self.writer.send(Work::Write(job)).await.map_err(|_| gone())?;
-        told.await.map_err(|_| gone())?
+        answer.await.map_err(|_| gone())?
     }
 
     pub(crate) async fn close(&self) {
-        let (tell, told) = oneshot::channel();
+        let (tell, closed) = oneshot::channel();
         if self.writer.send(Work::Close(tell)).await.is_ok() {
-            let _ = told.await;
+            let _ = closed.await;
         }
         if let Readers::Pool(pool) = &self.readers {
             pool.close().await;

@@ -44,7 +44,7 @@ async fn read_back(db: &Database, stream: Stream, limit: i64) -> Option<Touched>
 }
 
 /// What is read back is what was told, as far as it was not written anew since.
-async fn rows_tell_what_the_commits_told(world: World) {
+async fn rows_say_what_the_commits_announced(world: World) {
     let heard = Arc::new(CommitLog::default());
     let db = world.open_with(Arc::clone(&heard) as _).await;
     for user in 1..=3 {
@@ -77,9 +77,9 @@ async fn rows_tell_what_the_commits_told(world: World) {
     .await
     .unwrap();
     for stream in [Stream::AccountData, Stream::Receipts, Stream::DeviceLists] {
-        let told = heard.touched(stream);
-        assert!(told.len() >= 3);
-        assert_eq!(read_back(&db, stream, 100).await, Some(told), "{stream:?}");
+        let committed = heard.touched(stream);
+        assert!(committed.len() >= 3);
+        assert_eq!(read_back(&db, stream, 100).await, Some(committed), "{stream:?}");
         assert_eq!(read_back(&db, stream, 2).await, None, "{stream:?}: too many");
     }
     db.write(|tx| {
@@ -92,4 +92,4 @@ async fn rows_tell_what_the_commits_told(world: World) {
     db.close().await;
 }
 
-on_both!(rows_tell_what_the_commits_told);
+on_both!(rows_say_what_the_commits_announced);

@@ -10,7 +10,7 @@ use colonnade_replication::slots::Place as Owner;
 use colonnade_storage::rooms::events::StoredEvent;
 
 use crate::{
-    clients::Told,
+    clients::ClientRecord,
     history::History,
     observer::Observer,
     process::{Process, Stage},
@@ -23,9 +23,9 @@ pub(crate) fn heard(process: &Process, observer: &Observer, history: &History) {
     let rows = observer.stream(heard.begun, heard.reached);
     if heard.rows != rows {
         let missed: Vec<_> = rows.iter().filter(|row| !heard.rows.contains(row)).collect();
-        let (name, told) = (&process.name, heard.rows.len());
+        let (name, count) = (&process.name, heard.rows.len());
         history.violated(format_args!(
-            "{name} was told of {told} of {} rows in {}..{}, or in another order; missed: {missed:?}",
+            "{name} heard of {count} of {} rows in {}..{}, or in another order; missed: {missed:?}",
             rows.len(),
             heard.begun,
             heard.reached
@@ -58,7 +58,7 @@ pub(crate) fn one_owner(processes: &[Option<Process>], rooms: &[Place], history:
 /// else is; positions are dense; readers saw all of it.
 pub(crate) fn everything(
     template: &Template,
-    told: &Told,
+    record: &ClientRecord,
     observer: &Observer,
     history: &History,
     begun: Position,
@@ -71,13 +71,13 @@ pub(crate) fn everything(
     }
     for room in &template.rooms {
         let events = observer.events(room.nid);
-        messages(room, &events, told, history, begun);
+        messages(room, &events, record, history, begun);
         let ids: Vec<OwnedEventId> = events.iter().map(|event| event.event_id.clone()).collect();
         let timeline = observer.timeline(room.nid);
         if timeline != ids {
             history.violated(format_args!("the timeline of {} is in another order", room.id));
         }
-        for (reader, seen) in told.seen.iter().enumerate() {
+        for (reader, seen) in record.seen.iter().enumerate() {
             if seen.get(&room.id) != Some(&ids) {
                 let seen = seen.get(&room.id).map_or(0, Vec::len);
                 history.violated(format_args!(
@@ -92,19 +92,25 @@ pub(crate) fn everything(
 
 /// Tells whether all readers have seen as much as there is: every position is an event that all of
 /// them may see.
-pub(crate) fn all_seen(told: &Told, horizon: Position) -> bool {
-    told.seen.iter().all(|seen| {
+pub(crate) fn all_seen(record: &ClientRecord, horizon: Position) -> bool {
+    record.seen.iter().all(|seen| {
         let events: usize = seen.values().map(Vec::len).sum();
         Position::try_from(events).is_ok_and(|events| events >= horizon)
     })
 }
 
-fn messages(room: &Place, events: &[StoredEvent], told: &Told, history: &History, begun: Position) {
+fn messages(
+    room: &Place,
+    events: &[StoredEvent],
+    record: &ClientRecord,
+    history: &History,
+    begun: Position,
+) {
     let mut found: BTreeMap<String, Vec<(Position, &OwnedEventId)>> = BTreeMap::new();
     for event in events.iter().filter(|event| event.pos.is_some_and(|pos| pos > begun)) {
         let json: serde_json::Value = serde_json::from_slice(&event.json).unwrap_or_default();
         let text = json["content"]["body"].as_str().unwrap_or_default().to_owned();
-        if !told.proposed.contains(&text) {
+        if !record.proposed.contains(&text) {
             history.violated(format_args!("{} holds {json}, which nobody sent", room.id));
         }
         found.entry(text).or_default().push((event.pos.unwrap_or(0), &event.event_id));
@@ -113,7 +119,7 @@ fn messages(room: &Place, events: &[StoredEvent], told: &Told, history: &History
         history.violated(format_args!("{text} is there {} times: {events:?}", events.len()));
     }
     let mut last: HashMap<usize, Position> = HashMap::new();
-    for known in told.acknowledged.iter().filter(|known| known.room == room.nid) {
+    for known in record.acknowledged.iter().filter(|known| known.room == room.nid) {
         let at = match found.get(&known.text).map(Vec::as_slice) {
             Some([(at, event_id), ..]) if **event_id == known.event_id => *at,
             other => {

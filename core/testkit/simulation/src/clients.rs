@@ -40,7 +40,7 @@ pub(crate) struct Acknowledged {
 
 /// What the clients know.
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct ClientRecord {
     /// What anybody tried to send.
     pub(crate) proposed: BTreeSet<String>,
     /// What was acknowledged, in order.
@@ -60,7 +60,7 @@ pub(crate) struct Client {
     pub(crate) session: Session,
     pub(crate) rooms: Vec<Place>,
     pub(crate) doors: Doors,
-    pub(crate) told: Arc<Mutex<Told>>,
+    pub(crate) record: Arc<Mutex<ClientRecord>>,
     pub(crate) history: Arc<History>,
     pub(crate) dice: Dice,
 }
@@ -91,17 +91,17 @@ impl Client {
         for n in 0.. {
             let think = self.dice.between(5, 200);
             tokio::time::sleep(Duration::from_millis(think.unsigned_abs())).await;
-            if self.told.lock().closing {
+            if self.record.lock().closing {
                 break;
             }
             let text = format!("{}-{n}", self.session.user_id.localpart());
             let room = self.rooms[self.dice.place(self.rooms.len())].clone();
-            self.told.lock().proposed.insert(text.clone());
+            self.record.lock().proposed.insert(text.clone());
             let Some(event_id) = self.send_one(&room, &text).await else { continue };
             let (sender, nid) = (self.number, room.nid);
             self.history.note(format_args!("{text} is acknowledged as {event_id}"));
             let known = Acknowledged { text: text.clone(), sender, room: nid, event_id };
-            self.told.lock().acknowledged.push(known.clone());
+            self.record.lock().acknowledged.push(known.clone());
             if self.dice.chance(100) {
                 // A client that repeats what was answered.
                 let again = self.send_one(&room, &text).await;
@@ -111,7 +111,7 @@ impl Client {
                 }
             }
         }
-        self.told.lock().busy -= 1;
+        self.record.lock().busy -= 1;
     }
 
     /// Sends until there is an answer; `None` when the message was refused.
@@ -191,18 +191,18 @@ impl Client {
     /// Notes what a sync told.
     fn see(&self, answer: &Value) {
         let joined = answer["rooms"]["join"].as_object();
-        for (room, told) in joined.into_iter().flatten() {
-            if told["timeline"]["limited"] == true {
+        for (room, shown) in joined.into_iter().flatten() {
+            if shown["timeline"]["limited"] == true {
                 self.history.violated(format_args!("a sync is limited in {room}"));
             }
-            let events = told["timeline"]["events"].as_array();
+            let events = shown["timeline"]["events"].as_array();
             let ids = events.into_iter().flatten().filter_map(|event| event["event_id"].as_str());
             let ids: Vec<OwnedEventId> = ids.filter_map(|id| id.try_into().ok()).collect();
             if !ids.is_empty() {
                 self.history.note(format_args!("reader {} sees {ids:?} in {room}", self.number));
             }
             let room: OwnedRoomId = room.as_str().try_into().expect("a room id");
-            self.told.lock().seen[self.number].entry(room).or_default().extend(ids);
+            self.record.lock().seen[self.number].entry(room).or_default().extend(ids);
         }
     }
 }

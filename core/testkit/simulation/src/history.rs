@@ -15,11 +15,11 @@ const KEPT_MAX: usize = 300;
 #[derive(Default)]
 pub struct History {
     now_ms: AtomicI64,
-    told: Mutex<Told>,
+    log: Mutex<Log>,
 }
 
 #[derive(Default)]
-struct Told {
+struct Log {
     digest: blake3::Hasher,
     lines: u64,
     kept: VecDeque<String>,
@@ -39,36 +39,36 @@ impl History {
     /// Notes that something happened.
     pub fn note(&self, what: impl std::fmt::Display) {
         let line = format!("{:>6} ms  {what}", self.now_ms());
-        let mut told = self.told.lock();
-        told.digest.update(line.as_bytes());
-        told.digest.update(b"\n");
-        told.lines += 1;
-        if told.kept.len() == KEPT_MAX {
-            told.kept.pop_front();
+        let mut log = self.log.lock();
+        log.digest.update(line.as_bytes());
+        log.digest.update(b"\n");
+        log.lines += 1;
+        if log.kept.len() == KEPT_MAX {
+            log.kept.pop_front();
         }
-        told.kept.push_back(line);
+        log.kept.push_back(line);
     }
 
     /// Notes that something happened which may not happen.
     pub fn violated(&self, what: impl std::fmt::Display) {
         let what = what.to_string();
         self.note(format!("VIOLATED: {what}"));
-        self.told.lock().violations.push(what);
+        self.log.lock().violations.push(what);
     }
 
     /// Returns what may not have happened.
     pub fn violations(&self) -> Vec<String> {
-        self.told.lock().violations.clone()
+        self.log.lock().violations.clone()
     }
 
     /// Returns the digest of everything noted.
     pub fn digest(&self) -> String {
-        let told = self.told.lock();
-        format!("{} lines, {}", told.lines, told.digest.finalize().to_hex())
+        let log = self.log.lock();
+        format!("{} lines, {}", log.lines, log.digest.finalize().to_hex())
     }
 
     /// Returns what was noted last.
     pub fn end(&self) -> Vec<String> {
-        self.told.lock().kept.iter().cloned().collect()
+        self.log.lock().kept.iter().cloned().collect()
     }
 }

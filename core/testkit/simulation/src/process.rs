@@ -127,16 +127,16 @@ impl Process {
             clock: Arc::new(LocalClock { born, born_ms }),
             heard: Arc::clone(&heard),
         };
-        let (history, told, place) =
+        let (history, named, place) =
             (Arc::clone(&ground.history), name.clone(), Arc::clone(&stage));
         runtime.spawn(async move {
             let reached = match boot.run().await {
                 Ok((services, member)) => {
-                    history.note(format_args!("{told} serves"));
+                    history.note(format_args!("{named} serves"));
                     Stage::Serves(services, member)
                 }
                 Err(error) => {
-                    history.note(format_args!("{told} cannot start: {error}"));
+                    history.note(format_args!("{named} cannot start: {error}"));
                     Stage::Over
                 }
             };
@@ -269,14 +269,14 @@ impl Boot {
 
     /// Notes what a consumer of the events stream is told.
     fn follow(&self, streams: &Arc<Streams>) {
-        let mut told = streams.subscribe();
+        let mut advances = streams.subscribe();
         let begun = streams.position(Stream::Events);
         *self.heard.lock() = Heard { begun, reached: begun, rows: Vec::new() };
         let (heard, history, name) =
             (Arc::clone(&self.heard), Arc::clone(&self.ground.history), self.name.clone());
         tokio::spawn(async move {
             loop {
-                let advance = match told.recv().await {
+                let advance = match advances.recv().await {
                     Ok(advance) if advance.stream == Stream::Events => advance,
                     Ok(_) => continue,
                     Err(tokio::sync::broadcast::error::RecvError::Closed) => return,

@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     checks,
-    clients::{Client, Doors, Told},
+    clients::{Client, ClientRecord, Doors},
     dice::Dice,
     disk::Spell,
     faults::Faults,
@@ -71,7 +71,7 @@ struct World {
     /// When a process that is not there starts again.
     returns: Vec<i64>,
     doors: Doors,
-    told: Arc<Mutex<Told>>,
+    record: Arc<Mutex<ClientRecord>>,
     /// Where the clients live.
     outside: Runtime,
     born: tokio::time::Instant,
@@ -102,13 +102,13 @@ pub fn run(template: &Arc<Template>, plan: Plan) -> Outcome {
     for process in world.processes.iter().flatten() {
         checks::heard(process, &world.ground.observer, &history);
     }
-    let told = world.told.lock();
-    checks::everything(template, &told, &world.ground.observer, &history, begun);
+    let record = world.record.lock();
+    checks::everything(template, &record, &world.ground.observer, &history, begun);
     Outcome {
         violations: history.violations(),
         digest: history.digest(),
         end: history.end(),
-        acknowledged: told.acknowledged.len(),
+        acknowledged: record.acknowledged.len(),
         took_ms: history.now_ms(),
     }
 }
@@ -145,7 +145,7 @@ impl World {
             runs: vec![0; count],
             returns: vec![0; count],
             doors: Arc::new(Mutex::new(vec![None; count])),
-            told: Arc::default(),
+            record: Arc::default(),
             outside,
             born,
             _folder: folder,
@@ -157,16 +157,16 @@ impl World {
     /// Lets the clients begin.
     fn open(&mut self, template: &Template) {
         let readers = 2;
-        let mut told = self.told.lock();
-        told.busy = template.users.len();
-        told.seen = vec![Default::default(); readers];
+        let mut record = self.record.lock();
+        record.busy = template.users.len();
+        record.seen = vec![Default::default(); readers];
         for (number, session) in template.users.iter().enumerate() {
             let client = |part: &str| Client {
                 number,
                 session: session.clone(),
                 rooms: template.rooms.clone(),
                 doors: Arc::clone(&self.doors),
-                told: Arc::clone(&self.told),
+                record: Arc::clone(&self.record),
                 history: Arc::clone(&self.ground.history),
                 dice: Dice::new(self.plan.seed, &format!("{part} {number}")),
             };
@@ -347,16 +347,16 @@ impl World {
                 process.go_on(now_ms);
             }
         }
-        self.told.lock().closing = true;
+        self.record.lock().closing = true;
     }
 
     fn is_at_rest(&self) -> bool {
-        let told = self.told.lock();
-        if told.busy > 0 {
+        let record = self.record.lock();
+        if record.busy > 0 {
             return false;
         }
         let horizon = self.ground.observer.horizons().get(Stream::Events);
-        checks::all_seen(&told, horizon)
+        checks::all_seen(&record, horizon)
             && self.processes.iter().all(|process| {
                 process.as_ref().is_some_and(|process| {
                     process.door().is_some() && process.heard.lock().reached == horizon
@@ -366,7 +366,7 @@ impl World {
 
     /// Says what did not come to rest.
     fn restless(&self) -> String {
-        let told = self.told.lock();
+        let record = self.record.lock();
         let horizon = self.ground.observer.horizons().get(Stream::Events);
         let processes = self
             .processes
@@ -374,11 +374,11 @@ impl World {
             .flatten()
             .map(|process| format!("{} at {}", process.name, process.heard.lock().reached));
         let seen: Vec<usize> =
-            told.seen.iter().map(|seen| seen.values().map(Vec::len).sum()).collect();
+            record.seen.iter().map(|seen| seen.values().map(Vec::len).sum()).collect();
         format!(
             "no rest {REST_MS} ms after the faults: {} senders wait; the stream is at {horizon}: \
              {:?}; readers saw {seen:?} events",
-            told.busy,
+            record.busy,
             processes.collect::<Vec<_>>()
         )
     }

@@ -174,7 +174,7 @@ async fn claims_of_strangers_give_nothing_or_a_failure() {
 }
 
 #[tokio::test]
-async fn new_keys_are_told_to_their_owner_once() {
+async fn new_keys_are_announced_to_their_owner_once() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let before = positions(&server).await;
@@ -213,7 +213,7 @@ async fn changes_take_sync_tokens_only() {
 }
 
 #[tokio::test]
-async fn whoever_shares_a_room_is_told_and_whoever_left_is_named() {
+async fn users_who_share_a_room_are_named_as_changed_or_left() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let bob = server.user("bob").await;

@@ -19,7 +19,7 @@ fn messages(answer: &Value) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn changes_without_a_room_are_told() {
+async fn changes_without_a_room_are_shown() {
     let server = TestServer::start().await;
     let alice = server.user("alice").await;
     let bob = server.user("bob").await;

@@ -121,9 +121,9 @@ impl Device {
             for event in list(&timeline["events"]) {
                 known.apply_timeline(&event, !after);
             }
-            let told = known.messages.len() - before;
+            let shown = known.messages.len() - before;
             let happened = truth[room].messages.len() - known.seen;
-            assert!(limited || told == happened, "{told} of {happened} told without a gap");
+            assert!(limited || shown == happened, "{shown} of {happened} told without a gap");
             let count = truth[room].members.values().filter(|is| *is == "join").count();
             let summed = &said["summary"]["m.joined_member_count"];
             assert!(summed.is_null() || *summed == json!(count), "{summed} of {count}");

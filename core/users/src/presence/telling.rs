@@ -35,11 +35,11 @@ async fn keep_telling(presence: Weak<Presence>, news: Arc<Notify>) {
                 continue;
             }
         }
-        let Some(told) = presence.upgrade() else { return };
-        if let Err(error) = told.tell().await {
+        let Some(presence) = presence.upgrade() else { return };
+        if let Err(error) = presence.tell().await {
             tracing::warn!(%error, "cannot tell who is there; trying again");
         }
-        drop(told);
+        drop(presence);
         tokio::time::sleep(STEP).await;
     }
 }
@@ -62,7 +62,7 @@ impl Presence {
         let read = rows::rooms_joined(&self.context.db, &asked).await;
         let mut users = self.users.lock();
         users.asked.clear();
-        let told = match read {
+        let result = match read {
             Ok(rooms) => {
                 self.note(&mut users, &due, &asked, &rooms);
                 Ok(())
@@ -76,7 +76,7 @@ impl Presence {
         if !users.due.is_empty() || !users.moved.is_empty() {
             self.news.notify_one();
         }
-        told
+        result
     }
 
     /// `rooms` are those of all who were `asked` for, in order of the users. Whoever has moved since is
@@ -102,14 +102,14 @@ impl Presence {
         if due.is_empty() {
             return;
         }
-        let told = rooms.iter().filter(|(user, _)| due.contains(user));
-        let touched: HashSet<Touch> = told.map(|(_, room)| Touch::Room(*room)).collect();
+        let concerned = rooms.iter().filter(|(user, _)| due.contains(user));
+        let touched: HashSet<Touch> = concerned.map(|(_, room)| Touch::Room(*room)).collect();
         let touched: Vec<Touch> = touched.into_iter().collect();
         // Under the lock of the users: whoever is woken finds the changes noted.
         let pos = self.context.streams.advance_in_memory(Stream::Presence, &touched);
         for user in &due {
             let Some(known) = users.known.get_mut(user) else { continue };
-            known.is_told = !users.due.contains(user);
+            known.is_announced = !users.due.contains(user);
             let before = std::mem::replace(&mut known.pos, pos);
             users.by_pos.remove(&(before, *user));
             users.by_pos.insert((pos, *user));

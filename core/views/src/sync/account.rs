@@ -71,10 +71,10 @@ impl Sync {
             }
             false => Vec::new(),
         };
-        let told: HashSet<&str> = changes.iter().filter_map(|e| e["sender"].as_str()).collect();
-        let untold: Vec<_> =
-            newcomers.iter().filter(|(name, _)| !told.contains(name.as_str())).collect();
-        let newcomers = presence.of_newcomers(context.viewer.user, &untold, now);
+        let changed: HashSet<&str> = changes.iter().filter_map(|e| e["sender"].as_str()).collect();
+        let unnamed: Vec<_> =
+            newcomers.iter().filter(|(name, _)| !changed.contains(name.as_str())).collect();
+        let newcomers = presence.of_newcomers(context.viewer.user, &unnamed, now);
         changes.extend(newcomers);
         let changes = changes.into_iter().filter(|event| {
             let sender = event["sender"].as_str().and_then(|id| <&UserId>::try_from(id).ok());

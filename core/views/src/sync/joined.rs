@@ -59,13 +59,13 @@ impl Sync {
         let since_data = if was_in { context.since(Stream::AccountData) } else { 0 };
         let account_data = self.room_data(context, room, since_data).await?;
         context.growth.add(account_data.bytes()).await?;
-        let told = gap.whole
+        let has_news = gap.whole
             || !timeline.events.is_empty()
             || timeline.limited
             || !state.is_empty()
             || !ephemeral.events.is_empty()
             || !account_data.events.is_empty();
-        if !told {
+        if !has_news {
             return Ok(None);
         }
         let (unread, by_thread) = self.unread(context, room).await?;
@@ -135,9 +135,9 @@ impl Sync {
         let known = found.len();
         found.truncate(limit);
         let mut json = self.rendered(context, room, &mut found, bytes_max).await?;
-        let told = json.iter().map(|event| event.get().len()).sum();
-        context.timelines.tell(told);
-        context.growth.add(told).await?;
+        let bytes = json.iter().map(|event| event.get().len()).sum();
+        context.timelines.tell(bytes);
+        context.growth.add(bytes).await?;
         let is_cut = bytes >= bytes_max.max(1) || scanned >= SCANNED_MAX;
         let limited = known > found.len() || (more && is_cut);
         found.reverse();

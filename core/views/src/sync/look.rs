@@ -28,9 +28,9 @@ impl Sync {
         memberships: &Memberships,
     ) -> Result<SyncResponse> {
         let mut now = context.now;
-        let (to_device, told_upto) = self.to_device(context).await?;
+        let (to_device, delivered_upto) = self.to_device(context).await?;
         context.growth.add(to_device.bytes()).await?;
-        now.set(Stream::ToDevice, told_upto);
+        now.set(Stream::ToDevice, delivered_upto);
         let heads = self.heads.rooms(memberships.rooms.iter().map(|member| member.room));
         let device_lists = self.device_lists(context, memberships, &heads).await?;
         let account_data = self.account_data(context).await?;
@@ -72,9 +72,9 @@ impl Sync {
         }
         let messages = self.from.to_device.messages(device, after, upto, TO_DEVICE_MAX).await?;
         let full = messages.len() == TO_DEVICE_MAX;
-        let told_upto = messages.last().filter(|_| full).map_or(upto, |last| last.pos);
+        let delivered_upto = messages.last().filter(|_| full).map_or(upto, |last| last.pos);
         let events = messages.into_iter().map(|message| message.event).collect();
-        Ok((Events { events }, told_upto))
+        Ok((Events { events }, delivered_upto))
     }
 
     /// Returns whose keys changed for the user. Asks only for what has moved: of most answers

@@ -53,7 +53,7 @@ const HEADS_PAGE: i64 = 5_000;
 /// Uploaded filters kept in memory, about 1 kB each.
 const FILTERS_MAX: usize = 10_000;
 /// Devices of which it is remembered whose member events they were sent, per room.
-const TOLD_MAX: usize = 20_000;
+const LAZY_LOADED_MAX: usize = 20_000;
 
 /// What a client asks for.
 #[derive(Debug, Clone, Default)]
@@ -118,7 +118,7 @@ pub struct Sync {
     pub(super) initial: Semaphore,
     /// Whose member events a device was sent, so that lazy loading does not repeat them. Losing it
     /// only repeats some.
-    pub(super) told: Cache<(DeviceNid, RoomNid), Arc<parking_lot::Mutex<LazyLoaded>>>,
+    pub(super) lazy_loaded: Cache<(DeviceNid, RoomNid), Arc<parking_lot::Mutex<LazyLoaded>>>,
     /// Uploaded filters, which never change.
     pub(super) filters: Cache<(UserNid, i64), Arc<FilterDefinition>>,
     pub(super) stopping: watch::Sender<bool>,
@@ -146,10 +146,10 @@ impl Timelines {
     /// when there is no room even for that.
     pub(super) fn room(&self) -> usize {
         match self.0.load(Ordering::Relaxed) {
-            told if told < TIMELINES_BYTES_MAX / 2 => {
-                (TIMELINES_BYTES_MAX / 2 - told).min(PAGE_BYTES_MAX)
+            bytes if bytes < TIMELINES_BYTES_MAX / 2 => {
+                (TIMELINES_BYTES_MAX / 2 - bytes).min(PAGE_BYTES_MAX)
             }
-            told if told < TIMELINES_BYTES_MAX => 1,
+            bytes if bytes < TIMELINES_BYTES_MAX => 1,
             _ => 0,
         }
     }
@@ -198,7 +198,7 @@ impl Sync {
             heads,
             memberships: Cache::new(USERS_MAX),
             initial: Semaphore::new(INITIAL_MAX),
-            told: Cache::new(TOLD_MAX),
+            lazy_loaded: Cache::new(LAZY_LOADED_MAX),
             filters: Cache::new(FILTERS_MAX),
             stopping: watch::Sender::new(false),
         })
@@ -277,11 +277,11 @@ impl Sync {
         }
         let horizons = colonnade_storage::streams::horizons(&self.context.db).await?;
         // Mostly another process was faster than we are: then all of it is in the database.
-        let told = since;
+        let given = since;
         for stream in DURABLE {
             since.set(stream, since.get(stream).min(horizons.get(stream)));
         }
-        if since != told {
+        if since != given {
             tracing::warn!("a client was told more than the database has: was a backup restored?");
         }
         Ok(since)

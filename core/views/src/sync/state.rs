@@ -21,7 +21,7 @@ use super::{
 use crate::timeline::{Bundles, Shown};
 
 /// Users of a room of whom it is remembered that a device was sent their member event.
-const TOLD_USERS_MAX: usize = 2_000;
+const LAZY_LOADED_USERS_MAX: usize = 2_000;
 
 /// The state events a client lacks.
 pub(super) struct MissingState {
@@ -179,7 +179,7 @@ impl Sync {
         let repeat = whole
             || filter::repeats_members(&wanted.state)
             || filter::repeats_members(&wanted.timeline);
-        let due = self.untold(context, room, users, (whole, repeat));
+        let due = self.not_yet_sent(context, room, users, (whole, repeat));
         for user_id in self.context.interned.user_ids(&due).await? {
             let key =
                 self.context.interned.find_state_key_nid("m.room.member", user_id.as_str()).await?;
@@ -192,27 +192,28 @@ impl Sync {
 
     /// Returns those of the users whose member events the device was not sent, and notes that it
     /// is now. With `repeat` all of them; with `afresh` the device remembers nothing.
-    fn untold(
+    fn not_yet_sent(
         &self,
         context: &SyncContext<'_>,
         room: &Room,
         users: Vec<UserNid>,
         (afresh, repeat): (bool, bool),
     ) -> Vec<UserNid> {
-        let told = self.told.get_or_insert_with(&(context.viewer.device, room.nid), || {
-            Ok::<_, std::convert::Infallible>(std::sync::Arc::default())
-        });
-        let Ok(told) = told;
-        let mut told = told.lock();
+        let lazy_loaded =
+            self.lazy_loaded.get_or_insert_with(&(context.viewer.device, room.nid), || {
+                Ok::<_, std::convert::Infallible>(std::sync::Arc::default())
+            });
+        let Ok(lazy_loaded) = lazy_loaded;
+        let mut lazy_loaded = lazy_loaded.lock();
         // Past the bound, the device is sent some again.
-        if afresh || told.len() > TOLD_USERS_MAX {
-            told.clear();
+        if afresh || lazy_loaded.len() > LAZY_LOADED_USERS_MAX {
+            lazy_loaded.clear();
         }
         let since = context.since(Stream::Events);
-        let has = |user: &UserNid| told.get(user).is_some_and(|at| *at <= since);
+        let has = |user: &UserNid| lazy_loaded.get(user).is_some_and(|at| *at <= since);
         let due: Vec<UserNid> = users.into_iter().filter(|user| repeat || !has(user)).collect();
         let now = context.now(Stream::Events);
-        told.extend(due.iter().map(|user| (*user, now)));
+        lazy_loaded.extend(due.iter().map(|user| (*user, now)));
         due
     }
 }

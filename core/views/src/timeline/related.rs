@@ -162,8 +162,8 @@ impl Timeline {
 
 /// Ends what was found with the last event that was told, if of a page only the first ones were; tells
 /// whether that is so.
-fn end_with(found: &mut Vec<(EventNid, i64)>, page: &[Shown], told: usize) -> bool {
-    let last = page[..told].last().filter(|_| told < page.len());
+fn end_with(found: &mut Vec<(EventNid, i64)>, page: &[Shown], fitting: usize) -> bool {
+    let last = page[..fitting].last().filter(|_| fitting < page.len());
     let place = last.and_then(|last| found.iter().position(|(nid, _)| *nid == last.row.nid));
     if let Some(place) = place {
         found.truncate(place + 1);

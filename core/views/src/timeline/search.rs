@@ -97,8 +97,8 @@ impl SearchRequest {
         u32::try_from(cost).unwrap_or(u32::MAX).saturating_add(u32::try_from(around).unwrap_or(0))
     }
 
-    /// Returns how many of the best were told already.
-    fn told(&self) -> Result<usize, MatrixError> {
+    /// Returns how many of the best were shown already.
+    fn shown_before(&self) -> Result<usize, MatrixError> {
         match &self.from {
             Some(token) => Ok(usize::try_from(number(token, 'n')?).unwrap_or(0)),
             None => Ok(0),
@@ -109,7 +109,7 @@ impl SearchRequest {
     fn token_after(&self, page: &[Match]) -> Result<String, MatrixError> {
         match page.last().filter(|_| self.recent) {
             Some(last) => Ok(format!("p{}", last.pos)),
-            None => Ok(format!("n{}", self.told()? + page.len())),
+            None => Ok(format!("n{}", self.shown_before()? + page.len())),
         }
     }
 }
@@ -169,16 +169,16 @@ impl Timeline {
             true => self.newest(viewer, &request, &wanted, newest, limit).await?,
             false => best(&request, newest, limit)?,
         };
-        let mut told = self.fitting(page.iter().map(|one| one.event), PAGE_BYTES_MAX).await?;
-        let mut finds = self.finds(viewer, &page[..told]).await?;
+        let mut shown = self.fitting(page.iter().map(|one| one.event), PAGE_BYTES_MAX).await?;
+        let mut finds = self.finds(viewer, &page[..shown]).await?;
         let Results { results, states } = self.results(viewer, &request, &finds, growth).await?;
         if results.len() < finds.len() {
             finds.truncate(results.len());
             let last = finds.last().map(|find| find.shown.row.nid);
-            told = page.iter().position(|one| Some(one.event) == last).map_or(told, |at| at + 1);
+            shown = page.iter().position(|one| Some(one.event) == last).map_or(shown, |at| at + 1);
         }
-        if told < page.len() {
-            next = Some(request.token_after(&page[..told])?);
+        if shown < page.len() {
+            next = Some(request.token_after(&page[..shown])?);
         }
         let groups = groups(&request.group_by, &finds);
         let highlights = if count > 0 { wanted.words } else { Vec::new() };
@@ -422,17 +422,17 @@ fn rank(shown: &Shown, wanted: &SearchTerms) -> Option<f64> {
     Some(wanted.words.len() as f64 / has.len().max(1) as f64)
 }
 
-/// Takes those of which the words are the largest part; the token says how many were told.
+/// Takes those of which the words are the largest part; the token says how many were shown.
 fn best(
     request: &SearchRequest,
     mut found: Matches,
     limit: usize,
 ) -> Result<(Vec<Match>, Option<String>)> {
-    let told = request.told()?;
+    let shown = request.shown_before()?;
     // Among equals the newest stays first.
     found.all.sort_by(|one, other| other.rank.total_cmp(&one.rank));
-    let page: Vec<Match> = found.all.into_iter().skip(told).take(limit).collect();
-    let next = (page.len() == limit).then(|| format!("n{}", told + limit));
+    let page: Vec<Match> = found.all.into_iter().skip(shown).take(limit).collect();
+    let next = (page.len() == limit).then(|| format!("n{}", shown + limit));
     Ok((page, next))
 }
 

@@ -12,12 +12,12 @@ fn offer(path: &Path) -> (Offer, std::net::SocketAddr) {
 }
 
 #[tokio::test]
-async fn a_socket_goes_over_and_the_giver_is_told() {
+async fn a_socket_goes_over_and_the_giver_learns_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("upgrade.sock");
     let (offer, address) = offer(&path);
-    let (told, mut handed) = watch::channel(false);
-    let serving = tokio::spawn(offer.serve(told));
+    let (handed_over, mut handed) = watch::channel(false);
+    let serving = tokio::spawn(offer.serve(handed_over));
     let taken = tokio::task::spawn_blocking(move || {
         // One that asks and dies: the giver goes on.
         drop(Inherited::ask(&path).unwrap().unwrap());

@@ -2,11 +2,11 @@
 
 use super::*;
 
-fn who(peer: &str, told: Option<&str>, proto: Option<&str>) -> (String, String, &'static str) {
+fn who(peer: &str, given: Option<&str>, proto: Option<&str>) -> (String, String, &'static str) {
     let text = "trusted_proxies: [\"10.0.0.0/8\", \"::1\"]\n\
         pools: { p: { balance: single } }\nroutes: [{ match: \"^/$\", pool: p }]";
     let config = Config::parse("t", text).unwrap();
-    let client = client(&config, peer.parse().unwrap(), false, told, proto);
+    let client = client(&config, peer.parse().unwrap(), false, given, proto);
     (client.ip.to_string(), client.forwarded_for, client.proto)
 }
 
@@ -40,8 +40,8 @@ fn what_is_no_address_ends_the_chain() {
 
 #[test]
 fn endless_chains_are_cut() {
-    let told = vec!["10.1.1.1"; 500].join(",");
-    let (_, chain, _) = who("10.0.0.1", Some(&told), None);
+    let given = vec!["10.1.1.1"; 500].join(",");
+    let (_, chain, _) = who("10.0.0.1", Some(&given), None);
     assert_eq!(chain.split(", ").count(), HOPS_MAX + 1);
 }
 

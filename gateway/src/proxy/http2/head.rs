@@ -47,13 +47,13 @@ impl StreamHead {
         // What came behind a `#` the h2 crate has thrown away: nobody reads it.
         let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
         let target = Target::parse(target.as_bytes())?;
-        let told = || headers.get_all(AUTHORIZATION).iter();
-        let any_is_bearer = told().any(|value| is_bearer(value.as_bytes()));
-        credentials_are_one(told().count(), any_is_bearer, &target)?;
+        let credentials = || headers.get_all(AUTHORIZATION).iter();
+        let any_is_bearer = credentials().any(|value| is_bearer(value.as_bytes()));
+        credentials_are_one(credentials().count(), any_is_bearer, &target)?;
         // It frames the request for the worker; that it fits what comes is looked at as it comes.
         let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-        let told = lengths.next().map(|told| length(told.as_bytes()).ok_or(reply::MALFORMED));
-        let framing = match (told.transpose()?, ends) {
+        let declared = lengths.next().map(|value| length(value.as_bytes()).ok_or(reply::MALFORMED));
+        let framing = match (declared.transpose()?, ends) {
             _ if lengths.next().is_some() => return Err(reply::MALFORMED),
             (None | Some(0), true) => Framing::Empty,
             (Some(_), true) => return Err(reply::MALFORMED),

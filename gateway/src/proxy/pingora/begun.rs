@@ -22,7 +22,7 @@ pub(super) struct Begun {
     pub(super) interims: u32,
     /// Whether the client has been told anything already.
     pub(super) hinted: bool,
-    pub(super) told_to_continue: bool,
+    pub(super) continue_sent: bool,
 }
 
 impl Begun {
@@ -58,7 +58,7 @@ impl State {
 
 /// The status the client has been told, 0 before.
 pub(super) fn status(session: &Session) -> u16 {
-    let told = session.response_written().map(|told| told.status);
-    let last = told.filter(|s| !s.is_informational() || s.as_u16() == 101);
+    let response = session.response_written().map(|response| response.status);
+    let last = response.filter(|s| !s.is_informational() || s.as_u16() == 101);
     last.map_or(0, |status| status.as_u16())
 }

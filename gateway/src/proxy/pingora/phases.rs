@@ -64,7 +64,7 @@ impl ProxyHttp for Phases {
             is_heard: false,
             interims: 0,
             hinted: false,
-            told_to_continue: false,
+            continue_sent: false,
         }));
         Ok(())
     }
@@ -125,7 +125,7 @@ impl ProxyHttp for Phases {
         }
         // A client that waits for leave to send its body gets it as soon as a worker is there.
         let due = exchange.head.expects_continue() && !session.as_downstream_mut().is_body_done();
-        if due && !std::mem::replace(&mut exchange.told_to_continue, true) {
+        if due && !std::mem::replace(&mut exchange.continue_sent, true) {
             // Pingora takes it for an answer that comes before the body, and would end the connection.
             session.set_close_on_response_before_downstream_finish(false);
             session.as_downstream_mut().write_continue_response().await?;

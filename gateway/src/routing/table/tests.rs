@@ -99,7 +99,7 @@ routes:
 }
 
 #[test]
-fn wrong_methods_and_unknown_paths_are_told_apart() {
+fn wrong_methods_and_unknown_paths_are_distinguished() {
     let (_, table) = bundled();
     assert!(matches!(find(&table, "GET", "/_matrix/client/versions", ""), RuleMatch::Rule(_)));
     assert!(matches!(find(&table, "HEAD", "/_matrix/client/versions", ""), RuleMatch::Rule(_)));

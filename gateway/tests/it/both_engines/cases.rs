@@ -178,9 +178,12 @@ impl Say {
         let bodiless = |status: u16| seen.method == "HEAD" || matches!(status, 204 | 304);
         let text = match self {
             Self::Length { status, length, extras } => {
-                let told = if bodiless(status) { 0 } else { length };
+                let length = if bodiless(status) { 0 } else { length };
                 let line = format!("content-length: {length}\r\n{}", lines(extras));
-                return ([head(status, &line), "l".repeat(told)].concat().into(), extras & 1 != 0);
+                return (
+                    [head(status, &line), "l".repeat(length)].concat().into(),
+                    extras & 1 != 0,
+                );
             }
             Self::Chunks { status, length, extras } => {
                 let line = format!("transfer-encoding: chunked\r\n{}", lines(extras));
@@ -194,8 +197,8 @@ impl Say {
                 return (text.into(), extras & 1 != 0);
             }
             Self::UntilClose { status, length } => {
-                let told = if bodiless(status) { 0 } else { length };
-                [head(status, ""), "u".repeat(told)].concat()
+                let length = if bodiless(status) { 0 } else { length };
+                [head(status, ""), "u".repeat(length)].concat()
             }
             Self::Trailers => {
                 let body = if bodiless(200) { "" } else { "3;a=b\r\nabc\r\n0\r\nt: u\r\n\r\n" };

@@ -67,7 +67,7 @@ async fn every_row_arrives_also_after_an_interruption() {
         next_migrations: None,
     };
     // Stops when part of a table is there, without a chance to tidy up.
-    let (tell, told) = tokio::sync::oneshot::channel();
+    let (tell, stop) = tokio::sync::oneshot::channel();
     let mut tell = Some(tell);
     let begun = copy(path(&from), &url, |step| {
         if step.table == "event_json" && step.rows > 2_000 {
@@ -76,7 +76,7 @@ async fn every_row_arrives_also_after_an_interruption() {
     });
     tokio::select! {
         _ = begun => panic!("it was not interrupted"),
-        _ = told => {}
+        _ = stop => {}
     }
     let early =
         Database::open(&place, std::sync::Arc::new(crate::database::commit_listener::NoListener))

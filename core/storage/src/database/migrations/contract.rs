@@ -3,7 +3,7 @@
 
 use sqlx::{PgConnection, SqliteConnection};
 
-use super::step::{Change, Pending, Step, TOLD_SINCE, newest};
+use super::step::{Change, PROCESSES_SINCE, Pending, Step, newest};
 use crate::{
     database::{Lock, sql},
     error::{Result, StorageError},
@@ -66,7 +66,7 @@ impl Found {
 
     /// Tells whether the database knows what its processes know.
     pub(super) fn knows_processes(&self) -> bool {
-        self.applied.contains(&TOLD_SINCE)
+        self.applied.contains(&PROCESSES_SINCE)
     }
 
     /// Says what is missing, and what is newer and may be.

@@ -31,7 +31,7 @@ pub struct Pending {
 }
 
 /// Since this migration the database says who may run on it, and who does.
-pub(super) const TOLD_SINCE: i64 = 19;
+pub(super) const PROCESSES_SINCE: i64 = 19;
 
 /// Returns the number of the last one.
 pub(super) fn newest(steps: &[Step]) -> i64 {

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use super::{step::TOLD_SINCE, *};
+use super::{step::PROCESSES_SINCE, *};
 use crate::{
     Database, Location,
     database::{
@@ -101,7 +101,7 @@ fn migrations_only_add_unless_they_say_otherwise() {
                 ),
                 Some(needs) => {
                     assert!(
-                        (TOLD_SINCE..step.number).contains(&needs),
+                        (PROCESSES_SINCE..step.number).contains(&needs),
                         "{place} needs a migration from before itself: the last of the version before"
                     );
                 }

@@ -185,12 +185,12 @@ impl Readers {
         shared.state.lock().waiting += 1;
         let _counted = Waiting(shared);
         loop {
-            let told = {
+            let handed = {
                 let mut state = shared.state.lock();
                 if state.is_closed {
                     return Err(closed());
                 }
-                let (tell, told) = oneshot::channel();
+                let (tell, handed) = oneshot::channel();
                 let permit = shared.free.try_acquire();
                 match permit.ok().and_then(|permit| {
                     permit.forget();
@@ -202,10 +202,10 @@ impl Readers {
                     }
                     None => state.takers.push_back(tell),
                 }
-                told
+                handed
             };
             self.open_more();
-            let taken = timeout_at(deadline, told).await.map_err(|_| self.too_late())?;
+            let taken = timeout_at(deadline, handed).await.map_err(|_| self.too_late())?;
             let mut connection = taken.map_err(|_| closed())?;
             if matches!(timeout(ANSWER_PATIENCE, connection.ping()).await, Ok(Ok(()))) {
                 return Ok(connection);

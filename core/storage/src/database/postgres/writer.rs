@@ -144,12 +144,12 @@ async fn write(
         },
     };
     stats.committed(group.len(), begun.elapsed());
-    told(sealed, group, listener);
+    announce(sealed, group, listener);
     None
 }
 
 /// Tells the listener and the callers of a commit.
-fn told(sealed: Vec<StreamAdvance>, group: Vec<Running>, listener: &dyn CommitListener) {
+fn announce(sealed: Vec<StreamAdvance>, group: Vec<Running>, listener: &dyn CommitListener) {
     for advance in sealed {
         listener.committed(advance);
     }

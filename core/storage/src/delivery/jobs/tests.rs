@@ -127,12 +127,12 @@ async fn changes_that_are_repeated_are_forgotten_and_nobody_misses_any(world: Wo
         all.extend(repeated);
     }
     assert_eq!(all, [1, 3, 5], "2 is Bob's, 4 is the newest for all, 6 for Bob alone");
-    let told = async |viewer, from| device_lists::changes(&db, viewer, from, 6).await.unwrap();
-    let before = [told(ALICE, 0).await, told(BOB, 0).await, told(ALICE, 3).await];
+    let changes = async |viewer, from| device_lists::changes(&db, viewer, from, 6).await.unwrap();
+    let before = [changes(ALICE, 0).await, changes(BOB, 0).await, changes(ALICE, 3).await];
     let forget = db.write(move |tx| Box::pin(async move { device_lists::forget(tx, &all).await }));
     forget.await.unwrap();
     assert_eq!(rows(&db, "SELECT count(*) FROM device_changes").await, 3);
-    assert_eq!([told(ALICE, 0).await, told(BOB, 0).await, told(ALICE, 3).await], before);
+    assert_eq!([changes(ALICE, 0).await, changes(BOB, 0).await, changes(ALICE, 3).await], before);
     db.close().await;
 }
 

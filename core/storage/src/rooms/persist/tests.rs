@@ -200,12 +200,12 @@ async fn a_batch_is_written_whole_or_not_at_all(world: World) {
     let advance = heard.0.lock()[0].clone();
     assert_eq!((advance.prev, advance.upto), (0, 2));
     assert_eq!(advance.touched.len(), 5, "the room and a member, twice, and what was redacted");
-    let mut told = advance.touched.clone();
-    told.sort();
+    let mut committed = advance.touched.clone();
+    committed.sort();
     let read_back = crate::touches::between(&db, Stream::Events, 0, advance.upto, 100).await;
     let mut read_back = read_back.unwrap().unwrap();
     read_back.sort();
-    assert_eq!(read_back, told, "whoever missed the message finds the same in the tables");
+    assert_eq!(read_back, committed, "whoever missed the message finds the same in the tables");
 
     // The same once more is a conflict, and changes nothing.
     assert!(matches!(put(&db, batch()).await, Err(StorageError::Conflict(_))));

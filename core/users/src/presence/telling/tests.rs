@@ -44,7 +44,7 @@ impl World {
     }
 
     /// The next change of presence that is told.
-    async fn told(&mut self) -> Arc<StreamAdvance> {
+    async fn next_advance(&mut self) -> Arc<StreamAdvance> {
         let next = async {
             loop {
                 let advance = self.advances.recv().await.unwrap();
@@ -60,8 +60,8 @@ impl World {
     async fn seen(&self, viewer: &Session, rooms: &[&Room]) -> Vec<String> {
         let rooms = rooms.iter().map(|room| room.nid).collect();
         let upto = self.server.context.streams.position(Stream::Presence);
-        let told = self.presence.changes(viewer.user, &rooms, 0, upto).await.unwrap();
-        told.iter().map(|event| event["sender"].as_str().unwrap().to_owned()).collect()
+        let changes = self.presence.changes(viewer.user, &rooms, 0, upto).await.unwrap();
+        changes.iter().map(|event| event["sender"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Waits until they see these users.
@@ -76,7 +76,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn changes_that_come_together_are_told_together() {
+async fn changes_that_come_together_are_announced_together() {
     let mut world = World::new().await;
     let alice = world.user("alice").await;
     let room = world.room(&alice).await;
@@ -88,11 +88,11 @@ async fn changes_that_come_together_are_told_together() {
     }
     // Nobody is away for a moment between these two.
     crowd.iter().for_each(|user| world.online(user));
-    let told = world.told().await;
-    assert_eq!(told.touched, [(Touch::Room(room.nid), told.upto)]);
-    assert_eq!((told.prev + 1, world.seen(&alice, &[&room]).await.len()), (told.upto, 20));
+    let advance = world.next_advance().await;
+    assert_eq!(advance.touched, [(Touch::Room(room.nid), advance.upto)]);
+    assert_eq!((advance.prev + 1, world.seen(&alice, &[&room]).await.len()), (advance.upto, 20));
     world.presence.set(&alice, PresenceState::Unavailable, None).unwrap();
-    assert_eq!(world.told().await.upto, told.upto + 1);
+    assert_eq!(world.next_advance().await.upto, advance.upto + 1);
 }
 
 #[tokio::test]
@@ -101,7 +101,7 @@ async fn those_who_share_a_room_now_are_seen() {
     let (alice, bob) = (world.user("alice").await, world.user("bob").await);
     let room = world.room(&alice).await;
     world.online(&bob);
-    assert_eq!(world.told().await.touched, [], "nobody shares a room");
+    assert_eq!(world.next_advance().await.touched, [], "nobody shares a room");
     assert!(world.seen(&alice, &[&room]).await.is_empty());
     world.join(&bob, &room).await;
     world.until_seen(&alice, &[&room], &["@bob:localhost"]).await;
@@ -111,7 +111,7 @@ async fn those_who_share_a_room_now_are_seen() {
 }
 
 #[tokio::test]
-async fn whoever_moves_while_a_change_is_told_is_told_of_later() {
+async fn a_user_who_moves_during_an_announcement_is_announced_later() {
     let world = World::new().await;
     let (alice, bob) = (world.user("alice").await, world.user("bob").await);
     let room = world.room(&alice).await;

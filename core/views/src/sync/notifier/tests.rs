@@ -128,7 +128,7 @@ fn a_message_concerns_one_device() {
 }
 
 #[test]
-fn a_membership_is_told_from_a_message() {
+fn a_membership_is_distinguished_from_a_message() {
     let heads = Notifier::new(Positions::default());
     touch(&heads, Stream::Events, Touch::User(UserNid(1)), 1);
     say(&heads, 2);

@@ -58,8 +58,8 @@ impl WordIndex {
         seen: Arc<Latest<Positions>>,
     ) -> Result<Self> {
         let upto = table::filled_upto(&context.db).await?;
-        let (told, filled) = watch::channel(upto);
-        tokio::spawn(follow(Arc::clone(&context), rooms, (seen, told)));
+        let (progress, filled) = watch::channel(upto);
+        tokio::spawn(follow(Arc::clone(&context), rooms, (seen, progress)));
         Ok(Self { context, filled })
     }
 
@@ -90,15 +90,15 @@ fn duty() -> Duty {
 async fn follow(
     context: Arc<Context>,
     rooms: Rooms,
-    (seen, told): (Arc<Latest<Positions>>, watch::Sender<Position>),
+    (seen, progress): (Arc<Latest<Positions>>, watch::Sender<Position>),
 ) {
     let mut before = None;
-    while !told.is_closed() {
+    while !progress.is_closed() {
         let epoch = context.slots.map().epoch;
         let right = context.slots.right(duty());
         // What comes after this look wakes us.
         let looked_at = context.streams.position(Stream::Events);
-        let filled = fill(&context, &rooms, (before, right), &told).await;
+        let filled = fill(&context, &rooms, (before, right), &progress).await;
         before = right;
         match filled {
             Ok(true) => continue,
@@ -116,7 +116,7 @@ async fn follow(
             biased;
             _ = seen.when(|upto| upto.get(Stream::Events) > looked_at), if right.is_some() => {}
             _ = context.slots.changed(epoch, LOOK_EVERY) => {}
-            () = told.closed() => return,
+            () = progress.closed() => return,
         }
     }
 }
@@ -127,19 +127,19 @@ async fn fill(
     context: &Context,
     rooms: &Rooms,
     (before, right): (Option<Right>, Option<Right>),
-    told: &watch::Sender<Position>,
+    progress: &watch::Sender<Position>,
 ) -> Result<bool> {
     let Some(right) = right else { return Ok(false) };
     if before != Some(right) {
         // Another process was at it meanwhile.
-        told.send_replace(table::filled_upto(&context.db).await?);
+        progress.send_replace(table::filled_upto(&context.db).await?);
     }
-    let (from, upto) = (*told.borrow(), context.streams.position(Stream::Events));
+    let (from, upto) = (*progress.borrow(), context.streams.position(Stream::Events));
     if from >= upto {
         return Ok(false);
     }
     let reached = block(context, rooms, right, (from, upto)).await?;
-    told.send_replace(reached);
+    progress.send_replace(reached);
     Ok(true)
 }
 

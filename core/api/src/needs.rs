@@ -37,6 +37,9 @@ const LISTED: &[(Method, &str, Need)] = &[
     // Wait for an upload.
     (Method::GET, "/thumbnail/{}/{}", Need::Own),
     // All there is, however much.
+    (Method::GET, "/rooms/{}/state", Need::Pieces),
+    (Method::GET, "/rooms/{}/members", Need::Pieces),
+    (Method::GET, "/rooms/{}/joined_members", Need::Pieces),
     (Method::POST, "/keys/query", Need::Whole),
     // Read by a request with a body.
     (Method::POST, "/keys/claim", Need::Page),
@@ -141,7 +144,7 @@ mod tests {
         let client = "/_matrix/client/v3";
         for (method, path, need) in [
             (Method::GET, "/rooms/{room_id}/messages", Need::Page),
-            (Method::GET, "/rooms/{r}/state", Need::Page),
+            (Method::GET, "/rooms/{r}/state", Need::Pieces),
             (Method::POST, "/keys/query", Need::Whole),
             (Method::GET, "/rooms/{r}/state/{event_type}/{state_key}", Need::Page),
             (Method::GET, "/room_keys/keys", Need::Page),

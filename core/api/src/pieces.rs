@@ -40,9 +40,17 @@ where
     let Some(second) = pieces.try_next().await? else {
         return Ok(reply::json(StatusCode::OK, first + after));
     };
-    let known = [Ok(first), Ok(format!(",{second}"))];
+    let known = stream::iter([Ok(format!(",{second}"))]);
     let rest = pieces.map_ok(|piece| format!(",{piece}"));
-    let all = stream::iter(known).chain(rest).chain(stream::iter([Ok(after.to_owned())]));
+    Ok(sent(first, known.chain(rest).chain(stream::iter([Ok(after.to_owned())]))))
+}
+
+/// Answers with JSON that is sent a piece at a time. When one cannot be read, the connection is cut.
+pub(crate) fn sent<S>(first: String, rest: S) -> Reply
+where
+    S: Stream<Item = Result<String>> + Send + 'static,
+{
+    let all = stream::iter([Ok(first)]).chain(rest);
     let frames = all.map_ok(|piece| Frame::data(Bytes::from(piece))).map_err(|error| {
         reply::log(&error);
         std::io::Error::other("the rest of the answer cannot be read")
@@ -50,7 +58,7 @@ where
     let mut reply = Response::new(reply::streamed(StreamBody::new(frames)));
     let kind = HeaderValue::from_static("application/json");
     reply.headers_mut().insert(header::CONTENT_TYPE, kind);
-    Ok(reply)
+    reply
 }
 
 /// Makes each piece when it has its turn among those of all answers.

@@ -215,8 +215,8 @@ impl Default for Requests {
         Self {
             // One user may hold a quarter: exactly the largest upload of keys.
             bodies_bytes_max: 128 * 1024 * 1024,
-            // One user may hold a quarter: two first syncs with all the account data there may be, and
-            // four pages beside them. All together make 32 pages at a time.
+            // One user may hold a quarter: eight pages, or four first syncs, or some of both. All together
+            // make 16 pages and read 32 first syncs at a time.
             answers_bytes_max: 128 * 1024 * 1024,
         }
     }

@@ -48,7 +48,7 @@ struct ViewServices {
     timeline: Arc<timeline::Timeline>,
     receipts: Arc<receipts::Receipts>,
     typing: Arc<typing::Typing>,
-    sync: sync::Sync,
+    sync: Arc<sync::Sync>,
 }
 
 impl ViewServices {
@@ -75,7 +75,7 @@ impl ViewServices {
             presence: Arc::clone(&users.presence),
             account_data: Arc::clone(&users.account_data),
         };
-        let sync = sync::Sync::start(Arc::clone(context), sources).await?;
+        let sync = Arc::new(sync::Sync::start(Arc::clone(context), sources).await?);
         let follower = follower.cache(&users.accounts).cache(&users.account_data);
         let follower = follower.cache(&users.push).cache(&users.encryption).cache(rooms.store());
         // Who keeps something in memory before who wakes others.

@@ -61,7 +61,7 @@ pub struct Services {
     /// Who is there.
     pub presence: Arc<presence::Presence>,
     /// What happened since a token.
-    pub sync: sync::Sync,
+    pub sync: Arc<sync::Sync>,
 }
 
 impl Services {

@@ -2,6 +2,7 @@
 //! server says of itself.
 
 use colonnade_testkit::{Client, TestServer, server::open_settings};
+use colonnade_users::account_data::{Changes, Scope};
 use serde_json::{Value, json};
 
 fn profile(client: &Client, field: &str) -> String {
@@ -180,8 +181,9 @@ async fn the_ignore_list_is_read_as_written() {
     assert!(ignored.iter().any(|user| user == "@spam:localhost"));
     alice.put(&path, json!({ "ignored_users": {} })).await.ok();
     assert!(inside().await.account_data.ignored(user).await.unwrap().is_empty());
-    let changes = services.account_data.changes(user, 0, i64::MAX).await.unwrap();
-    let types: Vec<&str> = changes.iter().map(|data| data.event_type.as_str()).collect();
+    let all = Changes { scope: Scope::All, after: 0, upto: i64::MAX, is_first: true };
+    let changes = services.account_data.page(user, all).await.unwrap();
+    let types: Vec<&str> = changes.data.iter().map(|data| data.event_type.as_str()).collect();
     assert_eq!(types, ["m.ignored_user_list", "m.push_rules"]);
 }
 

@@ -19,7 +19,7 @@ use colonnade_storage::{
 };
 use serde_json::{Map, Value, value::RawValue};
 
-pub use colonnade_storage::users::account_data::AccountData;
+pub use colonnade_storage::users::account_data::{AccountData, AccountDataPage, Scope};
 
 /// The largest content, in bytes: `m.direct` of somebody who knows ten thousand people fits.
 const BODY_BYTES_MAX: usize = 512 * 1024;
@@ -29,6 +29,8 @@ const TYPE_BYTES_MAX: usize = 255;
 ///
 /// Source: Matrix v1.19, client-server, "Room tagging".
 const TAG_BYTES_MAX: usize = 255;
+/// Bytes of a page of what changed: it ends with the content that reaches them.
+const PAGE_BYTES: i64 = 256 * 1024;
 /// Ignore lists kept in memory, mostly empty.
 const IGNORED_CACHED_MAX: usize = 20_000;
 
@@ -44,6 +46,20 @@ pub const INVITE_PERMISSION: &str = "m.invite_permission_config";
 pub(crate) const PUSH_RULES: &str = "m.push_rules";
 /// Types that have endpoints of their own.
 const NOT_SET_HERE: [&str; 2] = ["m.fully_read", PUSH_RULES];
+
+/// Which changes of a user's account data are asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Changes {
+    /// What they are about.
+    pub scope: Scope,
+    /// They are above this position.
+    pub after: Position,
+    /// They are not above this one.
+    pub upto: Position,
+    /// Who asks was told nothing yet: the last page has the push rules even of a user who never changed
+    /// any.
+    pub is_first: bool,
+}
 
 /// Account data of local users.
 pub struct AccountDataService {
@@ -155,36 +171,40 @@ impl AccountDataService {
         changed
     }
 
-    /// Returns what changed above `after` and up to `upto`, in that order, global and per room.
-    ///
-    /// From the very beginning this has the push rules even of a user who never changed any.
+    /// Returns a page of what changed in a user's account data, about 256 KiB of it, in that order.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn changes(
-        &self,
-        user: UserNid,
-        after: Position,
-        upto: Position,
-    ) -> Result<Vec<AccountData>> {
-        let mut changes = account_data::changes(&self.context.db, user, after, upto).await?;
+    pub async fn page(&self, user: UserNid, changes: Changes) -> Result<AccountDataPage> {
+        let Changes { scope, after, upto, is_first } = changes;
+        let (db, range) = (&self.context.db, (after, upto));
+        let mut page = account_data::changes_page(db, user, scope, range, PAGE_BYTES).await?;
+        let is_due = is_first && page.next.is_none() && !matches!(scope, Scope::Room(_));
         let is_rules = |data: &AccountData| data.room.is_none() && data.event_type == PUSH_RULES;
-        if after == 0 && !changes.iter().any(is_rules) {
+        if !is_due || page.data.iter().any(is_rules) {
+            return Ok(page);
+        }
+        if account_data::get(db, user, None, PUSH_RULES).await?.is_none() {
             let user_id = self.context.interned.user_id(user).await?;
             let rules = push::render(&push::server_default(&user_id));
             let rules = rules.map_err(|error| Error::internal("render push rules", error))?;
             let body = raw(&serde_json::json!({ "global": rules }))?;
-            changes.push(AccountData { room: None, event_type: PUSH_RULES.to_owned(), body });
+            page.data.push(AccountData { room: None, event_type: PUSH_RULES.to_owned(), body });
         }
-        Ok(changes)
+        Ok(page)
     }
 
-    /// Returns all account data of a user about a room.
+    /// Returns the rooms about which a user's account data changed above `after` and up to `upto`.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn of_room(&self, user: UserNid, room: RoomNid) -> Result<Vec<AccountData>> {
-        Ok(account_data::of_room(&self.context.db, user, room).await?)
+    pub async fn changed_rooms(
+        &self,
+        user: UserNid,
+        after: Position,
+        upto: Position,
+    ) -> Result<Vec<RoomNid>> {
+        Ok(account_data::changed_rooms(&self.context.db, user, after, upto).await?)
     }
 
     // === Ignored users ===

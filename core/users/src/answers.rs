@@ -5,10 +5,11 @@
 //! holds a share at most, and uses up nobody else's.
 //!
 //! 1. Half of the budget is for pages, half for answers that cannot be pages: these keep nobody from those.
-//! 2. One answer is always possible, of whatever size: a client that cannot have its first sync could do
-//!    nothing about it. While an answer is made, what it takes grows ([`Growth`]), and only one at a time
-//!    exceeds what there is room for: so all together exceed the budget by that one.
-//! 3. An answer that is sent a piece at a time holds two pieces, and few are made at a time ([`Answers::piece`]).
+//! 2. An answer of any size that is sent a piece at a time (a first sync, the state of a room) holds
+//!    [`PIECES_BYTES`] however long it is taken, and few pieces are made at a time ([`Answers::piece`]).
+//! 3. An answer that cannot be sent so, keys of many users or what a search found, grows while it is made
+//!    ([`Growth`]), and only one at a time exceeds what there is room for: so all together exceed the
+//!    budget by that one, which the number of what may be asked for bounds.
 //! 4. What was made is not thrown away while nobody waits for its room. While somebody does, who takes next
 //!    to nothing of it is cut off ([`Holding`]): a few accounts could keep everybody from reading, and a
 //!    stalled device the others of its user.
@@ -30,10 +31,14 @@ use crate::{bodies::Payer, limits::Key};
 
 /// Set aside for a page: a MiB of events as they are stored, parsed and rendered, and what hangs on them.
 pub const PAGE_BYTES: usize = 4 * 1024 * 1024;
-/// What an answer holds that is sent a piece at a time: one that is sent, and the next.
-const PIECES_BYTES: usize = 1024 * 1024;
+/// What an answer holds that is sent a piece at a time: two pieces at the connection, and what is left of a
+/// timeline, whose events are chosen together.
+pub const PIECES_BYTES: usize = 2 * 1024 * 1024;
 /// Pieces that are made at a time; each takes some megabytes for a moment.
 const PIECES_MADE_MAX: usize = 8;
+/// So many times its size such an answer counts for its payer: who reads slowly holds it for hours, and
+/// a few accounts shall not fill the half of the budget with that.
+const PIECES_WEIGHT: usize = 4;
 /// Of the budget, one such part is set aside for an answer that cannot be a page.
 const WHOLES: usize = 8;
 /// What is rendered is in memory twice before it is sent: by its parts, and in one piece.
@@ -59,7 +64,9 @@ pub enum Need {
     Own,
     /// What a page takes, [`PAGE_BYTES`].
     Page,
-    /// What an answer takes that lists all there is: an eighth of the budget.
+    /// What an answer takes that lists all there is, and is sent a piece at a time: [`PIECES_BYTES`].
+    Pieces,
+    /// What an answer takes that lists all there is, and is made whole: an eighth of the budget.
     Whole,
 }
 
@@ -108,8 +115,8 @@ impl Answers {
     }
 
     /// Waits for a turn to make the next piece of an answer that is sent by pieces.
-    pub async fn piece(&self) -> impl Drop {
-        self.pieces.take(1).await
+    pub async fn piece(&self) -> PieceTurn {
+        PieceTurn { _permit: self.pieces.take(1).await }
     }
 
     /// Sets aside what making an answer takes, as soon as there is room.
@@ -124,12 +131,14 @@ impl Answers {
         let (from, units) = match need {
             Need::Little | Need::Own => return Ok(None),
             Need::Page => (&self.pages, PAGE_BYTES / UNIT),
+            Need::Pieces => (&self.wholes, PIECES_BYTES / UNIT),
             Need::Whole => (&self.wholes, self.whole()),
         };
+        let weight = if need == Need::Pieces { PIECES_WEIGHT } else { 1 };
         let mut place = self.place(payer)?;
         let taken = tokio::time::timeout(WAIT_MAX, async {
             let own = match &place.portion {
-                Some(own) => Some(own.take(units).await),
+                Some(own) => Some(own.take(units * weight).await),
                 None => None,
             };
             (own, from.take(units).await)
@@ -172,6 +181,12 @@ impl Answers {
             shares.remove(&key);
         }
     }
+}
+
+/// A turn to make a piece, given back when dropped.
+#[derive(Debug)]
+pub struct PieceTurn {
+    _permit: OwnedSemaphorePermit,
 }
 
 /// The place of a request among those of its payer.
@@ -236,7 +251,11 @@ impl Reserved {
 
     /// Begins to send an answer a piece at a time: it holds little from now on.
     pub fn pay_by_pieces(&mut self) -> Holding {
-        self.resize(PIECES_BYTES / UNIT);
+        let units = PIECES_BYTES / UNIT;
+        self.from.resize(&mut self.all, units);
+        if let (Some(own), Some(share)) = (&mut self.own, &self.place.portion) {
+            share.resize(own, units * PIECES_WEIGHT);
+        }
         self.beyond = None;
         self.holding(PIECES_BYTES)
     }

@@ -33,6 +33,8 @@ const MAIN: &str = "main";
 const HOPS_MAX: usize = 3;
 /// How often a read marker is compared anew because another request moved it meanwhile.
 const MARKER_TRIES_MAX: usize = 8;
+/// Receipts of one event at most, of which a sync sends several: about 150 kB.
+const RECEIPTS_MAX: i64 = 1_000;
 /// The type of the read marker.
 const MARKER: &str = "m.fully_read";
 
@@ -203,7 +205,8 @@ impl Receipts {
     }
 
     /// Returns the content of `m.receipt` with what changed after `after` up to `upto`, as a user
-    /// may see it; `None` if nothing did.
+    /// may see it: a thousand receipts at most, and after which position there may be more. `None` if
+    /// nothing changed.
     ///
     /// # Errors
     /// When the database fails.
@@ -213,8 +216,9 @@ impl Receipts {
         viewer: UserNid,
         after: Position,
         upto: Position,
-    ) -> Result<Option<Value>> {
-        let changes = receipts::changes(&self.context.db, room, viewer, after, upto).await?;
+    ) -> Result<Option<(Value, Option<Position>)>> {
+        let (db, range) = (&self.context.db, (after, upto));
+        let (changes, next) = receipts::changes_page(db, room, viewer, range, RECEIPTS_MAX).await?;
         if changes.is_empty() {
             return Ok(None);
         }
@@ -237,7 +241,7 @@ impl Receipts {
                 by_kind.insert(user.to_string(), body);
             }
         }
-        Ok(Some(json!(content)))
+        Ok(Some((json!(content), next)))
     }
 }
 

@@ -7,6 +7,7 @@ pub mod filter;
 pub mod notifier;
 
 mod account;
+mod answer;
 mod changed_data;
 mod chunk;
 mod fields;
@@ -21,7 +22,8 @@ mod state;
 mod summary;
 mod unread;
 mod waiting;
+mod writer;
 
-pub use response::SyncResponse;
+pub use answer::{Rest, SyncAnswer};
 pub use service::Sources;
 pub use service::{Sync, SyncRequest};

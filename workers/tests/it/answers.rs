@@ -18,6 +18,9 @@ const V3: &str = "/_matrix/client/v3";
 const GROWTH_MB_MAX: u64 = 110;
 /// What may stay when all is over: the caches of events and pages, and what the allocator keeps at hand.
 const AFTER_MB_MAX: u64 = 60;
+/// Accounts that take none of their first syncs; all they can have of them, 2 MiB each, fits into half of the
+/// budget.
+const MEMBERS: usize = 6;
 /// How often memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long is looked: all that wait in line are answered or refused by then.
@@ -31,16 +34,16 @@ fn held_mb(server: &Server) -> u64 {
 /// Asks over many connections and takes nothing of what is answered; returns the most that was held.
 fn flood(
     server: &Server,
-    client: &Client,
+    clients: &[Client],
     path: &str,
     connections: usize,
 ) -> (u64, Vec<TcpStream>) {
     let address = server.url.trim_start_matches("http://");
-    let token = client.token.as_deref().unwrap();
-    let request =
-        format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
     let mut untaken = Vec::new();
-    for _ in 0..connections {
+    for client in clients.iter().cycle().take(connections) {
+        let token = client.token.as_deref().unwrap();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
         let mut stream = TcpStream::connect(address).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         untaken.push(stream);
@@ -59,30 +62,41 @@ async fn floods_of_answers_hold_a_bounded_memory_and_give_it_back() {
     let folder = tempfile::tempdir().unwrap();
     let settings = ["--set", "registration.open=true", "--set", "rate_limits.enabled=false"];
     let server = Server::worker(folder.path(), "all", &settings);
-    let alice = Client::register(&server.url, "alice").await;
+    let alice = [Client::register(&server.url, "alice").await];
+    let owner = &alice[0];
     let bob = Client::register(&server.url, "bob").await;
     for n in 0..16 {
-        let path = format!("{V3}/user/{}/account_data/org.example.{n}", alice.user_id);
-        alice.put(&path, json!({ "x": "y".repeat(500_000) })).await.ok();
+        let path = format!("{V3}/user/{}/account_data/org.example.{n}", owner.user_id);
+        owner.put(&path, json!({ "x": "y".repeat(500_000) })).await.ok();
     }
-    let made = alice.post(&format!("{V3}/createRoom"), json!({})).await.ok();
+    let made =
+        owner.post(&format!("{V3}/createRoom"), json!({ "preset": "public_chat" })).await.ok();
     let room = made["room_id"].as_str().unwrap();
     for n in 0..240 {
         let path = format!("{V3}/rooms/{room}/send/m.room.message/t{n}");
-        alice.put(&path, json!({ "body": "x".repeat(60_000) })).await.ok();
+        owner.put(&path, json!({ "body": "x".repeat(60_000) })).await.ok();
     }
     for n in 0..600 {
         let path = format!("{V3}/rooms/{room}/state/org.example.large/{n}");
-        alice.put(&path, json!({ "x": "x".repeat(60_000) })).await.ok();
+        owner.put(&path, json!({ "x": "x".repeat(60_000) })).await.ok();
+    }
+    let mut members = Vec::new();
+    for n in 0..MEMBERS {
+        let member = Client::register(&server.url, &format!("member{n}")).await;
+        member.post(&format!("{V3}/rooms/{room}/join"), json!({})).await.ok();
+        members.push(member);
     }
     let filter = "%7B%22room%22%3A%7B%22state%22%3A%7B%22types%22%3A%5B%22none%22%5D%7D%7D%7D";
     let before = held_mb(&server);
-    for (path, connections) in [
-        (format!("{V3}/sync?filter={filter}"), 120),
-        (format!("{V3}/rooms/{room}/messages?dir=b&limit=1000"), 60),
-        (format!("{V3}/rooms/{room}/state"), 60),
+    for (clients, path, connections) in [
+        (&alice[..], format!("{V3}/sync?filter={filter}"), 120),
+        (&alice[..], format!("{V3}/rooms/{room}/messages?dir=b&limit=1000"), 60),
+        (&alice[..], format!("{V3}/rooms/{room}/state"), 60),
+        // First syncs of 36 MB each.
+        (&alice[..], format!("{V3}/sync"), 60),
+        (&members[..], format!("{V3}/sync"), 4 * MEMBERS),
     ] {
-        let (most, untaken) = flood(&server, &alice, &path, connections);
+        let (most, untaken) = flood(&server, clients, &path, connections);
         println!("{path}: {before} MB, then {most} MB");
         assert!(most < before + GROWTH_MB_MAX, "{path}: {before} MB, then {most} MB");
         // Others are served meanwhile.

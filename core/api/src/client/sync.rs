@@ -12,14 +12,16 @@ use colonnade_model::{
         presence::PresenceState,
     },
 };
-use colonnade_rooms::{Error, Result};
+use colonnade_rooms::Result;
 use colonnade_services::Services;
 use colonnade_users::accounts::Session;
-use colonnade_views::sync::SyncRequest;
+use colonnade_views::sync::{SyncAnswer, SyncRequest};
+use futures_util::stream::try_unfold;
 use http::StatusCode;
 
 use crate::{
     call::Call,
+    pieces,
     reply::{self, Reply},
     table::Table,
 };
@@ -33,11 +35,11 @@ async fn sync(call: Call<Request, Session>) -> Result<Reply> {
     // Boxed, for a client that waits shall not carry what was needed to understand it.
     let needed = call.needed.clone();
     let (services, who, request) = Box::pin(understand(call)).await?;
-    let mut answer = services.sync.sync(&who, request).await?;
-    needed.keep(answer.reserved.take());
-    let body = serde_json::to_vec(&answer)
-        .map_err(|error| Error::internal("render the answer to a sync", error))?;
-    Ok(reply::json(StatusCode::OK, body))
+    let SyncAnswer { first, rest, reserved } = services.sync.sync(&who, request).await?;
+    needed.keep(reserved);
+    let Some(rest) = rest else { return Ok(reply::json(StatusCode::OK, first)) };
+    let rest = try_unfold(rest, async |mut rest| Ok(rest.next().await?.map(|piece| (piece, rest))));
+    Ok(pieces::sent(first, rest))
 }
 
 /// Says who asks for what.

@@ -53,6 +53,7 @@ struct Row {
     event_id: String,
     event_pos: i64,
     ts: i64,
+    pos: i64,
 }
 
 impl From<Row> for Receipt {
@@ -137,27 +138,31 @@ async fn write(tx: &mut Tx, receipt: Receipt, threads_max: i64) -> Result<bool> 
 }
 
 /// Returns the receipts of a room that changed above `after` and up to `upto`, as `viewer` may see
-/// them: all public ones, and the viewer's own private ones.
+/// them: all public ones, and the viewer's own private ones. As many as `rows_max`, in the order of their
+/// positions, and the position after which the next ones come if there may be any.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn changes(
+pub async fn changes_page(
     db: &Database,
     room: RoomNid,
     viewer: UserNid,
-    after: Position,
-    upto: Position,
-) -> Result<Vec<Receipt>> {
-    const CHANGES: &str = "SELECT room_nid, user_nid, kind, thread, event_id, event_pos, ts \
+    (after, upto): (Position, Position),
+    rows_max: i64,
+) -> Result<(Vec<Receipt>, Option<Position>)> {
+    const CHANGES: &str = "SELECT room_nid, user_nid, kind, thread, event_id, event_pos, ts, pos \
          FROM receipts WHERE room_nid = $1 AND pos > $2 AND pos <= $3 \
-         AND (kind = 1 OR user_nid = $4) ORDER BY pos";
+         AND (kind = 1 OR user_nid = $4) ORDER BY pos LIMIT $5";
     let rows: Vec<Row> = read!(db, |c| sql::query_as(CHANGES)
         .bind(room.0)
         .bind(after)
         .bind(upto)
         .bind(viewer.0)
+        .bind(rows_max)
         .fetch_all(c))?;
-    Ok(rows.into_iter().map(Receipt::from).collect())
+    let is_full = rows.len() as i64 >= rows_max;
+    let next = rows.last().filter(|_| is_full).map(|last| last.pos);
+    Ok((rows.into_iter().map(Receipt::from).collect(), next))
 }
 
 /// Returns how far a user has read a room: thread (empty for the whole room) and position.

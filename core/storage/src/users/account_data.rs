@@ -159,47 +159,85 @@ pub async fn get_in(
 const GET: &str =
     "SELECT body FROM account_data WHERE user_nid = $1 AND room_nid = $2 AND type = $3";
 
+/// What of a user's account data is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// All of it.
+    All,
+    /// What is about the user as a whole.
+    Global,
+    /// What is about a room.
+    Room(RoomNid),
+}
+
+/// Some of a user's account data, in the order in which it changed.
+#[derive(Debug, Default)]
+pub struct AccountDataPage {
+    /// The data, with its last content.
+    pub data: Vec<AccountData>,
+    /// After which position the next page begins; `None` if this is the last.
+    pub next: Option<Position>,
+}
+
 /// Returns what of a user's account data changed above `after` and up to `upto`, in that order, with
-/// its last content.
+/// its last content: as much as has about `bytes_max` bytes, and one piece at least if there is any.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn changes(
+pub async fn changes_page(
+    db: &Database,
+    user: UserNid,
+    scope: Scope,
+    (after, upto): (Position, Position),
+    bytes_max: i64,
+) -> Result<AccountDataPage> {
+    // The sizes are summed before any content is read. Position 0 is no row's.
+    const OF_ALL: &str = "SELECT room_nid, type, pos, body FROM account_data \
+         WHERE user_nid = $1 AND pos > $2 AND pos <= (SELECT COALESCE(MAX(pos), 0) FROM \
+             (SELECT pos, SUM(octet_length(body)) OVER (ORDER BY pos) - octet_length(body) AS bytes \
+              FROM account_data WHERE user_nid = $1 AND pos > $2 AND pos <= $3) AS summed \
+             WHERE bytes < $4) ORDER BY pos";
+    const OF_ROOM: &str = "SELECT room_nid, type, pos, body FROM account_data \
+         WHERE user_nid = $1 AND room_nid = $5 AND pos > $2 AND pos <= (SELECT COALESCE(MAX(pos), 0) FROM \
+             (SELECT pos, SUM(octet_length(body)) OVER (ORDER BY pos) - octet_length(body) AS bytes \
+              FROM account_data WHERE user_nid = $1 AND room_nid = $5 AND pos > $2 AND pos <= $3) AS summed \
+             WHERE bytes < $4) ORDER BY pos";
+    let statement = if scope == Scope::All { OF_ALL } else { OF_ROOM };
+    let room = match scope {
+        Scope::Room(room) => Some(room),
+        Scope::All | Scope::Global => None,
+    };
+    let rows: Vec<(i64, String, i64, String)> = read!(db, |c| {
+        let query = sql::query_as(statement).bind(user.0).bind(after).bind(upto).bind(bytes_max);
+        let query = if scope == Scope::All { query } else { query.bind(number_of(room)) };
+        query.fetch_all(c)
+    })?;
+    let bytes: i64 = rows.iter().map(|(_, _, _, text)| text.len() as i64).sum();
+    let last = rows.last().map(|(_, _, pos, _)| *pos);
+    let next = last.filter(|last| bytes >= bytes_max && *last < upto);
+    let data = rows.into_iter().map(|(room, event_type, _, text)| AccountData {
+        room: (room != 0).then_some(RoomNid(room)),
+        event_type,
+        body: readable(text, "account_data"),
+    });
+    Ok(AccountDataPage { data: data.collect(), next })
+}
+
+/// Returns the rooms about which a user's account data changed above `after` and up to `upto`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn changed_rooms(
     db: &Database,
     user: UserNid,
     after: Position,
     upto: Position,
-) -> Result<Vec<AccountData>> {
-    const CHANGES: &str = "SELECT room_nid, type, body FROM account_data \
-         WHERE user_nid = $1 AND pos > $2 AND pos <= $3 ORDER BY pos";
-    let rows: Vec<(i64, String, String)> =
-        read!(db, |c| sql::query_as(CHANGES).bind(user.0).bind(after).bind(upto).fetch_all(c))?;
-    let mut changes = Vec::with_capacity(rows.len());
-    for (room, event_type, text) in rows {
-        let room = (room != 0).then_some(RoomNid(room));
-        changes.push(AccountData { room, event_type, body: readable(text, "account_data") });
-    }
-    Ok(changes)
-}
-
-/// Returns all account data of a user about one room.
-///
-/// # Errors
-/// When the database fails.
-pub async fn of_room(db: &Database, user: UserNid, room: RoomNid) -> Result<Vec<AccountData>> {
-    const OF_ROOM: &str = "SELECT type, body FROM account_data \
-         WHERE user_nid = $1 AND room_nid = $2 ORDER BY pos";
-    let rows: Vec<(String, String)> =
-        read!(db, |c| sql::query_as(OF_ROOM).bind(user.0).bind(room.0).fetch_all(c))?;
-    let mut all = Vec::with_capacity(rows.len());
-    for (event_type, text) in rows {
-        all.push(AccountData {
-            room: Some(room),
-            event_type,
-            body: readable(text, "account_data"),
-        });
-    }
-    Ok(all)
+) -> Result<Vec<RoomNid>> {
+    const ROOMS: &str = "SELECT DISTINCT room_nid FROM account_data \
+         WHERE user_nid = $1 AND pos > $2 AND pos <= $3 AND room_nid <> 0";
+    let rows: Vec<i64> =
+        read!(db, |c| sql::query_scalar(ROOMS).bind(user.0).bind(after).bind(upto).fetch_all(c))?;
+    Ok(rows.into_iter().map(RoomNid).collect())
 }
 
 fn number_of(room: Option<RoomNid>) -> i64 {

@@ -159,8 +159,8 @@ impl Client {
             };
             let session = self.session.clone();
             let answer = self.ask(place, |services| async move {
-                let answer = services.sync.sync(&session, request).await;
-                answer.map(|answer| serde_json::to_value(answer).expect("an answer is JSON"))
+                let json = services.sync.sync(&session, request).await?.into_json().await?;
+                Ok::<Value, Error>(serde_json::from_str(&json).expect("an answer is JSON"))
             });
             match answer.await {
                 Some(Ok(answer)) => {

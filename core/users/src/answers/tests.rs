@@ -142,7 +142,7 @@ async fn an_answer_that_is_sent_by_pieces_holds_little_and_few_pieces_are_made_a
     let answers = Answers::new(128 * MIB as u64);
     let mut sent = reserved(&answers, user(1), Need::Page).await;
     let held = sent.pay_by_pieces();
-    assert_eq!((answers.bytes(), held.bytes()), (MIB, MIB));
+    assert_eq!((answers.bytes(), held.bytes()), (PIECES_BYTES, PIECES_BYTES));
     let mut turns = Vec::new();
     for _ in 0..PIECES_MADE_MAX {
         turns.push(answers.piece().now_or_never().expect("a turn"));
@@ -167,4 +167,29 @@ async fn who_waits_for_what_he_has_himself_says_so_to_that_alone() {
     drop(stalled);
     waits.await.unwrap();
     assert!(!more_held.is_wanted());
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_sent_by_pieces_leave_pages_alone_and_a_few_accounts_do_not_fill_their_half() {
+    let answers = Answers::new(128 * MIB as u64);
+    let mut sent = Vec::new();
+    for n in 0..8 {
+        for _ in 0..4 {
+            let mut reserved = reserved(&answers, user(n), Need::Pieces).await;
+            reserved.pay_by_pieces();
+            sent.push(reserved);
+        }
+        let refused = answers.reserve(user(n), Need::Pieces).await.unwrap_err();
+        assert_eq!((refused.status, refused.errcode), (429, "M_LIMIT_EXCEEDED"));
+    }
+    assert_eq!(answers.bytes(), 64 * MIB);
+    answers.reserve(user(9), Need::Pieces).await.unwrap_err();
+    drop(reserved(&answers, user(9), Need::Page).await);
+    sent.pop();
+    // What turns out to be small counts by its size.
+    let (small, _) = reserved(&answers, user(9), Need::Pieces).await.pay(vec![0; 1000].into());
+    assert_eq!(answers.bytes(), 62 * MIB + 1024);
+    drop((small, sent));
+    assert_eq!(answers.bytes(), 0);
+    assert!(answers.shares.lock().is_empty());
 }

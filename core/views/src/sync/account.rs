@@ -14,15 +14,16 @@ use colonnade_storage::{
     rooms::members::{Member, Membership},
     users::account_data::{self, AccountData},
 };
-use colonnade_users::account_data::INVITE_PERMISSION;
+use colonnade_users::account_data::{Changes, INVITE_PERMISSION, Scope};
+use futures_util::{TryStreamExt as _, stream::try_unfold};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
     changed_data::ChangedData,
     filter,
-    response::Events,
     service::{Memberships, Sync, SyncContext},
+    writer::{Elements, all, elements},
 };
 
 /// A piece of account data as a client gets it.
@@ -51,17 +52,17 @@ impl Sync {
     /// to the user because a room is newly shared, theirs is too.
     pub(super) async fn presence(
         &self,
-        context: &SyncContext<'_>,
+        context: &SyncContext,
         memberships: &Memberships,
         newcomers: &[(OwnedUserId, UserNid)],
-    ) -> Result<Events> {
+    ) -> Result<Vec<Box<RawValue>>> {
         let now = context.now(Stream::Presence);
         // A token of an earlier process may stand above the positions of this one.
         let since = context.since(Stream::Presence);
         let since = if since > now { 0 } else { since };
         let wanted = &context.request.filter.presence;
         if !filter::wants_plain(wanted, "m.presence", None) {
-            return Ok(Events::default());
+            return Ok(Vec::new());
         }
         let presence = &self.from.presence;
         let mut changes = match since < now {
@@ -81,28 +82,35 @@ impl Sync {
             !context.ignored.iter().any(|ignored| Some(&**ignored) == sender)
                 && filter::wants_plain(wanted, "m.presence", sender)
         });
-        Ok(Events { events: changes.filter_map(|event| to_raw_value(&event).ok()).collect() })
+        Ok(changes.filter_map(|event| to_raw_value(&event).ok()).collect())
     }
 
     /// Returns the user's own account data that changed.
-    pub(super) async fn account_data(&self, context: &SyncContext<'_>) -> Result<Events> {
+    pub(super) async fn account_data<'a>(
+        &'a self,
+        context: &'a SyncContext,
+    ) -> Result<Elements<'a>> {
         let wanted = &context.request.filter.account_data;
-        let changes = self.data_changes(context).await?.global.iter().filter(|data| {
+        let is_wanted = |data: &AccountData| {
             filter::wants_plain(wanted, &data.event_type, Some(&context.viewer.user_id))
-        });
-        Ok(Events { events: changes.map(entry).collect() })
+        };
+        Ok(match self.data_changes(context).await? {
+            ChangedData::Little { global, .. } => entries(global, is_wanted),
+            ChangedData::Much { .. } => {
+                let after = context.since(Stream::AccountData);
+                self.pages_of_data(context, Scope::Global, after, is_wanted)
+            }
+        })
     }
 
     /// Returns the rooms for which the user's account data changed, and whether what the user says
-    /// about being invited did.
+    /// about being invited did, or may have.
     pub(super) async fn rooms_with_data(
         &self,
-        context: &SyncContext<'_>,
+        context: &SyncContext,
     ) -> Result<(HashSet<RoomNid>, bool)> {
         let changes = self.data_changes(context).await?;
-        let is_permission = |data: &AccountData| data.event_type == INVITE_PERMISSION;
-        let invites_moved = changes.global.iter().any(is_permission);
-        Ok((changes.rooms.keys().copied().collect(), invites_moved))
+        Ok((changes.rooms(), changes.may_have_invite_permission()))
     }
 
     /// Returns which invitations an answer shows: none to a user who wants none, and all once the user
@@ -111,7 +119,7 @@ impl Sync {
     /// Source: Matrix v1.19, client-server, "Invite permission".
     pub(super) async fn invites(
         &self,
-        context: &SyncContext<'_>,
+        context: &SyncContext,
         memberships: &Memberships,
         permission_moved: bool,
     ) -> Result<Invites> {
@@ -131,49 +139,83 @@ impl Sync {
     }
 
     /// Returns the user's account data for a room that changed above `after`.
-    pub(super) async fn room_data(
-        &self,
-        context: &SyncContext<'_>,
-        room: &Room,
+    pub(super) async fn room_data<'a>(
+        &'a self,
+        context: &'a SyncContext,
+        room: &'a Room,
         after: Position,
-    ) -> Result<Events> {
+    ) -> Result<Elements<'a>> {
         let wanted = &context.request.filter.room.account_data;
-        let all;
-        let changes = match after {
-            // Whoever comes in now has not been told what is older than the token.
-            0 if context.since.is_some() => {
-                all = self.from.account_data.of_room(context.viewer.user, room.nid).await?;
-                &all
-            }
-            _ => self.data_changes(context).await?.of_room(room.nid),
-        };
-        let changes = changes.iter().filter(|data| {
+        let is_wanted = |data: &AccountData| {
             filter::wants_type(wanted, &data.event_type)
                 && filter::wants_room(wanted, &room.room_id)
+        };
+        // Whoever comes in now has not been told what is older than the token.
+        if after > 0 || context.since.is_none() {
+            match self.data_changes(context).await? {
+                ChangedData::Little { rooms, .. } => {
+                    let changes = rooms.get(&room.nid).map_or(&[][..], Vec::as_slice);
+                    return Ok(entries(changes, is_wanted));
+                }
+                ChangedData::Much { rooms } if !rooms.contains(&room.nid) => {
+                    return Ok(all(Vec::new()));
+                }
+                ChangedData::Much { .. } => {}
+            }
+        }
+        Ok(self.pages_of_data(context, Scope::Room(room.nid), after, is_wanted))
+    }
+
+    /// Reads the user's account data that changed above `after` as it is told.
+    fn pages_of_data<'a>(
+        &'a self,
+        context: &'a SyncContext,
+        scope: Scope,
+        after: Position,
+        is_wanted: impl Fn(&AccountData) -> bool + Send + 'a,
+    ) -> Elements<'a> {
+        let (user, upto) = (context.viewer.user, context.now(Stream::AccountData));
+        let is_first = context.since.is_none();
+        let pages = try_unfold(Some(after), move |after| async move {
+            let Some(after) = after else { return Ok(None) };
+            let changes = Changes { scope, after, upto, is_first };
+            let page = self.from.account_data.page(user, changes).await?;
+            Ok(Some((page.data, page.next)))
         });
-        Ok(Events { events: changes.map(entry).collect() })
+        elements(
+            pages.map_ok(move |data| {
+                data.iter().filter(|data| is_wanted(data)).map(entry).collect()
+            }),
+        )
     }
 
-    /// Returns the user's account data that changed since the client's token: read once for an answer,
-    /// however many rooms it has.
-    async fn data_changes<'t>(&self, context: &'t SyncContext<'_>) -> Result<&'t ChangedData> {
-        let read = || async { self.read_data_changes(context).await.map(ChangedData::of) };
-        context.data.get_or_try_init(read).await
+    /// Returns the user's account data that changed since the client's token: asked for once for an
+    /// answer, however many rooms it has.
+    async fn data_changes<'t>(&self, context: &'t SyncContext) -> Result<&'t ChangedData> {
+        context.data.get_or_try_init(|| self.read_data_changes(context)).await
     }
 
-    async fn read_data_changes(&self, context: &SyncContext<'_>) -> Result<Vec<AccountData>> {
+    async fn read_data_changes(&self, context: &SyncContext) -> Result<ChangedData> {
         let after = context.since(Stream::AccountData);
         let (user, upto) = (context.viewer.user, context.now(Stream::AccountData));
-        if context.since.is_none() {
-            // With the push rules even of those who never changed any.
-            return self.from.account_data.changes(user, 0, upto).await;
+        let is_first = context.since.is_none();
+        if !is_first && (after >= upto || self.heads.user(user).account_data <= after) {
+            return Ok(ChangedData::little(Vec::new()));
         }
-        if after >= upto || self.heads.user(user).account_data <= after {
-            return Ok(Vec::new());
+        // With the push rules even of those who never changed any.
+        let changes = Changes { scope: Scope::All, after, upto, is_first };
+        let page = self.from.account_data.page(user, changes).await?;
+        if page.next.is_none() {
+            return Ok(ChangedData::little(page.data));
         }
-        // Not through the service: position 0 is the beginning there, here a young server's token.
-        Ok(account_data::changes(&self.context.db, user, after, upto).await?)
+        let rooms = self.from.account_data.changed_rooms(user, after, upto).await?;
+        Ok(ChangedData::Much { rooms: rooms.into_iter().collect() })
     }
+}
+
+/// Renders what of some data is wanted.
+fn entries<'a>(data: &[AccountData], is_wanted: impl Fn(&AccountData) -> bool) -> Elements<'a> {
+    all(data.iter().filter(|data| is_wanted(data)).map(entry).collect())
 }
 
 fn entry(data: &AccountData) -> Box<RawValue> {

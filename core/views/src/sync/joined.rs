@@ -6,21 +6,30 @@ use colonnade_model::{
     stream::{Position, Stream},
     token::TimelineToken,
 };
-use colonnade_rooms::{Result, Room};
+use colonnade_rooms::{Error, Result, Room};
 use colonnade_rules::event::ClientFormat;
 use colonnade_storage::rooms::{
     events::{self, EventFlags, Piece, Range},
     members::{self, Member, Membership},
 };
-use serde_json::{json, value::RawValue};
+use futures_util::{
+    StreamExt as _,
+    stream::{self, try_unfold},
+};
+use serde_json::{
+    Value, json,
+    value::{RawValue, to_raw_value},
+};
 
 use super::{
     chunk::{SyncRange, TimelineChunk},
     fields::{federation_format, with_fields},
     filter,
     notifier::RoomHead,
-    response::{JoinedRoom, Plain, StatePart, Summary, TimelinePart},
+    response::{Summary, TimelinePart},
     service::{Sync, SyncContext},
+    state::state_key,
+    writer::{Elements, Writer, all, elements, is_empty},
 };
 use crate::timeline::Shown;
 
@@ -32,14 +41,15 @@ const TIMELINE_MAX: i64 = 1_000;
 const SCANNED_MAX: usize = 3_000;
 
 impl Sync {
-    /// Makes the part of a joined room; `None` if there is nothing to tell after all.
+    /// Writes the part of a joined room, unless there is nothing to tell after all.
     pub(super) async fn joined(
         &self,
-        context: &SyncContext<'_>,
+        context: &SyncContext,
         room: &Room,
         member: &Member,
         head: RoomHead,
-    ) -> Result<Option<JoinedRoom>> {
+        out: &mut Writer,
+    ) -> Result<()> {
         let db = &self.context.db;
         let since = context.since(Stream::Events);
         let was_in = context.since.is_some()
@@ -51,43 +61,47 @@ impl Sync {
         let upto = context.now(Stream::Events);
         let whole = !was_in || context.request.full_state;
         let gap = SyncRange { after, upto, whole, known_upto: Position::MAX };
-        let (timeline, state, summary) = match gap.whole || head.events > since {
+        let (timeline, mut state, summary) = match gap.whole || head.events > since {
             true => self.said(context, room, gap, was_in).await?,
-            false => (TimelinePart::default(), StatePart::none(context), Summary::default()),
+            false => (TimelinePart::default(), all(Vec::new()), Summary::default()),
         };
-        let ephemeral = self.ephemeral(context, room, head, was_in).await?;
+        let mut ephemeral = self.ephemeral(context, room, head, was_in)?;
         let since_data = if was_in { context.since(Stream::AccountData) } else { 0 };
-        let account_data = self.room_data(context, room, since_data).await?;
-        context.growth.add(account_data.bytes()).await?;
+        let mut account_data = self.room_data(context, room, since_data).await?;
         let has_news = gap.whole
             || !timeline.events.is_empty()
             || timeline.limited
-            || !state.is_empty()
-            || !ephemeral.events.is_empty()
-            || !account_data.events.is_empty();
+            || !is_empty(&mut ephemeral).await
+            || !is_empty(&mut account_data).await
+            || !is_empty(&mut state).await;
         if !has_news {
-            return Ok(None);
+            return Ok(());
         }
         let (unread, by_thread) = self.unread(context, room).await?;
-        Ok(Some(JoinedRoom {
-            timeline,
-            state,
-            summary,
-            unread_notifications: unread,
-            unread_thread_notifications: by_thread,
-            ephemeral,
-            account_data,
-        }))
+        out.begin_room("join", &room.room_id);
+        out.timeline(timeline).await?;
+        if !summary.is_empty() {
+            out.field("summary", &summary)?;
+        }
+        out.field("unread_notifications", &unread)?;
+        if !by_thread.is_empty() {
+            out.field("unread_thread_notifications", &by_thread)?;
+        }
+        out.events("ephemeral", ephemeral).await?;
+        out.events("account_data", account_data).await?;
+        out.events(state_key(context), state).await?;
+        out.end_room();
+        Ok(())
     }
 
     /// What was said in a room, the state that goes with it, and who is there if that changed.
-    async fn said(
-        &self,
-        context: &SyncContext<'_>,
-        room: &Room,
+    async fn said<'a>(
+        &'a self,
+        context: &'a SyncContext,
+        room: &'a Room,
         gap: SyncRange,
         was_in: bool,
-    ) -> Result<(TimelinePart, StatePart, Summary)> {
+    ) -> Result<(TimelinePart, Elements<'a>, Summary)> {
         let mut chunk = self.timeline_chunk(context, room, gap.after, gap.upto).await?;
         // What the client may have of an earlier stay does not join up with this timeline.
         chunk.limited |= context.since.is_some() && !was_in;
@@ -104,7 +118,7 @@ impl Sync {
     /// Reads the newest events above `after` up to `upto` that the client wants and may see.
     pub(super) async fn timeline_chunk(
         &self,
-        context: &SyncContext<'_>,
+        context: &SyncContext,
         room: &Room,
         after: i64,
         upto: i64,
@@ -135,9 +149,8 @@ impl Sync {
         let known = found.len();
         found.truncate(limit);
         let mut json = self.rendered(context, room, &mut found, bytes_max).await?;
-        let bytes = json.iter().map(|event| event.get().len()).sum();
-        context.timelines.tell(bytes);
-        context.growth.add(bytes).await?;
+        let shown_bytes = json.iter().map(|event| event.get().len()).sum();
+        context.timelines.tell(shown_bytes);
         let is_cut = bytes >= bytes_max.max(1) || scanned >= SCANNED_MAX;
         let limited = known > found.len() || (more && is_cut);
         found.reverse();
@@ -153,7 +166,7 @@ impl Sync {
         Ok(TimelineChunk { events: found, json, limited, prev_batch })
     }
 
-    fn is_wanted(&self, context: &SyncContext<'_>, shown: &Shown) -> bool {
+    fn is_wanted(&self, context: &SyncContext, shown: &Shown) -> bool {
         let wanted = &context.request.filter.room.timeline;
         !shown.row.flags.has(EventFlags::SOFT_FAILED)
             && filter::wants(wanted, &shown.row.event)
@@ -165,7 +178,7 @@ impl Sync {
     /// leaves out those for which there is no room.
     async fn rendered(
         &self,
-        context: &SyncContext<'_>,
+        context: &SyncContext,
         room: &Room,
         found: &mut Vec<Shown>,
         bytes_max: usize,
@@ -182,26 +195,19 @@ impl Sync {
         Ok(with_fields(events, filter.event_fields.as_deref()))
     }
 
-    async fn ephemeral(
-        &self,
-        context: &SyncContext<'_>,
-        room: &Room,
+    /// Returns receipts, a thousand in one event at most, and who types.
+    fn ephemeral<'a>(
+        &'a self,
+        context: &'a SyncContext,
+        room: &'a Room,
         head: RoomHead,
         was_in: bool,
-    ) -> Result<Plain> {
+    ) -> Result<Elements<'a>> {
         let wanted = &context.request.filter.room.ephemeral;
-        let mut events = Vec::new();
         if !filter::wants_room(wanted, &room.room_id) {
-            return Ok(Plain::default());
+            return Ok(all(Vec::new()));
         }
-        let since = if was_in { context.since(Stream::Receipts) } else { 0 };
-        if head.receipts > since && filter::wants_type(wanted, "m.receipt") {
-            let (viewer, upto) = (context.viewer.user, context.now(Stream::Receipts));
-            let receipts = &self.from.receipts;
-            if let Some(content) = receipts.content(room.nid, viewer, since, upto).await? {
-                events.push(json!({ "type": "m.receipt", "content": content }));
-            }
-        }
+        let mut typing = Vec::new();
         if filter::wants_type(wanted, "m.typing") {
             let since = if was_in { context.since(Stream::Typing) } else { 0 };
             // A token of an earlier process may stand above the positions of this one.
@@ -209,10 +215,24 @@ impl Sync {
             if let Some(users) = self.from.typing.changed(room.nid, since)
                 && (was_in && since > 0 || !users.is_empty())
             {
-                let content = json!({ "user_ids": users });
-                events.push(json!({ "type": "m.typing", "content": content }));
+                typing.push(event("m.typing", &json!({ "user_ids": users }))?);
             }
         }
-        Ok(Plain { events })
+        let since = if was_in { context.since(Stream::Receipts) } else { 0 };
+        let is_due = head.receipts > since && filter::wants_type(wanted, "m.receipt");
+        let (viewer, upto) = (context.viewer.user, context.now(Stream::Receipts));
+        let receipts = try_unfold(is_due.then_some(since), move |after| async move {
+            let Some(after) = after else { return Ok(None) };
+            let found = self.from.receipts.content(room.nid, viewer, after, upto).await?;
+            let Some((content, next)) = found else { return Ok(None) };
+            Ok(Some((vec![event("m.receipt", &content)?], next)))
+        });
+        Ok(elements(receipts.chain(stream::iter([Ok(typing)]))))
     }
+}
+
+/// Renders an event that is made here.
+fn event(event_type: &str, content: &Value) -> Result<Box<RawValue>> {
+    to_raw_value(&json!({ "type": event_type, "content": content }))
+        .map_err(|error| Error::internal("render an ephemeral event", error))
 }

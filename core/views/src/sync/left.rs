@@ -7,24 +7,26 @@ use colonnade_storage::rooms::members::{self, Member, Membership};
 
 use super::{
     chunk::SyncRange,
-    response::LeftRoom,
     service::{Sync, SyncContext},
+    state::state_key,
+    writer::Writer,
 };
 
 impl Sync {
-    /// Makes the part of a room the user left, was kicked or banned from, or whose invite ended.
+    /// Writes the part of a room the user left, was kicked or banned from, or whose invite ended.
     pub(super) async fn left(
         &self,
-        context: &SyncContext<'_>,
+        context: &SyncContext,
         room: &Room,
         member: &Member,
-    ) -> Result<Option<LeftRoom>> {
+        out: &mut Writer,
+    ) -> Result<()> {
         let db = &self.context.db;
         if context.since.is_none() {
             // Forgetting is no event, so what is in memory does not know of it.
             let current = members::get(db, room.nid, member.user).await?;
             if current.is_some_and(|current| current.forgotten) {
-                return Ok(None);
+                return Ok(());
             }
         }
         let since = context.since(Stream::Events);
@@ -52,7 +54,11 @@ impl Sync {
         let state = self.state(context, room, &chunk, missing, &[]).await?;
         let since_data = if known { context.since(Stream::AccountData) } else { 0 };
         let account_data = self.room_data(context, room, since_data).await?;
-        context.growth.add(account_data.bytes()).await?;
-        Ok(Some(LeftRoom { timeline: chunk.into(), state, account_data }))
+        out.begin_room("leave", &room.room_id);
+        out.timeline(chunk.into()).await?;
+        out.events("account_data", account_data).await?;
+        out.events(state_key(context), state).await?;
+        out.end_room();
+        Ok(())
     }
 }

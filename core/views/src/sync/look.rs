@@ -2,8 +2,8 @@
 
 use colonnade_model::{
     nid::DeviceNid,
-    ruma::api::client::filter::RoomFilter,
-    stream::{Positions, Stream},
+    ruma::{OwnedUserId, api::client::filter::RoomFilter},
+    stream::{Position, Positions, Stream},
 };
 use colonnade_rooms::{Result, Room};
 use colonnade_storage::rooms::members::{Member, Membership};
@@ -13,75 +13,95 @@ use serde_json::value::RawValue;
 use super::{
     account::Invites,
     notifier::RoomHead,
-    response::{ChangedDevices, Events, InvitedRoom, KnockedRoom, Rooms, SyncResponse},
+    response::Always,
     service::{Memberships, Sync, SyncContext},
+    writer::{Writer, all, text},
 };
 
 /// Messages to a device in one answer at most; the rest comes with the next.
 const TO_DEVICE_MAX: usize = 100;
+/// So many are read at a time: 1.25 MiB at most.
+const TO_DEVICE_PAGE: usize = 20;
 
 impl Sync {
-    /// Makes the answer from the client's token to `context.now`.
+    /// Writes the answer from the client's token to `context.now`.
     pub(super) async fn look(
         &self,
-        context: &SyncContext<'_>,
+        context: &SyncContext,
         memberships: &Memberships,
-    ) -> Result<SyncResponse> {
+        out: &mut Writer,
+    ) -> Result<()> {
         let mut now = context.now;
-        let (to_device, delivered_upto) = self.to_device(context).await?;
-        context.growth.add(to_device.bytes()).await?;
-        now.set(Stream::ToDevice, delivered_upto);
+        now.set(Stream::ToDevice, self.to_device(context, out).await?);
         let heads = self.heads.rooms(memberships.rooms.iter().map(|member| member.room));
-        let device_lists = self.device_lists(context, memberships, &heads).await?;
-        let account_data = self.account_data(context).await?;
-        context.growth.add(account_data.bytes()).await?;
-        let presence = self.presence(context, memberships, &device_lists.changed).await?;
-        context.growth.add(presence.bytes()).await?;
-        Ok(SyncResponse {
-            rooms: self.rooms(context, memberships, &heads).await?,
-            presence,
-            account_data,
-            to_device,
-            device_lists: ChangedDevices::of(device_lists),
-            ..self.nothing(context.viewer.device, now).await?
-        })
+        let DeviceListChanges { changed, left } =
+            self.device_lists(context, memberships, &heads).await?;
+        let presence = self.presence(context, memberships, &changed).await?;
+        if !changed.is_empty() || !left.is_empty() {
+            out.says_something();
+            out.open("device_lists", '{');
+            let changed: Vec<OwnedUserId> = changed.into_iter().map(|(name, _)| name).collect();
+            out.list("changed", &changed).await?;
+            out.list("left", &left).await?;
+            out.close('}');
+        }
+        out.events_if_any("presence", all(presence)).await?;
+        out.events_if_any("account_data", self.account_data(context).await?).await?;
+        self.rooms(context, memberships, &heads, out).await?;
+        // The token comes last: who has it has the rest.
+        out.fields(&self.always(context.viewer.device, now).await?)
     }
 
-    /// The answer when nothing has moved.
-    pub(super) async fn nothing(&self, device: DeviceNid, now: Positions) -> Result<SyncResponse> {
+    /// Returns the answer when nothing has moved.
+    pub(super) async fn nothing(&self, device: DeviceNid, now: Positions) -> Result<String> {
+        text(&self.always(device, now).await?)
+    }
+
+    async fn always(&self, device: DeviceNid, now: Positions) -> Result<Always> {
         let encryption = &self.from.encryption;
-        Ok(SyncResponse {
+        Ok(Always {
             next_batch: self.encode(now),
-            rooms: Rooms::default(),
-            presence: Events::default(),
-            account_data: Events::default(),
-            to_device: Events::default(),
-            device_lists: None,
             device_one_time_keys_count: encryption.one_time_key_counts(device).await?,
             device_unused_fallback_key_types: encryption.unused_fallback_key_types(device).await?,
-            reserved: None,
         })
     }
 
-    /// Returns the messages to the device and the position up to which they were told.
-    async fn to_device(&self, context: &SyncContext<'_>) -> Result<(Events, i64)> {
-        let (after, upto) = (context.since(Stream::ToDevice), context.now(Stream::ToDevice));
+    /// Writes the messages to the device and returns the position up to which they were told.
+    async fn to_device(&self, context: &SyncContext, out: &mut Writer) -> Result<Position> {
+        let (mut after, upto) = (context.since(Stream::ToDevice), context.now(Stream::ToDevice));
         let device = context.viewer.device;
         if self.heads.device(device) <= after {
-            return Ok((Events::default(), upto));
+            return Ok(upto);
         }
-        let messages = self.from.to_device.messages(device, after, upto, TO_DEVICE_MAX).await?;
-        let full = messages.len() == TO_DEVICE_MAX;
-        let delivered_upto = messages.last().filter(|_| full).map_or(upto, |last| last.pos);
-        let events = messages.into_iter().map(|message| message.event).collect();
-        Ok((Events { events }, delivered_upto))
+        let mut is_open = false;
+        for _ in 0..TO_DEVICE_MAX / TO_DEVICE_PAGE {
+            let some = self.from.to_device.messages(device, after, upto, TO_DEVICE_PAGE).await?;
+            let last = some.last().filter(|_| some.len() == TO_DEVICE_PAGE);
+            after = last.map_or(upto, |last| last.pos);
+            if !some.is_empty() && !is_open {
+                is_open = true;
+                out.says_something();
+                out.open("to_device", '{');
+                out.open("events", '[');
+            }
+            let some = some.into_iter().map(|message| message.event).collect();
+            out.elements(all(some)).await?;
+            if after >= upto {
+                break;
+            }
+        }
+        if is_open {
+            out.close(']');
+            out.close('}');
+        }
+        Ok(after)
     }
 
     /// Returns whose keys changed for the user. Asks only for what has moved: of most answers
     /// nothing has.
     async fn device_lists(
         &self,
-        context: &SyncContext<'_>,
+        context: &SyncContext,
         memberships: &Memberships,
         heads: &[RoomHead],
     ) -> Result<DeviceListChanges> {
@@ -103,14 +123,14 @@ impl Sync {
         self.from.encryption.device_list_changes(context.viewer.user, &since, &context.now).await
     }
 
+    /// Writes the rooms: those of a kind together.
     async fn rooms(
         &self,
-        context: &SyncContext<'_>,
+        context: &SyncContext,
         memberships: &Memberships,
         heads: &[RoomHead],
-    ) -> Result<Rooms> {
-        let wanted = &context.request.filter.room;
-        let mut rooms = Rooms::default();
+        out: &mut Writer,
+    ) -> Result<()> {
         let mut strangers = self.context.settings.limits.invite_states_bytes_max as usize;
         let data_moved =
             self.heads.user(context.viewer.user).account_data > context.since(Stream::AccountData);
@@ -119,73 +139,49 @@ impl Sync {
             false => Default::default(),
         };
         let invites = self.invites(context, memberships, invites_moved).await?;
-        for (member, head) in memberships.rooms.iter().zip(heads) {
-            let is_new = member.pos > context.since(Stream::Events);
-            let is_due = match member.membership {
-                Membership::Join => {
-                    is_new
-                        || context.since.is_none()
-                        || context.request.full_state
-                        || head.events > context.since(Stream::Events)
-                        || head.receipts > context.since(Stream::Receipts)
-                        || head.typing > context.since(Stream::Typing)
-                        || data_rooms.contains(&member.room)
-                }
-                Membership::Knock => is_new,
-                Membership::Invite => match invites {
-                    Invites::None => false,
-                    Invites::New => is_new,
-                    Invites::All => true,
-                },
-                Membership::Leave | Membership::Ban => {
-                    // Forgotten or not: other devices have to hear that their user left.
-                    is_new && (context.since.is_some() || wanted.include_leave && !member.forgotten)
-                }
-            };
-            if !is_due {
-                continue;
-            }
+        let rooms = memberships.rooms.iter().zip(heads);
+        let due = rooms.filter(|(member, head)| {
+            let has_data = data_rooms.contains(&member.room);
+            is_due(context, member, head, has_data, &invites)
+        });
+        let mut due: Vec<_> = due.collect();
+        due.sort_by_key(|(member, _)| kind_of(member.membership));
+        for (member, head) in due {
             let room = self.from.rooms.room(member.room).await?;
-            if passes(wanted, &room) {
-                let part = (member, *head);
-                self.add_room(context, &room, part, &mut rooms, &mut strangers).await?;
+            if passes(&context.request.filter.room, &room) {
+                self.room(context, &room, (member, *head), out, &mut strangers).await?;
             }
         }
-        Ok(rooms)
+        out.end_rooms();
+        Ok(())
     }
 
-    async fn add_room(
+    async fn room(
         &self,
-        context: &SyncContext<'_>,
+        context: &SyncContext,
         room: &Room,
         (member, head): (&Member, RoomHead),
-        rooms: &mut Rooms,
+        out: &mut Writer,
         strangers: &mut usize,
     ) -> Result<()> {
-        let room_id = room.room_id.clone();
-        match member.membership {
-            Membership::Join => {
-                if let Some(joined) = self.joined(context, room, member, head).await? {
-                    rooms.join.insert(room_id, joined);
-                }
-            }
+        let (kind, shown) = match member.membership {
+            Membership::Join => return self.joined(context, room, member, head, out).await,
             Membership::Leave | Membership::Ban => {
-                if let Some(left) = self.left(context, room, member).await? {
-                    rooms.leave.insert(room_id, left);
-                }
+                return self.left(context, room, member, out).await;
             }
             Membership::Invite => {
                 let sender = self.context.interned.user_id(member.sender).await?;
-                if !context.ignored.contains(&sender) {
-                    let invite_state = Events { events: self.stripped(member, strangers).await? };
-                    rooms.invite.insert(room_id, InvitedRoom { invite_state });
+                if context.ignored.contains(&sender) {
+                    return Ok(());
                 }
+                ("invite", "invite_state")
             }
-            Membership::Knock => {
-                let knock_state = Events { events: self.stripped(member, strangers).await? };
-                rooms.knock.insert(room_id, KnockedRoom { knock_state });
-            }
-        }
+            Membership::Knock => ("knock", "knock_state"),
+        };
+        let stripped = self.stripped(member, strangers).await?;
+        out.begin_room(kind, &room.room_id);
+        out.events(shown, all(stripped)).await?;
+        out.end_room();
         Ok(())
     }
 
@@ -200,6 +196,49 @@ impl Sync {
         let bytes: usize = events.iter().map(|event| event.get().len()).sum();
         *left = left.saturating_sub(bytes);
         Ok(events)
+    }
+}
+
+/// Tells whether there may be anything to tell of a room.
+fn is_due(
+    context: &SyncContext,
+    member: &Member,
+    head: &RoomHead,
+    has_data: bool,
+    invites: &Invites,
+) -> bool {
+    let is_new = member.pos > context.since(Stream::Events);
+    match member.membership {
+        Membership::Join => {
+            is_new
+                || context.since.is_none()
+                || context.request.full_state
+                || head.events > context.since(Stream::Events)
+                || head.receipts > context.since(Stream::Receipts)
+                || head.typing > context.since(Stream::Typing)
+                || has_data
+        }
+        Membership::Knock => is_new,
+        Membership::Invite => match invites {
+            Invites::None => false,
+            Invites::New => is_new,
+            Invites::All => true,
+        },
+        Membership::Leave | Membership::Ban => {
+            // Forgotten or not: other devices have to hear that their user left.
+            let wants_left = context.request.filter.room.include_leave && !member.forgotten;
+            is_new && (context.since.is_some() || wants_left)
+        }
+    }
+}
+
+/// Returns the place of a kind of rooms in the answer.
+fn kind_of(membership: Membership) -> u8 {
+    match membership {
+        Membership::Join => 0,
+        Membership::Invite => 1,
+        Membership::Knock => 2,
+        Membership::Leave | Membership::Ban => 3,
     }
 }
 

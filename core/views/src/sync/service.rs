@@ -21,17 +21,14 @@ use colonnade_storage::rooms::{
     receipts as receipt_rows,
 };
 use colonnade_users::{
-    account_data::AccountDataService,
-    answers::{Answers, Growth},
-    encryption::Encryption,
-    presence::Presence,
+    account_data::AccountDataService, answers::Answers, encryption::Encryption, presence::Presence,
     to_device::ToDevice,
 };
 use quick_cache::sync::Cache;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::{
-    changed_data::ChangedData, lazy_loaded::LazyLoaded, notifier::Notifier, response::SyncResponse,
+    answer::SyncAnswer, changed_data::ChangedData, lazy_loaded::LazyLoaded, notifier::Notifier,
 };
 use crate::{
     receipts::Receipts,
@@ -41,8 +38,6 @@ use crate::{
 
 /// A position before every other, but not that of a client that was told nothing.
 const BEFORE_ALL: i64 = 1;
-/// Initial syncs computed at a time: each may read a lot.
-const INITIAL_MAX: usize = 4;
 /// Bytes of all timelines of an answer. Beyond the half of it a room is shown with its newest event, which
 /// twenty thousand ordinary rooms have room for, and beyond all of it with none.
 const TIMELINES_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -115,7 +110,6 @@ pub struct Sync {
     pub(super) from: Sources,
     pub(super) heads: Arc<Notifier>,
     pub(super) memberships: Cache<UserNid, Arc<Memberships>>,
-    pub(super) initial: Semaphore,
     /// Whose member events a device was sent, so that lazy loading does not repeat them. Losing it
     /// only repeats some.
     pub(super) lazy_loaded: Cache<(DeviceNid, RoomNid), Arc<parking_lot::Mutex<LazyLoaded>>>,
@@ -125,16 +119,15 @@ pub struct Sync {
 }
 
 /// One answer being made: who asks, from where to where.
-pub(super) struct SyncContext<'a> {
+pub(super) struct SyncContext {
     pub(super) viewer: Viewer,
     pub(super) since: Option<Positions>,
     pub(super) now: Positions,
-    pub(super) request: &'a SyncRequest,
+    pub(super) request: Arc<SyncRequest>,
     pub(super) ignored: Arc<[OwnedUserId]>,
-    /// The user's account data that changed, read once.
+    /// The user's account data that changed, asked for once.
     pub(super) data: tokio::sync::OnceCell<ChangedData>,
     pub(super) timelines: Timelines,
-    pub(super) growth: Growth,
 }
 
 /// How many bytes the timelines of an answer have so far.
@@ -159,7 +152,7 @@ impl Timelines {
     }
 }
 
-impl SyncContext<'_> {
+impl SyncContext {
     /// Where the client stands in a stream; 0 at an initial sync.
     pub(super) fn since(&self, stream: Stream) -> i64 {
         self.since.map_or(0, |since| since.get(stream))
@@ -197,7 +190,6 @@ impl Sync {
             from,
             heads,
             memberships: Cache::new(USERS_MAX),
-            initial: Semaphore::new(INITIAL_MAX),
             lazy_loaded: Cache::new(LAZY_LOADED_MAX),
             filters: Cache::new(FILTERS_MAX),
             stopping: watch::Sender::new(false),
@@ -222,14 +214,19 @@ impl Sync {
     /// Answers a sync, waiting for something to happen if nothing has.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` when `since` is not a token of ours.
-    pub async fn sync(&self, session: &Session, request: SyncRequest) -> Result<SyncResponse> {
+    /// `M_INVALID_PARAM` when `since` is not a token of ours; `M_LIMIT_EXCEEDED` when there is no room for
+    /// the answer for long.
+    pub async fn sync(
+        self: &Arc<Self>,
+        session: &Session,
+        request: SyncRequest,
+    ) -> Result<SyncAnswer> {
         let since = match &request.since {
             Some(text) => Some(Box::pin(self.clamp_token(self.token(text)?)).await?),
             None => None,
         };
         Box::pin(self.acknowledge(session, since, &request)).await?;
-        self.answer(session, since, &request).await
+        self.answer(session, since, Arc::new(request)).await
     }
 
     /// Does what a client says by asking: it has what its token covers, and its user is there.

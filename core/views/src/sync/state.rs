@@ -9,14 +9,15 @@ use colonnade_model::{
 use colonnade_rooms::{Result, Room};
 use colonnade_rules::event::ClientFormat;
 use colonnade_storage::rooms::state::Part;
+use futures_util::stream::try_unfold;
 use serde_json::value::RawValue;
 
 use super::{
     chunk::{SyncRange, TimelineChunk},
     fields::{federation_format, with_fields},
     filter,
-    response::{Events, StatePart},
     service::{Sync, SyncContext},
+    writer::{Elements, elements},
 };
 use crate::timeline::{Bundles, Shown};
 
@@ -33,27 +34,16 @@ pub(super) struct MissingState {
     pub(super) members_moved: bool,
 }
 
-impl StatePart {
-    /// Says nothing, in the place the client looks at.
-    pub(super) fn none(context: &SyncContext<'_>) -> Self {
-        match context.request.use_state_after {
-            true => Self::After(Events::default()),
-            false => Self::Before(Events::default()),
-        }
-    }
-
-    /// Tells whether it says nothing.
-    pub(super) fn is_empty(&self) -> bool {
-        let (Self::Before(events) | Self::After(events)) = self;
-        events.events.is_empty()
-    }
+/// Returns the field the client looks for the state in.
+pub(super) fn state_key(context: &SyncContext) -> &'static str {
+    if context.request.use_state_after { "state_after" } else { "state" }
 }
 
 impl Sync {
     /// Finds which state events the client lacks.
     pub(super) async fn missing_state(
         &self,
-        context: &SyncContext<'_>,
+        context: &SyncContext,
         room: &Room,
         chunk: &TimelineChunk,
         gap: SyncRange,
@@ -79,16 +69,16 @@ impl Sync {
         Ok(MissingState { target, whole: known.is_none(), core, members, members_moved })
     }
 
-    /// Makes the state part. Lazily loaded, it has the member events of the chunk's senders and
-    /// of the heroes.
-    pub(super) async fn state(
-        &self,
-        context: &SyncContext<'_>,
-        room: &Room,
+    /// Returns the state part, which is read as it is told. Lazily loaded, it has the member events of
+    /// the chunk's senders and of the heroes.
+    pub(super) async fn state<'a>(
+        &'a self,
+        context: &'a SyncContext,
+        room: &'a Room,
         chunk: &TimelineChunk,
         missing: MissingState,
         heroes: &[OwnedUserId],
-    ) -> Result<StatePart> {
+    ) -> Result<Elements<'a>> {
         let filter = &context.request.filter;
         let wanted = &filter.room.state;
         let lazy = filter::lazy_loads(wanted) || filter::lazy_loads(&filter.room.timeline);
@@ -96,27 +86,21 @@ impl Sync {
             true => self.lazily(context, room, chunk, &missing, heroes).await?,
             false => missing.members,
         };
-        let mut left: Vec<EventNid> = members.into_iter().chain(missing.core).collect();
-        let mut events = Vec::new();
-        while let Some(some) = self.from.timeline.next_piece(&mut left).await? {
+        let left: Vec<EventNid> = members.into_iter().chain(missing.core).collect();
+        Ok(elements(try_unfold(left, move |mut left| async move {
+            let next = self.from.timeline.next_piece(&mut left).await?;
+            let Some(some) = next else { return Ok(None) };
             let some = self.from.rooms.events(&some).await?.into_iter();
             let some = some.filter(|event| filter::wants(wanted, &event.event));
-            let rendered =
-                self.rendered_state(context, room, some.map(Shown::from).collect()).await?;
-            context.growth.add(rendered.iter().map(|event| event.get().len()).sum()).await?;
-            events.extend(rendered);
-        }
-        let events = Events { events };
-        Ok(match context.request.use_state_after {
-            true => StatePart::After(events),
-            false => StatePart::Before(events),
-        })
+            let page = some.map(Shown::from).collect();
+            Ok(Some((self.rendered_state(context, room, page).await?, left)))
+        })))
     }
 
     /// Renders state events as the client wants them.
     async fn rendered_state(
         &self,
-        context: &SyncContext<'_>,
+        context: &SyncContext,
         room: &Room,
         page: Vec<Shown>,
     ) -> Result<Vec<Box<RawValue>>> {
@@ -157,7 +141,7 @@ impl Sync {
     /// Source: Matrix v1.19, client-server, "Lazy-loading room members" and "GET /sync".
     async fn lazily(
         &self,
-        context: &SyncContext<'_>,
+        context: &SyncContext,
         room: &Room,
         chunk: &TimelineChunk,
         missing: &MissingState,
@@ -194,7 +178,7 @@ impl Sync {
     /// is now. With `repeat` all of them; with `afresh` the device remembers nothing.
     fn not_yet_sent(
         &self,
-        context: &SyncContext<'_>,
+        context: &SyncContext,
         room: &Room,
         users: Vec<UserNid>,
         (afresh, repeat): (bool, bool),

@@ -20,7 +20,7 @@ const CANDIDATES_MAX: i64 = 6;
 
 impl Sync {
     /// Makes a room's summary.
-    pub(super) async fn summary(&self, context: &SyncContext<'_>, room: &Room) -> Result<Summary> {
+    pub(super) async fn summary(&self, context: &SyncContext, room: &Room) -> Result<Summary> {
         let db = &self.context.db;
         let head = room_rows::head(db, room.nid).await?;
         let (joined, invited) = head.map_or((0, 0), |head| (head.joined, head.invited));
@@ -33,7 +33,7 @@ impl Sync {
 
     async fn heroes(
         &self,
-        context: &SyncContext<'_>,
+        context: &SyncContext,
         room: &Room,
     ) -> Result<Vec<colonnade_model::ruma::OwnedUserId>> {
         let db = &self.context.db;

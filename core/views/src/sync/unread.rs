@@ -30,7 +30,7 @@ impl Sync {
     /// else all in one.
     pub(super) async fn unread(
         &self,
-        context: &SyncContext<'_>,
+        context: &SyncContext,
         room: &Room,
     ) -> Result<(UnreadCounts, BTreeMap<String, UnreadCounts>)> {
         let db = &self.context.db;

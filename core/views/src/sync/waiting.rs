@@ -1,21 +1,22 @@
 //! The long poll: look, and if there is nothing, wait to be woken and look again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use colonnade_model::session::Session;
 use colonnade_model::stream::{Positions, Stream};
 use colonnade_rooms::Result;
 use colonnade_users::{
-    answers::{Growth, Need, PAGE_BYTES},
+    answers::{Need, PAGE_BYTES},
     bodies::Payer,
 };
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
 use super::{
+    answer::{Rest, Step, SyncAnswer},
     filter,
     notifier::Watch,
-    response::SyncResponse,
     service::{Memberships, Sync, SyncContext, SyncRequest},
+    writer::Writer,
 };
 use crate::timeline::{PAGE_BYTES_MAX, Viewer};
 
@@ -25,11 +26,11 @@ const TIMEOUT_MS_MAX: u64 = 5 * 60 * 1_000;
 impl Sync {
     /// Looks until there is something to tell or the time is over.
     pub(super) async fn answer(
-        &self,
+        self: &Arc<Self>,
         session: &Session,
         mut since: Option<Positions>,
-        request: &SyncRequest,
-    ) -> Result<SyncResponse> {
+        request: Arc<SyncRequest>,
+    ) -> Result<SyncAnswer> {
         let wait = Duration::from_millis(request.timeout_ms.min(TIMEOUT_MS_MAX));
         let deadline = Instant::now() + wait;
         let mut stopping = self.stopping.subscribe();
@@ -39,16 +40,16 @@ impl Sync {
             // Boxed, as every look is: a client that waits keeps only what it waits with.
             let (memberships, now) = Box::pin(self.sample(session.user)).await?;
             let over = Instant::now() >= deadline || *stopping.borrow();
-            if self.has_moved(session, &memberships, since, request) || request.full_state {
-                let response =
-                    Box::pin(self.look_from(session, since, now, request, &memberships)).await?;
-                if since.is_none() || request.full_state || over || !response.is_empty() {
-                    return Ok(response);
+            if self.has_moved(session, &memberships, since, &request) || request.full_state {
+                let look = self.look_from(session, (since, now), &request, &memberships);
+                let (answer, says_something) = Box::pin(look).await?;
+                if since.is_none() || request.full_state || over || says_something {
+                    return Ok(answer);
                 }
                 // What moved was of no concern: no need to look at it again when woken.
                 since = Some(now);
             } else if over {
-                return Box::pin(self.nothing(session.device, now)).await;
+                return Box::pin(self.nothing(session.device, now)).await.map(SyncAnswer::whole);
             }
             // Registered for other rooms than now, or not at all: register and look again.
             let Some((watch, _)) = watch.as_ref().filter(|(_, at)| *at == memberships.at) else {
@@ -64,41 +65,62 @@ impl Sync {
         }
     }
 
-    /// Looks, as this session sees it, once there is room for the answer.
+    /// Looks, as this session sees it, once there is room for the answer. Returns its first piece, which
+    /// may be all of it, and whether it says anything: nothing that has a second piece says nothing.
     async fn look_from(
-        &self,
+        self: &Arc<Self>,
         session: &Session,
-        since: Option<Positions>,
-        now: Positions,
-        request: &SyncRequest,
-        memberships: &Memberships,
-    ) -> Result<SyncResponse> {
+        (since, now): (Option<Positions>, Positions),
+        request: &Arc<SyncRequest>,
+        memberships: &Arc<Memberships>,
+    ) -> Result<(SyncAnswer, bool)> {
         let need = match since {
             Some(since) if !request.full_state => self.need(memberships, since),
-            _ => Need::Whole,
+            _ => Need::Pieces,
         };
         let reserved = self.from.answers.reserve(Payer::User(session.user), need).await?;
-        let _permit = match since {
-            // Closed never: an error would only mean no limit.
-            None => self.initial.acquire().await.ok(),
-            Some(_) => None,
-        };
         let ignored = self.ignored(session.user).await?;
-        let viewer = Viewer::from(session);
+        let (viewer, request) = (Viewer::from(session), Arc::clone(request));
         let (data, timelines) = Default::default();
-        let growth = Growth::from(reserved);
-        let context = SyncContext { viewer, since, now, request, ignored, data, timelines, growth };
-        let answer = self.look(&context, memberships).await?;
-        Ok(SyncResponse { reserved: context.growth.into_reserved(), ..answer })
+        let context = SyncContext { viewer, since, now, request, ignored, data, timelines };
+        let mut rest = self.make(context, Arc::clone(memberships), need == Need::Pieces);
+        let (first, rest, says_something) = match rest.step().await? {
+            Some(Step::Piece(first)) => (first, Some(rest), true),
+            Some(Step::Last(first, says_something)) => (first, None, says_something),
+            None => (String::new(), None, false),
+        };
+        Ok((SyncAnswer { first, rest, reserved }, says_something))
     }
 
-    /// Returns what an answer takes: as much as a page if the timelines in it are few.
+    /// Makes an answer, as it is asked for. All pieces of one that is large are made by turns, else
+    /// those after the first: few answers have a second.
+    fn make(
+        self: &Arc<Self>,
+        context: SyncContext,
+        memberships: Arc<Memberships>,
+        is_large: bool,
+    ) -> Rest {
+        let (sender, pieces) = mpsc::channel(1);
+        let sync = Arc::clone(self);
+        let making = async move {
+            let mut out = Writer::begin(Arc::clone(&sync.from.answers), sender);
+            if is_large {
+                out.take_turn().await;
+            }
+            sync.look(&context, &memberships, &mut out).await?;
+            Ok(out.end())
+        };
+        Rest::new(pieces, Box::pin(making))
+    }
+
+    /// Returns what an answer takes: as much as a page if the timelines in it are few. What is more than it
+    /// seemed is sent by pieces nevertheless.
     fn need(&self, memberships: &Memberships, since: Positions) -> Need {
         let heads = self.heads.rooms(memberships.joined());
         let moved = heads.iter().filter(|head| head.events > since.get(Stream::Events)).count();
         match moved * PAGE_BYTES_MAX <= PAGE_BYTES {
             true => Need::Page,
-            false => Need::Whole,
+            false => Need::Pieces,
         }
     }
 

@@ -1,0 +1,88 @@
+//! An answer as its client gets it: what fits into one piece whole, the rest of any other as it is taken.
+
+use std::pin::Pin;
+
+use colonnade_rooms::Result;
+use colonnade_users::answers::Reserved;
+use tokio::sync::mpsc;
+
+/// Makes an answer: returns its last piece, and whether it says anything a client wants to be woken for.
+type Making = Pin<Box<dyn Future<Output = Result<(String, bool)>> + Send>>;
+
+/// The answer to a sync, as JSON.
+pub struct SyncAnswer {
+    /// Its first piece: all of it if there is no rest.
+    pub first: String,
+    /// What comes after that.
+    pub rest: Option<Rest>,
+    /// What was set aside to make it, if anything had to be read.
+    pub reserved: Option<Reserved>,
+}
+
+impl SyncAnswer {
+    /// Makes an answer of which all is there.
+    pub(super) fn whole(first: String) -> Self {
+        Self { first, rest: None, reserved: None }
+    }
+
+    /// Returns all of it in one piece.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn into_json(self) -> Result<String> {
+        let mut json = self.first;
+        let mut rest = self.rest;
+        while let Some(rest) = &mut rest
+            && let Some(piece) = rest.next().await?
+        {
+            json.push_str(&piece);
+        }
+        Ok(json)
+    }
+}
+
+/// The rest of an answer: nothing of it is made before it is asked for.
+pub struct Rest {
+    pieces: mpsc::Receiver<String>,
+    /// `None` at the end, and after an error.
+    making: Option<Making>,
+}
+
+/// A step on the way to a whole answer.
+pub(super) enum Step {
+    /// A piece; there is more.
+    Piece(String),
+    /// The last piece, and whether the answer says anything.
+    Last(String, bool),
+}
+
+impl Rest {
+    /// Begins with nothing. `making` hands over all pieces but the last through a channel with place for one.
+    pub(super) fn new(pieces: mpsc::Receiver<String>, making: Making) -> Self {
+        Self { pieces, making: Some(making) }
+    }
+
+    /// Makes the next piece.
+    pub(super) async fn step(&mut self) -> Result<Option<Step>> {
+        let Some(making) = &mut self.making else { return Ok(None) };
+        tokio::select! {
+            biased;
+            Some(piece) = self.pieces.recv() => Ok(Some(Step::Piece(piece))),
+            made = making => {
+                self.making = None;
+                let (piece, says_something) = made?;
+                Ok(Some(Step::Last(piece, says_something)))
+            }
+        }
+    }
+
+    /// Makes the next piece of about 256 KiB; `None` at the end.
+    ///
+    /// # Errors
+    /// When the database fails. The answer is of no use then.
+    pub async fn next(&mut self) -> Result<Option<String>> {
+        Ok(self.step().await?.map(|step| match step {
+            Step::Piece(piece) | Step::Last(piece, _) => piece,
+        }))
+    }
+}

@@ -3,7 +3,7 @@
 use colonnade_testkit::{Client, TestServer};
 use serde_json::{Value, json};
 
-use crate::sync::{counts_apart, encode, in_room, joined, now, room_of, say, send, sync};
+use crate::sync::{counts_apart, create, encode, in_room, joined, now, room_of, say, send, sync};
 
 fn receipts(answer: &Value, room: &str) -> Value {
     let events = joined(answer, room)["ephemeral"]["events"].as_array().cloned();
@@ -123,6 +123,45 @@ async fn a_receipt_on_a_reaction_to_the_root_reads_the_thread() {
     assert_eq!(counts().await, (1, 0), "the thread up to there, and not the main timeline");
     read(&alice, &room, &on_root, json!({ "thread_id": "main" })).await;
     assert_eq!(counts().await, (0, 0));
+}
+
+/// Whether a reply that one may not see is in a thread that one sees, a receipt does not tell.
+#[tokio::test]
+async fn a_receipt_on_a_reaction_to_a_hidden_reply_tells_nothing_of_it() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let bob = server.user("bob").await;
+    let state = json!([{
+        "type": "m.room.history_visibility", "content": { "history_visibility": "joined" },
+    }]);
+    let wish = json!({ "preset": "public_chat", "initial_state": state });
+    let room = create(&alice, wish).await;
+    bob.post(&in_room(&room, "join"), json!({})).await.ok();
+    let root = say(&alice, &room, "root").await;
+    let known_reply = relate(&alice, &room, "m.room.message", "m.thread", &root).await;
+    bob.post(&in_room(&room, "leave"), json!({})).await.ok();
+    let hidden = [
+        relate(&alice, &room, "m.room.message", "m.thread", &root).await,
+        say(&alice, &room, "aside").await,
+    ];
+    bob.post(&in_room(&room, "join"), json!({})).await.ok();
+    let mut answers = Vec::new();
+    for parent in &hidden {
+        let reaction = relate(&alice, &room, "m.reaction", "m.annotation", parent).await;
+        let mut of_one = Vec::new();
+        for thread in [root.as_str(), "main"] {
+            let body = json!({ "thread_id": thread });
+            let answer = bob.post(&path(&room, "m.read", &reaction), body).await;
+            of_one.push((answer.status, answer.body));
+        }
+        answers.push(of_one);
+    }
+    assert_eq!(answers[0], answers[1]);
+    assert_eq!((answers[0][0].0, answers[0][1].0), (400, 200), "it stands in the main timeline");
+    // Of a reply that one sees, it is in the thread.
+    let reaction = relate(&alice, &room, "m.reaction", "m.annotation", &known_reply).await;
+    read(&bob, &room, &reaction, json!({ "thread_id": root })).await;
+    refused(&bob, &room, &reaction, "main").await;
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ impl Receipts {
         let (event, _) = self.store.seen(eye, &room, event_id).await?.ok_or_else(no_event)?;
         let event_pos = event.pos.ok_or_else(no_event)?;
         match thread {
-            Some(MAIN) if self.shows_thread(eye, &event).await? => {
+            Some(MAIN) if self.shows_thread(eye, &room, &event).await? => {
                 let why = "the event is in a thread, not in the main timeline";
                 return Err(MatrixError::invalid_param(why).into());
             }
@@ -93,17 +93,26 @@ impl Receipts {
         Ok(())
     }
 
-    /// Tells whether an event is in a thread whose root the viewer may see.
-    async fn shows_thread(&self, eye: Eye<'_>, event: &RoomEvent) -> Result<bool> {
-        let Some(root) = event.thread else { return Ok(false) };
-        let Some(root) = self.store.event(root).await? else { return Ok(false) };
-        let sights = self.store.sights(eye, &[&root]).await?;
-        Ok(sights.into_iter().flatten().next().is_some())
+    /// Tells whether an event is in a thread whose root the viewer may see: by its relations, followed over
+    /// what the viewer may see, and not as it is stored, for then the answer would tell of the rest.
+    async fn shows_thread(&self, eye: Eye<'_>, room: &Room, event: &RoomEvent) -> Result<bool> {
+        let mut relates_to = RelatesTo::of(&event.event);
+        for _ in 0..HOPS_MAX {
+            let Some(relation) = relates_to else { return Ok(false) };
+            let parent = self.store.seen(eye, room, &relation.event_id).await?;
+            let Some((parent, _)) = parent else { return Ok(false) };
+            relates_to = RelatesTo::of(&parent.event);
+            if relation.rel_type == "m.thread" {
+                // No thread starts at what relates to another event.
+                return Ok(relates_to.is_none());
+            }
+        }
+        Ok(false)
     }
 
     /// Tells whether a thread's root is that of the thread an event is in. The root itself counts, and
     /// so does what relates to it in another way: it is in the main timeline, but clients show it with
-    /// the thread. Of a root that the viewer may not see, or that is not there, counts what the events say
+    /// the thread. Of what the viewer may not see, or that is not there, counts what the events say
     /// that he may see.
     ///
     /// Source: Matrix v1.19, client-server, "Threaded read receipts".
@@ -118,20 +127,20 @@ impl Receipts {
         let root = self.store.seen(eye, room, &root_id).await?;
         if let Some((root, _)) = &root {
             // No thread starts at what relates to another event.
-            if root.thread.is_some() || RelatesTo::of(&root.event).is_some() {
+            if RelatesTo::of(&root.event).is_some() {
                 return Ok(false);
             }
-            if event.thread.is_some() || event.nid == root.nid {
-                return Ok(event.thread.is_none_or(|thread| thread == root.nid));
+            if event.nid == root.nid {
+                return Ok(true);
             }
         }
         let mut relates_to = RelatesTo::of(&event.event);
         for _ in 0..HOPS_MAX {
-            let Some(parent) = relates_to else { return Ok(false) };
-            if parent.event_id == root_id {
-                return Ok(root.is_some() || parent.rel_type == "m.thread");
+            let Some(relation) = relates_to else { return Ok(false) };
+            if relation.event_id == root_id {
+                return Ok(root.is_some() || relation.rel_type == "m.thread");
             }
-            let parent = self.store.seen(eye, room, &parent.event_id).await?;
+            let parent = self.store.seen(eye, room, &relation.event_id).await?;
             relates_to = parent.and_then(|(parent, _)| RelatesTo::of(&parent.event));
         }
         Ok(false)

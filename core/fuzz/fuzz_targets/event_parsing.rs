@@ -3,25 +3,23 @@
 
 #![no_main]
 
-use colonnade_model::ruma::{OwnedEventId, RoomVersionId};
+use colonnade_model::{ruma::OwnedEventId, versions::SUPPORTED};
 use colonnade_rules::{
     auth::{check_by_auth_events, check_by_state, state_keys_to_check},
-    event::{ClientFormat, Event},
+    event::{ClientFormat, Event, EventObject},
     push::{Evaluator, named_users},
     visibility::Visibility,
 };
 use libfuzzer_sys::fuzz_target;
 
-const VERSIONS: [RoomVersionId; 4] =
-    [RoomVersionId::V6, RoomVersionId::V10, RoomVersionId::V11, RoomVersionId::V12];
-
 fuzz_target!(|bytes: &[u8]| {
-    for version in VERSIONS {
+    for version in SUPPORTED {
         let rules = version.rules().expect("a known version");
         let id = OwnedEventId::try_from("$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
         let id = id.expect("an event id");
         let stored = Event::from_stored(bytes.to_vec(), id, &rules, false);
-        let parsed = serde_json::from_slice(bytes).ok().map(|object| Event::parse(object, &rules));
+        let object = std::str::from_utf8(bytes).ok().map(|text| EventObject::parse(text, &rules));
+        let parsed = object.map(|object| Event::parse(object?, &rules));
         for event in [Some(stored), parsed].into_iter().flatten().flatten() {
             let _ = event.to_client(ClientFormat::WithRoom, None);
             let _ = event.to_client(ClientFormat::Stripped, None);

@@ -6,9 +6,14 @@ use ruma::{RoomVersionId, room_version_rules::RoomVersionRules};
 /// The version of new rooms unless the configuration says otherwise.
 pub const DEFAULT: RoomVersionId = RoomVersionId::V12;
 
-/// Every version served, oldest first. 1 to 5 need state resolution v1 or lenient JSON, which the
-/// library underneath does not have.
-pub const SUPPORTED: [RoomVersionId; 7] = [
+/// Every version served, oldest first: all that the specification has, and it calls all of them stable (Matrix
+/// v1.19, rooms, §Complete list of room versions).
+pub const SUPPORTED: [RoomVersionId; 12] = [
+    RoomVersionId::V1,
+    RoomVersionId::V2,
+    RoomVersionId::V3,
+    RoomVersionId::V4,
+    RoomVersionId::V5,
     RoomVersionId::V6,
     RoomVersionId::V7,
     RoomVersionId::V8,

@@ -31,7 +31,8 @@ impl Rooms {
     ) -> Result<()> {
         for _ in 0..ATTEMPTS_MAX {
             let Some(current) = self.state_event(room.nid, kind, "").await? else { return Ok(()) };
-            let old = current.event.content_as().unwrap_or(Value::Null);
+            let old = serde_json::from_str(current.event.content_for_rules().get());
+            let old = old.unwrap_or(Value::Null);
             let Some(new) = change(old) else { return Ok(()) };
             let mut proposal = state_event(sender, kind, String::new(), content(new)?);
             proposal.over = Some(Over::read(Some(&current)));

@@ -155,6 +155,7 @@ impl Rooms {
                 UInt::try_from(context.now_ms() + later_ms).unwrap_or_default(),
             ),
             redacts: None,
+            opaque_id: Draft::opaque_id(&plan.rules, &*context.random),
         };
         let signed = draft.sign(&context.server_name, context.signing_key.as_ref(), &plan.rules);
         Ok(signed.map_err(draft_error)?)

@@ -153,7 +153,7 @@ impl World {
         let mut auth_events = Vec::new();
         for (kind, key) in keys {
             let found = self.rooms.state_event_at(state, &kind.to_string(), &key).await.unwrap();
-            auth_events.extend(found.map(|found| found.event.event_id().to_owned()));
+            auth_events.extend(found.map(|found| found.event.reference(&room.rules).unwrap()));
         }
         let now = UInt::try_from(self.context.now_ms()).unwrap();
         let draft = Draft {
@@ -162,11 +162,12 @@ impl World {
             event_type: kind.into(),
             state_key: state_key.map(str::to_owned),
             content: super::proposal::content(value).unwrap(),
-            prev_events: vec![after.to_owned()],
+            prev_events: vec![previous.event.reference(&room.rules).unwrap()],
             auth_events,
             depth: depth_after([previous.event.depth()]),
             origin_server_ts: MilliSecondsSinceUnixEpoch(now),
             redacts: None,
+            opaque_id: Draft::opaque_id(&room.rules, &*self.context.random),
         };
         let context = &self.context;
         draft.sign(&context.server_name, context.signing_key.as_ref(), &room.rules).unwrap()

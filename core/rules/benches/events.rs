@@ -3,7 +3,7 @@
 use std::{collections::HashMap, hint::black_box, sync::Arc};
 
 use colonnade_model::ruma::{
-    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, RoomVersionId, UInt,
+    MilliSecondsSinceUnixEpoch, OwnedRoomId, RoomVersionId, UInt,
     events::{StateEventType, TimelineEventType},
     room_version_rules::RoomVersionRules,
     server_name,
@@ -12,7 +12,7 @@ use colonnade_model::ruma::{
 };
 use colonnade_rules::{
     auth::check_by_state,
-    event::{ClientFormat, Draft, Event, content_from_json},
+    event::{ClientFormat, Draft, Event, Reference, content_from_json},
     push::{Evaluator, server_default},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -30,7 +30,7 @@ impl Maker {
         event_type: &str,
         state_key: Option<&str>,
         content: Value,
-        auth_events: Vec<OwnedEventId>,
+        auth_events: Vec<Reference>,
     ) -> Draft {
         let content = to_raw_value(&content).expect("a literal");
         Draft {
@@ -44,6 +44,7 @@ impl Maker {
             depth: 1,
             origin_server_ts: MilliSecondsSinceUnixEpoch(UInt::from(1u32)),
             redacts: None,
+            opaque_id: None,
         }
     }
 
@@ -70,7 +71,8 @@ fn room() -> (Maker, State) {
         ("m.room.member", "@alice:one.example", json!({ "membership": "join" })),
         ("m.room.power_levels", "", json!({ "users": users })),
     ] {
-        let auth_events = state.values().map(|event| event.event_id().to_owned()).collect();
+        let named = |event: &Arc<Event>| event.reference(&maker.rules).expect("an event");
+        let auth_events = state.values().map(named).collect();
         let event = maker.sign(maker.draft(event_type, Some(state_key), content, auth_events));
         state.insert((StateEventType::from(event_type), state_key.to_owned()), event);
     }
@@ -79,7 +81,8 @@ fn room() -> (Maker, State) {
 
 fn benches(c: &mut Criterion) {
     let (maker, state) = room();
-    let auth_events: Vec<_> = state.values().map(|event| event.event_id().to_owned()).collect();
+    let named = |event: &Arc<Event>| event.reference(&maker.rules).expect("an event");
+    let auth_events: Vec<_> = state.values().map(named).collect();
     let content = json!({ "msgtype": "m.text", "body": "the quick brown fox" });
     let draft = maker.draft("m.room.message", None, content, auth_events);
     let event = maker.sign(draft.clone());

@@ -10,13 +10,10 @@ use std::sync::{Arc, LazyLock};
 use colonnade_model::{
     json,
     ruma::{
-        CanonicalJsonObject, EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId,
-        OwnedUserId, RoomId, UserId,
-        canonical_json::redact,
+        EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedUserId, RoomId,
+        UserId,
         events::{TimelineEventType, room::member::MembershipState},
-        room_version_rules::RoomVersionRules,
-        signatures::reference_hash,
-        state_res::check_pdu_format,
+        room_version_rules::{EventsReferenceFormatVersion, RoomVersionRules},
     },
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -24,23 +21,23 @@ use serde_json::value::RawValue;
 
 mod client;
 mod draft;
+mod format;
+mod malformed;
+mod numbers;
+mod object;
 pub mod relation;
+mod wire;
 
 #[cfg(test)]
 mod tests;
 
+use self::wire::{ReferenceId, Wire};
 pub use self::{
     client::{ClientFormat, Unsigned},
     draft::{Draft, DraftError, content_from_json, depth_after},
+    malformed::{EVENT_BYTES_MAX, FIELD_BYTES_MAX, Malformed},
+    object::EventObject,
 };
-
-/// The most bytes of the canonical JSON of a whole event, signatures included (Matrix v1.19,
-/// client-server, §Size limits).
-pub const EVENT_BYTES_MAX: usize = 65_536;
-
-/// The most bytes of an event's `sender`, `room_id`, `state_key`, `type` or id (Matrix v1.19,
-/// client-server, §Size limits).
-pub const FIELD_BYTES_MAX: usize = 255;
 
 /// An event of a room, immutable.
 #[derive(Clone, Debug)]
@@ -53,6 +50,8 @@ pub struct Event {
     event_type: TimelineEventType,
     state_key: Option<Box<str>>,
     content: Box<RawValue>,
+    /// The content as rules read it, where that is not the content itself.
+    levels: Option<Box<RawValue>>,
     /// Its content is nested deeper than all clients can read.
     is_deep: bool,
     origin_server_ts: MilliSecondsSinceUnixEpoch,
@@ -64,27 +63,13 @@ pub struct Event {
     json: Arc<str>,
 }
 
-/// An event does not have the form its room version demands.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("malformed event: {0}")]
-pub struct Malformed(pub String);
-
-/// The fields of the federation format that are read here.
-#[derive(Deserialize)]
-struct Wire<'a> {
-    room_id: Option<OwnedRoomId>,
-    sender: OwnedUserId,
-    #[serde(rename = "type")]
-    event_type: TimelineEventType,
-    state_key: Option<String>,
-    #[serde(borrow)]
-    content: &'a RawValue,
-    origin_server_ts: MilliSecondsSinceUnixEpoch,
-    depth: u64,
-    prev_events: Vec<OwnedEventId>,
-    auth_events: Vec<OwnedEventId>,
-    #[serde(default, borrow)]
-    redacts: Option<&'a RawValue>,
+/// An event that another one follows or is allowed by, as that one names it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reference {
+    /// Its id.
+    pub event_id: OwnedEventId,
+    /// Its reference hash, in base64; only room versions 1 and 2 say it.
+    pub sha256: Option<String>,
 }
 
 impl Event {
@@ -112,25 +97,15 @@ impl Event {
     /// # Errors
     /// [`Malformed`]; the event must be dropped (Matrix v1.19, server-server, §Checks performed
     /// on receipt of a PDU, step 1).
-    pub fn parse(
-        mut object: CanonicalJsonObject,
-        rules: &RoomVersionRules,
-    ) -> Result<Self, Malformed> {
-        object.remove("unsigned");
-        check_pdu_format(&object, &rules.event_format).map_err(Malformed)?;
+    pub fn parse(object: EventObject, rules: &RoomVersionRules) -> Result<Self, Malformed> {
+        let object = object.without_unsigned();
+        format::check(&object, rules)?;
         Self::from_object(&object, rules)
     }
 
     /// Makes the event of a complete, signed object.
-    fn from_object(
-        object: &CanonicalJsonObject,
-        rules: &RoomVersionRules,
-    ) -> Result<Self, Malformed> {
-        let malformed = |error: &dyn std::fmt::Display| Malformed(error.to_string());
-        let hash = reference_hash(object, rules).map_err(|error| malformed(&error))?;
-        let event_id = EventId::parse(format!("${hash}")).map_err(|error| malformed(&error))?;
-        let json = serde_json::to_string(object).map_err(|error| malformed(&error))?;
-        Self::read(json.into(), event_id, rules, false)
+    fn from_object(object: &EventObject, rules: &RoomVersionRules) -> Result<Self, Malformed> {
+        Self::read(object.json()?.into(), object.event_id(rules)?, rules, false)
     }
 
     fn read(
@@ -159,6 +134,13 @@ impl Event {
         } else {
             None
         };
+        let has_floats = !rules.authorization.strict_canonical_json;
+        let levels = match wire.event_type {
+            TimelineEventType::RoomPowerLevels if has_floats => {
+                numbers::truncate(wire.content.get()).map(RawValue::from_string).transpose()
+            }
+            _ => Ok(None),
+        };
         Ok(Self {
             event_id,
             room_id,
@@ -167,11 +149,12 @@ impl Event {
             event_type: wire.event_type,
             state_key: wire.state_key.map(String::into_boxed_str),
             content: wire.content.to_owned(),
+            levels: levels.map_err(|error| Malformed(error.to_string()))?,
             is_deep: json::is_deep(wire.content.get()),
             origin_server_ts: wire.origin_server_ts,
             depth: wire.depth,
-            prev_events: wire.prev_events,
-            auth_events: wire.auth_events,
+            prev_events: wire.prev_events.into_iter().map(|ReferenceId(id)| id).collect(),
+            auth_events: wire.auth_events.into_iter().map(|ReferenceId(id)| id).collect(),
             redacts,
             rejected,
             json,
@@ -211,6 +194,12 @@ impl Event {
     /// Returns its content, a JSON object.
     pub fn content(&self) -> &RawValue {
         &self.content
+    }
+
+    /// Returns the content as the authorization rules read it: as it is, but that the power levels of room
+    /// versions 1 to 5 are integers, whatever numbers were written.
+    pub fn content_for_rules(&self) -> &RawValue {
+        self.levels.as_deref().unwrap_or(&self.content)
     }
 
     /// Returns the content as clients are shown it: an empty object in place of what older versions let
@@ -299,12 +288,22 @@ impl Event {
     /// # Errors
     /// [`Malformed`] when the stored JSON is not an event.
     pub fn redacted(&self, rules: &RoomVersionRules) -> Result<Self, Malformed> {
-        let object: CanonicalJsonObject =
-            serde_json::from_str(&self.json).map_err(|error| Malformed(error.to_string()))?;
-        let object =
-            redact(object, &rules.redaction, None).map_err(|error| Malformed(error.to_string()))?;
-        let json = serde_json::to_string(&object).map_err(|error| Malformed(error.to_string()))?;
-        Self::read(json.into(), self.event_id.clone(), rules, self.rejected)
+        let object = EventObject::read(&self.json, rules)?.redacted(rules)?;
+        Self::read(object.json()?.into(), self.event_id.clone(), rules, self.rejected)
+    }
+
+    /// Returns the event as one that follows it, or is allowed by it, names it.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the stored JSON is not an event.
+    pub fn reference(&self, rules: &RoomVersionRules) -> Result<Reference, Malformed> {
+        let sha256 = match rules.events_reference_format {
+            EventsReferenceFormatVersion::V1 => {
+                Some(EventObject::read(&self.json, rules)?.reference(rules)?)
+            }
+            EventsReferenceFormatVersion::V2 => None,
+        };
+        Ok(Reference { event_id: self.event_id.clone(), sha256 })
     }
 }
 
@@ -353,7 +352,7 @@ impl colonnade_model::ruma::state_res::Event for Event {
     }
 
     fn content(&self) -> &RawValue {
-        &self.content
+        self.content_for_rules()
     }
 
     fn state_key(&self) -> Option<&str> {

@@ -15,6 +15,7 @@ use colonnade_model::ruma::{
 };
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{auth::Rejection, event::Event};
 
@@ -25,6 +26,9 @@ mod tests;
 const CREATOR_LEVEL: i32 = 100;
 /// The level needed to notify the whole room, unless the room says otherwise.
 const NOTIFY_ROOM_LEVEL: i32 = 50;
+/// The fields of power levels that are a level themselves.
+const LEVELS: [&str; 7] =
+    ["users_default", "events_default", "state_default", "ban", "redact", "kick", "invite"];
 
 /// The power levels of a room at one state, completely read.
 #[derive(Clone, Debug)]
@@ -46,6 +50,27 @@ pub struct PowerLevels {
     notify_room: Int,
 }
 
+/// Returns the content of a power levels event as every room version takes it: integers, where older ones let
+/// pass strings and floats that stand for them (Matrix v1.19, rooms, v10, §Values in `m.room.power_levels`
+/// events must be integers).
+pub fn with_integers(event: &Event) -> Value {
+    let whole = |level: &mut Value| {
+        if let Ok(integer) = deserialize_v1_powerlevel(&*level) {
+            *level = i64::from(integer).into();
+        }
+    };
+    let content = serde_json::from_str(event.content_for_rules().get());
+    let mut content: Value = content.unwrap_or_else(|_| serde_json::json!({}));
+    for field in LEVELS {
+        content.get_mut(field).map(whole);
+    }
+    for field in ["events", "notifications", "users"] {
+        let levels = content.get_mut(field).and_then(Value::as_object_mut);
+        levels.into_iter().flat_map(|levels| levels.values_mut()).for_each(whole);
+    }
+    content
+}
+
 impl PowerLevels {
     /// Reads the levels from the room's create event and its power levels event, if it has one.
     ///
@@ -65,7 +90,8 @@ impl PowerLevels {
         rules: &AuthorizationRules,
     ) -> Result<Self, String> {
         let content: JsonObject = match power_levels {
-            Some(event) => event.content_as().map_err(|error| error.to_string())?,
+            Some(event) => serde_json::from_str(event.content_for_rules().get())
+                .map_err(|error| error.to_string())?,
             None => JsonObject::new(),
         };
         // The authorization rules use the same defaults with and without the event.
@@ -170,9 +196,21 @@ impl PowerLevels {
     }
 
     /// Tells whether a redaction that is in the room takes effect: its sender has the redact
-    /// level or is of the author's server (Matrix v1.19, rooms, v3, §Handling redactions).
-    pub fn redaction_applies(&self, redactor: &UserId, author: &UserId) -> bool {
-        self.user(redactor) >= self.redact || redactor.server_name() == author.server_name()
+    /// level, or both events are of one server. Whose an event is says its sender (Matrix v1.19,
+    /// rooms, v3, §Handling redactions), in room versions 1 and 2 its id (rooms, v1,
+    /// §Authorisation rules, 11).
+    pub fn redaction_applies(
+        &self,
+        redaction: &Event,
+        target: &Event,
+        rules: &AuthorizationRules,
+    ) -> bool {
+        let is_of_one_server = if rules.special_case_room_redaction {
+            redaction.event_id().server_name() == target.event_id().server_name()
+        } else {
+            redaction.sender().server_name() == target.sender().server_name()
+        };
+        self.user(redaction.sender()) >= self.redact || is_of_one_server
     }
 
     /// Tells whether a member may notify the whole room.

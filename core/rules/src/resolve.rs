@@ -1,14 +1,10 @@
-//! State resolution: one state from several, for room versions 2 and later.
+//! State resolution: one state from several, by the algorithm of the room's version.
 //!
-//! ruma's algorithm takes whole states and whole auth chains. This one takes what differs and
-//! asks for the little else it needs, so its cost follows the conflict, not the room. It gives
-//! ruma **trimmed** states: the conflicted keys, and of the unconflicted state only the keys that
-//! authorization of the events at hand can read.
-//!
-//! A [`Resolver`] is fed by its caller, who owns the database:
+//! A [`Resolver`] takes what differs between the forks and asks for the little else it needs, so its cost follows
+//! the conflict, not the room. It is fed by its caller, who owns the database:
 //!
 //! ```text
-//! let mut resolver = Resolver::new(forks, room_rules, Chains::WithState)?;
+//! let mut resolver = Resolver::new(forks, room_rules, Chains::WithState);
 //! let resolution = loop {
 //!     match resolver.step()? {
 //!         Step::Events(ids) => resolver.add_events(load_events(&ids).await?),
@@ -19,152 +15,72 @@
 //! };
 //! ```
 //!
-//! What is asked for, and in this order:
-//!
-//! 1. [`Step::Events`], several times: the conflicted events and, level by level, everything in
-//!    their auth chains. An event that cannot be found is left out of the answer.
-//! 2. [`Step::Newer`], at most once: events of the unconflicted state whose auth chains might
-//!    contain one of the given candidates, then by 1. their chains as well. Every unconflicted
-//!    event is a correct answer. Fewer is cheaper: only those with a greater `EventNid` than the
-//!    smallest candidate can reach one (an event's nid is greater than those of its auth events).
-//! 3. [`Step::Keys`], once: which unconflicted event holds each of these keys; then those events.
-//! 4. [`Step::Events`] again for the mainline: earlier power levels events.
-//!
-//! With one fork, with equal forks, or with nothing conflicted, do not come here.
+//! What is asked for, and why, stands with the algorithms: `v1` for room version 1, `v2` for all others. With
+//! one fork, with equal forks, or with nothing conflicted, do not come here.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use colonnade_model::ruma::{
-    EventId, OwnedEventId,
-    room_version_rules::{RoomVersionRules, StateResolutionV2Rules},
-    state_res::{self, utils::event_id_set::EventIdSet},
-};
+use colonnade_model::ruma::{OwnedEventId, room_version_rules::RoomVersionRules};
 
-use crate::{
-    auth::{StateKey, state_keys_to_check},
-    event::Event,
-};
+use crate::{auth::StateKey, event::Event};
 
 mod chains;
+mod step;
+mod v1;
+mod v2;
 
 #[cfg(test)]
 mod tests;
 
-pub use self::chains::Chains;
-use self::chains::{closure, difference, subgraph};
-
-/// What each fork has under the keys on which not all forks agree: key by key the events of
-/// exactly one fork. A key a fork does not have is simply absent.
-pub type ForkEntries = BTreeMap<StateKey, OwnedEventId>;
-
-/// What to do next.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[must_use]
-pub enum Step {
-    /// Load these events and give them to [`Resolver::add_events`].
-    Events(Vec<OwnedEventId>),
-    /// Give [`Resolver::add_newer`] the unconflicted events that may reach one of these.
-    Newer(Vec<OwnedEventId>),
-    /// Give [`Resolver::add_keys`] the unconflicted events that hold these keys.
-    Keys(Vec<StateKey>),
-    /// The result.
-    Done(Resolution),
-}
-
-/// How to get from any one of the forks to the resolved state: set each key to its event, or
-/// remove it. Contains every conflicted key, and rarely a key that no fork has.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Resolution {
-    /// The resolved keys.
-    pub keys: BTreeMap<StateKey, Option<OwnedEventId>>,
-}
-
-/// Why a state cannot be resolved.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum ResolveError {
-    /// Room version 1 has an algorithm of its own, which this server does not have.
-    #[error("the room version's state resolution is not supported")]
-    Unsupported,
-    /// The events contradict what any server would have accepted.
-    #[error("cannot resolve state: {0}")]
-    Events(String),
-}
+pub use self::{
+    chains::Chains,
+    step::{ForkEntries, Resolution, ResolveError, Step},
+};
+use self::{v1::First, v2::Second};
 
 /// A resolution under way; see the head of this file for how to drive it.
 #[derive(Debug)]
-pub struct Resolver {
-    rules: RoomVersionRules,
-    algorithm: StateResolutionV2Rules,
-    chains: Chains,
-    forks: Vec<ForkEntries>,
-    events: HashMap<OwnedEventId, Arc<Event>>,
-    /// Events asked for. One that is not in `events` does not exist.
-    asked: HashSet<OwnedEventId>,
-    /// The walk down the auth chains: where it has been, and where to go on.
-    walked: HashSet<OwnedEventId>,
-    open: Vec<OwnedEventId>,
-    /// The answer to [`Step::Newer`].
-    newer: Option<Vec<OwnedEventId>>,
-    /// The answer to [`Step::Keys`].
-    unconflicted: Option<HashMap<StateKey, OwnedEventId>>,
-    /// The full conflicted set without the conflicted events, once known.
-    added: Option<Added>,
-}
+pub struct Resolver(Algorithm);
 
-/// What joins the conflicted events to make the full conflicted set.
-#[derive(Clone, Debug, Default)]
-struct Added {
-    difference: HashSet<OwnedEventId>,
-    subgraph: HashSet<OwnedEventId>,
+#[derive(Debug)]
+enum Algorithm {
+    First(First),
+    Second(Box<Second>),
 }
 
 impl Resolver {
     /// Starts a resolution of what differs between two or more forks.
-    ///
-    /// # Errors
-    /// [`ResolveError::Unsupported`] for room version 1.
-    pub fn new(
-        forks: Vec<ForkEntries>,
-        rules: &RoomVersionRules,
-        chains: Chains,
-    ) -> Result<Self, ResolveError> {
-        let algorithm = *rules.state_res.v2_rules().ok_or(ResolveError::Unsupported)?;
-        let open = forks.iter().flat_map(|fork| fork.values()).cloned().collect();
-        Ok(Self {
-            rules: rules.clone(),
-            algorithm,
-            chains,
-            forks,
-            events: HashMap::new(),
-            asked: HashSet::new(),
-            walked: HashSet::new(),
-            open,
-            newer: None,
-            unconflicted: None,
-            added: None,
+    pub fn new(forks: Vec<ForkEntries>, rules: &RoomVersionRules, chains: Chains) -> Self {
+        Self(match rules.state_res.v2_rules() {
+            None => Algorithm::First(First::new(forks, rules)),
+            Some(second) => Algorithm::Second(Box::new(Second::new(forks, rules, *second, chains))),
         })
     }
 
     /// Takes the events found in answer to [`Step::Events`]; those that do not exist are left
     /// out. Events that happen to be at hand may be given as well, at any time.
     pub fn add_events(&mut self, events: impl IntoIterator<Item = Arc<Event>>) {
-        let by_id = |event: Arc<Event>| (event.event_id().to_owned(), event);
-        self.events.extend(events.into_iter().map(by_id));
+        match &mut self.0 {
+            Algorithm::First(first) => first.add_events(events),
+            Algorithm::Second(second) => second.add_events(events),
+        }
     }
 
     /// Takes the answer to [`Step::Newer`].
     pub fn add_newer(&mut self, unconflicted: impl IntoIterator<Item = OwnedEventId>) {
-        let newer: Vec<_> = unconflicted.into_iter().collect();
-        self.open.extend(newer.iter().cloned());
-        self.newer = Some(newer);
+        match &mut self.0 {
+            // Does not ask for them.
+            Algorithm::First(_) => {}
+            Algorithm::Second(second) => second.add_newer(unconflicted),
+        }
     }
 
     /// Takes the answer to [`Step::Keys`]; a key that no fork has is left out.
     pub fn add_keys(&mut self, keys: impl IntoIterator<Item = (StateKey, OwnedEventId)>) {
-        self.unconflicted = Some(keys.into_iter().collect());
+        match &mut self.0 {
+            Algorithm::First(first) => first.add_keys(keys),
+            Algorithm::Second(second) => second.add_keys(keys),
+        }
     }
 
     /// Goes as far as what was given allows.
@@ -172,176 +88,9 @@ impl Resolver {
     /// # Errors
     /// [`ResolveError::Events`] when the events make no sense.
     pub fn step(&mut self) -> Result<Step, ResolveError> {
-        if let Some(missing) = self.missing_in_chains() {
-            return Ok(Step::Events(missing));
+        match &mut self.0 {
+            Algorithm::First(first) => Ok(first.step()),
+            Algorithm::Second(second) => second.step(),
         }
-        let conflicted: BTreeSet<_> =
-            self.forks.iter().flat_map(|fork| fork.values()).cloned().collect();
-        if self.added.is_none() {
-            let candidates = self.candidates();
-            let alone = candidates.iter().all(|id| conflicted.contains(id));
-            if self.newer.is_none() && !alone {
-                let mut candidates: Vec<_> = candidates.into_iter().collect();
-                candidates.sort();
-                return Ok(Step::Newer(candidates));
-            }
-            self.added = Some(self.added_to(&conflicted, candidates));
-        }
-        let added = self.added.clone().unwrap_or_default();
-        let mut full = conflicted;
-        full.extend(added.difference.iter().chain(&added.subgraph).cloned());
-
-        let Some(unconflicted) = &self.unconflicted else {
-            return Ok(Step::Keys(self.keys_read(&full)));
-        };
-        let found: Vec<_> = unconflicted.values().cloned().chain(self.create_id(&full)).collect();
-        if let Some(missing) = self.missing(found) {
-            return Ok(Step::Events(missing));
-        }
-        if let Some(missing) = self.missing_mainline() {
-            return Ok(Step::Events(missing));
-        }
-        self.resolve(added).map(Step::Done)
-    }
-
-    /// The candidates of the auth difference, before the unconflicted state has its say.
-    fn candidates(&self) -> HashSet<OwnedEventId> {
-        let starts = self.forks.iter().map(|fork| fork.values());
-        let chains = starts.map(|start| closure(&self.events, start, self.chains)).collect();
-        difference(chains)
-    }
-
-    /// What joins the conflicted events, given the answer to [`Step::Newer`].
-    fn added_to(
-        &self,
-        conflicted: &BTreeSet<OwnedEventId>,
-        mut difference: HashSet<OwnedEventId>,
-    ) -> Added {
-        let newer = self.newer.iter().flatten();
-        for common in closure(&self.events, newer, self.chains) {
-            difference.remove(&common);
-        }
-        let subgraph = if self.algorithm.consider_conflicted_state_subgraph {
-            subgraph(&self.events, conflicted)
-        } else {
-            HashSet::new()
-        };
-        Added { difference, subgraph }
-    }
-
-    /// The events among these that were neither given nor asked for. They are asked for now.
-    fn missing(
-        &mut self,
-        ids: impl IntoIterator<Item = OwnedEventId>,
-    ) -> Option<Vec<OwnedEventId>> {
-        let unknown = |id: &OwnedEventId| !self.events.contains_key(id) && !self.asked.contains(id);
-        let mut missing: Vec<_> = ids.into_iter().filter(unknown).collect();
-        missing.sort();
-        missing.dedup();
-        self.asked.extend(missing.iter().cloned());
-        (!missing.is_empty()).then_some(missing)
-    }
-
-    /// The events to load next so that in the end all auth chains are complete.
-    fn missing_in_chains(&mut self) -> Option<Vec<OwnedEventId>> {
-        let mut waiting = Vec::new();
-        while let Some(id) = self.open.pop() {
-            if self.walked.contains(&id) {
-                continue;
-            }
-            match self.events.get(&id) {
-                Some(event) => {
-                    self.open.extend(event.auth_events().iter().cloned());
-                    self.walked.insert(id);
-                }
-                None => waiting.push(id),
-            }
-        }
-        // What was asked for and did not come does not exist; the walk goes on without it.
-        let missing = self.missing(waiting);
-        self.open = missing.clone().unwrap_or_default();
-        missing
-    }
-
-    /// The unconflicted keys that the algorithm may read or overwrite.
-    fn keys_read(&self, full: &BTreeSet<OwnedEventId>) -> Vec<StateKey> {
-        let conflicted: HashSet<_> = self.forks.iter().flat_map(|fork| fork.keys()).collect();
-        // The mainline starts at the power levels.
-        let mut keys = BTreeSet::from([("m.room.power_levels".into(), String::new())]);
-        for event in full.iter().filter_map(|id| self.events.get(id)) {
-            let (kind, state_key) = (event.event_type(), event.state_key());
-            if let Some(state_key) = state_key {
-                keys.insert((kind.to_string().into(), state_key.to_owned()));
-            }
-            // A malformed event is allowed by no state, so it reads none.
-            let rules = &self.rules.authorization;
-            let read = state_keys_to_check(kind, event.sender(), state_key, event.content(), rules);
-            keys.extend(read.unwrap_or_default());
-        }
-        keys.into_iter().filter(|key| !conflicted.contains(key)).collect()
-    }
-
-    /// The create event that the room id names, in room versions where it does.
-    fn create_id(&self, full: &BTreeSet<OwnedEventId>) -> Option<OwnedEventId> {
-        if !self.rules.authorization.room_create_event_id_as_room_id {
-            return None;
-        }
-        let event = full.iter().find_map(|id| self.events.get(id))?;
-        EventId::parse(format!("${}", event.room_id().strip_sigil())).ok()
-    }
-
-    /// The auth events of the power levels event of the unconflicted state, of the one among
-    /// those, and so on.
-    fn missing_mainline(&mut self) -> Option<Vec<OwnedEventId>> {
-        let key = ("m.room.power_levels".into(), String::new());
-        let mut next = self.unconflicted.as_ref()?.get(&key).cloned();
-        let mut seen = HashSet::new();
-        while let Some(event) = next.take().and_then(|id| self.events.get(&id).cloned()) {
-            if !seen.insert(event.event_id().to_owned()) {
-                return None;
-            }
-            if let Some(missing) = self.missing(event.auth_events().iter().cloned()) {
-                return Some(missing);
-            }
-            let is_levels = |id: &&OwnedEventId| {
-                let event = self.events.get(*id);
-                event.is_some_and(|event| event.is_state(&"m.room.power_levels".into(), ""))
-            };
-            next = event.auth_events().iter().find(is_levels).cloned();
-        }
-        None
-    }
-
-    fn resolve(&self, added: Added) -> Result<Resolution, ResolveError> {
-        let unconflicted = self.unconflicted.clone().unwrap_or_default();
-        let maps: Vec<HashMap<StateKey, OwnedEventId>> = self
-            .forks
-            .iter()
-            .map(|fork| {
-                let own = fork.iter().map(|(key, id)| (key.clone(), id.clone()));
-                unconflicted.clone().into_iter().chain(own).collect()
-            })
-            .collect();
-        // The difference against an empty chain is the whole of it: ruma takes out what all
-        // chains contain.
-        let chains = vec![added.difference.into_iter().collect(), EventIdSet::new()];
-        let resolved = state_res::resolve(
-            &self.rules.authorization,
-            &self.algorithm,
-            &maps,
-            chains,
-            |id| self.events.get(id).cloned(),
-            |_| Some(added.subgraph.iter().cloned().collect()),
-        )
-        .map_err(|error| ResolveError::Events(error.to_string()))?;
-        let conflicted = self.forks.iter().flat_map(|fork| fork.keys());
-        let mut keys: BTreeMap<StateKey, Option<OwnedEventId>> =
-            conflicted.map(|key| (key.clone(), None)).collect();
-        for (key, id) in resolved {
-            if !unconflicted.contains_key(&key) {
-                keys.insert(key, Some(id));
-            }
-        }
-        Ok(Resolution { keys })
     }
 }

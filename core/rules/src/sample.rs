@@ -81,8 +81,10 @@ impl Room {
         let rules = &self.rules.authorization;
         let keys = state_keys_to_check(&event_type, &sender, state_key, &raw, rules).unwrap();
         let auth_events: Vec<_> = keys.iter().filter_map(|key| state.get(key).cloned()).collect();
+        let named = |id: &OwnedEventId| self.events[id].reference(&self.rules).unwrap();
+        let auth_events: Vec<_> = auth_events.iter().map(named).collect();
         let creates_room = event_type == TimelineEventType::RoomCreate;
-        let depths = auth_events.iter().map(|id| self.events[id].depth());
+        let depths = auth_events.iter().map(|named| self.events[&named.event_id].depth());
         let draft = Draft {
             room_id: self.room_id.clone(),
             sender,
@@ -94,6 +96,7 @@ impl Room {
             auth_events,
             origin_server_ts: MilliSecondsSinceUnixEpoch(UInt::from(ts)),
             redacts: None,
+            opaque_id: Some(format!("event{}", self.events.len())),
         };
         let event = draft.sign(server_name!("one.example"), &self.key, &self.rules).unwrap();
         let event = Arc::new(event);

@@ -24,6 +24,7 @@ mod races;
 mod reading;
 mod receipts;
 mod regression;
+mod room_versions;
 mod rooms;
 mod search;
 mod sessions;

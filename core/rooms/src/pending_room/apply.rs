@@ -329,7 +329,8 @@ impl PendingRoom {
         }
         let levels = unread::levels(self, store, admitted.state_before).await?;
         let applies = levels.is_some_and(|levels| {
-            levels.redaction_applies(admitted.event.sender(), target.event.sender())
+            let rules = &self.room.rules.authorization;
+            levels.redaction_applies(&admitted.event, &target.event, rules)
         });
         if !applies {
             return Ok(None);

@@ -1,23 +1,23 @@
 //! Adding events to a pending room: those of our own users, which are made here, and those others made.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use colonnade_model::{
     MatrixError,
     nid::{EventNid, StateNid},
-    ruma::{MilliSecondsSinceUnixEpoch, UInt},
+    ruma::{MilliSecondsSinceUnixEpoch, UInt, room_version_rules::RoomVersionRules},
 };
 use colonnade_rules::{
     auth::{StateKey, state_keys_to_check},
-    event::{Draft, Event, depth_after},
+    event::{Draft, Event, Reference, depth_after},
 };
 use serde_json::value::to_raw_value;
 
 use super::{PendingRoom, ingest};
-use crate::Result;
+use crate::{Error, Result};
 use crate::{
     proposal::{CHANGED_MEANWHILE, Proposal, Sent, draft_error},
-    store::{Room, Store},
+    store::{Room, RoomEvent, Store},
 };
 
 /// Extremities a new event follows at most; what is left is followed by the next one. The
@@ -56,17 +56,19 @@ impl PendingRoom {
         let previous = self.events_of(store, &prevs).await?;
         let depth = depth_after(previous.iter().map(|event| event.event.depth()));
         let now = UInt::try_from(store.context.now_ms()).unwrap_or_default();
+        let rules = &self.room.rules;
         let draft = Draft {
             room_id: Some(self.room.room_id.clone()),
             sender: proposal.sender,
             event_type: proposal.event_type,
             state_key: proposal.state_key,
             content: proposal.content,
-            prev_events: previous.iter().map(|event| event.event.event_id().to_owned()).collect(),
-            auth_events: allowing.values().map(|e| e.event.event_id().to_owned()).collect(),
+            prev_events: references(previous.iter(), rules)?,
+            auth_events: references(allowing.values(), rules)?,
             depth,
             origin_server_ts: MilliSecondsSinceUnixEpoch(now),
             redacts: proposal.redacts,
+            opaque_id: Draft::opaque_id(rules, &*store.context.random),
         };
         let event = sign(store, draft, &self.room)?;
         let admitted = ingest::local(self, store, event, prevs, state_before, &allowing).await?;
@@ -139,6 +141,16 @@ impl PendingRoom {
         });
         Ok(same.map(|same| Sent { event_id: same.event.event_id().to_owned(), nid: same.nid }))
     }
+}
+
+/// Names events as a new one does.
+fn references<'e>(
+    events: impl Iterator<Item = &'e Arc<RoomEvent>>,
+    rules: &RoomVersionRules,
+) -> Result<Vec<Reference>> {
+    let named = events.map(|event| event.event.reference(rules));
+    let named: std::result::Result<_, _> = named.collect();
+    named.map_err(|error| Error::internal("name an event", error))
 }
 
 /// Signs a draft with this server's key.

@@ -42,8 +42,7 @@ pub(crate) async fn resolve(
     let conflicted = conflicted(pending, store, states).await?;
     let forks = entries(pending, store, states, &conflicted).await?;
     let failed = |error| Error::internal("resolve the state of a room", error);
-    let mut resolver =
-        Resolver::new(forks, &pending.room.rules, Chains::default()).map_err(failed)?;
+    let mut resolver = Resolver::new(forks, &pending.room.rules, Chains::default());
     let resolution = loop {
         match resolver.step().map_err(failed)? {
             Step::Events(ids) => {

@@ -2,8 +2,17 @@
 
 use super::*;
 
-const VERSIONS: [RoomVersionId; 4] =
-    [RoomVersionId::V6, RoomVersionId::V10, RoomVersionId::V11, RoomVersionId::V12];
+/// One of each kind: state resolution 1, 2 and 2.1, and every form of ids.
+const VERSIONS: [RoomVersionId; 8] = [
+    RoomVersionId::V1,
+    RoomVersionId::V2,
+    RoomVersionId::V3,
+    RoomVersionId::V5,
+    RoomVersionId::V6,
+    RoomVersionId::V10,
+    RoomVersionId::V11,
+    RoomVersionId::V12,
+];
 
 /// A room with alice over it and bob, who may set the topic.
 async fn two(world: &World, version: RoomVersionId) -> (Session, Session, Arc<Room>) {

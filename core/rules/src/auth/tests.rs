@@ -6,6 +6,8 @@ use serde_json::json;
 use super::{check_by_auth_events, check_by_state, state_keys_to_check};
 use crate::sample::{Room, StateIds, key, user};
 
+mod members;
+
 fn allowed(room: &Room, state: &StateIds, event: &crate::event::Event) -> bool {
     let rules = &room.rules.authorization;
     check_by_state(event, rules, |kind, key| room.find(state, kind, key)).is_ok()
@@ -13,7 +15,7 @@ fn allowed(room: &Room, state: &StateIds, event: &crate::event::Event) -> bool {
 
 #[test]
 fn the_first_events_of_a_room_are_allowed() {
-    for version in [RoomVersionId::V6, RoomVersionId::V10, RoomVersionId::V11, RoomVersionId::V12] {
+    for version in colonnade_model::versions::SUPPORTED {
         let (room, state) = Room::new(version);
         let rules = &room.rules.authorization;
         let mut before = StateIds::new();

@@ -1,22 +1,30 @@
 //! Making an event: fill in a [`Draft`], sign it.
 
-use colonnade_model::ruma::{
-    CanonicalJsonObject, CanonicalJsonValue, Int, MilliSecondsSinceUnixEpoch, OwnedEventId,
-    OwnedRoomId, OwnedUserId, ServerName,
-    events::TimelineEventType,
-    room_version_rules::RoomVersionRules,
-    signatures::{KeyPair, hash_and_sign_event},
+use colonnade_model::{
+    random::Random,
+    ruma::{
+        CanonicalJsonObject, CanonicalJsonValue, Int, MilliSecondsSinceUnixEpoch, OwnedEventId,
+        OwnedRoomId, OwnedUserId, ServerName,
+        events::TimelineEventType,
+        room_version_rules::{
+            EventIdFormatVersion, EventsReferenceFormatVersion, RoomVersionRules,
+        },
+        signatures::{KeyPair, hash_and_sign_event},
+    },
 };
 use serde_json::value::RawValue;
 
-use super::{EVENT_BYTES_MAX, Event, FIELD_BYTES_MAX};
+use super::{
+    EVENT_BYTES_MAX, Event, EventObject, FIELD_BYTES_MAX, Reference, malformed::DEPTH_MAX,
+};
 
 /// The most events one event may follow (Matrix v1.19, rooms, §Event format).
 const PREV_EVENTS_MAX: usize = 20;
 /// The most events one event may be allowed by (Matrix v1.19, rooms, §Event format).
 const AUTH_EVENTS_MAX: usize = 10;
-/// The greatest integer canonical JSON allows, so the greatest depth.
-const DEPTH_MAX: u64 = (1 << 53) - 1;
+/// Characters of the random part of an event's id, for versions that need one: 107 bits, so that no two
+/// events of a server ever have the same.
+const OPAQUE_ID_LEN: usize = 18;
 
 /// An event that has no hash, no signature and so no id yet.
 #[derive(Clone, Debug)]
@@ -31,17 +39,19 @@ pub struct Draft {
     pub state_key: Option<String>,
     /// Its content; see [`content_from_json`].
     pub content: CanonicalJsonObject,
-    /// The forward extremities it follows.
-    pub prev_events: Vec<OwnedEventId>,
+    /// The forward extremities it follows; see [`Event::reference`].
+    pub prev_events: Vec<Reference>,
     /// The events that allow it. The create event may be among them whatever the room version;
     /// where it must not be, it is left out.
-    pub auth_events: Vec<OwnedEventId>,
+    pub auth_events: Vec<Reference>,
     /// See [`depth_after`].
     pub depth: u64,
     /// When it is sent.
     pub origin_server_ts: MilliSecondsSinceUnixEpoch,
     /// What an `m.room.redaction` redacts; put where the room version wants it.
     pub redacts: Option<OwnedEventId>,
+    /// The random part of the id where the id is not made from the event; see [`Draft::opaque_id`].
+    pub opaque_id: Option<String>,
 }
 
 /// Why a draft cannot become an event. Always what a client asked for is at fault.
@@ -87,6 +97,12 @@ pub fn content_from_json(json: &RawValue) -> Result<CanonicalJsonObject, DraftEr
 }
 
 impl Draft {
+    /// Draws the random part of an event's id, in the room versions that need one: 1 and 2.
+    pub fn opaque_id(rules: &RoomVersionRules, random: &dyn Random) -> Option<String> {
+        let is_drawn = rules.event_id_format == EventIdFormatVersion::V1;
+        is_drawn.then(|| random.alphanumeric(OPAQUE_ID_LEN))
+    }
+
     /// Hashes and signs the event for a server.
     ///
     /// # Errors
@@ -98,7 +114,7 @@ impl Draft {
         rules: &RoomVersionRules,
     ) -> Result<Event, DraftError> {
         self.check(rules)?;
-        let mut object = self.into_object(rules);
+        let mut object = self.into_object(server, rules)?;
         let signed = hash_and_sign_event(server.as_str(), key, &mut object, &rules.redaction);
         // Before anything else is said: signing, and computing the id, refuse a large event too, but
         // as malformed.
@@ -109,6 +125,7 @@ impl Draft {
             return Err(DraftError::TooLarge { bytes });
         }
         signed.map_err(|error| DraftError::Malformed(error.to_string()))?;
+        let object = EventObject::from(object);
         Event::from_object(&object, rules).map_err(|error| DraftError::Malformed(error.0))
     }
 
@@ -147,7 +164,11 @@ impl Draft {
         Ok(())
     }
 
-    fn into_object(self, rules: &RoomVersionRules) -> CanonicalJsonObject {
+    fn into_object(
+        self,
+        server: &ServerName,
+        rules: &RoomVersionRules,
+    ) -> Result<CanonicalJsonObject, DraftError> {
         let mut content = self.content;
         let mut object = CanonicalJsonObject::new();
         let mut put = |field: &str, value: CanonicalJsonValue| {
@@ -161,6 +182,11 @@ impl Draft {
                 put("redacts", redacts);
             }
         }
+        if rules.event_id_format == EventIdFormatVersion::V1 {
+            let missing = || DraftError::Malformed("no id was drawn for it".to_owned());
+            let opaque_id = self.opaque_id.ok_or_else(missing)?;
+            put("event_id", format!("${opaque_id}:{server}").into());
+        }
         // Matrix v1.19, rooms, v12, §Event format: the room id names the create event already.
         let create_hash = self
             .room_id
@@ -170,12 +196,10 @@ impl Draft {
         let is_create = |id: &OwnedEventId| {
             create_hash.as_deref().is_some_and(|hash| id.as_str().strip_prefix('$') == Some(hash))
         };
-        let ids = |ids: Vec<OwnedEventId>| {
-            CanonicalJsonValue::Array(ids.into_iter().map(|id| id.to_string().into()).collect())
-        };
-        let auth_events = self.auth_events.into_iter().filter(|id| !is_create(id)).collect();
-        put("auth_events", ids(auth_events));
-        put("prev_events", ids(self.prev_events));
+        let mut auth_events = self.auth_events;
+        auth_events.retain(|named| !is_create(&named.event_id));
+        put("auth_events", references(auth_events, rules)?);
+        put("prev_events", references(self.prev_events, rules)?);
         put("content", CanonicalJsonValue::Object(content));
         // In range after the minimum; an `Int` holds 53 bits.
         let depth = Int::try_from(self.depth.min(DEPTH_MAX)).unwrap_or(Int::MAX);
@@ -190,6 +214,24 @@ impl Draft {
             put("state_key", state_key.into());
         }
         put("type", self.event_type.to_string().into());
-        object
+        Ok(object)
     }
+}
+
+/// Writes references as the room version wants them: ids, or pairs of an id and hashes.
+fn references(
+    references: Vec<Reference>,
+    rules: &RoomVersionRules,
+) -> Result<CanonicalJsonValue, DraftError> {
+    let write = |Reference { event_id, sha256 }: Reference| {
+        let id = CanonicalJsonValue::String(event_id.to_string());
+        if rules.events_reference_format == EventsReferenceFormatVersion::V2 {
+            return Ok(id);
+        }
+        let missing = || DraftError::Malformed(format!("no hash of {event_id} is known"));
+        let sha256 = sha256.ok_or_else(missing)?;
+        let hashes = CanonicalJsonObject::from([("sha256".to_owned(), sha256.into())]);
+        Ok(CanonicalJsonValue::Array(vec![id, CanonicalJsonValue::Object(hashes)]))
+    };
+    Ok(CanonicalJsonValue::Array(references.into_iter().map(write).collect::<Result<_, _>>()?))
 }

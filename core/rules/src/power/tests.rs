@@ -3,13 +3,13 @@
 use colonnade_model::ruma::{
     Int, RoomVersionId,
     events::{TimelineEventType, room::power_levels::UserPowerLevel},
-    user_id,
 };
 use serde_json::{Value, json};
 
-use super::PowerLevels;
+use super::{PowerLevels, with_integers};
 use crate::{
     auth::Rejection,
+    event::Event,
     sample::{Room, StateIds, key, user},
 };
 
@@ -58,8 +58,6 @@ fn with_an_event_the_event_rules() {
     assert!(levels.may_redact(bob, bob));
     assert!(!levels.may_redact(bob, alice));
     assert!(!levels.may_redact(alice, alice), "redactions need 20 here");
-    assert!(levels.redaction_applies(alice, bob), "same server");
-    assert!(!levels.redaction_applies(user_id!("@x:two.example"), bob));
     assert!(levels.may_notify_room(bob));
 }
 
@@ -80,4 +78,56 @@ fn malformed_levels_are_refused() {
     assert_eq!(levels(RoomVersionId::V10, Some(text)).unwrap_err().rule, "auth.power");
     let users = json!({ "users": { "nobody": 1 } });
     assert!(levels(RoomVersionId::V11, Some(users)).is_err());
+}
+
+/// An event with this id and sender, which nothing else is asked of.
+fn event(version: &RoomVersionId, id: &str, sender: &str, content: Value) -> Event {
+    let json = json!({
+        "auth_events": [], "content": content, "depth": 1, "origin_server_ts": 1, "prev_events": [],
+        "room_id": "!r:x", "sender": sender, "type": "m.room.power_levels", "state_key": "",
+    });
+    let (id, rules) = (id.try_into().unwrap(), version.rules().unwrap());
+    Event::from_stored(json.to_string().into_bytes(), id, &rules, false).unwrap()
+}
+
+#[test]
+fn a_redaction_applies_by_level_or_within_a_server() {
+    for version in colonnade_model::versions::SUPPORTED {
+        let content = json!({ "users": { "@strong:two": 65 }, "redact": 65 });
+        let rules = version.rules().unwrap().authorization;
+        let levels = levels(version.clone(), Some(content)).unwrap();
+        let by_id = ["1", "2"].contains(&version.as_str());
+        // Redaction and target by id and sender, and whether it applies by ids and by senders.
+        for (redaction, target, ids, senders) in [
+            (("$a:one", "@bob:one"), ("$b:one", "@carol:one"), true, true),
+            (("$a:two", "@bob:two"), ("$b:one", "@carol:one"), false, false),
+            (("$a:one", "@bob:two"), ("$b:one", "@carol:one"), true, false),
+            (("$a:two", "@bob:one"), ("$b:one", "@carol:one"), false, true),
+            (("$a:two", "@strong:two"), ("$b:one", "@carol:one"), true, true),
+        ] {
+            let redaction = event(&version, redaction.0, redaction.1, json!({}));
+            let target = event(&version, target.0, target.1, json!({}));
+            let applies = levels.redaction_applies(&redaction, &target, &rules);
+            assert_eq!(applies, if by_id { ids } else { senders }, "{version}");
+        }
+    }
+}
+
+#[test]
+fn old_levels_are_given_as_integers() {
+    let content = json!({
+        "ban": " +0050 ", "kick": 50.9, "invite": 3, "redact": "many", "notes": "7",
+        "users": { "@bob:one.example": "-5", "@carol:one.example": 1e3, "@eve:one.example": null },
+        "events": { "m.room.name": "5" }, "notifications": [], "users_default": "1",
+    });
+    let old = event(&RoomVersionId::V1, "$a:one", "@alice:one", content);
+    assert_eq!(
+        with_integers(&old),
+        json!({
+            "ban": 50, "kick": 50, "invite": 3, "redact": "many", "notes": "7",
+            "users": { "@bob:one.example": -5, "@carol:one.example": 1000, "@eve:one.example": null },
+            "events": { "m.room.name": 5 }, "notifications": [], "users_default": 1,
+        })
+    );
+    assert_eq!(with_integers(&event(&RoomVersionId::V1, "$a:one", "@a:one", json!([]))), json!([]));
 }

@@ -17,6 +17,7 @@ use colonnade_rooms::{
     founding::{RoomPlan, rules_of},
     proposal::{CHANGED_MEANWHILE, Over, Proposal, content, state_event},
 };
+use colonnade_rules::power::with_integers;
 use colonnade_storage::rooms::{
     directory,
     heads::{self, Head},
@@ -132,7 +133,7 @@ impl RoomLifecycle {
         let creator = &session.user_id;
         let mut proposals = Vec::new();
         if let Some(levels) = find("m.room.power_levels") {
-            let mut taken: Value = levels.event.content_as().unwrap_or_else(|_| json!({}));
+            let mut taken = with_integers(&levels.event);
             fit_levels(&mut taken, old, creator, additional_creators, &rules);
             proposals.push(state_event(
                 creator,
@@ -141,7 +142,7 @@ impl RoomLifecycle {
                 content(taken)?,
             ));
         }
-        proposals.extend(taken_over(core, creator)?);
+        proposals.extend(taken_over(core, creator));
         proposals.extend(self.bans(head.state, creator).await?);
         let published = directory::published(&self.context.db, old.nid).await?.unwrap_or(false);
         Ok(RoomPlan {
@@ -178,7 +179,7 @@ impl RoomLifecycle {
             predecessor["event_id"] = last.event.event_id().as_str().into();
         }
         taken["predecessor"] = predecessor;
-        Ok(content(taken)?)
+        Ok(canonical_fields(taken))
     }
 
     async fn bans(&self, state: StateNid, creator: &OwnedUserId) -> Result<Vec<Proposal>> {
@@ -190,7 +191,7 @@ impl RoomLifecycle {
         for member in banned.take(BANS_MAX) {
             let state_key = member.event.state_key().unwrap_or_default().to_owned();
             let taken: Value = member.event.content_as().unwrap_or_else(|_| json!({}));
-            let taken = content(taken)?;
+            let taken = canonical_fields(taken);
             bans.push(state_event(creator, "m.room.member", state_key, taken));
         }
         Ok(bans)
@@ -243,7 +244,7 @@ impl RoomLifecycle {
         if let Some(canonical) = self.rooms.state_event(old.nid, kind, "").await? {
             let mut taken: Value = canonical.event.content_as().unwrap_or_else(|_| json!({}));
             self.without_dangling(new, &mut taken).await?;
-            let moved = state_event(creator, kind, String::new(), content(taken)?);
+            let moved = state_event(creator, kind, String::new(), canonical_fields(taken));
             // Refused to who is not in the new room, since another made it.
             ignoring_refusal(self.rooms.propose(new, moved).await.map(drop))?;
             let none = |_| Some(json!({}));
@@ -281,20 +282,28 @@ fn silenced(mut levels: Value) -> Value {
     levels
 }
 
-fn taken_over(core: &[Arc<RoomEvent>], creator: &OwnedUserId) -> Result<Vec<Proposal>> {
+/// Returns what may be the content of a new event: all fields of an old one but those that are not canonical JSON, which
+/// older room versions let pass.
+fn canonical_fields(content: Value) -> CanonicalJsonObject {
+    let Value::Object(fields) = content else { return CanonicalJsonObject::new() };
+    let canonical = |(key, value): (String, Value)| Some((key, value.try_into().ok()?));
+    fields.into_iter().filter_map(canonical).collect()
+}
+
+fn taken_over(core: &[Arc<RoomEvent>], creator: &OwnedUserId) -> Vec<Proposal> {
     let mut proposals = Vec::new();
     for kind in TAKEN_OVER {
         for found in core.iter().filter(|e| e.event.event_type().to_string() == kind) {
             let state_key = found.event.state_key().unwrap_or_default().to_owned();
             let taken: Value = found.event.content_as().unwrap_or_else(|_| json!({}));
-            let empty = taken.as_object().is_none_or(serde_json::Map::is_empty);
+            let taken = canonical_fields(taken);
             // A space's child that was removed has no content; nothing else needs an empty one.
-            if !empty && (state_key.is_empty() || kind == "m.space.child") {
-                proposals.push(state_event(creator, kind, state_key, content(taken)?));
+            if !taken.is_empty() && (state_key.is_empty() || kind == "m.space.child") {
+                proposals.push(state_event(creator, kind, state_key, taken));
             }
         }
     }
-    Ok(proposals)
+    proposals
 }
 
 /// Makes the old room's power levels fit the new version and its creators.

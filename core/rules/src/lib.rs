@@ -1,12 +1,15 @@
 //! Verbs on events, as pure functions: no async, no clock, no I/O.
 //!
 //! Read in this order: [`event`] is what everything else is about, [`auth`] and [`power`] say
-//! what is allowed, [`trie`] holds room states and [`resolve`] merges them, [`visibility`] says
-//! who may see an event, [`push`] what it means to them, [`summary`] how its room is shown.
+//! what is allowed, [`order`] in which order to ask, [`acl`] which servers; [`trie`] holds room
+//! states and [`resolve`] merges them, [`visibility`] says who may see an event, [`push`] what it
+//! means to them, [`summary`] how its room is shown.
 
 pub mod account_data;
+pub mod acl;
 pub mod auth;
 pub mod event;
+pub mod order;
 pub mod power;
 pub mod push;
 pub mod resolve;

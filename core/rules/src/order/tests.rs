@@ -1,0 +1,114 @@
+//! Batches in any order, with gaps, and in circles.
+
+use std::sync::Arc;
+
+use colonnade_model::ruma::{OwnedEventId, RoomVersionId};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::{Order, by_auth_events};
+use crate::{
+    event::Event,
+    sample::{Room, StateIds},
+};
+
+fn order(batch: &[Arc<Event>]) -> Order {
+    by_auth_events(batch.iter().map(|event| &**event))
+}
+
+/// An event of room version 1 with an id and auth events of our choice.
+fn named(id: &str, auth_events: &[&str]) -> Arc<Event> {
+    let pairs: Vec<_> = auth_events.iter().map(|id| json!([format!("${id}:x"), {}])).collect();
+    let json = json!({
+        "auth_events": pairs, "content": {}, "depth": 1, "origin_server_ts": 1, "prev_events": [],
+        "room_id": "!r:x", "sender": "@a:x", "type": "m.x",
+    });
+    let id = OwnedEventId::try_from(format!("${id}:x")).unwrap();
+    let rules = RoomVersionId::V1.rules().unwrap();
+    Arc::new(Event::from_stored(json.to_string().into_bytes(), id, &rules, false).unwrap())
+}
+
+fn room(version: RoomVersionId) -> (Vec<Arc<Event>>, StateIds) {
+    let (mut room, mut state) = Room::new(version);
+    for (name, ts) in ["bob", "carol", "dave"].into_iter().zip(5..) {
+        room.join(&mut state, ts, name);
+    }
+    let mut events: Vec<_> = room.events.into_values().collect();
+    events.sort_by_key(|event| event.depth());
+    (events, state)
+}
+
+proptest! {
+    #[test]
+    fn every_event_comes_after_those_that_allow_it(
+        seed in prop::collection::vec(any::<prop::sample::Index>(), 12),
+        new in any::<bool>(),
+    ) {
+        let version = if new { RoomVersionId::V12 } else { RoomVersionId::V4 };
+        let (mut events, _) = room(version);
+        for (place, index) in seed.iter().enumerate().take(events.len()) {
+            let other = index.index(events.len());
+            events.swap(place, other);
+        }
+        let Order { order, in_circles, missing } = order(&events);
+        prop_assert!(in_circles.is_empty() && missing.is_empty());
+        prop_assert_eq!(order.len(), events.len());
+        let mut seen = Vec::new();
+        for place in order {
+            for id in events[place].auth_events() {
+                prop_assert!(seen.contains(&&**id));
+            }
+            seen.push(events[place].event_id());
+        }
+    }
+}
+
+#[test]
+fn what_is_in_order_stays_in_order() {
+    let (events, _) = room(RoomVersionId::V10);
+    assert_eq!(order(&events).order, (0..events.len()).collect::<Vec<_>>());
+}
+
+#[test]
+fn circles_are_named_and_the_rest_goes_on() {
+    let batch = [
+        named("a", &[]),
+        named("b", &["a", "d"]),
+        named("c", &["b"]),
+        named("d", &["c"]),
+        named("e", &["d", "a"]),
+        named("f", &["a"]),
+        named("self", &["self"]),
+    ];
+    let Order { order, in_circles, missing } = order(&batch);
+    assert_eq!(order, [0, 5]);
+    assert_eq!(in_circles, [1, 2, 3, 4, 6]);
+    assert!(missing.is_empty());
+}
+
+#[test]
+fn missing_events_are_named_and_not_waited_for() {
+    let batch = [named("b", &["gone", "a"]), named("a", &["gone", "gone"]), named("c", &["far"])];
+    let Order { order, in_circles, missing } = order(&batch);
+    assert_eq!(order, [1, 0, 2]);
+    assert!(in_circles.is_empty());
+    let missing: Vec<_> = missing.iter().map(|id| id.as_str()).collect();
+    assert_eq!(missing, ["$far:x", "$gone:x"]);
+}
+
+#[test]
+fn an_event_that_is_there_twice_is_named_once() {
+    let batch = [named("a", &[]), named("a", &[]), named("b", &["a", "a"]), named("b", &["a"])];
+    assert_eq!(order(&batch).order, [0, 2]);
+    assert_eq!(order(&[]), Order::default());
+}
+
+#[test]
+fn a_chain_of_thousands_needs_no_stack() {
+    let ids: Vec<String> = (0..20_000).map(|n| format!("e{n}")).collect();
+    let mut batch = vec![named(&ids[0], &[])];
+    batch.extend(ids.windows(2).map(|pair| named(&pair[1], &[&pair[0]])));
+    batch.reverse();
+    let places = order(&batch).order;
+    assert_eq!(places, (0..20_000).rev().collect::<Vec<_>>());
+}

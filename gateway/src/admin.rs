@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use colonnade_http1::is_authority;
 use http::{Method, Response};
 use parking_lot::Mutex;
 use pingora::protocols::http::ServerSession;
@@ -101,6 +102,9 @@ impl RecentTotals {
 const NOT_OURS: &str =
     "this listener is asked as localhost, by its address, or by a name in `admin_hosts`\n";
 
+/// What is answered when nobody in particular is asked, or two are.
+const UNCLEAR: &str = "the request does not say once whom it asks\n";
+
 const JSON: &str = "application/json";
 /// What an unknown path is answered.
 const PATHS: &str = "GET / /health /ready /metrics /table /pools /explain?target=\n\
@@ -137,26 +141,34 @@ fn decoded(query: &str, name: &str) -> Option<String> {
 }
 
 impl Admin {
-    /// Says whether it is asked by a name of its own, in the target, too; who names none, as HTTP/1.0 allows,
-    /// is no browser.
-    fn is_asked(&self, head: &pingora::http::RequestHeader) -> bool {
+    /// Makes sure that it is asked by a name of its own, in the target, too; who names none, as HTTP/1.0
+    /// allows, is no browser. docs/admin_hosts.tsv has the cases. Otherwise returns the status: 400 when it is
+    /// not said once who is asked, 403 when that is somebody else.
+    fn admit(&self, head: &pingora::http::RequestHeader) -> Result<(), u16> {
         let mut hosts = head.headers.get_all(http::header::HOST).iter();
+        let (given, another) = (hosts.next(), hosts.next());
+        if another.is_some() || given.is_none() && head.version != http::Version::HTTP_10 {
+            return Err(400);
+        }
+        let target = http::Uri::try_from(head.raw_path()).map_err(|_| 400_u16)?;
+        let target = target.authority().map(|target| target.as_str().as_bytes());
+        let given = given.map(http::HeaderValue::as_bytes);
+        if let (Some(given), Some(target)) = (given, target)
+            && given != target
+        {
+            return Err(400);
+        }
         let live = self.reloader.live.load();
         let names = &live.config.admin_hosts;
-        let is_ours = |asked: &[u8]| host::is_ours(asked, self.address, names);
-        let target = head.raw_path();
-        if !target.starts_with(b"/") {
-            let named = http::Uri::try_from(target).ok();
-            let named = named.as_ref().and_then(|target| target.authority());
-            if !named.is_some_and(|named| is_ours(named.as_str().as_bytes())) {
-                return false;
+        for asked in [given, target].into_iter().flatten() {
+            if !is_authority(asked) {
+                return Err(400);
+            }
+            if !host::is_ours(asked, self.address, names) {
+                return Err(403);
             }
         }
-        match (hosts.next(), hosts.next()) {
-            (Some(host), None) => is_ours(host.as_bytes()),
-            (None, _) => head.version == http::Version::HTTP_10,
-            _ => false,
-        }
+        Ok(())
     }
 
     fn ready(&self) -> Response<Vec<u8>> {
@@ -353,8 +365,9 @@ impl Admin {
             wire.serve_request();
         }
         let head = session.req_header();
-        if !self.is_asked(head) {
-            return response(403, TEXT, NOT_OURS);
+        if let Err(status) = self.admit(head) {
+            let why = if status == 400 { UNCLEAR } else { NOT_OURS };
+            return response(status, TEXT, why);
         }
         // A page in a browser on this machine must not steer the gateway.
         let from_page = head.headers.contains_key(http::header::ORIGIN);

@@ -293,6 +293,25 @@ async fn a_unix_socket_is_for_the_group() {
 }
 
 /// RFC 9112 §3.2: a `Host` there is, one, and the target in absolute form counts more than it.
+/// The same cases as the homeserver's (core/src/admin.rs).
+#[tokio::test]
+async fn the_admin_listener_takes_the_names_that_the_homeservers_takes() {
+    let worker = Worker::named("w").await;
+    let rest = one_pool("single", &[worker.address]);
+    let gateway = gateway(&format!("admin_hosts: [monitor.internal]\n{rest}"));
+    let admin = gateway.admin_addr().unwrap();
+    let cases = include_str!("../../../docs/admin_hosts.tsv");
+    for case in cases.lines().filter(|line| !line.starts_with('#')) {
+        let [status, version, target, hosts] = case.split('\t').collect::<Vec<_>>()[..] else {
+            panic!("{case}");
+        };
+        let hosts = hosts.split(',').filter(|host| *host != "-");
+        let hosts: String = hosts.map(|host| format!("host: {host}\r\n")).collect();
+        let request = format!("GET {target} HTTP/{version}\r\n{hosts}\r\n");
+        assert_eq!(ask(admin, &request).await.status.to_string(), status, "{case}");
+    }
+}
+
 #[tokio::test]
 async fn the_admin_listener_is_not_asked_by_another_name_in_the_target() {
     let worker = Worker::named("w").await;

@@ -110,7 +110,7 @@ impl Exchange<'_> {
             }
             went = true;
         }
-        self.tell_to_continue();
+        self.tell_to_continue(cx);
         if self.up.wants_more() && self.client.input.is_empty() {
             match self.client.poll_fill(cx) {
                 Poll::Ready(Ok(0) | Err(_)) => return Err(Outcome::Gone),
@@ -121,16 +121,13 @@ impl Exchange<'_> {
         Ok(went)
     }
 
-    /// A client that waits for leave to send its body gets it as soon as the worker has the head.
-    fn tell_to_continue(&mut self) {
+    /// A client that waits for leave to send its body gets it when the worker wants it.
+    fn tell_to_continue(&mut self, cx: &mut Context<'_>) {
         let due = self.head.wire.expects_continue
-            && !self.down.continue_sent
             && self.up.wants_more()
             && self.ctx.body_bytes == 0
-            && self.client.input.is_empty()
-            && self.down.body.is_none();
-        if due {
-            self.down.continue_sent = true;
+            && self.client.input.is_empty();
+        if due && self.down.poll_leave(cx).is_ready() {
             self.client.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
     }

@@ -20,6 +20,9 @@ pub(crate) const REPLAY_MAX: usize = 64 << 10;
 /// No more is taken from the client while so much has not gone on.
 const PENDING_MAX: usize = 64 << 10;
 
+/// Says that the client waits to be told that its body is wanted.
+const EXPECTS: &[u8] = b"expect: 100-continue\r\n";
+
 /// Says that the body comes in chunks.
 pub(crate) const CHUNKED: &[u8] = b"transfer-encoding: chunked\r\n";
 
@@ -78,6 +81,9 @@ impl RequestTransfer {
             }
         }
         write_own(out, ctx, &traces);
+        if head.wire.expects_continue {
+            out.extend_from_slice(EXPECTS);
+        }
         if head.wire.framing == Framing::Chunked {
             out.extend_from_slice(CHUNKED);
         }

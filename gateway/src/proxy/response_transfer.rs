@@ -5,7 +5,10 @@
 //! 1. Nothing of the worker's answer reaches the client before its head is whole and understood.
 //! 2. What reaches the client ends as a whole answer only if the worker's was whole.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use super::compression::Compressor;
 use super::request_transfer::RequestTransfer;
@@ -16,9 +19,13 @@ use crate::pipeline::{Ctx, Gateway};
 use crate::routing::head::Head;
 use colonnade_http1::Body;
 use colonnade_http1::{BadAnswer, HEAD_BYTES_MAX, ResponseHead, Writing};
+use tokio::time::{Sleep, sleep};
 
 /// Interim answers to one request; a worker sends one or two.
 const INTERIMS_MAX: u32 = 16;
+/// A client that waits for leave to send its body gets it when the worker has said nothing for so long: not
+/// every worker knows of it, and clients wait about as long by themselves.
+const LEAVE_AFTER: Duration = Duration::from_secs(1);
 
 /// How an attempt went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +96,10 @@ pub(crate) struct ResponseTransfer {
     /// Whether the client has been told anything already.
     pub(crate) hinted: bool,
     pub(crate) continue_sent: bool,
+    /// Whether the worker has said that it wants the body.
+    wants_body: bool,
+    /// When the client is told to send it although the worker has said nothing.
+    leave: Option<Pin<Box<Sleep>>>,
     worker_stays: bool,
     /// What came behind the head that switches protocols.
     pub(crate) surplus: Vec<u8>,
@@ -110,6 +121,8 @@ impl ResponseTransfer {
             interims: 0,
             hinted: false,
             continue_sent: false,
+            wants_body: false,
+            leave: None,
             worker_stays: false,
             surplus: Vec::new(),
             waiting: None,
@@ -123,6 +136,20 @@ impl ResponseTransfer {
 
     pub(crate) fn is_done(&self) -> bool {
         self.body.is_some_and(Body::is_done)
+    }
+
+    /// Ready when a client that waits for leave to send its body is to have it: the worker wants it, and has not
+    /// refused the request by what its head says, or has said nothing for a while.
+    pub(crate) fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.continue_sent || self.body.is_some() {
+            return Poll::Pending;
+        }
+        if !self.wants_body {
+            let leave = self.leave.get_or_insert_with(|| Box::pin(sleep(LEAVE_AFTER)));
+            ready!(leave.as_mut().poll(cx));
+        }
+        self.continue_sent = true;
+        Poll::Ready(())
     }
 
     /// How the attempt fails when the worker breaks off.
@@ -314,8 +341,8 @@ impl<S: Sink> Listener<'_, S> {
             }
             // Nobody asked for it.
             101 => return Err(Self::nonsense(down)),
-            // Leave to send the body is given here, not there.
-            100 => {}
+            // Passed on to who waits for it.
+            100 => down.wants_body = true,
             _ if self.sink.takes_interims() => {
                 self.sink.interim(answer);
                 down.hinted = true;

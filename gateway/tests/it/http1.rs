@@ -161,7 +161,7 @@ async fn an_answer_may_come_before_the_body_has() {
 }
 
 #[tokio::test]
-async fn interim_answers_pass_and_leave_to_send_is_given_here() {
+async fn interim_answers_pass_and_leave_to_send_is_the_workers() {
     let (listener, worker) = listener().await;
     let gateway = gateway(&one_pool("single", &[worker]));
     let interim = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n";
@@ -170,16 +170,17 @@ async fn interim_answers_pass_and_leave_to_send_is_given_here() {
     client
         .send("PUT /a HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n")
         .await;
-    assert_eq!(raw_head(&mut client).await, "HTTP/1.1 100 Continue\r\n\r\n");
-    client.send("body").await;
     let mut side = Side::accept(&listener).await;
     let mut request = side.head().await;
+    side.say("HTTP/1.1 100 Continue\r\n\r\n").await;
+    assert_eq!(raw_head(&mut client).await, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("body").await;
     while !request.ends_with("body") {
         let mut byte = [0];
         side.stream.read_exact(&mut byte).await.unwrap();
         request.push(byte[0] as char);
     }
-    assert!(!request.to_lowercase().contains("expect:"), "{request}");
+    assert!(request.to_lowercase().contains("\r\nexpect: 100-continue\r\n"), "{request}");
     side.say([interim, answer].concat()).await;
     let hints = raw_head(&mut client).await;
     assert!(hints.starts_with("HTTP/1.1 103 ") && hints.contains("link: x\r\n"), "{hints}");
@@ -192,6 +193,40 @@ async fn interim_answers_pass_and_leave_to_send_is_given_here() {
     side.say([interim, answer].concat()).await;
     assert_eq!(client.answer().await.unwrap().status, 200);
     assert_eq!(client.rest().await, "");
+}
+
+const EXPECTS: &str =
+    "PUT /a HTTP/1.1\r\nhost: h\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n";
+
+/// RFC 9110 §10.1.1: the final answer comes first where the head decides it.
+#[tokio::test]
+async fn who_is_refused_by_his_head_is_not_told_to_send_the_body() {
+    let (listener, worker) = listener().await;
+    let gateway = gateway(&one_pool("single", &[worker]));
+    let mut client = Client::connect(gateway.addrs()[0]).await;
+    client.send(EXPECTS).await;
+    let mut side = Side::accept(&listener).await;
+    side.head().await;
+    side.say("HTTP/1.1 401 no\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno").await;
+    let answer = client.answer().await.unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (401, Some("close")));
+    assert_eq!(client.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_know_of_leave_to_send_gets_the_body_nevertheless() {
+    if engine() == Engine::Pingora {
+        // There the client waits no longer than it likes.
+        return;
+    }
+    let worker = Worker::named("w").await;
+    let gateway = gateway(&one_pool("single", &[worker.address]));
+    let mut client = Client::connect(gateway.addrs()[0]).await;
+    client.send(EXPECTS).await;
+    assert_eq!(raw_head(&mut client).await, "HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("body").await;
+    assert_eq!(client.answer().await.unwrap().status, 200);
+    assert_eq!(worker.last().body, b"body");
 }
 
 #[tokio::test]

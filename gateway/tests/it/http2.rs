@@ -2,6 +2,7 @@
 //! of a stream when the other side misbehaves.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use colonnade_gateway::{RunOptions, Running, Source};
 use h2::client::SendRequest;
 use http::{Request, Response, StatusCode};
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -24,13 +26,16 @@ pub(crate) fn start(limits: &str, worker: &Worker) -> Running {
 
 /// A gateway whose one pool has these keys besides.
 pub(crate) fn start_with(limits: &str, pool: &str, worker: &Worker) -> Running {
+    start_at(limits, pool, worker.address)
+}
+
+fn start_at(limits: &str, pool: &str, worker: SocketAddr) -> Running {
     let text = format!(
         "listen: [{{ name: tls, bind: \"127.0.0.1:0\", tls: {{ certificates: [\
          {{ cert: \"{FOLDER}/one.crt\", key: \"{FOLDER}/one.key\" }}] }} }}]\n\
          admin: \"127.0.0.1:0\"\nlimits: {{ {limits} }}\n\
-         pools: {{ all: {{ balance: single, {pool}, workers: [\"{}\"] }} }}\n\
-         routes: [{{ match: \"^/denied$\", deny: true }}, {{ match: \"^/.*$\", pool: all }}]\n",
-        worker.address
+         pools: {{ all: {{ balance: single, {pool}, workers: [\"{worker}\"] }} }}\n\
+         routes: [{{ match: \"^/denied$\", deny: true }}, {{ match: \"^/.*$\", pool: all }}]\n"
     );
     crate::client::start(RunOptions::new(Source::Text { name: "http2.yaml".to_owned(), text }))
 }
@@ -303,7 +308,34 @@ async fn who_leaves_while_held_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn interim_answers_pass_and_leave_to_send_is_given_here() {
+async fn who_is_refused_by_his_head_is_not_told_to_send_the_body() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = start_at("", "eject_after: 0", listener.local_addr().unwrap());
+    let mut client = connect(&gateway).await;
+    let waits = request("PUT", "/a").header("expect", "100-continue").body(()).unwrap();
+    let (mut answer, _stream) = client.send_request(waits, false).unwrap();
+    let refused = async {
+        let (mut worker, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(worker.read_u8().await.unwrap());
+        }
+        let said = "HTTP/1.1 401 no\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno";
+        worker.write_all(said.as_bytes()).await.unwrap();
+        worker
+    };
+    let ended = async {
+        let interim = poll_fn(|cx| answer.poll_informational(cx)).await;
+        assert!(interim.is_none(), "nothing comes before the answer");
+        assert_eq!(answer.await.unwrap().status(), StatusCode::UNAUTHORIZED);
+    };
+    // The worker's side stays open until then.
+    let (_, _worker) =
+        tokio::time::timeout(PATIENCE, async { tokio::join!(ended, refused) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn interim_answers_pass_and_leave_to_send_is_given() {
     if engine() == Engine::Pingora {
         // Pingora writes no interim answers over HTTP/2.
         return;
@@ -336,7 +368,7 @@ async fn interim_answers_pass_and_leave_to_send_is_given_here() {
     tokio::time::timeout(PATIENCE, ended).await.unwrap();
     assert_eq!(
         (worker.last().header("expect"), worker.last().body.as_slice()),
-        (None, &b"body"[..])
+        (Some("100-continue"), &b"body"[..])
     );
     let switched = ask(&mut client, request("GET", "/switch"), None).await.unwrap();
     assert_eq!(switched.status(), 502);

@@ -90,7 +90,6 @@ impl StreamHead {
         for (name, value) in &self.parts.headers {
             let goes = match name.as_str() {
                 "host" | "cookie" => false,
-                "expect" => !self.expects_continue,
                 own if hop_by_hop::is_own(own) => false,
                 other => match own_headers::in_request(other) {
                     HeaderAction::Pass => true,

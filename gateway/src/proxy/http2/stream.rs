@@ -374,7 +374,7 @@ impl Exchange<'_, '_> {
             went = true;
         }
         let waits = self.turn.head.expects_continue && self.ctx.body_bytes == 0;
-        if waits && self.up.wants_more() && !std::mem::replace(&mut self.down.continue_sent, true) {
+        if waits && self.up.wants_more() && self.down.poll_leave(cx).is_ready() {
             self.turn.client.hint(StatusCode::CONTINUE.as_u16(), |_| {});
         }
         Ok(went)

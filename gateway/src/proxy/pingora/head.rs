@@ -92,6 +92,9 @@ impl ClientHead {
                 if let Some(host) = head.wire.missing_host() {
                     put("host", host);
                 }
+                if head.wire.expects_continue {
+                    put("expect", b"100-continue");
+                }
             }
             Self::Http2(head) => head.each_passing(trace_goes_on, &mut put),
         }

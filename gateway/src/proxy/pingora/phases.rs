@@ -111,7 +111,7 @@ impl ProxyHttp for Phases {
 
     async fn connected_to_upstream(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         _reused: bool,
         _peer: &HttpPeer,
         _fd: std::os::fd::RawFd,
@@ -122,14 +122,6 @@ impl ProxyHttp for Phases {
         exchange.is_heard = false;
         if let (Some(attempt), false) = (&exchange.ctx.in_flight, exchange.head.is_http2()) {
             exchange.shared.watch(attempt.member());
-        }
-        // A client that waits for leave to send its body gets it as soon as a worker is there.
-        let due = exchange.head.expects_continue() && !session.as_downstream_mut().is_body_done();
-        if due && !std::mem::replace(&mut exchange.continue_sent, true) {
-            // Pingora takes it for an answer that comes before the body, and would end the connection.
-            session.set_close_on_response_before_downstream_finish(false);
-            session.as_downstream_mut().write_continue_response().await?;
-            session.set_close_on_response_before_downstream_finish(true);
         }
         Ok(())
     }
@@ -182,8 +174,15 @@ impl ProxyHttp for Phases {
             }
             exchange.hinted |= status > 101 && !exchange.head.is_http10();
             if status == 100 && !exchange.head.is_http10() {
-                // Leave to send the body is given by the gateway alone.
-                exchange.shared.hold_back_continue();
+                let waits = exchange.head.expects_continue()
+                    && !session.as_downstream_mut().is_body_done()
+                    && !std::mem::replace(&mut exchange.continue_sent, true);
+                if waits {
+                    // Pingora takes it for an answer that comes before the body, and would end the connection.
+                    session.set_close_on_response_before_downstream_finish(false);
+                } else {
+                    exchange.shared.hold_back_continue();
+                }
             }
             return Ok(());
         }
@@ -216,6 +215,9 @@ impl ProxyHttp for Phases {
             session.set_read_timeout(Some(rest));
         } else if exchange.is_last() {
             session.set_keepalive(None);
+        }
+        if status >= 200 {
+            session.set_close_on_response_before_downstream_finish(true);
         }
         if status >= 200 && exchange.head.upgrade() {
             exchange.shared.decline();

@@ -51,7 +51,7 @@ pub(super) struct SharedConnection {
     declined: AtomicBool,
     /// Whether the client has the whole answer: no more of the body is read.
     answered: AtomicBool,
-    /// So many of a worker's `100 Continue` are on their way to the client, who has been told already.
+    /// So many of a worker's `100 Continue` are on their way to the client, who does not wait for one.
     continues: AtomicU32,
 }
 

@@ -132,7 +132,7 @@ pub struct Limits {
     /// A request body, in bytes, unless the rule says otherwise.
     pub body_bytes: u64,
     /// What all requests together may make the gateway hold, in bytes, to send them again if a worker fails;
-    /// beyond it they are passed on without.
+    /// beyond it they are passed on without, or refused by the `pingora` engine, which cannot do that.
     pub kept_body_bytes: u64,
     /// To open a connection to a worker.
     pub connect_timeout: Duration,

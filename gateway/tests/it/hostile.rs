@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::client::{Client, gateway, get, one_pool};
+use colonnade_gateway::config::Engine;
+
+use crate::client::{Client, ask, engine, gateway, get, metrics_say, one_pool};
 use crate::worker::{Act, Worker};
 
 /// Requests that two readers could understand differently: refused, and the connection ends.
@@ -302,4 +304,41 @@ async fn a_client_that_stops_sending_is_gone_and_its_request_with_it() {
     }
     client.stream.shutdown().await.unwrap();
     assert_eq!(client.rest().await, "");
+}
+
+/// What is kept of bodies, to send them again, has a bound for all together. Beyond it `direct` passes them on
+/// without keeping them; Pingora cannot, and refuses what is not small.
+#[tokio::test]
+async fn bodies_that_do_not_end_are_kept_up_to_a_bound_for_all_together() {
+    let worker = Worker::named("w").await;
+    let rest = one_pool("single", &[worker.address]);
+    let gateway = gateway(&format!("limits: {{ kept_body_bytes: 100KiB }}\n{rest}"));
+    let begin = "POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 60001\r\n\r\n";
+    let most = "x".repeat(60_000);
+    let mut stops = Client::connect(gateway.addrs()[0]).await;
+    stops.send(format!("{begin}{most}")).await;
+    let (admin, mut kept) = (gateway.admin_addr().unwrap(), 0_u64);
+    while kept < 60_000 {
+        let metrics = get(admin, "/metrics").await.body;
+        let name = "colonnade_gateway_kept_body_bytes ";
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        kept = line.parse().unwrap();
+    }
+    let mut another = Client::connect(gateway.addrs()[0]).await;
+    another.send(format!("{begin}{most}")).await;
+    let status = match engine() {
+        Engine::Direct => {
+            another.send("x").await;
+            200
+        }
+        Engine::Pingora => 503,
+    };
+    assert_eq!(another.answer().await.unwrap().status, status);
+    // A little is always kept.
+    let body = "x".repeat(3_000);
+    let small = format!("POST /a HTTP/1.1\r\nhost: h\r\ncontent-length: 3000\r\n\r\n{body}");
+    assert_eq!(ask(gateway.addrs()[0], &small).await.status, 200);
+    stops.send("x").await;
+    assert_eq!(stops.answer().await.unwrap().status, 200);
+    metrics_say(&gateway, "colonnade_gateway_kept_body_bytes 0\n").await;
 }

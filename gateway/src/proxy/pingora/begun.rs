@@ -8,6 +8,7 @@ use pingora::{Error, ErrorType, Result};
 use super::head::ClientHead;
 use super::shared::SharedConnection;
 use crate::pipeline::Ctx;
+use crate::pipeline::replay_memory::ReplayPermit;
 use crate::pipeline::reply::Reply;
 use crate::proxy::compression::Compressor;
 
@@ -23,6 +24,8 @@ pub(super) struct Begun {
     /// Whether the client has been told anything already.
     pub(super) hinted: bool,
     pub(super) continue_sent: bool,
+    /// What Pingora keeps of the body, to send it again.
+    pub(super) kept: ReplayPermit,
 }
 
 impl Begun {

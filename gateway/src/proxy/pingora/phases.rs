@@ -56,6 +56,7 @@ impl ProxyHttp for Phases {
         session.set_write_timeout(Some(limits.body_timeout));
         session.set_total_drain_timeout(Some(REFUSED_DRAIN));
         session.set_ignore_info_resp(head.is_http10());
+        let kept = self.0.bodies.share(limits.kept_body_bytes);
         state.begun = Some(Box::new(Begun {
             head,
             ctx,
@@ -65,6 +66,7 @@ impl ProxyHttp for Phases {
             interims: 0,
             hinted: false,
             continue_sent: false,
+            kept,
         }));
         Ok(())
     }
@@ -141,13 +143,19 @@ impl ProxyHttp for Phases {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         _end: bool,
         state: &mut State,
     ) -> Result<()> {
-        let Begun { ctx, shared, .. } = state.begun()?;
+        let Begun { ctx, shared, kept, .. } = state.begun()?;
         ctx.body_bytes += body.as_ref().map_or(0, |piece| piece.len() as u64);
+        if session.as_ref().retry_buffer_truncated() || shared.has_switched() {
+            kept.give_back();
+        } else if !kept.reaches(usize::try_from(ctx.body_bytes).unwrap_or(usize::MAX)) {
+            // Pingora has no way to pass a body on without keeping its beginning.
+            return Err(state.refuse(reply::NO_WORKER));
+        }
         if ctx.body_bytes > ctx.body_bytes_max && !shared.has_switched() {
             return Err(state.refuse(reply::BODY_TOO_LARGE));
         }

@@ -63,7 +63,7 @@ impl<'r> Pdu<'r> {
     /// have signed it.
     pub fn read(json: &str, rules: &'r RoomVersionRules) -> Result<Self, Refused> {
         let object = EventObject::parse(json, rules)?;
-        let event = Event::parse(object.clone(), rules)?;
+        let event = Event::parse(&object, rules)?;
         let servers = signatures::required_servers(&object, &event, rules);
         let required = servers.into_iter().map(|server| {
             let key_ids = signatures::key_ids(&object, &server);
@@ -110,7 +110,7 @@ impl<'r> Pdu<'r> {
         if object.has_content_hash()? {
             return Ok(CheckedPdu { event, is_redacted: false });
         }
-        let redacted = Event::parse(object.redacted(rules)?, rules)?;
+        let redacted = Event::parse(&object.redacted(rules)?, rules)?;
         debug_assert_eq!(redacted.event_id(), event.event_id(), "redaction keeps the id");
         Ok(CheckedPdu { event: redacted, is_redacted: true })
     }

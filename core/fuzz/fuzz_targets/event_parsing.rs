@@ -19,7 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
         let id = id.expect("an event id");
         let stored = Event::from_stored(bytes.to_vec(), id, &rules, false);
         let object = std::str::from_utf8(bytes).ok().map(|text| EventObject::parse(text, &rules));
-        let parsed = object.map(|object| Event::parse(object?, &rules));
+        let parsed = object.map(|object| Event::parse(&object?, &rules));
         for event in [Some(stored), parsed].into_iter().flatten().flatten() {
             let _ = event.to_client(ClientFormat::WithRoom, None);
             let _ = event.to_client(ClientFormat::Stripped, None);

@@ -92,15 +92,13 @@ impl Event {
     /// Checks the form of an event from outside, its size and the length of its fields, and
     /// computes its id. Hashes, signatures and authorization are the caller's to check.
     ///
-    /// `unsigned` is dropped: it is nobody's signed word.
-    ///
     /// # Errors
     /// [`Malformed`]; the event must be dropped (Matrix v1.19, server-server, §Checks performed
     /// on receipt of a PDU, step 1).
-    pub fn parse(object: EventObject, rules: &RoomVersionRules) -> Result<Self, Malformed> {
-        let object = object.without_unsigned();
-        format::check(&object, rules)?;
-        Self::from_object(&object, rules)
+    pub fn parse(object: &EventObject, rules: &RoomVersionRules) -> Result<Self, Malformed> {
+        let json = object.json()?;
+        format::check(object, json.len(), rules)?;
+        Self::read(json.into(), object.event_id(rules)?, rules, false)
     }
 
     /// Makes the event of a complete, signed object.

@@ -16,9 +16,12 @@ use super::{
 const CHECKED: [&str; 7] =
     ["type", "sender", "room_id", "event_id", "state_key", "prev_events", "auth_events"];
 
-/// Checks the form of an object without `unsigned`.
-pub(super) fn check(object: &EventObject, rules: &RoomVersionRules) -> Result<(), Malformed> {
-    let bytes = object.json()?.len();
+/// Checks the form of an object that takes so many bytes.
+pub(super) fn check(
+    object: &EventObject,
+    bytes: usize,
+    rules: &RoomVersionRules,
+) -> Result<(), Malformed> {
     if bytes > EVENT_BYTES_MAX {
         return Err(Malformed(format!("{bytes} bytes, more than {EVENT_BYTES_MAX}")));
     }

@@ -26,7 +26,7 @@ use super::{
 /// six bytes for one.
 const TEXT_BYTES_MAX: usize = 6 * EVENT_BYTES_MAX;
 
-/// An event's JSON object, with `hashes` and `signatures`.
+/// An event's JSON object, with `hashes` and `signatures`. Without `unsigned`: that is nobody's signed word.
 #[derive(Clone, Debug)]
 pub struct EventObject {
     /// Where a number is set aside a string stands, which is none of the event's.
@@ -35,7 +35,8 @@ pub struct EventObject {
 }
 
 impl From<CanonicalJsonObject> for EventObject {
-    fn from(fields: CanonicalJsonObject) -> Self {
+    fn from(mut fields: CanonicalJsonObject) -> Self {
+        fields.remove("unsigned");
         Self { fields, numbers: None }
     }
 }
@@ -60,7 +61,9 @@ impl EventObject {
         let marked = if rules.authorization.strict_canonical_json { None } else { Mark::set(json) };
         let (numbers, marked) = marked.unzip();
         let fields = serde_json::from_str(marked.as_deref().unwrap_or(json));
-        Ok(Self { fields: fields.map_err(malformed)?, numbers })
+        let mut fields: CanonicalJsonObject = fields.map_err(malformed)?;
+        fields.remove("unsigned");
+        Ok(Self { fields, numbers })
     }
 
     /// Returns a field; a string may stand for a number that was set aside.
@@ -96,12 +99,6 @@ impl EventObject {
     pub fn signatures(&self, server: &str) -> impl Iterator<Item = (&str, &str)> {
         let of_server = self.object("signatures").and_then(|all| all.get(server)?.as_object());
         of_server.into_iter().flatten().filter_map(|(key, text)| Some((&**key, text.as_str()?)))
-    }
-
-    /// Takes `unsigned` out: it is nobody's signed word.
-    pub(super) fn without_unsigned(mut self) -> Self {
-        self.fields.remove("unsigned");
-        self
     }
 
     /// Writes the whole object as it is stored and sent.

@@ -78,7 +78,7 @@ fn a_signed_event_verifies_and_reads_back() {
         )]);
         assert!(matches!(verify_event(&keys, &object, &rules), Ok(Verified::All)));
 
-        let parsed = Event::parse(EventObject::from(object), &rules).unwrap();
+        let parsed = Event::parse(&EventObject::from(object), &rules).unwrap();
         assert_eq!(parsed.event_id(), event.event_id());
         assert_eq!(parsed.json(), event.json());
         let stored = event.json().as_bytes().to_vec();
@@ -215,7 +215,7 @@ fn redacting_keeps_the_id_and_drops_the_body() {
         assert_eq!(redacted.event_id(), event.event_id());
         assert!(!redacted.json().contains("secret"));
         let object = EventObject::parse(redacted.json(), &rules).unwrap();
-        assert_eq!(Event::parse(object, &rules).unwrap().event_id(), event.event_id());
+        assert_eq!(Event::parse(&object, &rules).unwrap().event_id(), event.event_id());
     }
 }
 
@@ -259,7 +259,7 @@ proptest! {
                 let bytes = serde_json::to_vec(&damaged).unwrap();
                 let _ = Event::from_stored(bytes.clone(), id.clone(), &rules, false);
                 if let Ok(object) = EventObject::parse(&damaged.to_string(), &rules) {
-                    let _ = Event::parse(object, &rules);
+                    let _ = Event::parse(&object, &rules);
                 }
             }
         }

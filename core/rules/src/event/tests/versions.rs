@@ -16,7 +16,7 @@ use super::*;
 use crate::event::{Malformed, malformed::DEPTH_MAX};
 
 fn parse(json: &str, rules: &RoomVersionRules) -> Result<Event, Malformed> {
-    Event::parse(EventObject::parse(json, rules)?, rules)
+    Event::parse(&EventObject::parse(json, rules)?, rules)
 }
 
 fn hash(text: &str) -> [u8; 32] {
@@ -144,7 +144,7 @@ fn numbers_of_old_versions_keep_their_spelling() {
         let rules = rules(version.clone());
         let object = EventObject::parse(&padded, &rules).unwrap();
         assert!(object.has_content_hash().unwrap(), "{version}");
-        let event = Event::parse(object, &rules).unwrap();
+        let event = Event::parse(&object, &rules).unwrap();
         let id = match version.as_str() {
             "3" => Base64::<Standard, _>::new(reference).encode(),
             _ => Base64::<UrlSafe, _>::new(reference).encode(),

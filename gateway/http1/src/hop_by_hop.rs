@@ -2,7 +2,7 @@
 //! those that `Connection` names.
 
 /// Says whether a header of this name is the connection's own, whatever `Connection` says.
-pub fn is_own(name: &str) -> bool {
+pub(crate) fn is_own(name: &str) -> bool {
     let is = |known: &str| name.eq_ignore_ascii_case(known);
     match name.len() {
         2 => is("te"),
@@ -15,9 +15,19 @@ pub fn is_own(name: &str) -> bool {
     }
 }
 
+/// Says whether these `Connection` headers of a message make one of its headers the connection's own.
+pub fn is_named<'v>(name: &str, mut connection: impl Iterator<Item = &'v [u8]>) -> bool {
+    may_be_named(name) && connection.any(|list| names(list, name))
+}
+
+/// Says whether a header stays with the connection it came on, by its name or by these `Connection` headers.
+pub fn stays<'v>(name: &str, connection: impl Iterator<Item = &'v [u8]>) -> bool {
+    is_own(name) || is_named(name, connection)
+}
+
 /// Says whether `Connection` may make this header the connection's own: not what frames a message, addresses
 /// it, or says who asks, for a client must not be able to take these away.
-pub fn may_be_named(name: &str) -> bool {
+fn may_be_named(name: &str) -> bool {
     let is = |known: &str| name.eq_ignore_ascii_case(known);
     !(is("host") || is("content-length") || is("authorization"))
 }
@@ -68,6 +78,22 @@ mod tests {
         assert!(names(b"a, x-own", "X-Own"));
         assert!(!names(b"x-owner", "x-own"));
         assert!(is_option(b"Close") && !is_option(b"x-own"));
-        assert!(may_be_named("x-own") && !may_be_named("Host"));
+    }
+
+    #[test]
+    fn a_header_stays_by_its_name_or_because_it_is_named() {
+        let lists: [&[u8]; 2] = [b"close, X-Own", b"host, content-length"];
+        for (name, expected) in [
+            ("x-own", true),
+            ("Keep-Alive", true),
+            ("x-owner", false),
+            // Nobody can take away what frames a message or addresses it.
+            ("Host", false),
+            ("content-length", false),
+        ] {
+            assert_eq!(stays(name, lists.into_iter()), expected, "{name}");
+        }
+        assert!(!stays("x-own", std::iter::empty()));
+        assert!(!is_named("keep-alive", lists.into_iter()), "it is the connection's own unnamed");
     }
 }

@@ -225,16 +225,12 @@ impl RequestHead {
 
     /// Headers that `Connection` names are not passed on (RFC 9110 §7.6.1).
     fn hold_back_named(&mut self) {
-        let mut named: Vec<String> = Vec::new();
-        for value in self.all("connection") {
-            let words = hop_by_hop::words(value);
-            named.extend(words.map(|word| String::from_utf8_lossy(word).to_lowercase()));
-        }
-        for line in &mut self.lines {
-            let name = String::from_utf8_lossy(cut(&self.bytes, line.name)).to_lowercase();
-            if hop_by_hop::may_be_named(&name) && named.contains(&name) {
-                line.action = HeaderAction::Drop;
-            }
+        let lists = self.all("connection");
+        let is_named =
+            |line: &Line| hop_by_hop::is_named(self.range(line.name), lists.iter().copied());
+        let named: Vec<bool> = self.lines.iter().map(is_named).collect();
+        for (line, _) in self.lines.iter_mut().zip(named).filter(|(_, named)| *named) {
+            line.action = HeaderAction::Drop;
         }
     }
 

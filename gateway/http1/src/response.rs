@@ -121,20 +121,12 @@ impl ResponseHead<'_> {
 
     /// Every header that is not the connection's own.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let kept =
-            |line: &&httparse::Header<'_>| !hop_by_hop::is_own(line.name) && !self.names(line.name);
-        self.lines.iter().filter(kept).map(|line| (line.name, line.value))
-    }
-
-    /// Says whether `Connection` names this header as the connection's own (RFC 9110 §7.6.1); the body's
-    /// length is never that.
-    fn names(&self, name: &str) -> bool {
-        if !self.names_headers || !hop_by_hop::may_be_named(name) {
-            return false;
-        }
-        let lines = self.lines.iter();
-        let mut lists = lines.filter(|line| line.name.eq_ignore_ascii_case("connection"));
-        lists.any(|list| hop_by_hop::names(list.value, name))
+        // Most `Connection` headers name no header: then none is looked at again for each line.
+        let looked_at = if self.names_headers { self.lines } else { &[] };
+        let lists = looked_at.iter().filter(|line| line.name.eq_ignore_ascii_case("connection"));
+        let lists = lists.map(|line| line.value);
+        let lines = self.lines.iter().map(|line| (line.name, line.value));
+        lines.filter(move |(name, _)| !hop_by_hop::stays(name, lists.clone()))
     }
 
     /// How its body is framed, the request being a HEAD or not (RFC 9112 §6.3).

@@ -90,7 +90,8 @@ impl StreamHead {
         for (name, value) in &self.parts.headers {
             let goes = match name.as_str() {
                 "host" | "cookie" => false,
-                own if hop_by_hop::is_own(own) => false,
+                // HTTP/2 has no `Connection` that could name others (RFC 9113 §8.2.2).
+                own if hop_by_hop::stays(own, std::iter::empty()) => false,
                 other => match own_headers::in_request(other) {
                     HeaderAction::Pass => true,
                     HeaderAction::Drop => false,

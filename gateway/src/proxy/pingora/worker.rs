@@ -109,13 +109,10 @@ pub(super) fn is_websocket(head: &ResponseHeader) -> bool {
 pub(super) fn passed_on(head: &ResponseHeader) -> Vec<(String, Vec<u8>)> {
     let lists: Vec<&[u8]> =
         head.headers.get_all("connection").iter().map(|value| value.as_bytes()).collect();
-    let named = |name: &str| {
-        hop_by_hop::may_be_named(name) && lists.iter().any(|list| hop_by_hop::names(list, name))
-    };
     let headers = head.headers.iter();
     headers
         .map(|(name, value)| (name.as_str(), value.as_bytes()))
-        .filter(|(name, _)| !hop_by_hop::is_own(name) && !named(name))
+        .filter(|(name, _)| !hop_by_hop::stays(name, lists.iter().copied()))
         .filter(|(name, _)| crate::pipeline::own_headers::passes_in_answer(name))
         .map(|(name, value)| (name.to_owned(), value.to_vec()))
         .collect()

@@ -4,14 +4,14 @@
 //!
 //! The class is counted here and nowhere else, after authentication and before the body is read.
 
-use std::{net::IpAddr, sync::Arc};
+use std::net::IpAddr;
 
 use colonnade_model::{MatrixError, nid::UserNid};
 use colonnade_services::Services;
 use colonnade_users::limits::{Class, Key};
 use http::{Extensions, Method};
 
-use crate::request::{ClientAddress, Erased};
+use crate::request::address_of;
 
 mod kinds;
 mod list;
@@ -45,22 +45,22 @@ fn shape_of(path: &str) -> Vec<&str> {
 #[derive(Clone, Copy)]
 struct Counted(Class);
 
-/// Makes a route count its requests.
-pub(crate) fn counted(method: &Method, path: &str, run: Erased) -> Erased {
-    match of(method, path).map(|bounds| bounds.rate) {
-        Some(Rate::Each(class)) => Arc::new(move |services, mut request, args| {
-            request.extensions_mut().insert(Counted(class));
-            run(services, request, args)
-        }),
-        Some(Rate::Address(class)) => Arc::new(move |services, request, args| {
-            let address = request.extensions().get::<ClientAddress>().map(|address| address.0);
-            match count(&services, class, None, address) {
-                Ok(()) => run(services, request, args),
-                Err(error) => Box::pin(async move { crate::reply::matrix_error(&error) }),
-            }
-        }),
-        _ => run,
+/// Counts a request where its address is what counts; else notes the class, for whoever finds out who
+/// makes it.
+///
+/// # Errors
+/// `M_LIMIT_EXCEEDED`.
+pub(crate) fn begin(
+    services: &Services,
+    rate: Option<Rate>,
+    extensions: &mut Extensions,
+) -> Result<(), MatrixError> {
+    match rate {
+        Some(Rate::Each(class)) => drop(extensions.insert(Counted(class))),
+        Some(Rate::Address(class)) => count(services, class, None, address_of(extensions))?,
+        Some(Rate::Inside(..) | Rate::Free(_)) | None => {}
     }
+    Ok(())
 }
 
 /// Counts a request once it is known who makes it.
@@ -73,8 +73,7 @@ pub(crate) fn admit(
     user: Option<UserNid>,
 ) -> Result<(), MatrixError> {
     let Some(Counted(class)) = extensions.get() else { return Ok(()) };
-    let address = extensions.get::<ClientAddress>().map(|address| address.0);
-    count(services, *class, user, address)
+    count(services, *class, user, address_of(extensions))
 }
 
 fn count(

@@ -9,8 +9,8 @@ use colonnade_model::{
     MatrixError,
     nid::UserNid,
     ruma::api::auth_scheme::{
-        AccessToken, AccessTokenOptional, AppserviceToken, AppserviceTokenOptional, AuthScheme,
-        NoAccessToken, NoAuthentication,
+        AccessToken, AccessTokenOptional, AppserviceTokenOptional, AuthScheme, NoAccessToken,
+        NoAuthentication,
     },
 };
 use colonnade_rooms::{Error, Result};
@@ -114,17 +114,6 @@ impl Caller for AccessTokenOptional {
 
     fn user(who: &Option<Session>) -> Option<UserNid> {
         who.as_ref().map(|session| session.user)
-    }
-}
-
-impl Caller for AppserviceToken {
-    type Who = ();
-    async fn who(_: &Services, _: String, _: Option<IpAddr>) -> Result<()> {
-        Err(MatrixError::forbidden("only application services may do this").into())
-    }
-
-    fn user((): &()) -> Option<UserNid> {
-        None
     }
 }
 

@@ -11,7 +11,7 @@ use futures_util::{
     Stream, StreamExt as _, TryStreamExt as _, future,
     stream::{self, try_unfold},
 };
-use http::{HeaderValue, Response, StatusCode, header};
+use http::StatusCode;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use serde::Serialize;
@@ -55,10 +55,7 @@ where
         reply::log(&error);
         std::io::Error::other("the rest of the answer cannot be read")
     });
-    let mut reply = Response::new(reply::streamed(StreamBody::new(frames)));
-    let kind = HeaderValue::from_static("application/json");
-    reply.headers_mut().insert(header::CONTENT_TYPE, kind);
-    reply
+    reply::json_body(StatusCode::OK, reply::streamed(StreamBody::new(frames)))
 }
 
 /// Makes each piece when it has its turn among those of all answers.

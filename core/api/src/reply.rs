@@ -75,7 +75,12 @@ where
 
 /// Answers with JSON.
 pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Reply {
-    let mut reply = Response::new(full(body));
+    json_body(status, full(body))
+}
+
+/// Answers with a body that is JSON.
+pub fn json_body(status: StatusCode, body: ReplyBody) -> Reply {
+    let mut reply = Response::new(body);
     *reply.status_mut() = status;
     let kind = HeaderValue::from_static("application/json");
     reply.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, Request, header};
 use percent_encoding::percent_decode_str;
 
 use crate::{
+    bounds,
     call::require_welcome,
     enums,
     needs::Needed,
@@ -103,7 +104,10 @@ impl Router {
         }
         let needed = Needed::new(route.need);
         request.extensions_mut().insert(needed.clone());
-        let answer = (route.run)(Arc::clone(&self.services), request, args).await;
+        let answer = match bounds::begin(&self.services, route.rate, request.extensions_mut()) {
+            Ok(()) => (route.run)(Arc::clone(&self.services), request, args).await,
+            Err(error) => reply::matrix_error(&error),
+        };
         let mut answer = needed.pay(answer);
         answer.extensions_mut().insert(name);
         answer

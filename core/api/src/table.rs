@@ -7,7 +7,8 @@ use bytes::{Bytes, BytesMut};
 use colonnade_model::{
     MatrixError,
     ruma::api::{
-        IncomingRequest, IncomingRequestExt as _, Metadata, OutgoingResponseExt as _,
+        IncomingRequest, IncomingRequestExt as _, Metadata, OutgoingResponse,
+        OutgoingResponseExt as _,
         error::{DeserializationError, FromHttpRequestError},
         path_builder::PathBuilder as _,
     },
@@ -19,7 +20,7 @@ use http::{Method, Request, Uri};
 use serde_json::{Map, Value};
 
 use crate::{
-    bounds,
+    bounds::{self, Rate},
     call::{Call, Caller, caller, collect},
     enums,
     needs::{self, Needed},
@@ -47,6 +48,8 @@ pub struct Route {
     pub path: String,
     /// The endpoint's name in metrics and logs: its newest path.
     pub name: &'static str,
+    /// In what class its requests are counted, if they are.
+    pub rate: Option<Rate>,
     /// What its answer needs.
     pub need: Need,
     /// Runs it.
@@ -78,6 +81,42 @@ where
     }
 }
 
+/// What a handler answers, on its way to a reply. A type is one kind of answer.
+trait IntoReply<Kind> {
+    /// Makes the reply.
+    ///
+    /// # Errors
+    /// When the answer cannot be rendered.
+    fn into_reply(self) -> Result<Reply>;
+}
+
+/// Answers in the library's types.
+enum Typed {}
+/// Answers in JSON, for where the library's type would say something else than the specification.
+enum Json {}
+/// Answers that are whole replies.
+enum Rendered {}
+
+impl<T: OutgoingResponse> IntoReply<Typed> for T {
+    fn into_reply(self) -> Result<Reply> {
+        let response = self.try_into_http_response::<BytesMut>();
+        let response = response.map_err(|error| Error::internal("render the response", error))?;
+        Ok(response.map(|body| reply::full(body.freeze())))
+    }
+}
+
+impl IntoReply<Json> for Value {
+    fn into_reply(self) -> Result<Reply> {
+        Ok(reply::ok(&self))
+    }
+}
+
+impl IntoReply<Rendered> for Reply {
+    fn into_reply(self) -> Result<Reply> {
+        Ok(self)
+    }
+}
+
 /// The endpoints mounted so far.
 #[derive(Default)]
 pub struct Table {
@@ -101,7 +140,7 @@ impl Table {
         R: Endpoint,
         H: Handler<R, R::OutgoingResponse>,
     {
-        self.mount_everywhere::<R>(typed::<R, H>(limit, handler))
+        self.mount_everywhere::<R>(endpoint::<R, H, _, Typed>(limit, handler))
     }
 
     /// Mounts a typed endpoint whose body is prepared first. The handler finds it as it came in the call.
@@ -110,7 +149,7 @@ impl Table {
         R: Endpoint,
         H: Handler<R, R::OutgoingResponse>,
     {
-        let run = typed::<R, H>(JSON_BYTES_MAX, handler);
+        let run = endpoint::<R, H, _, Typed>(JSON_BYTES_MAX, handler);
         self.mount_everywhere::<R>(Arc::new(move |services, mut request, args| {
             request.extensions_mut().insert(Prepared(prepare));
             run(services, request, args)
@@ -134,7 +173,7 @@ impl Table {
         R: Endpoint,
         H: Handler<R, serde_json::Value>,
     {
-        self.mount_everywhere::<R>(json::<R, H>(handler))
+        self.mount_everywhere::<R>(endpoint::<R, H, _, Json>(JSON_BYTES_MAX, handler))
     }
 
     /// Mounts such an endpoint at one further path.
@@ -143,7 +182,7 @@ impl Table {
         R: Endpoint,
         H: Handler<R, serde_json::Value>,
     {
-        self.push(R::METHOD, path, path, json::<R, H>(handler));
+        self.push(R::METHOD, path, path, endpoint::<R, H, _, Json>(JSON_BYTES_MAX, handler));
         self
     }
 
@@ -154,7 +193,7 @@ impl Table {
         R: Endpoint,
         H: Handler<R, serde_json::Value>,
     {
-        let run = json::<R, H>(handler);
+        let run = endpoint::<R, H, _, Json>(JSON_BYTES_MAX, handler);
         self.mount_everywhere::<R>(Arc::new(move |services, mut request, args| {
             if let Some(uri) = without_empty(request.uri()) {
                 *request.uri_mut() = uri;
@@ -170,15 +209,7 @@ impl Table {
         R: Endpoint,
         H: Handler<R, Reply>,
     {
-        let run: Erased = Arc::new(move |services, request, args| {
-            Box::pin(async move {
-                let answered = async {
-                    let call = decode::<R>(services, request, &args, JSON_BYTES_MAX);
-                    handler.call(Box::pin(call).await?).await
-                };
-                answered.await.unwrap_or_else(|error| reply::error(&error))
-            })
-        });
+        let run = endpoint::<R, H, _, Rendered>(JSON_BYTES_MAX, handler);
         self.mount_everywhere::<R>(run)
     }
 
@@ -191,11 +222,11 @@ impl Table {
         self
     }
 
-    /// Every route comes in here, and with it the class its requests are counted in.
+    /// Every route comes in here.
     fn push(&mut self, method: Method, path: &'static str, name: &'static str, run: Erased) {
-        let run = bounds::counted(&method, path, run);
+        let rate = bounds::of(&method, path).map(|bounds| bounds.rate);
         let need = needs::of(&method, path);
-        self.routes.push(Route { method, path: path.to_owned(), name, need, run });
+        self.routes.push(Route { method, path: path.to_owned(), name, rate, need, run });
     }
 
     /// Mounts a typed endpoint at one further path, for what its type does not list.
@@ -204,7 +235,7 @@ impl Table {
         R: Endpoint,
         H: Handler<R, R::OutgoingResponse>,
     {
-        let run = typed::<R, H>(JSON_BYTES_MAX, handler);
+        let run = endpoint::<R, H, _, Typed>(JSON_BYTES_MAX, handler);
         self.push(R::METHOD, path, path, run);
         self
     }
@@ -243,25 +274,6 @@ where
     })
 }
 
-fn json<R, H>(handler: H) -> Erased
-where
-    R: Endpoint,
-    H: Handler<R, serde_json::Value>,
-{
-    Arc::new(move |services, request, args| {
-        Box::pin(async move {
-            let answered = async {
-                let call = decode::<R>(services, request, &args, JSON_BYTES_MAX);
-                handler.call(Box::pin(call).await?).await
-            };
-            match answered.await {
-                Ok(body) => reply::ok(&body),
-                Err(error) => reply::error(&error),
-            }
-        })
-    })
-}
-
 /// Returns an address without the parameters that have no value; `None` when all have one.
 fn without_empty(uri: &Uri) -> Option<Uri> {
     let query = uri.query()?;
@@ -275,23 +287,20 @@ fn without_empty(uri: &Uri) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-fn typed<R, H>(limit: usize, handler: H) -> Erased
+/// Makes an endpoint of a handler: decodes the request, and makes a reply of the answer.
+fn endpoint<R, H, Answer, Kind>(limit: usize, handler: H) -> Erased
 where
     R: Endpoint,
-    H: Handler<R, R::OutgoingResponse>,
+    H: Handler<R, Answer>,
+    Answer: IntoReply<Kind>,
 {
     Arc::new(move |services, request, args| {
         Box::pin(async move {
             let answered = async {
                 let call = Box::pin(decode::<R>(services, request, &args, limit)).await?;
-                let response = handler.call(call).await?;
-                let response = response.try_into_http_response::<BytesMut>();
-                response.map_err(|error| Error::internal("render the response", error))
+                handler.call(call).await?.into_reply()
             };
-            match answered.await {
-                Ok(response) => response.map(|body| reply::full(body.freeze())),
-                Err(error) => reply::error(&error),
-            }
+            answered.await.unwrap_or_else(|error| reply::error(&error))
         })
     })
 }

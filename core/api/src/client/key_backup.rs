@@ -24,7 +24,7 @@ use colonnade_users::{
     key_backup::{Backed, Reader, Scope},
 };
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use http::{HeaderValue, Request, Response, header, request::Parts};
+use http::{Request, StatusCode, request::Parts};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use serde_json::Value;
@@ -215,10 +215,7 @@ async fn streamed(mut reader: Reader, shape: Shape) -> Result<Reply> {
     });
     let begun = futures_util::stream::once(async move { Ok::<_, std::io::Error>(begun) });
     let frames = begun.chain(rest).map_ok(|text| Frame::data(Bytes::from(text)));
-    let mut reply = Response::new(reply::streamed(StreamBody::new(frames)));
-    let kind = HeaderValue::from_static("application/json");
-    reply.headers_mut().insert(header::CONTENT_TYPE, kind);
-    Ok(reply)
+    Ok(reply::json_body(StatusCode::OK, reply::streamed(StreamBody::new(frames))))
 }
 
 impl Stream {

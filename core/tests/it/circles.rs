@@ -36,7 +36,7 @@ const LAYERS: &[(&str, &[&str])] =
     &[("core/federation", &["transport", "keys", "transaction", "pdu", "messaging"])];
 
 /// A path of segments; without `crate`, `self` and `super` once it is resolved.
-type Segments = Vec<String>;
+pub(crate) type Segments = Vec<String>;
 
 /// One file of a crate, as far as imports go.
 #[derive(Default)]
@@ -150,9 +150,14 @@ fn modules(source: &Path) -> BTreeMap<String, Module> {
     found
 }
 
-struct Crate(BTreeMap<String, Module>);
+pub(crate) struct Crate(BTreeMap<String, Module>);
 
 impl Crate {
+    /// Reads the files of a crate.
+    pub(crate) fn read(source: &Path) -> Self {
+        Self(modules(source))
+    }
+
     /// A path as it stands in a module, from the crate's root; none if it leads out of the crate.
     fn absolute(&self, module: &str, path: &[String]) -> Option<Segments> {
         let mut base: Segments =
@@ -194,10 +199,10 @@ impl Crate {
         path.join("::")
     }
 
-    /// Which files a file imports, with one of the paths that say so.
-    fn imports(&self, name: &str) -> BTreeMap<String, String> {
+    /// Which other files' names a file uses, with the paths by which it does.
+    pub(crate) fn names(&self, name: &str) -> Vec<(String, Segments)> {
         let module = &self.0[name];
-        let mut found = BTreeMap::new();
+        let mut found = Vec::new();
         for (path, shown) in &module.named {
             let only_shown = *shown && path.last().is_some_and(|last| !module.words.contains(last));
             let Some(absolute) = self.absolute(name, path).filter(|_| !only_shown) else {
@@ -205,8 +210,17 @@ impl Crate {
             };
             let home = self.home(&absolute);
             if home != name {
-                found.entry(home).or_insert_with(|| path.join("::"));
+                found.push((home, path.clone()));
             }
+        }
+        found
+    }
+
+    /// Which files a file imports, with one of the paths that say so.
+    fn imports(&self, name: &str) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        for (home, path) in self.names(name) {
+            found.entry(home).or_insert_with(|| path.join("::"));
         }
         found
     }
@@ -245,7 +259,7 @@ fn no_files_import_each_other_in_a_circle() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut problems = Vec::new();
     for krate in CRATES {
-        let modules = Crate(modules(&root.join(krate).join("src")));
+        let modules = Crate::read(&root.join(krate).join("src"));
         assert!(modules.0.len() > 1, "{krate} has files");
         let names = modules.0.keys();
         let imports = names.map(|name| (name.clone(), modules.imports(name))).collect();
@@ -301,7 +315,7 @@ fn upwards(krate: &Crate, layers: &[&str]) -> Vec<String> {
 fn layers_import_only_downwards() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     for (krate, layers) in LAYERS {
-        let modules = Crate(modules(&root.join(krate).join("src")));
+        let modules = Crate::read(&root.join(krate).join("src"));
         for layer in *layers {
             assert!(modules.0.contains_key(*layer), "{krate} has the layer {layer}");
         }

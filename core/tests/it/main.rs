@@ -39,3 +39,4 @@ mod unread_json;
 mod unseen;
 mod versions;
 mod viewpoint;
+mod walks;

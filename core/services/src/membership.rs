@@ -10,3 +10,4 @@ mod set_state;
 
 pub(crate) use profile::showing;
 pub use service::MembershipService;
+pub(crate) use set_state::is_own_member_event;

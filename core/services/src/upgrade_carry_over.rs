@@ -10,7 +10,7 @@ use colonnade_rooms::{Result, Room, Sent};
 use colonnade_storage::rooms::members::Membership;
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::{Services, lifecycle::NewRoomRequest};
+use crate::{Services, lifecycle::NewRoomRequest, membership::is_own_member_event};
 
 impl Services {
     /// Joins a room; if it replaces another one the user was in, what he keeps about that follows.
@@ -64,7 +64,7 @@ impl Services {
         state_key: &str,
         body: &RawValue,
     ) -> Result<Sent> {
-        let is_own = event_type == "m.room.member" && state_key == session.user_id.as_str();
+        let is_own = is_own_member_event(session, event_type, state_key);
         let outside = match self.rooms.find(room_id).await?.filter(|_| is_own) {
             Some(room) => {
                 let was = self.rooms.membership(room.nid, session.user).await?;

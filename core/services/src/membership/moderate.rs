@@ -13,6 +13,9 @@ use colonnade_storage::rooms::members::{self, Membership};
 
 use super::service::MembershipService;
 
+/// What a user is who has something to do with a room, or asks for it.
+const PRESENT: [Membership; 3] = [Membership::Join, Membership::Invite, Membership::Knock];
+
 impl MembershipService {
     /// Invites a user.
     ///
@@ -57,7 +60,6 @@ impl MembershipService {
     /// # Errors
     /// When the database fails. A room that does not let the user go is skipped.
     pub async fn leave_everywhere(&self, user_id: &UserId, user: UserNid) -> Result<()> {
-        const PRESENT: [Membership; 3] = [Membership::Join, Membership::Invite, Membership::Knock];
         let present = members::rooms_of(&self.context.db, user, &PRESENT).await?;
         let nids: Vec<_> = present.iter().map(|member| member.room).collect();
         for room in self.rooms.rooms(&nids).await? {
@@ -80,13 +82,7 @@ impl MembershipService {
         target: &UserId,
         reason: Option<&str>,
     ) -> Result<()> {
-        let room = self.rooms.known_to(session, room_id).await?;
-        let membership = self.membership_of(&room, target).await?;
-        let present = [Membership::Join, Membership::Invite, Membership::Knock];
-        if !membership.is_some_and(|membership| present.contains(&membership)) {
-            return Err(MatrixError::forbidden(format!("{target} is not in the room")).into());
-        }
-        self.set_membership(session, &room, target, "leave", reason).await
+        self.put_out(session, room_id, target, (&PRESENT, "in the room"), reason).await
     }
 
     /// Bans a user from a room, who need not be in it.
@@ -115,11 +111,7 @@ impl MembershipService {
         target: &UserId,
         reason: Option<&str>,
     ) -> Result<()> {
-        let room = self.rooms.known_to(session, room_id).await?;
-        if self.membership_of(&room, target).await? != Some(Membership::Ban) {
-            return Err(MatrixError::forbidden(format!("{target} is not banned")).into());
-        }
-        self.set_membership(session, &room, target, "leave", reason).await
+        self.put_out(session, room_id, target, (&[Membership::Ban], "banned"), reason).await
     }
 
     /// Notes that a user does not want to hear of a room again that he left.
@@ -143,6 +135,23 @@ impl MembershipService {
             return Ok(());
         }
         Err(MatrixError::unknown("leave the room before").into())
+    }
+
+    /// Proposes that a user leaves who is one of these in a room, which has a name for them.
+    async fn put_out(
+        &self,
+        session: &Session,
+        room_id: &RoomId,
+        target: &UserId,
+        (those, named): (&[Membership], &str),
+        reason: Option<&str>,
+    ) -> Result<()> {
+        let room = self.rooms.known_to(session, room_id).await?;
+        let membership = self.membership_of(&room, target).await?;
+        if !membership.is_some_and(|membership| those.contains(&membership)) {
+            return Err(MatrixError::forbidden(format!("{target} is not {named}")).into());
+        }
+        self.set_membership(session, &room, target, "leave", reason).await
     }
 
     /// Proposes that a user becomes something in a room.

@@ -8,6 +8,11 @@ use serde_json::value::RawValue;
 
 use super::service::MembershipService;
 
+/// Says whether a state event is about what its sender is in the room.
+pub(crate) fn is_own_member_event(session: &Session, event_type: &str, state_key: &str) -> bool {
+    event_type == "m.room.member" && state_key == session.user_id.as_str()
+}
+
 impl MembershipService {
     /// Sends a state event.
     ///
@@ -22,9 +27,8 @@ impl MembershipService {
         state_key: &str,
         body: &RawValue,
     ) -> Result<Sent> {
-        // A member event of one's own may be how one comes in.
-        let is_own = event_type == "m.room.member" && state_key == session.user_id.as_str();
-        let room = match is_own {
+        // It may be how one comes in.
+        let room = match is_own_member_event(session, event_type, state_key) {
             true => self.rooms.known(room_id).await?,
             false => self.rooms.known_to(session, room_id).await?,
         };
@@ -33,5 +37,24 @@ impl MembershipService {
             self.complete_member(session, &room, state_key, &mut content).await?;
         }
         self.rooms.send_state(session, &room, event_type, state_key, content).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use colonnade_model::nid::{DeviceNid, UserNid};
+    use colonnade_model::ruma::user_id;
+
+    use super::*;
+
+    #[test]
+    fn a_member_event_is_ones_own_by_type_and_state_key() {
+        let user_id = user_id!("@a:b").to_owned();
+        let (user, device) = (UserNid(1), DeviceNid(1));
+        let session = Session { user_id, user, device_id: "D".into(), device, address: None };
+        assert!(is_own_member_event(&session, "m.room.member", "@a:b"));
+        assert!(!is_own_member_event(&session, "m.room.member", "@c:b"));
+        assert!(!is_own_member_event(&session, "m.room.member", ""));
+        assert!(!is_own_member_event(&session, "m.room.topic", "@a:b"));
     }
 }

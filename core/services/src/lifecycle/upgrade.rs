@@ -336,9 +336,85 @@ fn fit_levels(
             levels["users"] = json!({});
         }
         levels["users"][creator.as_str()] = 100.into();
-        let tombstone = &mut levels["events"]["m.room.tombstone"];
-        if tombstone.as_i64().is_some_and(|level| level > 100) {
-            *tombstone = 100.into();
+        // Read before it is written: a level that is not there must not become null, which no room takes.
+        let tombstone = levels["events"].get("m.room.tombstone").and_then(Value::as_i64);
+        if tombstone.is_some_and(|level| level > 100) {
+            levels["events"]["m.room.tombstone"] = 100.into();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use colonnade_model::{
+        nid::RoomNid,
+        ruma::{room_id, user_id},
+    };
+
+    use super::*;
+
+    /// What levels become when a room of one version is replaced by one of another.
+    fn fitted(mut levels: Value, old: RoomVersionId, new: RoomVersionId) -> Value {
+        let rules = old.rules().unwrap();
+        let room_id = room_id!("!old:b").to_owned();
+        let old = Room { nid: RoomNid(1), room_id, version: old, rules };
+        let (creator, more) = (user_id!("@a:b").to_owned(), [user_id!("@c:b").to_owned()]);
+        fit_levels(&mut levels, &old, &creator, &more, &new.rules().unwrap());
+        levels
+    }
+
+    #[test]
+    fn creators_have_no_level_where_they_stand_above_all() {
+        let levels = json!({ "users": { "@a:b": 100, "@c:b": 50, "@d:b": 50 }, "events": {} });
+        let fitted = fitted(levels, RoomVersionId::V11, RoomVersionId::V12);
+        assert_eq!(fitted["users"], json!({ "@d:b": 50 }));
+        assert_eq!(fitted["events"]["m.room.tombstone"], 150);
+        let without = super::tests::fitted(json!({}), RoomVersionId::V11, RoomVersionId::V12);
+        assert_eq!(without["events"], json!({ "m.room.tombstone": 150 }));
+    }
+
+    #[test]
+    fn creators_get_a_level_where_they_need_one() {
+        let (v11, v12) = (RoomVersionId::V11, RoomVersionId::V12);
+        let high = json!({ "users": {}, "events": { "m.room.tombstone": 150, "x": 1 } });
+        let levels = fitted(high, v12.clone(), v11.clone());
+        assert_eq!(levels["users"], json!({ "@a:b": 100 }));
+        assert_eq!(levels["events"], json!({ "m.room.tombstone": 100, "x": 1 }));
+        let has_one = json!({ "users": { "@a:b": 70 }, "events": { "m.room.tombstone": 120 } });
+        assert_eq!(fitted(has_one.clone(), RoomVersionId::V10, v11), has_one);
+    }
+
+    #[test]
+    fn a_level_that_is_not_there_does_not_become_null() {
+        let (v10, v11) = (RoomVersionId::V10, RoomVersionId::V11);
+        for events in [json!({}), json!({ "x": 1 }), json!("of an old version"), json!(null)] {
+            let levels = json!({ "users_default": 100, "events": events });
+            let fitted = fitted(levels, v10.clone(), v11.clone());
+            assert_eq!(fitted["events"], events);
+            assert_eq!(fitted["users"], json!({ "@a:b": 100 }));
+        }
+    }
+
+    #[test]
+    fn in_a_retired_room_only_those_above_the_usual_speak_and_invite() {
+        for (levels, speak, invite) in [
+            (json!({}), 50, 50),
+            (json!({ "users_default": 60 }), 61, 61),
+            (json!({ "events_default": 80, "invite": 20 }), 80, 50),
+            (json!({ "users_default": i64::MAX }), i64::MAX, i64::MAX),
+            (json!("none"), 50, 50),
+        ] {
+            let silent = silenced(levels.clone());
+            let expected = (&json!(speak), &json!(invite));
+            assert_eq!((&silent["events_default"], &silent["invite"]), expected, "{levels}");
+        }
+    }
+
+    #[test]
+    fn a_retired_room_may_refuse_what_would_be_good_to_have() {
+        assert!(ignoring_refusal(Err(MatrixError::forbidden("no").into())).is_ok());
+        assert!(ignoring_refusal(Err(MatrixError::bad_alias("no").into())).is_ok());
+        assert!(ignoring_refusal(Err(MatrixError::bad_json("no").into())).is_err());
+        assert!(ignoring_refusal(Ok(())).is_ok());
     }
 }

@@ -61,3 +61,39 @@ impl From<StorageError> for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_storage::quota::Bound;
+
+    use super::*;
+
+    #[test]
+    fn what_a_client_can_do_something_about_has_a_code() {
+        let bound = Bound { setting: "limits.filters_max", max: 3 };
+        let full = colonnade_storage::quota::Full { what: "filters", bound, in_bytes: false };
+        for (error, status, errcode) in [
+            (StorageError::Unavailable("away".to_owned()), 503, "M_UNKNOWN"),
+            (StorageError::NotText, 400, "M_INVALID_PARAM"),
+            (StorageError::Full(full), 403, "M_FORBIDDEN"),
+            (StorageError::Dangling("#a:b".to_owned()), 400, "M_BAD_ALIAS"),
+        ] {
+            let Error::Client(told) = Error::from(error) else { panic!("{errcode} is told") };
+            assert_eq!((told.status, told.errcode), (status, errcode));
+        }
+    }
+
+    #[test]
+    fn what_is_our_fault_is_told_to_nobody() {
+        for error in [
+            StorageError::Conflict("key".to_owned()),
+            StorageError::Fenced("gone".to_owned()),
+            StorageError::Failed("syntax".to_owned()),
+            StorageError::corrupt("events", "codec", 1, "unknown"),
+        ] {
+            let error = Error::from(error);
+            assert!(matches!(error, Error::Internal { .. }), "{error}");
+            assert_eq!(error.to_string(), "cannot use the database");
+        }
+    }
+}

@@ -187,3 +187,30 @@ fn invalid_state(error: Error) -> Error {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beginning_that_the_rules_forbid_is_a_contradiction() {
+        let code = |error: Error| match invalid_state(error) {
+            Error::Client(error) => (error.status, error.errcode),
+            other => panic!("{other}"),
+        };
+        let forbidden = MatrixError::forbidden("no");
+        assert_eq!(code(forbidden.into()), (400, "M_INVALID_ROOM_STATE"));
+        assert_eq!(code(MatrixError::bad_json("no").into()), (400, "M_BAD_JSON"));
+    }
+
+    #[test]
+    fn a_version_that_nobody_knows_is_refused() {
+        assert!(rules_of(&RoomVersionId::V11).is_ok());
+        for version in ["0", "99", "org.example.next"] {
+            let Err(Error::Client(error)) = rules_of(&version.try_into().unwrap()) else {
+                panic!("{version} is known");
+            };
+            assert_eq!(error.errcode, "M_UNSUPPORTED_ROOM_VERSION", "{version}");
+        }
+    }
+}

@@ -341,3 +341,6 @@ impl PendingRoom {
 #[derive(Debug, thiserror::Error)]
 #[error("a room without a state")]
 pub(super) struct NoState;
+
+#[cfg(test)]
+mod tests;

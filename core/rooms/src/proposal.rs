@@ -124,3 +124,89 @@ pub fn content(value: Value) -> Result<CanonicalJsonObject, MatrixError> {
         Err(error) => Err(MatrixError::bad_json(error.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_model::{
+        nid::{EventNid, RoomNid, TypeNid, UserNid},
+        ruma::{event_id, user_id},
+    };
+    use colonnade_rules::push::PushOutcome;
+    use colonnade_storage::rooms::events::EventFlags;
+    use serde_json::json;
+
+    use super::*;
+    use crate::tests::event;
+
+    fn stored(kind: &str) -> Arc<RoomEvent> {
+        let event = event(kind, Some(""), json!({}));
+        Arc::new(RoomEvent {
+            nid: EventNid(1),
+            room: RoomNid(1),
+            event: Arc::new(event),
+            sender: UserNid(1),
+            event_type: TypeNid(1),
+            state_key_nid: None,
+            flags: EventFlags::default(),
+            state_before: None,
+            state_after: None,
+            timeline_key: None,
+            pos: None,
+            thread: None,
+            outcome: PushOutcome::Nothing,
+        })
+    }
+
+    #[test]
+    fn a_proposal_is_over_what_was_read_and_nothing_else() {
+        let (one, other) = (stored("m.room.topic"), stored("m.room.name"));
+        assert!(Over::read(Some(&one)).is(Some(&one)));
+        assert!(!Over::read(Some(&one)).is(Some(&other)));
+        assert!(!Over::read(Some(&one)).is(None));
+        assert!(Over::read(None).is(None));
+        assert!(!Over::read(None).is(Some(&one)));
+    }
+
+    #[test]
+    fn what_was_read_is_the_same_after_the_way_to_the_owner() {
+        let id = event_id!("$an:event").to_owned();
+        for over in [Over::Nothing, Over::Event(id)] {
+            let sent = serde_json::to_string(&over).unwrap();
+            assert_eq!(serde_json::from_str::<Over>(&sent).unwrap(), over);
+        }
+    }
+
+    #[test]
+    fn the_content_of_an_event_is_an_object_of_canonical_json() {
+        assert_eq!(content(json!({ "a": [1, "x", null] })).unwrap().len(), 1);
+        for wrong in [
+            json!([]),
+            json!("text"),
+            json!(null),
+            json!({ "a": 0.5 }),
+            json!({ "a": 9_007_199_254_740_992_i64 }),
+        ] {
+            assert_eq!(content(wrong.clone()).unwrap_err().errcode, "M_BAD_JSON", "{wrong}");
+        }
+        assert!(content(json!({ "a": 9_007_199_254_740_991_i64 })).is_ok());
+    }
+
+    #[test]
+    fn what_is_too_long_and_what_is_no_event_have_codes_of_their_own() {
+        let malformed = draft_error(DraftError::Malformed("why".to_owned()));
+        assert_eq!((malformed.errcode, &*malformed.message), ("M_BAD_JSON", "why"));
+        let long = DraftError::FieldTooLong { field: "type", bytes: 256 };
+        assert_eq!(draft_error(long).errcode, "M_TOO_LARGE");
+        assert_eq!(draft_error(DraftError::TooLarge { bytes: 65_537 }).errcode, "M_TOO_LARGE");
+    }
+
+    #[test]
+    fn a_member_event_is_about_its_target_and_by_its_sender() {
+        let ban = content(json!({ "membership": "ban" })).unwrap();
+        let proposal = member(user_id!("@mod:a"), user_id!("@bad:b"), ban.clone());
+        assert_eq!(proposal.sender, user_id!("@mod:a"));
+        assert_eq!(proposal.state_key.as_deref(), Some("@bad:b"));
+        assert_eq!(proposal.event_type, TimelineEventType::RoomMember);
+        assert_eq!((proposal.content, proposal.txn, proposal.redacts), (ban, None, None));
+    }
+}

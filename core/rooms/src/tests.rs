@@ -35,6 +35,20 @@ use crate::{Settings, rpc};
 mod forks;
 mod lasting;
 
+/// An event of a room of version 11 that nobody checked: for what only reads it.
+pub(crate) fn event(kind: &str, state_key: Option<&str>, value: Value) -> Event {
+    let mut json = json!({
+        "type": kind, "sender": "@alice:localhost", "room_id": "!room:localhost", "content": value,
+        "depth": 1, "origin_server_ts": 1, "prev_events": [], "auth_events": [],
+        "hashes": { "sha256": "" }, "signatures": {},
+    });
+    if let Some(state_key) = state_key {
+        json["state_key"] = state_key.into();
+    }
+    let rules = RoomVersionId::V11.rules().unwrap();
+    Event::parse(&content(json).unwrap().into(), &rules).unwrap()
+}
+
 /// The content of a join.
 fn joined() -> CanonicalJsonObject {
     content(json!({ "membership": "join" })).unwrap()

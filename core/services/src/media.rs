@@ -98,3 +98,19 @@ fn too_large(bytes_max: u64) -> Error {
     MatrixError::too_large(format!("this server takes no uploads larger than {bytes_max} bytes"))
         .into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_of_media_is_short_and_plain() {
+        for id in ["a", "A-b_9", &"x".repeat(MEDIA_ID_BYTES_MAX)] {
+            assert!(Media::is_media_id(id), "{id}");
+        }
+        for id in ["", "a/b", "..", "a.b", "ä", "a b", "a%2fb", &"x".repeat(MEDIA_ID_BYTES_MAX + 1)]
+        {
+            assert!(!Media::is_media_id(id), "{id}");
+        }
+    }
+}

@@ -361,3 +361,46 @@ fn require_small(body: &RawValue) -> Result<(), MatrixError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_direct_chat_goes_along_to_the_room_that_replaces_it() {
+        let after = |stored: Value| direct_too(Some(&raw(&stored).unwrap()), "!old:a", "!new:a");
+        let chats = json!({ "@b:a": ["!old:a", "!x:a"], "@c:a": ["!x:a"] });
+        let expected = json!({ "@b:a": ["!old:a", "!x:a", "!new:a"], "@c:a": ["!x:a"] });
+        assert_eq!(after(chats), Some(expected));
+        for unchanged in [
+            json!({ "@b:a": ["!x:a"] }),
+            json!({ "@b:a": ["!old:a", "!new:a"] }),
+            json!({ "@b:a": "!old:a" }),
+            json!({}),
+            json!(["!old:a"]),
+        ] {
+            assert_eq!(after(unchanged.clone()), None, "{unchanged}");
+        }
+        assert_eq!(direct_too(None, "!old:a", "!new:a"), None);
+    }
+
+    #[test]
+    fn tags_of_another_shape_are_none() {
+        let read = |stored: Value| Value::Object(tags_of(Some(&raw(&stored).unwrap())));
+        let tags = json!({ "tags": { "u.a": { "order": 0.5 } } });
+        assert_eq!(read(tags.clone()), tags);
+        assert_eq!(read(json!(["u.a"])), json!({ "tags": {} }));
+        assert_eq!(Value::Object(tags_of(None)), json!({ "tags": {} }));
+    }
+
+    #[test]
+    fn account_data_is_small() {
+        let of_bytes = |bytes: usize| checked(Some(&json!("x".repeat(bytes - 2))));
+        assert!(of_bytes(BODY_BYTES_MAX).unwrap().is_some());
+        let Err(Error::Client(error)) = of_bytes(BODY_BYTES_MAX + 1) else { panic!("too large") };
+        assert_eq!(error.errcode, "M_TOO_LARGE");
+        assert!(checked(None).unwrap().is_none());
+    }
+}

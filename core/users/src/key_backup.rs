@@ -376,9 +376,10 @@ fn unknown_version() -> MatrixError {
     MatrixError::not_found("unknown backup version")
 }
 
-/// Reads a version number; text that is none names no version.
+/// Reads a version number; text that is none, or no number as we write it, names no version.
 fn number(version: &str) -> Result<i64, MatrixError> {
-    version.parse().map_err(|_| unknown_version())
+    let number = version.parse().ok().filter(|number: &i64| number.to_string() == version);
+    number.ok_or_else(unknown_version)
 }
 
 fn as_uint(count: i64) -> UInt {
@@ -430,4 +431,66 @@ fn room_key(room_id: &RoomId, session_id: String, raw: &Raw<KeyBackupData>) -> R
         is_verified: data.is_verified,
         session_data: data.session_data.get().to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use colonnade_model::ruma::room_id;
+    use serde_json::{Value, json, value::to_raw_value};
+
+    use super::*;
+
+    fn code<T>(result: Result<T>) -> Option<&'static str> {
+        match result {
+            Ok(_) => None,
+            Err(Error::Client(error)) => Some(error.errcode),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_version_has_one_name() {
+        for (version, expected) in [("1", Some(1)), ("42", Some(42)), ("0", Some(0))] {
+            assert_eq!(number(version).ok(), expected, "{version}");
+        }
+        for wrong in ["", "x", "+1", "01", " 1", "1.0", "99999999999999999999"] {
+            assert_eq!(number(wrong).unwrap_err().errcode, "M_NOT_FOUND", "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_version_says_how_keys_are_encrypted() {
+        let parsed = |value: Value| parse(&Raw::from_json(to_raw_value(&value).unwrap()));
+        let long = "x".repeat(NAME_LEN_MAX + 1);
+        let fat = json!({ "k": "x".repeat(AUTH_DATA_BYTES_MAX) });
+        for (value, expected) in [
+            (json!({ "algorithm": "a", "auth_data": {} }), None),
+            (json!({ "algorithm": "a" }), Some("M_BAD_JSON")),
+            (json!({ "algorithm": 5, "auth_data": {} }), Some("M_BAD_JSON")),
+            (json!({ "algorithm": "a", "auth_data": [] }), Some("M_BAD_JSON")),
+            (json!({ "algorithm": long, "auth_data": {} }), Some("M_TOO_LARGE")),
+            (json!({ "algorithm": "a", "auth_data": fat }), Some("M_TOO_LARGE")),
+        ] {
+            assert_eq!(code(parsed(value)), expected);
+        }
+    }
+
+    #[test]
+    fn a_key_has_counts_that_json_can_carry() {
+        let read = |first: u64, forwarded: u64, data: Value| {
+            let value = json!({
+                "first_message_index": first, "forwarded_count": forwarded, "is_verified": true,
+                "session_data": data,
+            });
+            let raw = Raw::from_json(to_raw_value(&value).unwrap());
+            room_key(room_id!("!a:b"), "session".to_owned(), &raw)
+        };
+        let key = read(7, 2, json!({ "x": 1 })).unwrap();
+        assert_eq!((key.first_message_index, key.forwarded_count, key.is_verified), (7, 2, true));
+        assert_eq!((&*key.session_id, &*key.session_data), ("session", r#"{"x":1}"#));
+        assert_eq!(code(read(INTEGER_MAX, INTEGER_MAX, json!({}))), None);
+        assert_eq!(code(read(INTEGER_MAX + 1, 0, json!({}))), Some("M_BAD_JSON"));
+        assert_eq!(code(read(0, u64::MAX, json!({}))), Some("M_BAD_JSON"));
+        assert_eq!(code(read(0, 0, json!("secret"))), Some("M_BAD_JSON"));
+    }
 }

@@ -334,4 +334,40 @@ mod tests {
         let wide = json!("x".repeat(2_000));
         assert_eq!(check(AVATAR_URL, Some(wide)).unwrap_err().errcode, "M_INVALID_PARAM");
     }
+    #[test]
+    fn an_empty_name_and_an_empty_picture_are_none() {
+        for name in [DISPLAYNAME, AVATAR_URL, "m.tz"] {
+            for empty in [None, Some(json!(null)), Some(json!(""))] {
+                assert_eq!(check(name, empty), Ok(None), "{name}");
+            }
+        }
+        // Of others nobody knows what empty means.
+        assert_eq!(check("org.example.x", Some(json!(""))), Ok(Some(json!(""))));
+    }
+
+    #[test]
+    fn a_field_is_named_by_the_common_grammar() {
+        for name in ["m.tz", "a", "org.example.x-y_1", "a."] {
+            assert!(is_namespaced(name), "{name}");
+        }
+        for name in ["", "1a", ".a", "_a", "A.b", "a b", "ä", "a/b"] {
+            assert!(!is_namespaced(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_long_word_ends_between_letters() {
+        assert_eq!(shorten("short"), "short");
+        assert_eq!(shorten(&"x".repeat(WORD_BYTES_MAX + 1)).len(), WORD_BYTES_MAX);
+        let odd = "x".to_owned() + &"é".repeat(WORD_BYTES_MAX);
+        assert_eq!(shorten(&odd).len(), WORD_BYTES_MAX - 1);
+    }
+
+    #[test]
+    fn a_user_is_found_by_few_words() {
+        let long: Vec<String> = (0..WORDS_MAX + 5).map(|n| format!("w{n}")).collect();
+        let found = words_of(user_id!("@a-b:localhost"), Some(&long.join(" ")));
+        assert_eq!(found.len(), WORDS_MAX);
+        assert_eq!(found[..3], [b"a".to_vec(), b"b".to_vec(), b"w0".to_vec()]);
+    }
 }

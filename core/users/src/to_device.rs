@@ -227,3 +227,38 @@ fn render(
     serde_json::to_string(&event)
         .map_err(|error| Error::internal("render a to-device message", error))
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_model::ruma::user_id;
+    use serde_json::{Value, json, value::to_raw_value};
+
+    use super::*;
+
+    fn rendered(content: &Value) -> Result<String> {
+        let (user_id, user) = (user_id!("@a:b").to_owned(), UserNid(1));
+        let (device_id, device) = ("D".into(), DeviceNid(1));
+        let session = Session { user_id, user, device_id, device, address: None };
+        render(&session, "m.test", &Raw::from_json(to_raw_value(content).unwrap()))
+    }
+
+    #[test]
+    fn a_message_has_its_sender_and_its_type() {
+        let text = rendered(&json!({ "x": 1, "sender": "@other:b" })).unwrap();
+        let event: Value = serde_json::from_str(event_of(text).get()).unwrap();
+        let content = json!({ "x": 1, "sender": "@other:b" });
+        assert_eq!(event, json!({ "sender": "@a:b", "type": "m.test", "content": content }));
+    }
+
+    #[test]
+    fn a_message_is_an_object_and_not_too_large() {
+        for (content, expected) in [
+            (json!([1]), "M_BAD_JSON"),
+            (json!("text"), "M_BAD_JSON"),
+            (json!({ "x": "y".repeat(CONTENT_BYTES_MAX) }), "M_TOO_LARGE"),
+        ] {
+            let Err(Error::Client(error)) = rendered(&content) else { panic!("{expected}") };
+            assert_eq!(error.errcode, expected);
+        }
+    }
+}

@@ -262,3 +262,17 @@ fn marked(body: &RawValue) -> Option<OwnedEventId> {
     }
     Some(serde_json::from_str::<Marker>(body.get()).ok()?.event_id)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marker_stands_at_an_event_or_nowhere() {
+        let stands = |text: &str| marked(&RawValue::from_string(text.to_owned()).unwrap());
+        assert_eq!(stands(r#"{ "event_id": "$a", "x": 1 }"#).unwrap(), "$a");
+        for wrong in ["{}", r#"{ "event_id": 5 }"#, r#"{ "event_id": "a" }"#, "[]", "null"] {
+            assert_eq!(stands(wrong), None, "{wrong}");
+        }
+    }
+}

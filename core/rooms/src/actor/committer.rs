@@ -108,6 +108,32 @@ fn again(error: &StorageError) -> StorageError {
         StorageError::Fenced(why) => StorageError::Fenced(why.clone()),
         StorageError::Full(full) => StorageError::Full(full.clone()),
         StorageError::Dangling(alias) => StorageError::Dangling(alias.clone()),
+        StorageError::Failed(why) => StorageError::Failed(why.clone()),
         other => StorageError::Failed(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use colonnade_storage::quota::{Bound, Full};
+
+    use super::*;
+
+    #[test]
+    fn who_wrote_together_hears_the_same_error() {
+        let bound = Bound { setting: "limits.rooms_max", max: 3 };
+        for error in [
+            StorageError::Conflict("a".to_owned()),
+            StorageError::Unavailable("b".to_owned()),
+            StorageError::Fenced("c".to_owned()),
+            StorageError::Full(Full { what: "rooms", bound, in_bytes: false }),
+            StorageError::Dangling("#d:e".to_owned()),
+            StorageError::Failed("f".to_owned()),
+        ] {
+            assert_eq!(format!("{:?}", again(&error)), format!("{error:?}"));
+        }
+        // What nobody does anything about keeps its text alone.
+        let corrupt = again(&StorageError::corrupt("events", "codec", 1, "unknown"));
+        assert!(matches!(&corrupt, StorageError::Failed(why) if why.contains("unknown")));
     }
 }

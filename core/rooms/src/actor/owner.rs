@@ -324,3 +324,70 @@ fn internal(doing: &'static str, error: impl std::fmt::Display) -> Refusal {
 fn known_code(errcode: String) -> &'static str {
     MatrixError::code(&errcode).unwrap_or("M_UNKNOWN")
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_model::ruma::{event_id, user_id};
+    use serde_json::json;
+
+    use super::*;
+    use crate::proposal::content;
+
+    fn proposal() -> Proposal {
+        let scope = "send 1 m.room.message".to_owned();
+        Proposal {
+            sender: user_id!("@a:b").to_owned(),
+            event_type: "m.room.redaction".into(),
+            state_key: Some("k".to_owned()),
+            content: content(json!({ "body": "x", "n": [1, null] })).unwrap(),
+            redacts: Some(event_id!("$r").to_owned()),
+            txn: Some(ClientTxn { device: DeviceNid(7), scope, txn_id: "t".to_owned() }),
+            over: Some(Over::Event(event_id!("$o").to_owned())),
+        }
+    }
+
+    #[test]
+    fn a_proposal_is_the_same_at_the_owner() {
+        let sent = proposal();
+        let text = serde_json::to_string(&WireProposal::from(sent.clone())).unwrap();
+        let come = Proposal::from(serde_json::from_str::<WireProposal>(&text).unwrap());
+        assert_eq!(format!("{come:?}"), format!("{sent:?}"));
+    }
+
+    #[test]
+    fn a_process_of_the_version_before_is_understood() {
+        let mut wire = serde_json::to_value(WireProposal::from(proposal())).unwrap();
+        wire.as_object_mut().unwrap().remove("over");
+        let text = json!({ "room": "!a:b", "ask": { "Send": [wire] } }).to_string();
+        let request: OwnerRequest = serde_json::from_str(&text).unwrap();
+        assert_eq!(request.epoch, 0);
+        let RoomCommand::Send(proposals) = request.ask else { panic!("it sends") };
+        assert_eq!(proposals[0].over, None);
+        // And it understands us, who name what it does not know only where it is there.
+        let without = WireProposal { over: None, ..WireProposal::from(proposal()) };
+        assert!(!serde_json::to_string(&without).unwrap().contains("over"));
+    }
+
+    #[test]
+    fn a_refusal_comes_back_with_a_code_that_we_know() {
+        assert_eq!(known_code("M_FORBIDDEN".to_owned()), "M_FORBIDDEN");
+        assert_eq!(known_code("M_LIMIT_EXCEEDED".to_owned()), "M_LIMIT_EXCEEDED");
+        assert_eq!(known_code("ORG_EXAMPLE_NONSENSE".to_owned()), "M_UNKNOWN");
+    }
+
+    #[test]
+    fn calls_are_counted_by_how_they_went() {
+        let calls = Calls::default();
+        let refused = Error::from(MatrixError::forbidden("no"));
+        for answered in [
+            Ok(Vec::new()),
+            Err(Failed::Error(refused)),
+            Err(Failed::Elsewhere(3)),
+            Err(Failed::Silent),
+        ] {
+            calls.note(&answered);
+        }
+        let counts = [&calls.answered, &calls.elsewhere, &calls.silent];
+        assert_eq!(counts.map(|count| count.load(Ordering::Relaxed)), [2, 1, 1]);
+    }
+}

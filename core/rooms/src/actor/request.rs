@@ -44,3 +44,33 @@ impl RoomRequest {
         proposals.iter().any(|proposal| counted.contains(&proposal.event_type))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_model::ruma::user_id;
+    use serde_json::json;
+
+    use super::*;
+    use crate::proposal::{content, state_event};
+
+    #[test]
+    fn the_commit_may_refuse_what_is_counted_across_rooms() {
+        let request = |kinds: &[&str]| {
+            let user = user_id!("@a:b").to_owned();
+            let one =
+                |kind: &&str| state_event(&user, kind, String::new(), content(json!({})).unwrap());
+            RoomRequest::Send(kinds.iter().map(one).collect())
+        };
+        for (kinds, expected) in [
+            (&["m.room.member"][..], true),
+            (&["m.room.canonical_alias"], true),
+            (&["m.room.topic", "m.room.member"], true),
+            (&["m.room.topic", "m.room.message"], false),
+            (&[], false),
+        ] {
+            assert_eq!(request(kinds).may_be_refused(), expected, "{kinds:?}");
+        }
+        let event = crate::tests::event("m.room.member", Some("@a:b"), json!({}));
+        assert!(!RoomRequest::Receive(Box::new(event)).may_be_refused(), "others count theirs");
+    }
+}

@@ -7,7 +7,10 @@ use std::collections::BTreeSet;
 
 use colonnade_model::{
     MatrixError,
-    ruma::{CanonicalJsonValue, RoomAliasId, UserId, events::TimelineEventType},
+    ruma::{
+        CanonicalJsonObject, CanonicalJsonValue, RoomAliasId, RoomId, UserId,
+        events::TimelineEventType,
+    },
 };
 use colonnade_rules::{auth::StateKey, event::relation::RelatesTo};
 use colonnade_storage::{
@@ -43,7 +46,7 @@ pub(crate) async fn proposal(
         redaction(pending, store, proposal).await?;
     }
     if proposal.event_type == TimelineEventType::from("m.room.tombstone") {
-        tombstone(pending, proposal)?;
+        tombstone(&pending.room.room_id, &proposal.content)?;
     }
     if proposal.event_type == TimelineEventType::RoomMember {
         membership(pending, store, proposal).await?;
@@ -228,9 +231,9 @@ async fn sees(
 }
 
 /// A room that replaces itself would lead clients around for ever.
-fn tombstone(pending: &PendingRoom, proposal: &Proposal) -> Result<()> {
-    let successor = proposal.content.get("replacement_room").and_then(CanonicalJsonValue::as_str);
-    if successor == Some(pending.room.room_id.as_str()) {
+fn tombstone(room_id: &RoomId, content: &CanonicalJsonObject) -> Result<()> {
+    let successor = content.get("replacement_room").and_then(CanonicalJsonValue::as_str);
+    if successor == Some(room_id.as_str()) {
         return Err(MatrixError::invalid_param("a room cannot be replaced by itself").into());
     }
     Ok(())
@@ -255,4 +258,46 @@ async fn redaction(pending: &mut PendingRoom, store: &Store, proposal: &Proposal
         return Err(MatrixError::forbidden("you may not redact this event").into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use colonnade_model::ruma::room_id;
+    use serde_json::json;
+
+    use super::*;
+    use crate::proposal::content;
+
+    #[test]
+    fn the_aliases_of_a_content_are_all_it_names() {
+        let named = |content: Value| aliases_of(&content).map(|aliases| aliases.join(" "));
+        for (content, expected) in [
+            (json!({}), Some("")),
+            (json!({ "alias": null, "alt_aliases": null }), Some("")),
+            (json!({ "alias": "" }), Some("")),
+            (json!({ "alias": "#a:b" }), Some("#a:b")),
+            (json!({ "alias": "#a:b", "alt_aliases": ["#c:d", "#e:f"] }), Some("#a:b #c:d #e:f")),
+            (json!({ "alias": 5 }), None),
+            (json!({ "alt_aliases": "#a:b" }), None),
+            (json!({ "alt_aliases": ["#a:b", 5] }), None),
+        ] {
+            assert_eq!(named(content.clone()).as_deref(), expected, "{content}");
+        }
+    }
+
+    #[test]
+    fn a_room_is_replaced_by_another_or_by_none() {
+        let closed = |content_of: Value| {
+            tombstone(room_id!("!a:b"), &content(content_of).unwrap()).map_err(
+                |error| match error {
+                    crate::Error::Client(error) => error.errcode,
+                    other => panic!("{other}"),
+                },
+            )
+        };
+        assert_eq!(closed(json!({ "replacement_room": "!a:b" })), Err("M_INVALID_PARAM"));
+        assert_eq!(closed(json!({ "replacement_room": "!c:b" })), Ok(()));
+        assert_eq!(closed(json!({})), Ok(()));
+        assert_eq!(closed(json!({ "replacement_room": ["!a:b"] })), Ok(()));
+    }
 }

@@ -100,7 +100,7 @@ impl PendingRoom {
     }
 
     /// Returns the extremities that the next event follows.
-    fn prevs(&self) -> Vec<EventNid> {
+    pub(super) fn prevs(&self) -> Vec<EventNid> {
         let mut prevs = self.tip.extremities.clone();
         prevs.sort_unstable();
         prevs.split_off(prevs.len().saturating_sub(PREVS_MAX))

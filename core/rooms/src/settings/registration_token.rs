@@ -69,3 +69,43 @@ impl<'de> de::Visitor<'de> for Visitor {
         Ok(RegistrationToken { uses_allowed, expiry_time_ms, ..plain })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_token_is_text_or_says_how_often_and_until_when() {
+        let read = |value| serde_json::from_value::<RegistrationToken>(value).unwrap();
+        assert_eq!(read(json!("abc")), RegistrationToken::from("abc"));
+        assert_eq!(read(json!({ "token": "abc" })), RegistrationToken::from("abc"));
+        let whole = read(json!({ "token": "abc", "uses_allowed": 2, "expiry_time_ms": 5 }));
+        assert_eq!((whole.uses_allowed, whole.expiry_time_ms), (Some(2), Some(5)));
+        assert_eq!(read(serde_json::to_value(&whole).unwrap()), whole);
+    }
+
+    #[test]
+    fn a_token_that_anybody_would_know_is_refused() {
+        for wrong in [
+            json!(""),
+            json!({ "token": "" }),
+            json!({ "uses_allowed": 1 }),
+            json!({ "token": "abc", "uses": 1 }),
+            json!({ "token": "abc", "uses_allowed": -1 }),
+            json!(5),
+            json!(["abc"]),
+        ] {
+            let read = serde_json::from_value::<RegistrationToken>(wrong.clone());
+            assert!(read.is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_not_shown_in_logs() {
+        let shown = format!("{:?}", RegistrationToken::from("sesame"));
+        assert!(!shown.contains("sesame"), "{shown}");
+        assert!(shown.contains("uses_allowed"), "{shown}");
+    }
+}

@@ -110,3 +110,47 @@ impl Store {
         Ok(Viewpoint::of(stays.first(), Some(member.clone())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_model::nid::EventNid;
+
+    use super::*;
+
+    fn member(membership: Membership, forgotten: bool) -> Member {
+        Member {
+            room: RoomNid(1),
+            user: UserNid(2),
+            membership,
+            event: EventNid(3),
+            sender: UserNid(2),
+            pos: 9,
+            forgotten,
+            display_name: None,
+            avatar_url: None,
+        }
+    }
+
+    #[test]
+    fn a_viewpoint_is_that_of_the_last_stay() {
+        let stay = |joined, ended| Stay { room: RoomNid(1), joined, ended };
+        for (stay, standing, joined_upto, state_upto) in [
+            (None, Standing::Never, None, 0),
+            (Some(stay(4, None)), Standing::Joined, Some(Position::MAX), Position::MAX),
+            (Some(stay(4, Some(7))), Standing::Left(7), Some(4), 7),
+        ] {
+            let point = Viewpoint::of(stay.as_ref(), Some(member(Membership::Leave, false)));
+            assert_eq!((point.standing, point.joined_upto), (standing, joined_upto));
+            assert_eq!(point.state_upto(), state_upto, "{standing:?}");
+        }
+        let joined = Viewpoint::joined(member(Membership::Join, false));
+        assert_eq!((joined.standing, joined.state_upto()), (Standing::Joined, Position::MAX));
+    }
+
+    #[test]
+    fn who_never_was_there_or_forgot_it_does_not_remember_a_room() {
+        assert!(!Viewpoint::of(None, None).remembers());
+        assert!(!Viewpoint::of(None, Some(member(Membership::Leave, true))).remembers());
+        assert!(Viewpoint::of(None, Some(member(Membership::Leave, false))).remembers());
+    }
+}

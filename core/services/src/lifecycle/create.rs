@@ -233,3 +233,78 @@ fn override_levels(levels: &mut Value, request: Option<&Value>) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_model::ruma::user_id;
+
+    use super::*;
+
+    #[test]
+    fn creators_are_added_once_and_only_to_a_list() {
+        let users = [user_id!("@a:b").to_owned(), user_id!("@c:b").to_owned()];
+        let added = |mut create: Value| add_creators(&mut create, &users).map(|()| create);
+        for (create, creators) in [
+            (json!({}), json!(["@a:b", "@c:b"])),
+            (json!({ "additional_creators": ["@c:b"] }), json!(["@c:b", "@a:b"])),
+            (json!({ "additional_creators": ["@d:b"] }), json!(["@d:b", "@a:b", "@c:b"])),
+        ] {
+            assert_eq!(added(create).unwrap()["additional_creators"], creators);
+        }
+        assert!(added(json!([])).is_err());
+        assert!(added(json!({ "additional_creators": "@d:b" })).is_err());
+    }
+
+    #[test]
+    fn the_first_state_has_types_and_contents() {
+        let event = json!({ "type": "a", "state_key": "k", "content": { "x": 1 } });
+        let without_key = json!({ "type": "b", "content": {} });
+        let null_key = json!({ "type": "c", "state_key": null, "content": {} });
+        let read = initial_state(&[event, without_key, null_key]).unwrap();
+        let named: Vec<(&str, &str)> =
+            read.iter().map(|(kind, key, _)| (kind.as_str(), key.as_str())).collect();
+        assert_eq!(named, [("a", "k"), ("b", ""), ("c", "")]);
+        assert_eq!(read[0].2, json!({ "x": 1 }));
+        for wrong in [
+            json!({ "content": {} }),
+            json!({ "type": 1, "content": {} }),
+            json!({ "type": "a" }),
+            json!({ "type": "a", "content": [] }),
+            json!({ "type": "a", "content": {}, "state_key": 5 }),
+            json!("a"),
+        ] {
+            assert!(initial_state(std::slice::from_ref(&wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_invitations_in_the_first_state_invite() {
+        let member = |key: Value, membership: &str| {
+            json!({
+                "type": "m.room.member", "state_key": key, "content": { "membership": membership },
+            })
+        };
+        let given = [
+            member(json!("@a:b"), "invite"),
+            member(json!("@c:b"), "ban"),
+            member(json!("nobody"), "invite"),
+            member(json!(null), "invite"),
+            json!({ "type": "m.room.topic", "state_key": "@d:b", "content": { "membership": "invite" } }),
+        ];
+        assert_eq!(invited_by_state(&given).collect::<Vec<_>>(), [user_id!("@a:b")]);
+    }
+
+    #[test]
+    fn overrides_replace_whole_parts_of_the_levels() {
+        let levels = json!({ "users": { "@a:b": 100 }, "ban": 50 });
+        let over = |request: Option<Value>| {
+            let mut levels = levels.clone();
+            override_levels(&mut levels, request.as_ref()).map(|()| levels)
+        };
+        assert_eq!(over(None).unwrap(), levels);
+        let given = json!({ "users": { "@c:b": 1 }, "kick": 2 });
+        let expected = json!({ "users": { "@c:b": 1 }, "ban": 50, "kick": 2 });
+        assert_eq!(over(Some(given)).unwrap(), expected);
+        assert!(over(Some(json!([1]))).is_err());
+    }
+}

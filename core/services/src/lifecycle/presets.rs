@@ -70,3 +70,47 @@ pub(super) fn power_levels(
         "invite": if preset == Preset::Public { 50 } else { 0 },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_model::ruma::{RoomVersionId, user_id};
+
+    use super::*;
+
+    #[test]
+    fn a_preset_says_who_comes_in_and_whether_guests_do() {
+        for (preset, join_rule, guests) in [
+            (Preset::Private, "invite", "can_join"),
+            (Preset::TrustedPrivate, "invite", "can_join"),
+            (Preset::Public, "public", "forbidden"),
+        ] {
+            let [join, history, access] = preset.state();
+            assert_eq!(join, ("m.room.join_rules", json!({ "join_rule": join_rule })));
+            assert_eq!(access, ("m.room.guest_access", json!({ "guest_access": guests })));
+            assert_eq!(history.1, json!({ "history_visibility": "shared" }), "{preset:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_trusted_at_the_start_has_the_level_of_the_creator() {
+        let (creator, invited) = (user_id!("@a:b").to_owned(), [user_id!("@c:b").to_owned()]);
+        let levels = |preset, version: RoomVersionId| {
+            power_levels(preset, &version.rules().unwrap(), &creator, &invited)
+        };
+        for (preset, users) in [
+            (Preset::Private, json!({ "@a:b": 100 })),
+            (Preset::Public, json!({ "@a:b": 100 })),
+            (Preset::TrustedPrivate, json!({ "@a:b": 100, "@c:b": 100 })),
+        ] {
+            let before = levels(preset, RoomVersionId::V11);
+            assert_eq!(before["users"], users, "{preset:?}");
+            assert_eq!(before["events"]["m.room.tombstone"], 100);
+            // Creators stand above all levels there, and nobody else may replace the room.
+            let since = levels(preset, RoomVersionId::V12);
+            assert_eq!(since["users"], json!({}), "{preset:?}");
+            assert_eq!(since["events"]["m.room.tombstone"], 150);
+            let invite = if preset == Preset::Public { 50 } else { 0 };
+            assert_eq!((&before["invite"], &since["invite"]), (&json!(invite), &json!(invite)));
+        }
+    }
+}

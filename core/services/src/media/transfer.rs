@@ -304,3 +304,29 @@ fn not_stored(error: FileError) -> Error {
         _ => Error::internal("store an upload", error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_storage::quota::{Bound, Full};
+
+    use super::*;
+
+    #[test]
+    fn descriptions_are_short_and_have_no_control_characters() {
+        assert_eq!(sound("a\r\nb\u{7f}c ü".to_owned(), "file name").unwrap(), "abc ü");
+        let longest = "x".repeat(DESCRIPTION_BYTES_MAX);
+        assert_eq!(sound(longest.clone(), "file name").unwrap(), longest);
+        assert!(sound(longest + "x", "file name").is_err());
+    }
+
+    #[test]
+    fn a_full_quota_of_uploads_is_forbidden_by_number_and_by_bytes() {
+        for in_bytes in [false, true] {
+            let bound = Bound { setting: "limits.media_files_max", max: 3 };
+            let full = Full { what: "uploaded files", bound, in_bytes };
+            let Error::Client(error) = no_room(StorageError::Full(full)) else { panic!("told") };
+            assert_eq!((error.status, error.errcode), (403, "M_FORBIDDEN"));
+            assert!(error.message.contains("limits.media_files_max"), "{}", error.message);
+        }
+    }
+}

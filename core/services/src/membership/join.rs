@@ -243,3 +243,34 @@ fn joining(mut extra: Map<String, Value>) -> Result<CanonicalJsonObject, MatrixE
     }
     content(Value::Object(extra))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn joined(extra: Value) -> Result<Value, MatrixError> {
+        let Value::Object(extra) = extra else { panic!("an object") };
+        joining(extra).map(|content| Value::from(CanonicalJsonValue::Object(content)))
+    }
+
+    #[test]
+    fn what_the_server_reads_of_a_join_does_not_go_into_the_room() {
+        let extra = json!({
+            "membership": "ban", "third_party_signed": {}, "reason": "curious",
+            "join_authorised_via_users_server": "@a:b", "displayname": "A", "org.example": [1],
+        });
+        let left = json!({ "reason": "curious", "displayname": "A", "org.example": [1] });
+        assert_eq!(joined(extra).unwrap(), left);
+    }
+
+    #[test]
+    fn what_people_read_of_a_join_is_text() {
+        for key in ["reason", "displayname", "avatar_url"] {
+            let error = joined(json!({ (key): 5 })).unwrap_err();
+            assert_eq!(error.errcode, "M_BAD_JSON", "{key}");
+        }
+        assert_eq!(joined(json!({ "x": 0.5 })).unwrap_err().errcode, "M_BAD_JSON");
+    }
+}

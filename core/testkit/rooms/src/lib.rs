@@ -1,6 +1,8 @@
 //! Rooms in one process over a throw-away database, for the unit tests of the crates above `rooms`. What
 //! goes wrong panics.
 
+mod events;
+
 use std::sync::Arc;
 
 use colonnade_model::{
@@ -20,6 +22,8 @@ use colonnade_rooms::{
 };
 use colonnade_storage::{Database, Location, rooms::interned::Interned};
 use serde_json::{Value, json};
+
+pub use events::{event, room_event};
 
 /// When every world begins, in milliseconds since 1970.
 const BEGIN_MS: i64 = 1_000_000;

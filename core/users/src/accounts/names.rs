@@ -103,6 +103,7 @@ pub(crate) fn require_short_device_name(display_name: Option<&str>) -> Result<()
 #[cfg(test)]
 mod tests {
     use colonnade_model::ruma::server_name;
+    use serde_json::json;
 
     use super::*;
 
@@ -131,5 +132,33 @@ mod tests {
         assert!(ids("@alice:elsewhere.org").is_empty());
         assert!(ids("@alice").is_empty());
         assert!(ids("a:b").is_empty());
+    }
+    #[test]
+    fn an_identifier_says_whom_it_names() {
+        let user = |name: &str| Ok(Named::User(name.to_owned()));
+        let read = |value: Value, old: Option<&str>, by_address: bool| {
+            named(Some(&value), old, by_address).map_err(|error| error.errcode)
+        };
+        assert_eq!(read(json!({ "type": "m.id.user", "user": "a" }), Some("b"), true), user("a"));
+        assert_eq!(read(json!(null), Some("b"), false), user("b"));
+        assert_eq!(read(json!(null), None, true), Ok(Named::Unknown));
+        assert_eq!(read(json!(null), None, false), Err("M_MISSING_PARAM"));
+        assert_eq!(read(json!({ "type": "m.id.thirdparty" }), None, false), Ok(Named::Unknown));
+        assert_eq!(read(json!({ "type": "m.id.user" }), None, false), Err("M_MISSING_PARAM"));
+        for wrong in [json!({}), json!("a"), json!({ "type": "m.id.nobody" }), json!([])] {
+            assert_eq!(read(wrong.clone(), Some("b"), false), Err("M_UNKNOWN"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_device_has_a_short_name() {
+        let code = |name: Option<&str>| {
+            require_short_device_name(name).err().map(|error| (error.status, error.errcode))
+        };
+        assert_eq!(code(None), None);
+        assert_eq!(code(Some(&"x".repeat(DISPLAY_NAME_BYTES_MAX))), None);
+        let long = "x".repeat(DISPLAY_NAME_BYTES_MAX + 1);
+        assert_eq!(code(Some(&long)), Some((400, "M_TOO_LARGE")));
+        assert_eq!(code(Some("a\0b")), Some((400, "M_INVALID_PARAM")));
     }
 }

@@ -370,3 +370,87 @@ fn demand(flows: &[Vec<Stage>], session: &UiaSession, why: Option<&MatrixError>)
     }
     Error::UserInteractive(body)
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_model::{
+        nid::{DeviceNid, UserNid},
+        ruma::user_id,
+    };
+
+    use super::*;
+
+    fn session() -> UiaSession {
+        UiaSession {
+            session: "s".to_owned(),
+            action: "POST /x".to_owned(),
+            user: None,
+            owner: "o".to_owned(),
+            completed: vec!["m.login.dummy".to_owned()],
+            token: String::new(),
+            created_ts: 1,
+        }
+    }
+
+    #[test]
+    fn one_stage_is_enough_where_a_flow_has_no_other() {
+        let flows = [vec![Stage::Password], vec![Stage::RegistrationToken, Stage::Dummy]];
+        assert!(is_done(&flows, Stage::Password));
+        assert!(!is_done(&flows, Stage::Dummy));
+        assert!(!is_done(&flows, Stage::RegistrationToken));
+        assert!(!is_done(&[], Stage::Password));
+    }
+
+    #[test]
+    fn a_demand_says_what_can_be_done_and_what_went_wrong() {
+        let flows = [vec![Stage::RegistrationToken, Stage::Dummy]];
+        let Error::UserInteractive(body) = demand(&flows, &session(), None) else { panic!("401") };
+        let stages = json!([{ "stages": ["m.login.registration_token", "m.login.dummy"] }]);
+        assert_eq!((&body["flows"], &body["session"]), (&stages, &json!("s")));
+        assert_eq!(body["completed"], json!(["m.login.dummy"]));
+        assert_eq!(body["params"], json!({}));
+        assert!(body.get("errcode").is_none());
+        let why = MatrixError::forbidden("no");
+        let Error::UserInteractive(body) = demand(&flows, &session(), Some(&why)) else {
+            panic!("401")
+        };
+        assert_eq!((&body["errcode"], &body["error"]), (&json!("M_FORBIDDEN"), &json!("no")));
+    }
+
+    #[test]
+    fn a_proof_is_of_the_caller() {
+        let (user_id, user) = (user_id!("@a:b").to_owned(), UserNid(1));
+        let (device_id, device) = ("D".into(), DeviceNid(1));
+        let caller = Session { user_id, user, device_id, device, address: None };
+        let code = |auth: Value| {
+            let auth = Auth::read(Some(&auth)).unwrap().unwrap();
+            match require_same_user(&auth, &caller) {
+                Ok(()) => None,
+                Err(Error::Client(error)) => Some(error.errcode),
+                Err(other) => panic!("{other}"),
+            }
+        };
+        let named = |user: &str| json!({ "identifier": { "type": "m.id.user", "user": user } });
+        for (auth, expected) in [
+            (named("a"), None),
+            (named("@a:b"), None),
+            (json!({ "user": "a" }), None),
+            // Whose session it is, is known.
+            (json!({ "password": "p" }), None),
+            (named("c"), Some("M_FORBIDDEN")),
+            (named("@a:elsewhere"), Some("M_FORBIDDEN")),
+            (json!({ "identifier": { "type": "m.id.phone" } }), Some("M_FORBIDDEN")),
+            (json!({ "identifier": { "type": "org.example" } }), Some("M_UNKNOWN")),
+        ] {
+            assert_eq!(code(auth.clone()), expected, "{auth}");
+        }
+    }
+
+    #[test]
+    fn a_stage_that_failed_is_tried_again_and_other_faults_are_not() {
+        assert!(is_failure(&MatrixError::forbidden("wrong password")));
+        assert!(is_failure(&MatrixError::missing_param("no password")));
+        assert!(!is_failure(&MatrixError::limit_exceeded(5)));
+        assert!(!is_failure(&MatrixError::unknown("no such session")));
+    }
+}

@@ -256,3 +256,82 @@ fn parse(
     signed::keep_signatures_by(&mut object, session.user_id.as_str());
     Ok(NewKey { usage, public_key, object })
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_model::{
+        nid::DeviceNid,
+        ruma::{CanonicalJsonValue, user_id},
+    };
+    use serde_json::{Value, json, value::to_raw_value};
+
+    use super::*;
+
+    /// 32 bytes.
+    const PUBLIC: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+    fn read(change: impl Fn(&mut Value)) -> Result<NewKey, MatrixError> {
+        let (user_id, user) = (user_id!("@a:b").to_owned(), UserNid(1));
+        let (device_id, device) = ("D".into(), DeviceNid(1));
+        let session = Session { user_id, user, device_id, device, address: None };
+        let mut key = json!({
+            "user_id": "@a:b", "usage": ["master"], "keys": { format!("ed25519:{PUBLIC}"): PUBLIC },
+            "signatures": { "@a:b": { "ed25519:D": "sig" }, "@other:b": { "ed25519:E": "sig" } },
+        });
+        change(&mut key);
+        parse(&session, Usage::Master, &Raw::from_json(to_raw_value(&key).unwrap()))
+    }
+
+    #[test]
+    fn a_key_is_the_users_own_and_for_its_usage() {
+        let key = read(|_| ()).unwrap();
+        assert_eq!((key.usage, &*key.public_key), (Usage::Master, PUBLIC));
+        let object = Value::from(CanonicalJsonValue::Object(key.object));
+        assert_eq!(object["signatures"], json!({ "@a:b": { "ed25519:D": "sig" } }), "its own only");
+        let code = |change: &dyn Fn(&mut Value)| read(change).unwrap_err().errcode;
+        assert_eq!(code(&|key| key["user_id"] = json!("@c:b")), "M_INVALID_PARAM");
+        assert_eq!(code(&|key| key["usage"] = json!(["self_signing"])), "M_INVALID_PARAM");
+        assert_eq!(code(&|key| key["usage"] = json!("master")), "M_BAD_JSON");
+        assert_eq!(code(&|key| key["fat"] = json!("x".repeat(KEY_BYTES_MAX))), "M_TOO_LARGE");
+    }
+
+    #[test]
+    fn a_key_has_one_public_key_and_its_name() {
+        for keys in [
+            json!({}),
+            json!({ format!("ed25519:{PUBLIC}"): PUBLIC, "ed25519:more": PUBLIC }),
+            json!({ "ed25519:other": PUBLIC }),
+            json!({ "ed25519:AAAA": "AAAA" }),
+            json!({ "ed25519:???": "???" }),
+        ] {
+            let error = read(|key| key["keys"] = keys.clone()).unwrap_err();
+            assert_eq!(error.errcode, "M_INVALID_PARAM", "{keys}");
+        }
+    }
+
+    #[test]
+    fn an_upload_is_the_first_the_same_or_a_change() {
+        let stored = |usage, public: &str| cross_signing::CrossSigningKey {
+            user: UserNid(1),
+            usage,
+            public_key: public.to_owned(),
+            key: "{}".to_owned(),
+        };
+        let new = |usage, public: &str| {
+            let (public_key, object) = (public.to_owned(), CanonicalJsonObject::new());
+            NewKey { usage, public_key, object }
+        };
+        let (master, own) = (Usage::Master, Usage::SelfSigning);
+        for (before, upload, expected) in [
+            (vec![], vec![new(master, "m")], Standing::First),
+            (vec![stored(own, "s")], vec![new(master, "m")], Standing::First),
+            (vec![stored(master, "m")], vec![new(master, "m")], Standing::Same),
+            (vec![stored(master, "m")], vec![], Standing::Same),
+            (vec![stored(master, "m")], vec![new(master, "n")], Standing::Change),
+            (vec![stored(master, "m")], vec![new(master, "m"), new(own, "s")], Standing::Change),
+            (vec![stored(master, "m"), stored(own, "m")], vec![new(own, "m")], Standing::Same),
+        ] {
+            assert_eq!(compare(&before, &upload), expected, "{before:?} {upload:?}");
+        }
+    }
+}

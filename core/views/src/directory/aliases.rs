@@ -150,3 +150,32 @@ fn strike(content: &mut Value, alias: &str) -> bool {
 fn no_alias(alias: &RoomAliasId) -> Error {
     MatrixError::not_found(format!("the room alias {alias} does not exist")).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_deleted_alias_leaves_the_lists_it_stands_in() {
+        let after = |mut content: Value| strike(&mut content, "#a:b").then_some(content);
+        for (content, expected) in [
+            (json!({ "alias": "#a:b" }), Some(json!({}))),
+            (
+                json!({ "alias": "#c:b", "alt_aliases": ["#a:b", "#d:b"] }),
+                Some(json!({ "alias": "#c:b", "alt_aliases": ["#d:b"] })),
+            ),
+            (
+                json!({ "alias": "#a:b", "alt_aliases": ["#a:b"], "x": 1 }),
+                Some(json!({ "alt_aliases": [], "x": 1 })),
+            ),
+            (json!({ "alias": "#c:b", "alt_aliases": ["#d:b"] }), None),
+            (json!({ "alias": ["#a:b"], "alt_aliases": "#a:b" }), None),
+            (json!({}), None),
+            (json!("#a:b"), None),
+        ] {
+            assert_eq!(after(content.clone()), expected, "{content}");
+        }
+    }
+}

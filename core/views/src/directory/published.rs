@@ -185,3 +185,53 @@ fn shown(room: PublishedRoom) -> PublicRoomsChunk {
         room_type: room.room_type.map(Into::into),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_model::ruma::room_id;
+
+    use super::*;
+
+    fn room() -> PublishedRoom {
+        PublishedRoom {
+            place: Place { joined: 12, room: colonnade_model::nid::RoomNid(3) },
+            room_id: room_id!("!a_b:c").to_owned(),
+            name: None,
+            topic: None,
+            avatar_url: None,
+            canonical_alias: None,
+            room_type: None,
+            join_rule: "knock".to_owned(),
+            history_visibility: "shared".to_owned(),
+            guest_access: false,
+        }
+    }
+
+    #[test]
+    fn a_token_names_the_room_at_the_edge() {
+        assert_eq!(
+            (token('f', &room()), token('b', &room())),
+            ("f12_!a_b:c".into(), "b12_!a_b:c".into())
+        );
+    }
+
+    #[test]
+    fn what_a_list_shows_of_a_room_is_what_everybody_may_know() {
+        let plain = shown(room());
+        assert_eq!((plain.num_joined_members, plain.world_readable), (12_u32.into(), false));
+        assert_eq!(plain.join_rule, JoinRuleKind::Knock);
+        let world_readable = "world_readable".to_owned();
+        let open =
+            PublishedRoom { history_visibility: world_readable, guest_access: true, ..room() };
+        let open = shown(open);
+        assert!(open.world_readable && open.guest_can_join);
+        // Anybody may have called anything the room's alias.
+        let canonical_alias = Some("no alias".to_owned());
+        assert_eq!(shown(PublishedRoom { canonical_alias, ..room() }).canonical_alias, None);
+        let negative = Place { joined: -1, ..room().place };
+        assert_eq!(
+            shown(PublishedRoom { place: negative, ..room() }).num_joined_members,
+            0_u32.into()
+        );
+    }
+}

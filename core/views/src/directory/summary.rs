@@ -147,3 +147,50 @@ fn shown(room: &Room, summary: Summary, allowed: Vec<OwnedRoomId>) -> RoomSummar
         room_version: Some(room.version.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_model::ruma::{RoomVersionId, room_id};
+
+    use super::*;
+
+    fn summary(join_rule: &str, allowed: Vec<OwnedRoomId>) -> RoomSummary {
+        let version = RoomVersionId::V11;
+        let (rules, nid) = (version.rules().unwrap(), RoomNid(1));
+        let room = Room { nid, room_id: room_id!("!a:b").to_owned(), version, rules };
+        let (join_rule, history_visibility) = (join_rule.to_owned(), "shared".to_owned());
+        let summary = Summary { join_rule, history_visibility, joined: 3, ..Summary::default() };
+        shown(&room, summary, allowed)
+    }
+
+    #[test]
+    fn a_rule_that_nobody_knows_lets_in_the_invited_only() {
+        for (rule, expected) in [
+            ("public", JoinRuleSummary::Public),
+            ("knock", JoinRuleSummary::Knock),
+            ("private", JoinRuleSummary::Private),
+            ("invite", JoinRuleSummary::Invite),
+            ("org.example.maybe", JoinRuleSummary::Invite),
+            ("", JoinRuleSummary::Invite),
+        ] {
+            assert_eq!(
+                format!("{:?}", summary(rule, Vec::new()).join_rule),
+                format!("{expected:?}")
+            );
+        }
+    }
+
+    #[test]
+    fn a_restricted_room_says_whose_members_come_in() {
+        let allowed = vec![room_id!("!space:b").to_owned()];
+        for rule in ["restricted", "knock_restricted"] {
+            let shown = summary(rule, allowed.clone());
+            let (JoinRuleSummary::Restricted(rooms) | JoinRuleSummary::KnockRestricted(rooms)) =
+                shown.join_rule
+            else {
+                panic!("{rule}")
+            };
+            assert_eq!(rooms.allowed_room_ids, allowed);
+        }
+    }
+}

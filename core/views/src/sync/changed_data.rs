@@ -44,3 +44,37 @@ impl ChangedData {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::*;
+
+    #[test]
+    fn what_changed_is_sorted_by_what_it_is_about() {
+        let data = |room: Option<i64>, kind: &str| AccountData {
+            room: room.map(RoomNid),
+            event_type: kind.to_owned(),
+            body: RawValue::from_string("{}".to_owned()).unwrap(),
+        };
+        let direct = || data(None, "m.direct");
+        let changed = ChangedData::little(vec![
+            direct(),
+            data(Some(1), "m.tag"),
+            data(Some(2), "m.tag"),
+            data(Some(1), "m.fully_read"),
+        ]);
+        assert_eq!(changed.rooms(), HashSet::from([RoomNid(1), RoomNid(2)]));
+        assert!(!changed.may_have_invite_permission());
+        let ChangedData::Little { global, rooms } = changed else { panic!("it is little") };
+        let kinds = |some: &[AccountData]| -> Vec<String> {
+            some.iter().map(|data| data.event_type.clone()).collect()
+        };
+        assert_eq!(kinds(&global), ["m.direct"]);
+        assert_eq!(kinds(&rooms[&RoomNid(1)]), ["m.tag", "m.fully_read"]);
+        let permission = ChangedData::little(vec![direct(), data(None, INVITE_PERMISSION)]);
+        assert!(permission.may_have_invite_permission());
+        assert!(ChangedData::Much { rooms: HashSet::new() }.may_have_invite_permission());
+    }
+}

@@ -121,4 +121,34 @@ mod tests {
         );
         assert_eq!(kept(&["sender.x", "no", "", "\\", "content."]), json!({}));
     }
+    #[test]
+    fn a_field_is_split_at_dots_that_are_not_escaped() {
+        for (field, path) in [
+            ("a", &["a"][..]),
+            ("a.b", &["a", "b"]),
+            (r"a\.b", &["a.b"]),
+            (r"a\\.b", &[r"a\", "b"]),
+            (r"a\x", &[r"a\x"]),
+            ("", &[""]),
+            (".", &["", ""]),
+        ] {
+            assert_eq!(path_of(field), path, "{field}");
+        }
+    }
+
+    #[test]
+    fn a_whole_part_is_not_made_smaller_by_a_part_of_it() {
+        let whole = json!({ "a.b": 1, "c": { "d": 2, "e": 3 }, "f": 4 });
+        assert_eq!(kept(&["content", "content.c.d"])["content"], whole);
+        assert_eq!(kept(&["content.c.d", "content"])["content"], whole);
+    }
+
+    #[test]
+    fn without_a_list_events_stay_as_they_are() {
+        let text = r#"{ "b": 1,  "a": 2 }"#.to_owned();
+        let events = vec![RawValue::from_string(text.clone()).unwrap()];
+        assert_eq!(with_fields(events, None)[0].get(), text);
+        let none = with_fields(vec![RawValue::from_string(text).unwrap()], Some(&[]));
+        assert_eq!(none[0].get(), "{}");
+    }
 }

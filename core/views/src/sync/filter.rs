@@ -89,6 +89,8 @@ fn has_url(event: &Event) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -105,6 +107,84 @@ mod tests {
             ("", "m", false),
         ] {
             assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+    fn message(content: serde_json::Value) -> Event {
+        colonnade_testkit_rooms::event("m.room.message", None, content)
+    }
+
+    fn room_filter(filter: serde_json::Value) -> RoomEventFilter {
+        serde_json::from_value(filter).unwrap()
+    }
+
+    #[test]
+    fn an_event_passes_by_its_type_its_sender_and_its_room() {
+        let event = message(json!({}));
+        for (filter, expected) in [
+            (json!({}), true),
+            (json!({ "types": ["m.room.*"] }), true),
+            (json!({ "types": [] }), false),
+            (json!({ "types": ["m.room.name"] }), false),
+            // What is named in both lists does not pass.
+            (json!({ "types": ["*"], "not_types": ["m.room.message"] }), false),
+            (json!({ "senders": ["@alice:localhost"] }), true),
+            (json!({ "senders": ["@bob:localhost"] }), false),
+            (json!({ "senders": [] }), false),
+            (
+                json!({ "senders": ["@alice:localhost"], "not_senders": ["@alice:localhost"] }),
+                false,
+            ),
+            (json!({ "rooms": ["!room:localhost"] }), true),
+            (json!({ "rooms": [] }), false),
+            (json!({ "rooms": ["!room:localhost"], "not_rooms": ["!room:localhost"] }), false),
+            (json!({ "not_rooms": ["!other:localhost"] }), true),
+        ] {
+            assert_eq!(wants(&room_filter(filter.clone()), &event), expected, "{filter}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_a_key_of_the_content_that_has_a_value() {
+        let (with, without) = (
+            room_filter(json!({ "contains_url": true })),
+            room_filter(json!({ "contains_url": false })),
+        );
+        for (content, has) in [
+            (json!({ "url": "mxc://a/b" }), true),
+            (json!({ "url": 5 }), true),
+            (json!({ "body": "url" }), false),
+            (json!({ "info": { "url": "mxc://a/b" } }), false),
+        ] {
+            let event = message(content.clone());
+            assert_eq!((wants(&with, &event), wants(&without, &event)), (has, !has), "{content}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_event_of_a_room_passes_by_type_and_sender() {
+        let filter = |filter: serde_json::Value| serde_json::from_value::<Filter>(filter).unwrap();
+        let alice: &UserId = "@alice:localhost".try_into().unwrap();
+        let by_alice = filter(json!({ "senders": ["@alice:localhost"], "types": ["m.*"] }));
+        assert!(wants_plain(&by_alice, "m.presence", Some(alice)));
+        assert!(!wants_plain(&by_alice, "org.presence", Some(alice)));
+        let bob: &UserId = "@bob:localhost".try_into().unwrap();
+        assert!(!wants_plain(&by_alice, "m.presence", Some(bob)));
+        // Account data has no sender: lists of senders say nothing about it.
+        assert!(wants_plain(&by_alice, "m.direct", None));
+        let not_alice = filter(json!({ "not_senders": ["@alice:localhost"] }));
+        assert!(!wants_plain(&not_alice, "m.presence", Some(alice)));
+    }
+
+    #[test]
+    fn members_are_loaded_lazily_and_again_only_where_asked_for() {
+        for (filter, lazily, again) in [
+            (json!({}), false, false),
+            (json!({ "lazy_load_members": true }), true, false),
+            (json!({ "lazy_load_members": true, "include_redundant_members": true }), true, true),
+            (json!({ "include_redundant_members": true }), false, false),
+        ] {
+            let read = room_filter(filter.clone());
+            assert_eq!((lazy_loads(&read), repeats_members(&read)), (lazily, again), "{filter}");
         }
     }
 }

@@ -246,3 +246,30 @@ fn passes(wanted: &RoomFilter, room: &Room) -> bool {
     !wanted.not_rooms.contains(&room.room_id)
         && wanted.rooms.as_ref().is_none_or(|rooms| rooms.contains(&room.room_id))
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_model::{
+        nid::RoomNid,
+        ruma::{RoomVersionId, room_id},
+    };
+
+    use super::*;
+
+    #[test]
+    fn rooms_pass_by_both_lists_of_a_filter() {
+        let version = RoomVersionId::V11;
+        let (rules, room_id) = (version.rules().unwrap(), room_id!("!a:b").to_owned());
+        let room = Room { nid: RoomNid(1), room_id, version, rules };
+        for (filter, expected) in [
+            ("{}", true),
+            (r#"{ "rooms": ["!a:b"] }"#, true),
+            (r#"{ "rooms": [] }"#, false),
+            (r#"{ "rooms": ["!c:b"] }"#, false),
+            (r#"{ "not_rooms": ["!a:b"] }"#, false),
+            (r#"{ "rooms": ["!a:b"], "not_rooms": ["!a:b"] }"#, false),
+        ] {
+            assert_eq!(passes(&serde_json::from_str(filter).unwrap(), &room), expected, "{filter}");
+        }
+    }
+}

@@ -187,3 +187,34 @@ fn says_what_it_is_now(event: &Event) -> bool {
 fn raw(value: &impl serde::Serialize) -> Result<Box<RawValue>> {
     to_raw_value(value).map_err(|error| Error::internal("render a bundle", error))
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_testkit_rooms::event;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_edit_replaces_what_it_relates_to() {
+        let related = |kind: &str| {
+            event(
+                "m.room.message",
+                None,
+                json!({ "m.relates_to": { "rel_type": kind, "event_id": "$a" } }),
+            )
+        };
+        assert!(is_edit(&related("m.replace")));
+        assert!(!is_edit(&related("m.thread")));
+        assert!(!is_edit(&event("m.room.message", None, json!({}))));
+    }
+
+    #[test]
+    fn an_edit_that_can_be_read_says_what_is_new() {
+        let valid = |kind: &str, content| says_what_it_is_now(&event(kind, None, content));
+        assert!(valid("m.room.message", json!({ "m.new_content": { "body": "x" } })));
+        assert!(!valid("m.room.message", json!({ "body": "x" })));
+        assert!(!valid("m.room.message", json!({ "m.new_content": "x" })));
+        assert!(valid("m.room.encrypted", json!({ "ciphertext": "x" })), "it has it inside");
+    }
+}

@@ -281,3 +281,20 @@ fn beyond(last: &Shown, direction: Direction) -> Option<TimelineToken> {
         timeline_key
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_testkit_rooms::room_event;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_page_goes_on_before_its_last_event_or_behind_it() {
+        let mut last = Shown::from(room_event(7, "m.test", None, json!({})));
+        assert_eq!(beyond(&last, Direction::Backward), Some(TimelineToken(6)));
+        assert_eq!(beyond(&last, Direction::Forward), Some(TimelineToken(7)));
+        Arc::make_mut(&mut last.row).timeline_key = None;
+        assert_eq!(beyond(&last, Direction::Backward), None);
+    }
+}

@@ -178,3 +178,36 @@ fn place_among_threads(token: Option<&str>) -> Result<Option<i64>, MatrixError> 
         .transpose();
     parsed.map_err(|error: BadToken| MatrixError::invalid_param(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_testkit_rooms::room_event;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_page_that_was_cut_ends_with_its_last_event() {
+        let page: Vec<Shown> =
+            [5, 3, 1].map(|nid| room_event(nid, "m.test", None, json!({})).into()).into();
+        let cut = |fitting| {
+            let mut found: Vec<_> = [5, 4, 3, 2, 1].map(|nid| (EventNid(nid), nid)).into();
+            let was_cut = end_with(&mut found, &page, fitting);
+            (was_cut, found.last().map(|(_, place)| *place))
+        };
+        assert_eq!(cut(2), (true, Some(3)), "what is behind it comes with the next page");
+        assert_eq!(cut(1), (true, Some(5)));
+        assert_eq!(cut(3), (false, Some(1)), "nothing was left out");
+    }
+
+    #[test]
+    fn a_token_of_threads_is_read_or_refused() {
+        assert_eq!(place_among_threads(None).unwrap(), None);
+        let written = TimelineToken(-7).to_string();
+        assert_eq!(place_among_threads(Some(&written)).unwrap(), Some(-7));
+        for wrong in ["", "t", "7", "s7", "t7x"] {
+            let error = place_among_threads(Some(wrong)).unwrap_err();
+            assert_eq!(error.errcode, "M_INVALID_PARAM", "{wrong}");
+        }
+    }
+}

@@ -100,7 +100,7 @@ impl SearchRequest {
     /// Returns how many of the best were shown already.
     fn shown_before(&self) -> Result<usize, MatrixError> {
         match &self.from {
-            Some(token) => Ok(usize::try_from(number(token, 'n')?).unwrap_or(0)),
+            Some(token) => Ok(usize::try_from(number(token, 'n')?).unwrap_or(usize::MAX)),
             None => Ok(0),
         }
     }
@@ -438,6 +438,12 @@ fn best(
 
 /// Reads a token: a letter and a number.
 fn number(token: &str, letter: char) -> Result<i64, MatrixError> {
-    let number = token.strip_prefix(letter).and_then(|digits| digits.parse().ok());
+    let digits = token.strip_prefix(letter);
+    // No token of ours has a sign.
+    let digits = digits.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = digits.and_then(|digits| digits.parse().ok());
     number.ok_or_else(|| MatrixError::invalid_param("next_batch is not a token of this search"))
 }
+
+#[cfg(test)]
+mod tests;

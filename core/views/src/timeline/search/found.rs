@@ -65,3 +65,39 @@ pub(super) fn groups(by: &[String], finds: &[Find]) -> Value {
     }
     groups.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_model::{
+        nid::RoomNid,
+        ruma::{RoomVersionId, room_id},
+    };
+    use colonnade_testkit_rooms::room_event;
+
+    use super::*;
+
+    fn find(nid: i64, room: &str) -> Find {
+        let version = RoomVersionId::V11;
+        let rules = version.rules().unwrap();
+        let room_id = room.try_into().unwrap_or(room_id!("!none:localhost").to_owned());
+        let room = Arc::new(Room { nid: RoomNid(1), room_id, version, rules });
+        let event = room_event(nid, "m.room.message", Some(&nid.to_string()), json!({}));
+        Find { shown: Shown::from(event), room, rank: 1.0 }
+    }
+
+    #[test]
+    fn finds_are_grouped_in_the_order_of_the_first_of_each_group() {
+        let finds = [find(3, "!b:localhost"), find(2, "!a:localhost"), find(1, "!b:localhost")];
+        let ids: Vec<&str> = finds.iter().map(|f| f.shown.row.event.event_id().as_str()).collect();
+        let by = ["room_id".to_owned(), "sender".to_owned()];
+        let expected = json!({
+            "room_id": {
+                "!b:localhost": { "order": 0, "results": [ids[0], ids[2]] },
+                "!a:localhost": { "order": 1, "results": [ids[1]] },
+            },
+            "sender": { "@alice:localhost": { "order": 0, "results": ids } },
+        });
+        assert_eq!(groups(&by, &finds), expected);
+        assert_eq!(groups(&[], &finds), json!({}));
+    }
+}

@@ -201,6 +201,8 @@ pub(super) fn split(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::split;
 
     #[test]
@@ -208,5 +210,18 @@ mod tests {
         assert_eq!(split("Hello, hello WORLD-42! Ärger"), ["42", "hello", "world", "ärger"]);
         assert_eq!(split("  ...  "), Vec::<String>::new());
         assert_eq!(split(&"x".repeat(100)), ["x".repeat(64)]);
+    }
+    #[test]
+    fn what_can_be_searched_is_the_text_of_messages_names_and_topics() {
+        let text = |kind: &str, content| {
+            let event = colonnade_testkit_rooms::event(kind, None, content);
+            super::text_of(&event).map(|(_, text)| text)
+        };
+        assert_eq!(text("m.room.message", json!({ "body": "b" })).as_deref(), Some("b"));
+        assert_eq!(text("m.room.name", json!({ "name": "n" })).as_deref(), Some("n"));
+        assert_eq!(text("m.room.topic", json!({ "topic": "t" })).as_deref(), Some("t"));
+        assert_eq!(text("m.room.message", json!({ "body": 5 })), None);
+        assert_eq!(text("m.room.topic", json!({ "body": "b" })), None);
+        assert_eq!(text("m.room.encrypted", json!({ "body": "b" })), None);
     }
 }

@@ -17,7 +17,7 @@ export PATH := $(TOOLS)/bin:$(PATH)
 BUILD := cargo test --workspace --locked --no-run
 
 .NOTPARALLEL:
-.PHONY: help test test-all tests tests-all needs build lint deny advisories needs-deny needs-k6 test-rust test-pingora test-postgres test-postgres-all test-workers test-workers-all test-gateway test-gateway-all simulate test-client test-load bench bench-gateway bench-cluster
+.PHONY: help test test-all tests tests-all needs build lint deny advisories needs-deny needs-k6 test-rust test-pingora test-postgres test-postgres-all test-workers test-workers-all test-gateway test-gateway-all simulate test-client test-load figures bench bench-gateway bench-cluster
 
 help: ## list the parts
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -40,8 +40,8 @@ lint: ## formatting and clippy, warnings denied
 	else denied=; echo "Rust $$newest is newer than $(LINTS_OF), of whose lints the code is clean: warnings are shown, and are no errors"; fi; \
 	set -x; .ci/part clippy cargo clippy --workspace --all-targets --locked $$denied
 
-# A hundred seeds of the simulation here; `make simulate` runs as many as you like.
-TESTS := COLONNADE_SIMULATE_SEEDS=$${COLONNADE_SIMULATE_SEEDS:-100} .ci/part tests .ci/tests
+# Forty seeds of the simulation here; `make simulate` runs as many as you like, `make test-all` a thousand.
+TESTS := COLONNADE_SIMULATE_SEEDS=$${COLONNADE_SIMULATE_SEEDS:-40} .ci/part tests .ci/tests
 
 tests: ## unit, property, gateway and process tests, and the API in four shapes: in each but the first what differs most there
 	@.ci/needs build postgres redis openssl pgbouncer chromium
@@ -94,6 +94,10 @@ deny: needs-deny ## licences, sources, banned crates
 
 advisories: needs-deny ## known vulnerabilities: make advisories [DB=/a/clone/of/the/RustSec/database]
 	@.ci/advisories $(DB)
+
+figures: ## every figure of docs/benchmarks.md in one run, into target/figures: an hour with nothing beside it
+	@.ci/needs build postgres redis openssl curl
+	@.ci/figures
 
 bench: ## criterion benchmarks; figures and how to read them are in docs/benchmarks.md
 	cargo bench --profile dist -p colonnade-rules -p colonnade-services -p colonnade-core -p colonnade-gateway

@@ -86,3 +86,40 @@ impl Rest {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use colonnade_rooms::Error;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cannot_be_made_is_an_error_and_no_end() {
+        let (sender, pieces) = mpsc::channel(1);
+        let making = async move {
+            sender.send("first".to_owned()).await.unwrap();
+            drop(sender.reserve().await.unwrap());
+            Err(Error::internal("read the rest", std::io::Error::other("gone")))
+        };
+        let mut rest = Rest::new(pieces, Box::pin(making));
+        assert_eq!(rest.next().await.unwrap().as_deref(), Some("first"));
+        rest.next().await.unwrap_err();
+        assert_eq!(rest.next().await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn pieces_come_one_after_the_other_and_the_last_one_too() {
+        let (sender, pieces) = mpsc::channel(1);
+        let making = async move {
+            for piece in ["one ", "two "] {
+                sender.send(piece.to_owned()).await.unwrap();
+                drop(sender.reserve().await.unwrap());
+            }
+            Ok(("three".to_owned(), true))
+        };
+        let mut rest = Rest::new(pieces, Box::pin(making));
+        let first = rest.next().await.unwrap().unwrap();
+        let answer = SyncAnswer { first, rest: Some(rest), reserved: None };
+        assert_eq!(answer.into_json().await.unwrap(), "one two three");
+    }
+}

@@ -49,7 +49,7 @@ tests: ## unit, property, gateway and process tests, and the API in four shapes:
 
 tests-all: ## the same, with the whole API in every shape
 	@.ci/needs build postgres redis openssl pgbouncer chromium
-	@$(TESTS) rust pingora postgres-all workers-all gateway-all
+	@COLONNADE_TEST_KILLS=$${COLONNADE_TEST_KILLS:-50} $(TESTS) rust pingora postgres-all workers-all gateway-all
 
 test-rust test-pingora test-postgres test-postgres-all test-workers test-workers-all test-gateway test-gateway-all: # one part of them
 	@.ci/needs build postgres redis openssl pgbouncer chromium

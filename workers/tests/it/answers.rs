@@ -8,7 +8,8 @@ use std::{
 };
 
 use colonnade_testkit::Client;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use crate::process::{PATIENCE, Server};
 
@@ -21,6 +22,8 @@ const AFTER_MB_MAX: u64 = 60;
 /// Accounts that take none of their first syncs; all they can have of them, 2 MiB each, fits into half of the
 /// budget.
 const MEMBERS: usize = 6;
+/// Requests at a time that make what is asked for: they are committed together.
+const TOGETHER: usize = 16;
 /// How often memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long is looked: all that wait in line are answered or refused by then.
@@ -56,6 +59,21 @@ fn flood(
     (most, untaken)
 }
 
+/// Puts the same to many paths, some at a time: in what order is nobody's concern.
+async fn put_all(client: &Client, paths: impl Iterator<Item = String>, body: &Value) {
+    let mut under_way = JoinSet::new();
+    for path in paths {
+        if under_way.len() == TOGETHER {
+            under_way.join_next().await.unwrap().unwrap();
+        }
+        let (client, body) = (client.clone(), body.clone());
+        under_way.spawn(async move { drop(client.put(&path, body).await.ok()) });
+    }
+    while let Some(put) = under_way.join_next().await {
+        put.unwrap();
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn floods_of_answers_hold_a_bounded_memory_and_give_it_back() {
@@ -72,14 +90,10 @@ async fn floods_of_answers_hold_a_bounded_memory_and_give_it_back() {
     let made =
         owner.post(&format!("{V3}/createRoom"), json!({ "preset": "public_chat" })).await.ok();
     let room = made["room_id"].as_str().unwrap();
-    for n in 0..240 {
-        let path = format!("{V3}/rooms/{room}/send/m.room.message/t{n}");
-        owner.put(&path, json!({ "body": "x".repeat(60_000) })).await.ok();
-    }
-    for n in 0..600 {
-        let path = format!("{V3}/rooms/{room}/state/org.example.large/{n}");
-        owner.put(&path, json!({ "x": "x".repeat(60_000) })).await.ok();
-    }
+    let messages = (0..240).map(|n| format!("{V3}/rooms/{room}/send/m.room.message/t{n}"));
+    put_all(owner, messages, &json!({ "body": "x".repeat(60_000) })).await;
+    let states = (0..600).map(|n| format!("{V3}/rooms/{room}/state/org.example.large/{n}"));
+    put_all(owner, states, &json!({ "x": "x".repeat(60_000) })).await;
     let mut members = Vec::new();
     for n in 0..MEMBERS {
         let member = Client::register(&server.url, &format!("member{n}")).await;

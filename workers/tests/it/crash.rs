@@ -21,8 +21,10 @@ use tokio::{sync::Mutex, task::JoinSet};
 
 use crate::process::Server;
 
-/// How often the server is killed on SQLite.
-const ROUNDS: u64 = 50;
+/// The environment variable that says how often the server is killed on SQLite.
+const KILLS: &str = "COLONNADE_TEST_KILLS";
+/// How often it is unless that says so; `make test-all` does it fifty times.
+const ROUNDS: u64 = 20;
 /// How often the server is killed on PostgreSQL, and how often PostgreSQL is.
 const ROUNDS_POSTGRES: u64 = 15;
 /// Senders at work at a time; two share a room.
@@ -78,9 +80,14 @@ impl Place {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "how long it takes, is for the test binary alone")]
+fn rounds() -> u64 {
+    std::env::var(KILLS).map_or(ROUNDS, |text| text.parse().expect("a number of rounds"))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost() {
-    kill_again_and_again(&Place::on(None), ROUNDS).await;
+    kill_again_and_again(&Place::on(None), rounds()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,7 @@
 //! what is wrong, `secrets.rs` whether others may read secrets, `template.yaml` is the commented file a first
 //! start writes.
 
+mod federation;
 mod file;
 mod layers;
 mod problem;

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::listener::REFUSED_PAUSE;
+use crate::{listener::REFUSED_PAUSE, signing_keys};
 
 /// What the socket is called in the data folder.
 const SOCKET_NAME: &str = "admin.sock";
@@ -47,6 +47,8 @@ pub enum Command {
         /// The new password.
         password: String,
     },
+    /// Sign with a new key from now on.
+    RotateSigningKey,
     /// Close an account for good.
     Deactivate {
         /// The name or the user id.
@@ -142,6 +144,7 @@ async fn try_run(services: &Services, command: Command) -> Result<String, Error>
             services.accounts.reset_password(&user_id, &password).await?;
             Ok(format!("{user_id} has a new password and is logged out everywhere"))
         }
+        Command::RotateSigningKey => signing_keys::rotate(&services.context).await,
         Command::Deactivate { user, erase } => {
             let user_id = user_id(services, &user)?;
             services.deactivate(&user_id, erase).await?;

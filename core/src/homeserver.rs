@@ -9,7 +9,7 @@ use colonnade_replication::{
     slots::{Join, Member},
     streams::RUN_MAX,
 };
-use colonnade_rooms::{Context, Settings};
+use colonnade_rooms::{Context, Settings, SigningKey};
 use colonnade_services::Services;
 use colonnade_storage::{
     Database, DatabaseClock, Held, Location, StorageError, database::settings,
@@ -22,7 +22,7 @@ use crate::{
     identity, keys,
     listener::request_pipeline::Front,
     rpc::{client::ConnectionPool, internal::Internal},
-    secret_file,
+    secret_file, signing_keys,
     single_process::{self, SingleProcess},
     start_error::StartError,
     telemetry::metrics::Metrics,
@@ -110,7 +110,7 @@ impl Homeserver {
             media.unauthenticated_until_ms = settings::first_start(&db).await?;
         }
         secret_file::warn_of_wider(&data_dir);
-        let key = data_dir.join("signing.key");
+        let key = signing_keys::path(&data_dir);
         let signing_key = identity::signing_key(&db, &key, random.as_ref()).await?;
         let digest_key = secret(&db, "digest_key", random.as_ref()).await?;
         let bus: Option<Arc<dyn Bus>> = match redis {
@@ -126,7 +126,7 @@ impl Homeserver {
             digest_key,
             interned: Interned::new(db.clone()),
             nids: Default::default(),
-            signing_key: Arc::new(signing_key),
+            signing_key: SigningKey::new(signing_key),
             server_name,
             settings,
             db,
@@ -137,6 +137,7 @@ impl Homeserver {
             random,
             data_dir,
         });
+        tokio::spawn(signing_keys::follow(Arc::downgrade(&context)));
         let services = Services::start(context).await?;
         let router = Arc::new(Router::new(Arc::clone(&services)));
         let metrics = Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?;

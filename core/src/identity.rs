@@ -12,7 +12,7 @@ use colonnade_storage::{
     database::{self, settings},
 };
 
-use crate::{keys, start_error::StartError};
+use crate::{keys, signing_keys, start_error::StartError};
 
 /// Looks at the data before anything is changed: whether it is of the server `name`.
 pub(crate) async fn look(location: &Location, name: &OwnedServerName) -> Result<(), StartError> {
@@ -46,6 +46,7 @@ pub(crate) async fn signing_key(
     random: &dyn Random,
 ) -> Result<Ed25519KeyPair, StartError> {
     let stored = settings::get(db, "signing_key").await?;
+    signing_keys::finish_rotation(path, stored.as_deref());
     let other = |found: &str| StartError::OtherKey {
         path: path.display().to_string(),
         found: found.to_owned(),

@@ -51,15 +51,30 @@ pub fn load_or_create(path: &Path, random: &dyn Random) -> Result<Ed25519KeyPair
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let mut seed = [0; 32];
-            random.fill(&mut seed);
-            let text = format!("ed25519 a_{} {}\n", random.alphanumeric(4), BASE64.encode(seed));
+            let text = new_text(random);
             secret_file::write_new(path, &text).map_err(file_error)?;
             text
         }
         Err(error) => return Err(file_error(error)),
     };
     parse(&text).ok_or_else(|| KeyError::Malformed { path: path.display().to_string() })
+}
+
+/// Reads the key from `path`.
+///
+/// # Errors
+/// [`KeyError`] when the file cannot be used.
+pub(crate) fn load(path: &Path) -> Result<Ed25519KeyPair, KeyError> {
+    let file_error = |why| KeyError::File { path: path.display().to_string(), why };
+    let text = std::fs::read_to_string(path).map_err(file_error)?;
+    parse(&text).ok_or_else(|| KeyError::Malformed { path: path.display().to_string() })
+}
+
+/// Makes the text of a file with a new key, of a name that none had before.
+pub(crate) fn new_text(random: &dyn Random) -> String {
+    let mut seed = [0; 32];
+    random.fill(&mut seed);
+    format!("ed25519 a_{} {}\n", random.alphanumeric(4), BASE64.encode(seed))
 }
 
 /// Returns the key's name and public half as text: `ed25519:<version> <unpadded base64>`.

@@ -13,6 +13,7 @@ pub mod listener;
 pub mod roles;
 pub mod rpc;
 pub mod secret_file;
+mod signing_keys;
 mod single_process;
 mod start_error;
 pub mod telemetry;

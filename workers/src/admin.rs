@@ -1,4 +1,4 @@
-//! `colonnade admin`: accounts, by hand. Speaks to the server that runs, or opens the database itself
+//! `colonnade admin`: accounts and the signing key, by hand. Speaks to the server that runs, or opens the database itself
 //! when none does. Passwords come over standard input, so that no list of processes shows them.
 
 use std::io::{BufRead as _, IsTerminal as _};
@@ -26,6 +26,7 @@ pub(crate) async fn run(settings: &Settings, options: AdminOptions) -> Result<()
         AdminCommand::ResetPassword { user } => {
             Command::ResetPassword { user, password: password()? }
         }
+        AdminCommand::RotateSigningKey => Command::RotateSigningKey,
         AdminCommand::Deactivate { user, erase } => Command::Deactivate { user, erase },
     };
     let asked = control::ask(&config.data_dir, &command).await;

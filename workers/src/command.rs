@@ -243,6 +243,8 @@ pub(crate) enum AdminCommand {
         /// The name, `alice` or `@alice:example.org`
         user: String,
     },
+    /// Signs with a new key from now on; other servers go on trusting what was signed with the one of before
+    RotateSigningKey,
     /// Deactivates an account for good: nobody can log in to it or take its name again
     Deactivate {
         /// The name, `alice` or `@alice:example.org`

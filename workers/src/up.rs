@@ -1,7 +1,7 @@
 //! `colonnade up`: the homeserver behind a private socket, the gateway in front of it, in one
 //! process. Every request passes the gateway, also here.
 
-use std::{path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use clap::Args;
 use colonnade_core::{Address, Config, Worker, config, telemetry::logging};
@@ -111,6 +111,7 @@ pub(crate) fn before(config: &Config, workers: &[String]) -> Result<gateway::Run
     options.spans = config.tracing.otlp_endpoint.is_some();
     options.overrides = gateway::config::Overrides {
         listen: Some(config.listen.clone()),
+        listen_encrypted: encrypted(config),
         workers_for_all_pools: Some(behind),
         admin: config.gateway_admin,
         admin_hosts: config.admin_hosts.clone(),
@@ -120,11 +121,21 @@ pub(crate) fn before(config: &Config, workers: &[String]) -> Result<gateway::Run
     Ok(options)
 }
 
-/// Compares where the operator's routes file listens with where `up` does, which is `listen` of the configuration:
-/// what it decides on, who may register say, must hold for every way in. Says which addresses are not used.
+/// Returns where other servers come in, by the configuration.
+fn encrypted(config: &Config) -> Vec<(SocketAddr, gateway::config::TlsConfig)> {
+    let listeners = config.settings.federation.listen.iter().map(|listener| {
+        let certificates = vec![(listener.certificate.clone(), listener.key.clone())];
+        (listener.bind, gateway::config::TlsConfig { certificates, http2: true })
+    });
+    listeners.collect()
+}
+
+/// Compares where the operator's routes file listens with where `up` does: in clear at `listen` of the
+/// configuration alone, encrypted and with the PROXY protocol where the file says so, too. Says which addresses
+/// are not used.
 ///
 /// # Errors
-/// When the file asks for encryption or the PROXY protocol: in clear is not what the operator meant.
+/// When a trial server, where anybody may register, would be reached from elsewhere.
 pub(crate) fn unused_listeners(
     config: &Config,
     routes: &gateway::config::Config,
@@ -132,24 +143,28 @@ pub(crate) fn unused_listeners(
     if config.routes.is_none() {
         return Ok(None);
     }
-    let special = routes.listen.iter().find(|at| at.tls.is_some() || at.proxy_protocol);
-    if let Some(gateway::config::Listen { name, bind, tls, .. }) = special {
-        let asks = if tls.is_some() { "is encrypted" } else { "expects the PROXY protocol" };
+    let special = routes.listen.iter().filter(|at| at.is_special());
+    let reached = special.filter(|at| match &at.bind {
+        gateway::config::Address::Tcp(address) => !address.ip().to_canonical().is_loopback(),
+        gateway::config::Address::Unix(_) => false,
+    });
+    if let Some(at) = reached.into_iter().next()
+        && config.is_local_trial()
+    {
         return Err(Failure::Usage(format!(
-            "{}: listen: {name} at {bind} {asks}, but `colonnade up` listens in clear, at `listen` of the \
-             configuration: remove the listener from the routes file, or start `colonnade gateway` with it, \
-             in front of `colonnade worker`",
-            routes.name
+            "{}: listen: {} at {} lets others in, but this server is named localhost, and anybody who reaches it \
+             may register: set server_name, or registration.open to false",
+            routes.name, at.name, at.bind
         )));
     }
     let used: Vec<String> = config.listen.iter().map(ToString::to_string).collect();
-    let other = routes.listen.iter().map(|at| at.bind.to_string());
+    let other = routes.listen.iter().filter(|at| !at.is_special()).map(|at| at.bind.to_string());
     let other: Vec<String> = other.filter(|at| !used.contains(at)).collect();
     Ok((!other.is_empty()).then(|| {
         let (other, used) = (other.join(", "), used.join(", "));
         format!(
-            "`colonnade up` listens at `listen` of the configuration ({used}), and not at {other}, as {} says: \
-             name the address there, or remove it from the routes file",
+            "`colonnade up` listens in clear at `listen` of the configuration ({used}), and not at {other}, as {} \
+             says: name the address there, or remove it from the routes file",
             routes.name
         )
     }))
@@ -191,7 +206,10 @@ fn welcome(
     (worker, door): (&Worker, &gateway::Running),
     first: bool,
 ) -> String {
-    let urls: Vec<String> = door.addrs().iter().map(|at| format!("http://{at}")).collect();
+    // Those in clear come first.
+    let addresses = door.addrs();
+    let (clear, special) = addresses.split_at(config.listen.len().min(addresses.len()));
+    let urls: Vec<String> = clear.iter().map(|at| format!("http://{at}")).collect();
     let url = match urls.first() {
         Some(url) => url.replace("127.0.0.1", "localhost").replace("0.0.0.0", "localhost"),
         None => String::new(),
@@ -201,6 +219,9 @@ fn welcome(
     text += &format!("  configuration  {}", shown(path).display());
     text += if first { "  (just written: every key is explained in it)\n" } else { "\n" };
     text += &format!("  data           {}  (back it up whole)\n", config.data_dir.display());
+    for at in special {
+        text += &format!("  also           {at}\n");
+    }
     if let Some(admin) = worker.admin {
         text += &format!("  worker admin   http://{admin}\n");
     }

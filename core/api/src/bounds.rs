@@ -15,19 +15,24 @@ use crate::request::address_of;
 
 mod kinds;
 mod list;
+mod servers;
 
 pub use kinds::{Bounds, Owner, Rate};
-pub use list::ALL;
 
 /// Says whether a request with this method writes, or costs as much.
 pub fn is_bounded(method: &Method) -> bool {
     !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
+/// Returns the bounds of every endpoint that writes.
+pub fn all() -> impl Iterator<Item = &'static Bounds> {
+    list::ALL.iter().chain(servers::ALL)
+}
+
 /// Returns the bounds of what is mounted at a path, in whatever version of the API.
 pub fn of(method: &Method, path: &str) -> Option<&'static Bounds> {
     let shape = shape_of(path);
-    ALL.iter().find(|bounds| bounds.method == *method && shape_of(bounds.path) == shape)
+    all().find(|bounds| bounds.method == *method && shape_of(bounds.path) == shape)
 }
 
 /// A path without its version, the prefix of a proposal and the names of its arguments.
@@ -106,11 +111,11 @@ mod tests {
 
     #[test]
     fn nothing_is_bounded_twice() {
-        for (n, one) in ALL.iter().enumerate() {
+        for (n, one) in all().enumerate() {
             let same = |other: &Bounds| {
                 other.method == one.method && shape_of(other.path) == shape_of(one.path)
             };
-            assert!(!ALL[n + 1..].iter().any(same), "{} {}", one.method, one.path);
+            assert!(!all().skip(n + 1).any(same), "{} {}", one.method, one.path);
         }
     }
 }

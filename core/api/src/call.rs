@@ -237,7 +237,7 @@ pub async fn collect(
 ) -> Result<Bytes, MatrixError> {
     let limit = match payer {
         Payer::Stranger(_) => limit.min(STRANGER_BYTES_MAX),
-        Payer::User(_) | Payer::Process => limit,
+        Payer::User(_) | Payer::Server(_) | Payer::Process => limit,
     };
     let too_large =
         || MatrixError::too_large(format!("the request body is larger than {limit} bytes"));

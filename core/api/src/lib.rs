@@ -1,5 +1,5 @@
-//! Client-server HTTP, thin: extract → service → reply. `routes.rs` lists what is mounted; `table.rs`
-//! turns a typed endpoint into a route; nothing here decides anything a service should decide.
+//! Client-server and server-server HTTP, thin: extract → service → reply. `routes.rs` lists what is mounted;
+//! `table.rs` turns a typed endpoint into a route, `server/endpoint.rs` one that other servers ask; nothing here decides anything a service should decide.
 
 pub mod bounds;
 pub mod call;
@@ -14,6 +14,7 @@ mod client;
 mod enums;
 mod needs;
 mod pieces;
+mod server;
 
 pub use reply::Reply;
 pub use request::{ByteBody, ClientAddress};

@@ -1,9 +1,23 @@
 //! Everything that is mounted, area by area.
 
-use crate::{client, table::Table};
+use crate::{client, server, table::Table};
 
 /// Returns every endpoint of the homeserver.
 pub fn all() -> Table {
+    let mut table = of_clients();
+    server::mount(&mut table);
+    table
+}
+
+/// Returns the endpoints that other servers ask, and those by which they find this one.
+pub fn of_servers() -> Table {
+    let mut table = Table::default();
+    server::mount(&mut table);
+    table
+}
+
+/// Returns the endpoints that clients ask.
+pub fn of_clients() -> Table {
     let mut table = Table::default();
     client::versions::mount(&mut table);
     client::accounts::mount(&mut table);

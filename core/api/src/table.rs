@@ -213,7 +213,8 @@ impl Table {
         self.mount_everywhere::<R>(run)
     }
 
-    fn mount_everywhere<R: IncomingRequest>(&mut self, run: Erased) -> &mut Self {
+    /// Mounts a handler at all paths of a typed request.
+    pub(crate) fn mount_everywhere<R: IncomingRequest>(&mut self, run: Erased) -> &mut Self {
         let paths: Vec<&'static str> = R::PATH_BUILDER.all_paths().collect();
         let name = paths.last().copied().unwrap_or("?");
         for path in paths {

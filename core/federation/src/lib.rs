@@ -1,5 +1,5 @@
-//! Federation: talking to other servers, below every use case. Empty until server-server endpoints are served:
-//! the folders stand with what goes into each, and their order is checked (`core/tests/it/circles.rs`).
+//! Federation: talking to other servers, below every use case. The order of the folders is checked
+//! (`core/tests/it/circles.rs`).
 //!
 //! [`messaging`] → [`pdu`] → [`transaction`] → [`keys`] → [`transport`]: each may import those to its right.
 //! Nothing here imports users, views or delivery: what another server wants of them comes back as a value, and

@@ -41,6 +41,8 @@ codes! {
     missing_token = 401 "M_MISSING_TOKEN";
     /// The access token is not (or no longer) valid.
     unknown_token = 401 "M_UNKNOWN_TOKEN";
+    /// It is not proved who asks.
+    unauthorized = 401 "M_UNAUTHORIZED";
     /// JSON, but not of the right shape.
     bad_json = 400 "M_BAD_JSON";
     /// Not JSON at all.

@@ -2,18 +2,14 @@
 
 use std::sync::Arc;
 
-use colonnade_model::{
-    Clock, Random,
-    ruma::{OwnedServerName, signatures::Ed25519KeyPair},
-    token::TokenKey,
-};
+use colonnade_model::{Clock, Random, ruma::OwnedServerName, token::TokenKey};
 use colonnade_replication::{Slots, Streams};
 use colonnade_storage::{
     Database,
     rooms::{interned::Interned, nids::AllNids},
 };
 
-use crate::{rpc::RpcClient, settings::Settings};
+use crate::{rpc::RpcClient, settings::Settings, signing_key::SigningKey};
 
 /// Shared by all services; built by the assembly.
 pub struct Context {
@@ -38,7 +34,7 @@ pub struct Context {
     /// Randomness.
     pub random: Arc<dyn Random>,
     /// Signs our events.
-    pub signing_key: Arc<Ed25519KeyPair>,
+    pub signing_key: SigningKey,
     /// Seals sync tokens.
     pub token_key: TokenKey,
     /// Keys the digests of room states; never leaves this server.

@@ -157,7 +157,8 @@ impl Rooms {
             redacts: None,
             opaque_id: Draft::opaque_id(&plan.rules, &*context.random),
         };
-        let signed = draft.sign(&context.server_name, context.signing_key.as_ref(), &plan.rules);
+        let key = context.signing_key.current();
+        let signed = draft.sign(&context.server_name, &*key, &plan.rules);
         Ok(signed.map_err(draft_error)?)
     }
 }

@@ -21,6 +21,7 @@ pub mod rpc;
 mod send;
 mod service;
 pub mod settings;
+mod signing_key;
 mod store;
 
 pub use context::Context;
@@ -30,6 +31,7 @@ pub use proposal::Sent;
 pub use refusals::{no_event, no_member, unknown_room};
 pub use service::Rooms;
 pub use settings::Settings;
+pub use signing_key::SigningKey;
 pub use store::viewpoint::Standing;
 pub use store::visibility::Eye;
 pub use store::{Room, RoomEvent, Store};

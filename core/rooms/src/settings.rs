@@ -1,6 +1,7 @@
 //! What the operator decides about the services. Read from `colonnade.yaml` by the assembly; every
 //! value has a default, and a key that is not listed here is an error there.
 
+mod federation;
 mod owner_limits;
 mod registration_token;
 
@@ -8,6 +9,7 @@ use colonnade_model::ruma::RoomVersionId;
 pub use registration_token::RegistrationToken;
 use serde::{Deserialize, Serialize};
 
+pub use federation::{Federation, FederationListener, Outgoing};
 pub use owner_limits::OwnerLimits;
 
 /// The settings of all services.
@@ -35,6 +37,10 @@ pub struct Settings {
     pub limits: OwnerLimits,
     /// Requests on their way in, and answers on their way out.
     pub requests: Requests,
+    /// Other servers.
+    pub federation: Federation,
+    /// Requests that this server makes itself.
+    pub outgoing: Outgoing,
     /// The assembly runs a trial server, which only programs on this machine reach; no key of the file.
     #[serde(skip)]
     pub is_local_trial: bool,
@@ -167,6 +173,8 @@ pub struct RateLimits {
     pub other: Rate,
     /// Whatever is asked without a valid access token, per address.
     pub stranger: Rate,
+    /// What another server asks, per server.
+    pub federation: Rate,
 }
 
 impl Default for RateLimits {
@@ -188,6 +196,9 @@ impl Default for RateLimits {
             // A thousand people behind one address may open their clients in the same minute; answering
             // so many costs a tenth of a core.
             stranger: Rate { per_second: 100.0, burst: 1_000 },
+            // One transaction at a time is in flight from each, of up to 50 events; joins of many of its users
+            // ask for more at once.
+            federation: Rate { per_second: 50.0, burst: 500 },
         }
     }
 }

@@ -85,7 +85,9 @@ impl World {
             carrier: Arc::new(rpc::NoPeers),
             clock: Arc::clone(&clock) as _,
             random: Arc::new(SystemRandom),
-            signing_key: Arc::new(Ed25519KeyPair::from_der(&key, "1".to_owned()).unwrap()),
+            signing_key: crate::SigningKey::new(
+                Ed25519KeyPair::from_der(&key, "1".to_owned()).unwrap(),
+            ),
             token_key: TokenKey::new([1; 32]),
             digest_key: [2; 32],
             data_dir: folder.path().to_owned(),
@@ -184,7 +186,7 @@ impl World {
             opaque_id: Draft::opaque_id(&room.rules, &*self.context.random),
         };
         let context = &self.context;
-        draft.sign(&context.server_name, context.signing_key.as_ref(), &room.rules).unwrap()
+        draft.sign(&context.server_name, &*context.signing_key.current(), &room.rules).unwrap()
     }
 
     async fn latest(&self, room: &Room) -> OwnedEventId {

@@ -48,7 +48,9 @@ impl World {
             carrier: Arc::new(rpc::NoPeers),
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom),
-            signing_key: Arc::new(Ed25519KeyPair::from_der(&key, "1".to_owned()).expect("a key")),
+            signing_key: colonnade_rooms::SigningKey::new(
+                Ed25519KeyPair::from_der(&key, "1".to_owned()).expect("a key"),
+            ),
             token_key: TokenKey::new([1; 32]),
             digest_key: [2; 32],
             data_dir: folder.path().to_owned(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use colonnade_federation::{keys::KeyRing, transport::Transport};
 use colonnade_replication::{Follower, Latest, ephemeral::Receivers};
 use colonnade_rooms::{Context, Result, Rooms};
 use colonnade_users::{
@@ -91,6 +92,8 @@ impl Services {
     /// # Errors
     /// When the database fails.
     pub async fn start(context: Arc<Context>) -> Result<Arc<Self>> {
+        let transport = Transport::start(&context)?;
+        let server_keys = KeyRing::new(Arc::clone(&context), transport.clone());
         let rooms = Rooms::start(&context);
         let users = UserServices::start(&context);
         let media = media::Media::start(Arc::clone(&context)).await?;
@@ -98,7 +101,9 @@ impl Services {
             ViewServices::start(&context, &rooms, &users).await?;
         let UserServices { limits, accounts, account_data, push, .. } = users;
         let UserServices { encryption, to_device, presence, answers, .. } = users;
-        listen(&context, &typing, &presence, &limits);
+        let receivers = transport.listen(Receivers::default());
+        let receivers = limits.listen(presence.listen(typing.listen(receivers)));
+        receivers.listen(&context.streams);
         let membership = membership::MembershipService::new(Arc::clone(&context), rooms.clone());
         let membership = Arc::new(membership);
         let (ours, theirs, members) = (Arc::clone(&context), rooms.clone(), membership.clone());
@@ -127,19 +132,10 @@ impl Services {
             typing,
             presence,
             sync,
+            transport,
+            server_keys,
         });
         background_jobs::start(&services);
         Ok(services)
     }
-}
-
-/// Takes in what other processes say of what lives in memory only.
-fn listen(
-    context: &Context,
-    typing: &Arc<typing::Typing>,
-    presence: &Arc<presence::Presence>,
-    limits: &Arc<limits::Limits>,
-) {
-    let receivers = limits.listen(presence.listen(typing.listen(Receivers::default())));
-    receivers.listen(&context.streams);
 }

@@ -107,7 +107,9 @@ async fn over(streams: Arc<Streams>, db: &Database, folder: &std::path::Path) ->
         carrier: Arc::new(rpc::NoPeers),
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
-        signing_key: Arc::new(Ed25519KeyPair::from_der(&key, "1".to_owned()).unwrap()),
+        signing_key: colonnade_rooms::SigningKey::new(
+            Ed25519KeyPair::from_der(&key, "1".to_owned()).unwrap(),
+        ),
         token_key: TokenKey::new([1; 32]),
         digest_key: [2; 32],
         data_dir: folder.to_owned(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use colonnade_federation::{keys::KeyRing, transport::Transport};
 use colonnade_rooms::{Context, Rooms};
 use colonnade_storage::database::metrics::CacheFigures;
 use colonnade_users::{
@@ -62,6 +63,10 @@ pub struct Services {
     pub presence: Arc<presence::Presence>,
     /// What happened since a token.
     pub sync: Arc<sync::Sync>,
+    /// The way to other servers.
+    pub transport: Transport,
+    /// Keys of this server and of others.
+    pub server_keys: KeyRing,
 }
 
 impl Services {

@@ -19,6 +19,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
 use super::{
+    federation,
     problem::{ConfigError, Problem},
     values::{Config, Format, Level, Logging, Tracing},
 };
@@ -54,6 +55,8 @@ pub(super) struct File {
     rate_limits: services::RateLimits,
     limits: services::OwnerLimits,
     requests: services::Requests,
+    federation: services::Federation,
+    outgoing: OutgoingFile,
 }
 
 impl Default for File {
@@ -79,8 +82,18 @@ impl Default for File {
             rate_limits: Default::default(),
             limits: Default::default(),
             requests: Default::default(),
+            federation: Default::default(),
+            outgoing: Default::default(),
         }
     }
+}
+
+/// Requests that this server makes itself.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct OutgoingFile {
+    #[serde(deserialize_with = "ranges")]
+    allowed_ranges: Vec<IpNet>,
 }
 
 /// Where the database is.
@@ -389,6 +402,8 @@ impl File {
             rate_limits: self.rate_limits,
             limits: self.limits,
             requests: self.requests,
+            federation: federation::checked(self.federation, &self.server_name, folder)?,
+            outgoing: services::Outgoing { allowed_ranges: self.outgoing.allowed_ranges },
             is_local_trial: false,
         };
         let mut config = Config {

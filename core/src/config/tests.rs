@@ -129,6 +129,56 @@ fn mistakes_name_their_place_and_their_mend() {
     assert!(missing.starts_with("nowhere.yaml: routes: there is no such file"), "{missing}");
 }
 
+#[test]
+fn a_server_with_a_name_of_its_own_federates() {
+    for (yaml, enabled) in [
+        ("", false),
+        ("server_name: localhost:8448", false),
+        ("server_name: example.org", true),
+        ("server_name: example.org\nfederation: { enabled: false }", false),
+        ("federation: { enabled: true }", true),
+    ] {
+        assert_eq!(
+            load(yaml, &[], &[]).unwrap().settings.federation.enabled,
+            Some(enabled),
+            "{yaml}"
+        );
+    }
+    let yaml = "federation:\n  overrides: { hs1: \"127.0.0.2:8448\" }\noutgoing:\n  \
+                allowed_ranges: [\"127.0.0.0/8\", \"10.0.0.5\"]\n";
+    let settings = load(yaml, &[], &[]).unwrap().settings;
+    assert_eq!(settings.federation.overrides.len(), 1);
+    assert_eq!(settings.outgoing.allowed_ranges[1].to_string(), "10.0.0.5/32");
+}
+
+#[test]
+fn mistakes_about_other_servers_name_their_place_and_their_mend() {
+    for (yaml, expected) in [
+        (
+            "federation:\n  trusted_ca_files: [ca.pem]\n",
+            "ca.pem: federation.trusted_ca_files: there is no such file; name an existing PEM file; a \
+             relative path starts beside this one",
+        ),
+        (
+            "federation:\n  listen: [{ bind: \"0.0.0.0:8448\", certificate: c.pem, key: k.pem }]\n",
+            "c.pem: federation.listen: there is no such file",
+        ),
+        (
+            "federation:\n  alow: [a]\n",
+            "colonnade.yaml:2:3: alow: there is no such key; did you mean `allow`?",
+        ),
+        ("federation:\n  retry_min_ms: 0\n", "federation.retry_min_ms"),
+        (
+            "outgoing:\n  allowed_ranges: [\"10.0.0.0/40\"]\n",
+            "colonnade.yaml:2:20: allowed_ranges: `10.0.0.0/40`",
+        ),
+        ("federation:\n  overrides: { \"a b\": \"c\" }\n", "colonnade.yaml:2:16"),
+    ] {
+        let told = load(yaml, &[], &[]).unwrap_err();
+        assert!(told.contains(expected), "{yaml}: {told}");
+    }
+}
+
 /// The template with every commented key in force.
 fn whole_template() -> String {
     let lines = TEMPLATE.lines().map(|line| match line.trim_start().strip_prefix('#') {

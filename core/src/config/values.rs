@@ -67,7 +67,9 @@ impl Config {
     /// Says whether nobody but programs on this machine can reach us, and the name is `localhost`:
     /// only then anybody may register unless the configuration says otherwise.
     pub fn is_local_trial(&self) -> bool {
-        self.server_name.as_str() == "localhost" && self.listen.iter().all(is_loopback)
+        let encrypted = self.settings.federation.listen.iter().map(|listener| &listener.bind);
+        self.server_name.as_str() == "localhost"
+            && self.listen.iter().chain(encrypted).all(is_loopback)
     }
 
     /// Says whether anybody may register.

@@ -9,6 +9,7 @@
 pub mod database;
 pub mod delivery;
 pub mod error;
+pub mod federation;
 pub mod keys;
 pub mod media;
 pub mod ownership;

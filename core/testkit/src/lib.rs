@@ -1,5 +1,7 @@
 //! For tests only: a homeserver in this process behind a real socket, and users who talk to it.
 
+pub mod authority;
+pub mod federation;
 pub mod openapi;
 mod processes;
 pub mod reader;

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use colonnade_model::ruma::ServerName;
 use colonnade_rooms::Settings;
 use nix::{
     sys::signal::{Signal, kill},
@@ -49,6 +50,7 @@ const KEEPER: &str = r#""$@" & program=$!; cat >/dev/null; kill -KILL "$program"
 
 /// What all processes of a deployment are given.
 pub(crate) struct Deployment<'d> {
+    pub(crate) server_name: &'d ServerName,
     pub(crate) data_dir: &'d Path,
     pub(crate) database: &'d str,
     /// The way to it past a pooler.
@@ -130,7 +132,7 @@ impl Deployment<'_> {
     /// Writes the configuration all of them read, and returns its path.
     fn write(&self) -> PathBuf {
         let mut config = json!({
-            "server_name": "localhost",
+            "server_name": self.server_name,
             "data_dir": self.data_dir,
             "database": {
                 "url": self.database, "direct_url": self.direct, "connections_max": CONNECTIONS_MAX,

@@ -7,7 +7,10 @@ use std::{
 };
 
 use colonnade_core::{Homeserver, Options};
-use colonnade_model::{SystemClock, SystemRandom, ruma::ServerName};
+use colonnade_model::{
+    SystemClock, SystemRandom,
+    ruma::{OwnedServerName, ServerName},
+};
 use colonnade_rooms::Settings;
 use colonnade_storage::Location;
 use colonnade_testkit_postgres::{
@@ -27,6 +30,8 @@ use crate::{
 pub struct TestServer {
     /// Where it listens, `http://127.0.0.1:port`.
     pub url: String,
+    /// Its name.
+    pub name: OwnedServerName,
     /// Its data folder.
     pub data_dir: PathBuf,
     location: Option<Location>,
@@ -110,15 +115,25 @@ impl TestServer {
 
     /// Starts a homeserver with settings of the test's own.
     pub async fn with_settings(settings: Settings) -> Self {
+        Self::named(ServerName::parse("localhost").expect("a server name"), settings).await
+    }
+
+    /// Starts a homeserver of another name.
+    pub(crate) async fn named(name: OwnedServerName, settings: Settings) -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
         let data_dir = folder.path().to_owned();
-        let mut server = Self::over(data_dir, database(), settings).await;
+        let mut server = Self::over(name, data_dir, database(), settings).await;
         server._folder = Some(folder);
         server
     }
 
     /// Starts a homeserver over an existing data folder, and a database if it is not in there.
-    async fn over(data_dir: PathBuf, location: Option<Location>, settings: Settings) -> Self {
+    async fn over(
+        name: OwnedServerName,
+        data_dir: PathBuf,
+        location: Option<Location>,
+        settings: Settings,
+    ) -> Self {
         let shape = Shape::wanted();
         let stop = CancellationToken::new();
         let (workers, serving) = (Vec::new(), Vec::new());
@@ -126,6 +141,7 @@ impl TestServer {
         let url = String::new();
         let mut server = Self {
             url,
+            name,
             data_dir,
             location,
             settings,
@@ -158,7 +174,7 @@ impl TestServer {
     /// Starts a worker in this process.
     async fn begin(&self, shape: Shape) -> Arc<Homeserver> {
         let homeserver = Homeserver::start(Options {
-            server_name: ServerName::parse("localhost").expect("a server name"),
+            server_name: self.name.clone(),
             data_dir: self.data_dir.clone(),
             location: self.location.clone(),
             shared: shape.is_shared(),
@@ -177,6 +193,7 @@ impl TestServer {
             panic!("many processes are over PostgreSQL");
         };
         Deployment {
+            server_name: &self.name,
             data_dir: &self.data_dir,
             database: url,
             direct: direct_url.as_deref(),
@@ -258,8 +275,9 @@ impl TestServer {
         self.close().await;
         let folder = self._folder.take();
         let (data_dir, location) = (self.data_dir.clone(), self.location.take());
+        let name = self.name.clone();
         drop(self);
-        let mut server = Self::over(data_dir, location, settings).await;
+        let mut server = Self::over(name, data_dir, location, settings).await;
         server._folder = folder;
         server
     }

@@ -181,7 +181,7 @@ async fn unstable_features_are_those_that_are_mounted() {
     let server = TestServer::start().await;
     let answer = server.anonymous().get("/_matrix/client/versions").await.ok();
     let features = answer["unstable_features"].as_object().unwrap().clone();
-    let mounted = routes::all().routes;
+    let mounted = routes::of_clients().routes;
     for (name, path) in client_features() {
         assert_eq!(features.get(*name), Some(&json!(true)), "{name}");
         assert!(mounted.iter().any(|route| route.path == *path), "{name}: {path}");

@@ -432,7 +432,7 @@ async fn everything_that_writes_is_rated() {
     let server = TestServer::with_settings(settings).await;
     let alice = server.user("alice").await;
     let mut counted = 0;
-    for endpoint in bounds::ALL {
+    for endpoint in bounds::all() {
         if !matches!(endpoint.rate, Rate::Each(_) | Rate::Address(_)) {
             continue;
         }

@@ -26,17 +26,25 @@ pub enum Payer {
     Stranger(Option<IpAddr>),
     /// A user.
     User(UserNid),
+    /// Another server: by its address as long as it only says who it is, and then by its name.
+    Server(Key),
     /// Another process of this deployment, which proved itself: it has no share, only the whole.
     Process,
 }
 
 impl Payer {
+    /// Says whether nothing proves yet who it is.
+    fn is_unknown(self) -> bool {
+        matches!(self, Self::Stranger(_) | Self::Server(Key::Address(_)))
+    }
+
     /// Names whose share it is.
     pub(crate) fn key(self) -> Option<Key> {
         match self {
             Self::Stranger(Some(address)) => Some(address.into()),
             Self::Stranger(None) => Some(Key::name("somewhere")),
             Self::User(user) => Some(user.into()),
+            Self::Server(key) => Some(key),
             Self::Process => None,
         }
     }
@@ -80,7 +88,7 @@ impl Bodies {
         if held.bytes.saturating_add(bytes) > self.bytes_max {
             return Err(full());
         }
-        let is_stranger = matches!(payer, Payer::Stranger(_));
+        let is_stranger = payer.is_unknown();
         if is_stranger && held.by_strangers + bytes > self.bytes_max / STRANGERS_SHARE {
             return Err(full());
         }
@@ -99,7 +107,7 @@ impl Bodies {
     fn give_back(&self, payer: Payer, bytes: usize) {
         let mut held = self.held.lock();
         held.bytes -= bytes;
-        held.by_strangers -= if matches!(payer, Payer::Stranger(_)) { bytes } else { 0 };
+        held.by_strangers -= if payer.is_unknown() { bytes } else { 0 };
         if let Some(key) = payer.key()
             && let Some(share) = held.by_key.get_mut(&key)
         {

@@ -53,6 +53,8 @@ pub enum Class {
     Other,
     /// Whatever is asked without a valid access token.
     Stranger,
+    /// What another server asks.
+    Federation,
 }
 
 /// Who is limited.
@@ -205,6 +207,7 @@ impl Limits {
             Class::Claim => limits.claim,
             Class::Other => limits.other,
             Class::Stranger => limits.stranger,
+            Class::Federation => limits.federation,
         }
     }
 

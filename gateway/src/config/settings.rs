@@ -89,6 +89,13 @@ pub struct Listen {
     pub engine: Engine,
 }
 
+impl Listen {
+    /// Says whether it is more than a socket in clear.
+    pub fn is_special(&self) -> bool {
+        self.tls.is_some() || self.proxy_protocol
+    }
+}
+
 /// What carries requests from a listener to workers (docs/decisions/0034-two-engines.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Engine {
@@ -255,8 +262,11 @@ pub struct HealthConfig {
 /// What the start says instead of the file.
 #[derive(Debug, Clone, Default)]
 pub struct Overrides {
-    /// Listen here, and nowhere else.
+    /// Listen here in clear, and nowhere else; of the file's listeners those remain that are encrypted or
+    /// begin with a PROXY header.
     pub listen: Option<Vec<SocketAddr>>,
+    /// Listen here besides, encrypted.
+    pub listen_encrypted: Vec<(SocketAddr, TlsConfig)>,
     /// Every pool has these workers, and no others.
     pub workers_for_all_pools: Option<Vec<WorkerAddr>>,
     /// The admin listener is here.
@@ -272,20 +282,23 @@ pub struct Overrides {
 impl Config {
     /// Puts what the start says in place of what the file says.
     pub fn with(mut self, overrides: &Overrides) -> Self {
+        // The file says nothing of these sockets; the engine of its first listener is theirs.
+        let engine = self.listen.first().map_or(Engine::default(), |first| first.engine);
+        let ours = |name: String, address: &SocketAddr, tls: Option<&TlsConfig>| Listen {
+            name,
+            bind: Address::Tcp(*address),
+            tls: tls.cloned(),
+            proxy_protocol: false,
+            engine,
+        };
         if let Some(listen) = &overrides.listen {
-            // The file says nothing of these sockets; the engine of its first listener is theirs.
-            let engine = self.listen.first().map_or(Engine::default(), |first| first.engine);
-            self.listen = listen
-                .iter()
-                .enumerate()
-                .map(|(i, address)| Listen {
-                    name: format!("listen{i}"),
-                    bind: Address::Tcp(*address),
-                    tls: None,
-                    proxy_protocol: false,
-                    engine,
-                })
-                .collect();
+            let clear = listen.iter().enumerate();
+            let clear = clear.map(|(n, address)| ours(format!("listen{n}"), address, None));
+            let special = self.listen.into_iter().filter(Listen::is_special);
+            self.listen = clear.chain(special).collect();
+        }
+        for (n, (address, tls)) in overrides.listen_encrypted.iter().enumerate() {
+            self.listen.push(ours(format!("federation{n}"), address, Some(tls)));
         }
         if let Some(engine) = overrides.engine {
             self.listen.iter_mut().for_each(|listen| listen.engine = engine);

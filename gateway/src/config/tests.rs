@@ -115,6 +115,28 @@ fn overrides_replace_what_the_file_says() {
 }
 
 #[test]
+fn overrides_keep_what_is_encrypted_and_add_to_it() {
+    let text = RIGHT.replacen(
+        "listen:\n",
+        "listen:\n  - { name: tls, bind: \"127.0.0.1:4443\", tls: { certificates: [{ cert: /c, key: /k }] } }\n",
+        1,
+    );
+    assert_ne!(text, RIGHT);
+    let (listen, federation) = ("127.0.0.1:4000", "127.0.0.1:8448");
+    let tls = TlsConfig { certificates: vec![("/a".into(), "/b".into())], http2: true };
+    let config = Config::parse("routes.yaml", &text).unwrap().with(&Overrides {
+        listen: Some(vec![listen.parse().unwrap()]),
+        listen_encrypted: vec![(federation.parse().unwrap(), tls.clone())],
+        ..Overrides::default()
+    });
+    let found: Vec<_> =
+        config.listen.iter().map(|at| (at.bind.to_string(), at.tls.is_some())).collect();
+    let wanted = [(listen, false), ("127.0.0.1:4443", true), (federation, true)];
+    assert_eq!(found, wanted.map(|(at, tls)| (at.to_owned(), tls)));
+    assert_eq!(config.listen[2].tls, Some(tls));
+}
+
+#[test]
 fn small_values_parse_or_say_what_they_expect() {
     assert_eq!("64KiB".parse::<ByteSize>().unwrap().0, 65_536);
     assert_eq!("1GiB".parse::<ByteSize>().unwrap().0, 1 << 30);

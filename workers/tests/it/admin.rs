@@ -43,3 +43,33 @@ async fn accounts_are_made_changed_and_closed() {
     let log = server.stop();
     assert!(!log.contains("password\""), "{log}");
 }
+
+#[tokio::test]
+async fn the_signing_key_is_replaced_whether_the_server_runs_or_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || Server::start_with(folder.path(), &["--set", "server_name=hs.example"]);
+    let keys = async |server: &Server| {
+        let told = Client::new(&server.url).get("/_matrix/key/v2/server").await.ok();
+        let names =
+            |of: &str| -> Vec<String> { told[of].as_object().unwrap().keys().cloned().collect() };
+        (names("verify_keys"), names("old_verify_keys"))
+    };
+    let server = start();
+    let (first, none) = keys(&server).await;
+    assert!(first.len() == 1 && none.is_empty(), "{first:?} {none:?}");
+    let said = run(folder.path(), &["admin", "rotate-signing-key"], "");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let (second, old) = keys(&server).await;
+    assert!(second != first && old == first, "{second:?} {old:?}");
+    server.stop();
+    let said = run(folder.path(), &["admin", "rotate-signing-key"], "");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let server = start();
+    let (third, mut old) = keys(&server).await;
+    old.sort();
+    let mut before = [first, second].concat();
+    before.sort();
+    assert!(!before.contains(&third[0]) && old == before, "{third:?} {old:?}");
+    assert!(said.out.contains(&third[0]), "{said:?}");
+    server.stop();
+}

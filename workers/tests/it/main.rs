@@ -13,6 +13,7 @@ mod crash;
 mod db;
 mod discovered;
 mod disk;
+mod federation;
 mod fleet;
 mod floods;
 mod leaving;

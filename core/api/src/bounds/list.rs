@@ -44,7 +44,7 @@ const fn row(
 }
 
 /// The bounds of every endpoint that writes.
-pub static ALL: &[Bounds] = &[
+pub(super) static ALL: &[Bounds] = &[
     // === Accounts and sessions ===
     row(
         POST,

@@ -156,6 +156,7 @@ fn references<'e>(
 /// Signs a draft with this server's key.
 pub(crate) fn sign(store: &Store, draft: Draft, room: &Room) -> Result<Event> {
     let context = &store.context;
-    let signed = draft.sign(&context.server_name, context.signing_key.as_ref(), &room.rules);
+    let key = context.signing_key.current();
+    let signed = draft.sign(&context.server_name, &*key, &room.rules);
     Ok(signed.map_err(draft_error)?)
 }

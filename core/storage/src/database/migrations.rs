@@ -53,6 +53,7 @@ macro_rules! migrations {
             32 "0032_report_owners",
             33 "0033_openid_owners",
             34 "0034_login_token_owners",
+            44 "0044_federation",
         )
     };
     ($engine:literal; $($number:literal $name:literal,)*) => {

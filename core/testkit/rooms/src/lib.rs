@@ -15,7 +15,7 @@ use colonnade_model::{
 };
 use colonnade_replication::{Slots, Streams};
 use colonnade_rooms::{
-    Context, Room, Rooms, Settings,
+    Context, Room, Rooms, Settings, SigningKey,
     founding::{RoomPlan, rules_of},
     proposal::{content, member, state_event},
     rpc::NoPeers,
@@ -45,6 +45,14 @@ impl World {
     /// # Panics
     /// When it cannot be made.
     pub async fn new() -> Self {
+        Self::with(Settings::default()).await
+    }
+
+    /// Makes a server without users and rooms, with settings of the test's own.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub async fn with(settings: Settings) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let clock = Arc::new(ManualClock::new(BEGIN_MS));
         let location = Location::Sqlite(folder.path().join("colonnade.db"));
@@ -54,7 +62,7 @@ impl World {
         let key = Ed25519KeyPair::generate();
         let context = Arc::new(Context {
             server_name: ServerName::parse("localhost").expect("a server name"),
-            settings: Settings::default(),
+            settings,
             interned: Interned::new(db.clone()),
             nids: Default::default(),
             streams,
@@ -62,7 +70,7 @@ impl World {
             carrier: Arc::new(NoPeers),
             clock: Arc::clone(&clock) as _,
             random: Arc::new(SystemRandom),
-            signing_key: Arc::new(
+            signing_key: SigningKey::new(
                 Ed25519KeyPair::from_der(&key, "1".to_owned()).expect("a key of ours"),
             ),
             token_key: TokenKey::new([1; 32]),

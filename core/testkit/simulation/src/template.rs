@@ -98,7 +98,7 @@ fn context(key: &[u8], own: Own) -> Arc<Context> {
         carrier,
         clock,
         random,
-        signing_key: Arc::new(key.expect("a key of ours")),
+        signing_key: colonnade_rooms::SigningKey::new(key.expect("a key of ours")),
         token_key: TokenKey::new([1; 32]),
         digest_key: [2; 32],
         data_dir,

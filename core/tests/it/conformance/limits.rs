@@ -29,6 +29,7 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("client_txns", "device", "forgotten after a day; one per event sent, at the rate `message`"),
     ("cluster", "server", "a few settings of the deployment"),
     ("cross_signing_keys", "user", "three of 64 KiB"),
+    ("destinations", "other server", "one per server that was ever asked and not reached"),
     (
         "device_changes",
         "user and who is told",
@@ -72,6 +73,7 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("registration_tokens", "server", "one per token of the configuration that was used"),
     ("relations", "room", "history: one per event"),
     ("reports", "user who reports", "limits.reports_max, limits.reports_bytes_max"),
+    ("retired_signing_keys", "server", "one per change of the signing key"),
     ("room_aliases", "user who made them", "limits.aliases_max; 255 bytes each"),
     ("room_heads", "room", "one"),
     (
@@ -85,6 +87,12 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("room_successors", "room", "one per room that replaces it, at the rate `join`"),
     ("room_summary", "room", "one"),
     ("rooms", "server", "one per room made, at the rate `join`"),
+    ("server_key_answers", "other server", "the newest, of 64 KiB"),
+    (
+        "server_keys",
+        "other server",
+        "100 per answer, of 32 bytes; kept to verify what was signed with them",
+    ),
     ("settings", "server", "a few settings of the server"),
     ("state_keys", "room", "history: one per key of the state"),
     ("stream_positions", "server", "one per stream"),
@@ -131,6 +139,7 @@ fn name(class: Class) -> &'static str {
         Class::Claim => "`claim`",
         Class::Other => "`other`",
         Class::Stranger => "`stranger`",
+        Class::Federation => "`federation`",
     }
 }
 
@@ -165,7 +174,7 @@ fn docs_limits_md_says_how_everything_is_bounded() {
          `M_FORBIDDEN` for numbers, with the name of the setting; deleting always works.\n\n\
          ## Endpoints\n\n| Method | Path | Rate | Item | Owner |\n|---|---|---|---|---|\n",
     );
-    for Bounds { method, path, rate: how_often, item, owner: whose } in bounds::ALL {
+    for Bounds { method, path, rate: how_often, item, owner: whose } in bounds::all() {
         let (how_often, whose) = (rate(*how_often), owner(*whose));
         writeln!(text, "| {method} | `{path}` | {how_often} | {item} | {whose} |").unwrap();
     }
@@ -198,7 +207,7 @@ fn every_endpoint_that_writes_is_bounded() {
         let found = routes.iter().filter_map(|route| bounds::of(&route.method, &route.path));
         found.into_iter().any(|found| std::ptr::eq(found, *wanted))
     };
-    let idle = bounds::ALL.iter().filter(|bounds| !is_mounted(bounds));
+    let idle = bounds::all().filter(|bounds| !is_mounted(bounds));
     let idle: Vec<_> = idle.map(|bounds| (&bounds.method, bounds.path)).collect();
     assert!(idle.is_empty(), "bounded, but not mounted: {idle:#?}");
 }
@@ -206,7 +215,7 @@ fn every_endpoint_that_writes_is_bounded() {
 #[test]
 fn every_limit_that_is_named_is_a_setting_and_every_setting_is_named() {
     let mut named: Vec<String> = Vec::new();
-    for bounds in bounds::ALL {
+    for bounds in bounds::all() {
         if let Owner::Settings(keys) = bounds.owner {
             named.extend(keys.iter().map(|key| (*key).to_owned()));
         }

@@ -112,7 +112,7 @@ impl<'a> Place<'a> {
 
 /// The endpoints that write to a room their path names, by its id or an alias.
 fn writing() -> Vec<Route> {
-    let routes = routes::all().routes.into_iter();
+    let routes = routes::of_clients().routes.into_iter();
     let routes = routes.filter(|route| route.method != Method::GET);
     let names_a_room =
         |route: &Route| ["{room_id", "{room_alias}"].iter().any(|n| route.path.contains(n));

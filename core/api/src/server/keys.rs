@@ -1,0 +1,69 @@
+//! Signing keys: this server's own, and as a notary those of others.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use colonnade_model::ruma::{
+    MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedServerSigningKeyId, UInt,
+    api::federation::discovery::{
+        get_remote_server_keys::v2 as get_remote_server_keys,
+        get_remote_server_keys_batch::v2 as get_remote_server_keys_batch,
+        get_server_keys::v2 as get_server_keys,
+    },
+};
+use colonnade_rooms::Result;
+use colonnade_services::Services;
+use http::{Method, Request};
+use serde_json::{Value, json};
+
+use super::endpoint::require_federation;
+use crate::{
+    call::Call,
+    reply::{self, Reply},
+    request::ByteBody,
+    table::Table,
+};
+
+/// Mounts the endpoints of this area.
+pub(crate) fn mount(table: &mut Table) {
+    table.add_raw_for::<get_server_keys::Request, _, _>(own);
+    // Servers of before ask for one key by its name, and get all.
+    table.add_raw(Method::GET, "/_matrix/key/v2/server/{key_id}", own);
+    table.add_json::<get_remote_server_keys::Request, _>(of_one);
+    table.add_json::<get_remote_server_keys_batch::Request, _>(of_many);
+}
+
+async fn own(
+    services: Arc<Services>,
+    _request: Request<ByteBody>,
+    _args: Vec<String>,
+) -> Result<Reply> {
+    require_federation(&services)?;
+    Ok(reply::ok(&services.server_keys.own_document().await?))
+}
+
+async fn of_one(call: Call<get_remote_server_keys::Request, ()>) -> Result<Value> {
+    let get_remote_server_keys::Request { server_name, minimum_valid_until_ts } = call.request;
+    let wanted = BTreeMap::from([(server_name, Some(ms(minimum_valid_until_ts)))]);
+    vouch(&call.services, wanted).await
+}
+
+async fn of_many(call: Call<get_remote_server_keys_batch::Request, ()>) -> Result<Value> {
+    type Criteria = BTreeMap<OwnedServerSigningKeyId, get_remote_server_keys_batch::QueryCriteria>;
+    let until = |keys: Criteria| {
+        keys.into_values().filter_map(|key| key.minimum_valid_until_ts).map(ms).max()
+    };
+    let wanted = call.request.server_keys.into_iter().map(|(server, keys)| (server, until(keys)));
+    vouch(&call.services, wanted.collect()).await
+}
+
+fn ms(time: MilliSecondsSinceUnixEpoch) -> i64 {
+    UInt::into(time.0)
+}
+
+async fn vouch(
+    services: &Services,
+    wanted: BTreeMap<OwnedServerName, Option<i64>>,
+) -> Result<Value> {
+    require_federation(services)?;
+    Ok(json!({ "server_keys": services.server_keys.vouch(wanted).await? }))
+}

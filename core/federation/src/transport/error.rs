@@ -1,0 +1,75 @@
+//! Why another server did not give what it was asked for, by what the caller does about it.
+
+use colonnade_model::MatrixError;
+
+/// Why a request to another server failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TransportError {
+    /// This server does not speak with it, or not at the address it is at. Trying again does not help.
+    #[error("{0}")]
+    Refused(String),
+    /// It cannot be reached, or could not a short while ago.
+    #[error("not reached: {why}")]
+    NotReached {
+        /// The cause.
+        why: String,
+        /// Until when it is left alone, in milliseconds since the Unix epoch.
+        until_ms: Option<i64>,
+    },
+    /// It did not answer in time.
+    #[error("it did not answer in time")]
+    TimedOut,
+    /// It answered with an error.
+    #[error("it answered {status} {} {message}", .errcode.as_deref().unwrap_or("without a code:"))]
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// The specification's code, if it said one.
+        errcode: Option<String>,
+        /// What it says about it; for people.
+        message: String,
+        /// When to come back, in milliseconds, if it said so.
+        retry_after_ms: Option<u64>,
+    },
+    /// Its answer is not what the endpoint answers.
+    #[error("its answer cannot be read: {0}")]
+    Malformed(String),
+    /// Its answer is larger than the caller takes.
+    #[error("its answer is larger than {bytes_max} bytes")]
+    TooLarge {
+        /// What the caller takes, in bytes.
+        bytes_max: u64,
+    },
+}
+
+impl TransportError {
+    /// Says whether the other server, as far as one can tell, is not there: what is sent to it has to wait.
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Self::NotReached { .. } | Self::TimedOut => true,
+            // What stands before a server says so of it.
+            Self::Status { status, .. } => matches!(status, 502..=504 | 520..=527),
+            Self::Refused(_) | Self::Malformed(_) | Self::TooLarge { .. } => false,
+        }
+    }
+
+    /// Turns it into what a client is told that wanted something of `server`.
+    pub fn to_client(&self, server: &str) -> MatrixError {
+        match self {
+            Self::Refused(why) => MatrixError::forbidden(why.clone()),
+            Self::Status { errcode: Some(code), message, status, .. }
+                if MatrixError::code(code).is_some() && *status < 500 =>
+            {
+                let code = MatrixError::code(code).unwrap_or("M_UNKNOWN");
+                MatrixError::new(*status, code, format!("{server} says: {message}"))
+            }
+            Self::Status { .. } | Self::Malformed(_) | Self::TooLarge { .. } => {
+                MatrixError::unknown(format!("{server}: {self}")).with_status(502)
+            }
+            Self::NotReached { .. } | Self::TimedOut => {
+                MatrixError::unknown(format!("{server} cannot be reached now: {self}"))
+                    .with_status(502)
+            }
+        }
+    }
+}

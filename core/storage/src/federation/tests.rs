@@ -1,0 +1,87 @@
+//! Pauses double and end, for all processes; keys stay known.
+
+use super::{
+    destinations::{self, Pauses},
+    server_keys::{self, KeyAnswer, ServerKey},
+    signing_keys::{self, RetiredKey},
+};
+use crate::{
+    StorageError,
+    database::{settings, testing::World},
+};
+
+const PAUSES: Pauses = Pauses { min_ms: 10, max_ms: 35 };
+
+async fn pauses_double_to_their_end_and_failures_at_one_time_count_once(world: World) {
+    let db = world.open().await;
+    assert_eq!(destinations::absence(&db, "a").await.unwrap(), None);
+    assert!(!destinations::reached(&db, "a").await.unwrap());
+    let mut now_ms = 1_000;
+    for pause_ms in [10, 20, 35, 35] {
+        for later in [0, 5] {
+            let noted = destinations::failed(&db, "a", now_ms + later, PAUSES).await.unwrap();
+            assert_eq!(noted.failing_since_ms, 1_000);
+            assert_eq!((noted.pause_ms, noted.retry_at_ms), (pause_ms, now_ms + pause_ms));
+            assert_eq!(destinations::absence(&db, "a").await.unwrap(), Some(noted));
+        }
+        now_ms += pause_ms;
+    }
+    assert_eq!(destinations::absence(&db, "b").await.unwrap(), None);
+    assert!(destinations::reached(&db, "a").await.unwrap());
+    assert!(!destinations::reached(&db, "a").await.unwrap());
+    assert_eq!(destinations::absence(&db, "a").await.unwrap(), None);
+    let again = destinations::failed(&db, "a", 9_000, PAUSES).await.unwrap();
+    assert_eq!((again.failing_since_ms, again.pause_ms), (9_000, 10));
+    db.close().await;
+}
+
+async fn keys_stay_known_and_never_become_others(world: World) {
+    let db = world.open().await;
+    let key = |name: &str, byte, valid_until_ms| ServerKey {
+        key_id: name.to_owned(),
+        public_key: vec![byte; 32],
+        valid_until_ms,
+    };
+    let answer = |text: &str| KeyAnswer {
+        answer: text.as_bytes().to_vec(),
+        fetched_ms: 5,
+        valid_until_ms: 9,
+    };
+    server_keys::keep(&db, "a", vec![key("x", 1, 9), key("y", 2, 3)], answer("1")).await.unwrap();
+    let later = vec![key("x", 1, 20), key("y", 7, 30), key("z", 3, 20)];
+    server_keys::keep(&db, "a", later, answer("2")).await.unwrap();
+    server_keys::keep(&db, "b", vec![key("x", 9, 1)], answer("3")).await.unwrap();
+    let mut found = server_keys::of(&db, "a").await.unwrap();
+    found.sort_by(|a, b| a.key_id.cmp(&b.key_id));
+    assert_eq!(found, [key("x", 1, 20), key("y", 2, 3), key("z", 3, 20)]);
+    assert_eq!(server_keys::answer(&db, "a").await.unwrap(), Some(answer("2")));
+    assert_eq!(server_keys::answer(&db, "c").await.unwrap(), None);
+    db.close().await;
+}
+
+async fn a_signing_key_is_replaced_once_and_kept_among_those_of_before(world: World) {
+    let db = world.open().await;
+    settings::get_or_insert(&db, "signing_key", b"one".to_vec()).await.unwrap();
+    let retired = |name: &str, expired_ms| RetiredKey {
+        key_id: name.to_owned(),
+        public_key: vec![1; 32],
+        expired_ms,
+    };
+    let replace = async |before: &str, next: &str, old| {
+        signing_keys::replace(&db, before.to_owned(), next.to_owned(), old).await
+    };
+    replace("one", "two", retired("ed25519:1", 10)).await.unwrap();
+    let late = replace("one", "three", retired("ed25519:1", 20)).await;
+    assert!(matches!(late, Err(StorageError::Conflict(_))), "{late:?}");
+    assert_eq!(settings::get(&db, "signing_key").await.unwrap().unwrap(), b"two");
+    replace("two", "three", retired("ed25519:2", 30)).await.unwrap();
+    let kept = signing_keys::retired(&db).await.unwrap();
+    assert_eq!(kept, [retired("ed25519:1", 10), retired("ed25519:2", 30)]);
+    db.close().await;
+}
+
+on_both! {
+    pauses_double_to_their_end_and_failures_at_one_time_count_once,
+    keys_stay_known_and_never_become_others,
+    a_signing_key_is_replaced_once_and_kept_among_those_of_before,
+}

@@ -1,0 +1,4 @@
+//! Several homeservers over TLS, and peers that do not behave.
+
+mod front;
+mod reach;

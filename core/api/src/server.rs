@@ -1,16 +1,20 @@
 //! The server-server endpoints, one file per area; each mounts its own. Who asks is another server, proved by
 //! its signature over the request (`endpoint.rs`), except for what anybody may know.
 
+mod directory;
 mod discovery;
 mod endpoint;
 mod keys;
 mod profiles;
+mod rooms;
 
 use crate::table::Table;
 
 /// Mounts the endpoints of all areas.
 pub(crate) fn mount(table: &mut Table) {
+    directory::mount(table);
     discovery::mount(table);
     keys::mount(table);
     profiles::mount(table);
+    rooms::mount(table);
 }

@@ -9,4 +9,5 @@
 //! ([`colonnade_replication::Follower`]), not to `/sync`; the process that owns the target's slot delivers
 //! from a position stored in the database, and stores the next one when the target took what it was sent.
 
+pub mod federation;
 pub mod jobs;

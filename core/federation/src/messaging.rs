@@ -1,3 +1,97 @@
 //! Conversations with another server about a room: joining, leaving and knocking over it (make and send),
-//! inviting, asking for what is missing (backfill, missing events, a state by its event). The use cases of
-//! `services` call it. It may import all of this crate.
+//! inviting, asking for what is missing (events, a state, history). The use cases of `services` call it. It may
+//! import all of this crate.
+//!
+//! Whatever comes back is a PDU like any other: it is checked ([`pdus`](self)) before a room sees it.
+
+mod directory;
+mod gaps;
+mod history;
+mod invite;
+mod membership;
+mod pdus;
+mod receive;
+
+use colonnade_model::ruma::{OwnedEventId, RoomId};
+use colonnade_rooms::{Error, Rooms};
+
+use crate::{
+    keys::KeyRing,
+    transport::{Transport, TransportError},
+};
+
+pub use directory::AliasTarget;
+pub use membership::{EntryKind, Template};
+pub use receive::Received;
+
+/// Events that one request for what is missing may bring: more are a state of their own.
+const EVENTS_MAX: usize = 100_000;
+
+/// Conversations with other servers. Cheap to clone.
+#[derive(Clone)]
+pub struct Messaging {
+    transport: Transport,
+    keys: KeyRing,
+    rooms: Rooms,
+}
+
+/// Why a conversation led to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum MessagingError {
+    /// The other server could not be asked, or refused.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// What it answers cannot be right.
+    #[error("the other server's answer cannot be used: {0}")]
+    Unusable(String),
+    /// This server refuses, or its database failed.
+    #[error(transparent)]
+    Here(#[from] Error),
+}
+
+impl MessagingError {
+    /// Tells whether another server may be asked instead: this one does not answer, or not sensibly. A refusal
+    /// is a word of the room.
+    pub fn is_worth_another_server(&self) -> bool {
+        match self {
+            Self::Transport(TransportError::Status { status, .. }) => {
+                *status >= 500 || *status == 404
+            }
+            Self::Transport(_) | Self::Unusable(_) => true,
+            Self::Here(_) => false,
+        }
+    }
+}
+
+impl Messaging {
+    /// Begins.
+    pub fn new(transport: Transport, keys: KeyRing, rooms: Rooms) -> Self {
+        Self { transport, keys, rooms }
+    }
+
+    /// Returns the way to other servers.
+    pub fn transport(&self) -> &Transport {
+        &self.transport
+    }
+}
+
+/// Writes a part of a path.
+fn escaped(part: &str) -> String {
+    use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+    const KEPT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    utf8_percent_encode(part, KEPT).to_string()
+}
+
+/// Writes the path of an endpoint of a room.
+fn path(endpoint: &str, room: &RoomId, last: Option<&str>) -> String {
+    let room = escaped(room.as_str());
+    match last {
+        Some(last) => format!("/_matrix/federation/{endpoint}/{room}/{}", escaped(last)),
+        None => format!("/_matrix/federation/{endpoint}/{room}"),
+    }
+}
+
+/// Writes the path of an endpoint about the state at an event.
+fn path_at(endpoint: &str, room: &RoomId, event: &OwnedEventId) -> String {
+    format!("{}?event_id={}", path(endpoint, room, None), escaped(event.as_str()))
+}

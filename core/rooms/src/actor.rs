@@ -65,7 +65,7 @@ impl Done {
 /// What somebody who asked is told.
 type Reply = Result<Vec<Sent>, Refusal>;
 
-/// The actors at work.
+/// The actors at pending.
 #[derive(Clone)]
 pub(super) struct Actors {
     pub(super) store: Arc<Store>,
@@ -244,6 +244,12 @@ impl Actors {
         let mut sent = Vec::new();
         match ask {
             RoomRequest::Receive(event) => sent.push(pending.receive(&self.store, *event).await?),
+            RoomRequest::History(events, state) => {
+                sent = pending.add_history(&self.store, events, state).await?;
+            }
+            RoomRequest::Outliers(events) => {
+                sent = pending.add_outliers(&self.store, events).await?
+            }
             RoomRequest::Send(proposals) => {
                 for proposal in proposals {
                     if let Some(before) = self.sent_before(pending, &proposal).await? {

@@ -9,7 +9,10 @@
 
 pub(crate) mod apply;
 pub(crate) mod checks;
+pub(crate) mod given_state;
+pub(crate) mod history;
 pub(crate) mod ingest;
+pub(crate) mod outliers;
 pub(crate) mod propose;
 pub(crate) mod push_candidates;
 pub(crate) mod resolution;
@@ -23,13 +26,13 @@ use std::{
 
 use colonnade_model::{
     nid::{EventNid, StateKeyNid, StateNid, TypeNid, UserNid},
-    ruma::OwnedEventId,
+    ruma::{EventId, OwnedEventId},
     slot::slot_of,
 };
 use colonnade_rules::{auth::StateKey, trie::NewState};
 use colonnade_storage::rooms::{
     client_txns::ClientTxn,
-    heads::Head,
+    heads::{self, Head},
     persist::{self, Demand, NewEvent, NewRoom, Persisted},
     state::{Part, Pending},
     summaries::{self, Summary},
@@ -59,6 +62,27 @@ pub(super) struct Tip {
     pub(super) summary: Summary,
     pub(super) levels: Levels,
     pub(super) custom_rules: Option<(u64, Arc<[Candidate]>)>,
+}
+
+impl Tip {
+    /// Before the first event.
+    fn nowhere(summary: Summary) -> Self {
+        Self {
+            state: None,
+            extremities: Vec::new(),
+            depth: 0,
+            last_pos: 0,
+            last_timeline_key: 0,
+            joined: 0,
+            invited: 0,
+            notif_seq: 0,
+            unthreaded_seq: 0,
+            highlight_seq: 0,
+            summary,
+            levels: Levels::default(),
+            custom_rules: None,
+        }
+    }
 }
 
 /// What is added to a room.
@@ -107,23 +131,16 @@ pub(crate) struct PendingRoom {
 impl PendingRoom {
     /// Starts a room that does not exist yet.
     pub(super) fn empty(room: Arc<Room>, create: NewRoom, published: bool) -> Self {
-        let tip = Tip {
-            state: None,
-            extremities: Vec::new(),
-            depth: 0,
-            last_pos: 0,
-            last_timeline_key: 0,
-            joined: 0,
-            invited: 0,
-            notif_seq: 0,
-            unthreaded_seq: 0,
-            highlight_seq: 0,
-            summary: Summary { published, ..summary::empty() },
-            levels: Levels::default(),
-            custom_rules: None,
-        };
+        let tip = Tip::nowhere(Summary { published, ..summary::empty() });
         let mut pending = Self::at(room, 0, tip);
         pending.create = Some(create);
+        pending.added.summary_changed = true;
+        pending
+    }
+
+    /// Starts with a room of which nothing but outliers is known.
+    fn unknown(room: Arc<Room>, ownership_epoch: i64) -> Self {
+        let mut pending = Self::at(room, ownership_epoch, Tip::nowhere(summary::empty()));
         pending.added.summary_changed = true;
         pending
     }
@@ -144,9 +161,11 @@ impl PendingRoom {
     /// Loads a room.
     ///
     /// # Errors
-    /// When the database fails or the room has no events.
+    /// When the database fails.
     pub(super) async fn load(store: &Store, room: Arc<Room>, ownership_epoch: i64) -> Result<Self> {
-        let head = store.head(room.nid).await?;
+        let Some(head) = heads::head(&store.context.db, room.nid).await? else {
+            return Ok(Self::unknown(room, ownership_epoch));
+        };
         let stored = summaries::get(&store.context.db, room.nid).await?;
         let tip = Tip {
             state: Some(head.state),
@@ -192,8 +211,10 @@ impl PendingRoom {
         if self.kept.events.is_empty() {
             return Ok(None);
         }
-        let state = self.kept_tip.state.ok_or_else(|| Error::internal("write a room", NoState))?;
         let tip = &self.kept_tip;
+        if self.create.is_some() && tip.state.is_none() {
+            return Err(Error::internal("write a room", NoState));
+        }
         Ok(Some(Arc::new(persist::Batch {
             room: self.room.nid,
             slot: slot_of(self.room.room_id.as_str()),
@@ -201,7 +222,7 @@ impl PendingRoom {
             create: self.create.take(),
             states: std::mem::take(&mut self.kept.states),
             events: std::mem::take(&mut self.kept.events),
-            head: Head {
+            head: tip.state.map(|state| Head {
                 room: self.room.nid,
                 last_pos: tip.last_pos,
                 last_timeline_key: tip.last_timeline_key,
@@ -213,7 +234,7 @@ impl PendingRoom {
                 notif_seq: tip.notif_seq,
                 unthreaded_seq: tip.unthreaded_seq,
                 highlight_seq: tip.highlight_seq,
-            },
+            }),
             summary: self.kept.summary_changed.then(|| tip.summary.clone()),
             demands,
         })))
@@ -323,15 +344,20 @@ impl PendingRoom {
         Ok(events)
     }
 
+    /// Returns the local id of an event that is not committed yet.
+    pub(super) fn fresh_id(&self, event_id: &EventId) -> Option<EventNid> {
+        let fresh = self.added.fresh_ids.get(event_id);
+        fresh.or_else(|| self.kept.fresh_ids.get(event_id)).copied()
+    }
+
     /// Finds an event by its id, committed or not.
     pub(super) async fn find(
         &self,
         store: &Store,
-        event_id: &colonnade_model::ruma::EventId,
+        event_id: &EventId,
     ) -> Result<Option<Arc<RoomEvent>>> {
-        let fresh = self.added.fresh_ids.get(event_id);
-        match fresh.or_else(|| self.kept.fresh_ids.get(event_id)) {
-            Some(nid) => self.event(store, *nid).await.map(Some),
+        match self.fresh_id(event_id) {
+            Some(nid) => self.event(store, nid).await.map(Some),
             None => store.event_by_id(event_id).await,
         }
     }

@@ -6,8 +6,8 @@ use colonnade_model::{
     MatrixError,
     nid::EventNid,
     ruma::{
-        CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, OwnedUserId, UserId,
-        events::TimelineEventType,
+        CanonicalJsonObject, CanonicalJsonValue, MilliSecondsSinceUnixEpoch, OwnedEventId,
+        OwnedUserId, UInt, UserId, events::TimelineEventType,
     },
 };
 use colonnade_rules::event::DraftError;
@@ -111,6 +111,11 @@ pub fn member(sender: &UserId, target: &UserId, content: CanonicalJsonObject) ->
         txn: None,
         over: None,
     }
+}
+
+/// Writes a time, in milliseconds since 1970, as events have it.
+pub fn timestamp(ms: i64) -> MilliSecondsSinceUnixEpoch {
+    MilliSecondsSinceUnixEpoch(UInt::try_from(ms).unwrap_or_default())
 }
 
 /// Takes JSON as the content of an event.

@@ -2,13 +2,11 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use colonnade_model::{MatrixError, ruma::RoomId, session::Session};
-use colonnade_rules::event::Event;
+use colonnade_model::{ruma::RoomId, session::Session};
 
 use crate::{Context, Result};
 use crate::{
-    actor::{Actors, committer::Committer, request::RoomRequest},
-    proposal::Sent,
+    actor::{Actors, committer::Committer},
     refusals::no_member,
     store::{Room, Store},
 };
@@ -41,18 +39,6 @@ impl Rooms {
     /// Returns what of the rooms is in memory, to subscribe it to changes.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
-    }
-
-    /// Takes an event that somebody else made, whose hash and signatures were checked.
-    ///
-    /// Returns once it is stored; one that is rejected or soft-failed is stored and shown to nobody.
-    ///
-    /// # Errors
-    /// `M_NOT_FOUND` when an event it follows or is allowed by is not known.
-    pub async fn receive(&self, room: &Arc<Room>, event: Event) -> Result<Sent> {
-        let mut sent = self.actors.ask(room, RoomRequest::Receive(Box::new(event))).await?;
-        let none = || MatrixError::internal("no answer for an event");
-        Ok(sent.pop().ok_or_else(none)?)
     }
 
     /// Returns a room a user wants to write to; whether he may is found out where it is written.

@@ -2,7 +2,9 @@
 //! is committed; what a room is about to become lives in [`crate::pending_room`].
 
 pub(crate) mod custom_push_rules;
+pub(crate) mod graph;
 pub(crate) mod lookup;
+pub(crate) mod server_visibility;
 pub(crate) mod stripped;
 pub(crate) mod viewpoint;
 pub(crate) mod visibility;
@@ -88,6 +90,15 @@ pub struct RoomEvent {
     pub thread: Option<EventNid>,
     /// What it means to users with the default push rules.
     pub outcome: PushOutcome,
+}
+
+impl RoomEvent {
+    /// Tells whether it is an outlier that may yet become part of the room. One that its auth events do
+    /// not allow never does, and neither does a membership that was shown already.
+    pub(crate) fn waits_outside(&self) -> bool {
+        let rejected = self.flags.has(EventFlags::REJECTED);
+        self.flags.has(EventFlags::OUTLIER) && !rejected && self.pos.is_none()
+    }
 }
 
 #[derive(Clone)]
@@ -179,11 +190,15 @@ impl Store {
         Ok(nids.iter().filter_map(known).collect())
     }
 
-    fn remember_room(&self, row: RoomRow) -> Result<Arc<Room>> {
+    /// Not kept: others see a room once it stands somewhere.
+    fn parse_room(&self, row: RoomRow) -> Result<Arc<Room>> {
         let unknown = || StorageError::corrupt("rooms", "version", row.nid, "not supported here");
         let rules = versions::rules(&row.version).ok_or_else(unknown)?;
-        let room = Room { nid: row.nid, room_id: row.room_id, version: row.version, rules };
-        let room = Arc::new(room);
+        Ok(Arc::new(Room { nid: row.nid, room_id: row.room_id, version: row.version, rules }))
+    }
+
+    fn remember_room(&self, row: RoomRow) -> Result<Arc<Room>> {
+        let room = self.parse_room(row)?;
         self.rooms.insert(room.room_id.clone(), Arc::clone(&room));
         self.by_nid.insert(room.nid, Arc::clone(&room));
         Ok(room)
@@ -282,7 +297,7 @@ impl Store {
         nids.iter().map(|nid| known.get(nid).cloned().ok_or_else(|| missing(nid))).collect()
     }
 
-    /// Returns an event by its id, whoever may see it: for the rooms' own work. What a user names is
+    /// Returns an event by its id, whoever may see it: for the rooms' own pending. What a user names is
     /// looked up by [`Store::seen`].
     ///
     /// # Errors

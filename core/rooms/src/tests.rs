@@ -32,6 +32,7 @@ use super::{
 use crate::Context;
 use crate::{Settings, rpc};
 
+mod elsewhere;
 mod forks;
 mod lasting;
 
@@ -65,18 +66,28 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let folder = Arc::new(tempfile::tempdir().unwrap());
-        let key = Ed25519KeyPair::generate().to_vec();
-        Self::over(folder, key, Arc::new(ManualClock::new(1_000_000))).await
+        Self::named("localhost").await
     }
 
-    async fn over(folder: Arc<tempfile::TempDir>, key: Vec<u8>, clock: Arc<ManualClock>) -> Self {
+    /// A server of that name.
+    async fn named(name: &str) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let key = Ed25519KeyPair::generate().to_vec();
+        Self::over(name, folder, key, Arc::new(ManualClock::new(1_000_000))).await
+    }
+
+    async fn over(
+        name: &str,
+        folder: Arc<tempfile::TempDir>,
+        key: Vec<u8>,
+        clock: Arc<ManualClock>,
+    ) -> Self {
         let location = Location::Sqlite(folder.path().join("colonnade.db"));
         let streams = Arc::new(Streams::new());
         let db = Database::open(&location, Arc::clone(&streams) as _).await.unwrap();
         streams.start(&db, None, clock.now_ms()).await.unwrap();
         let context = Arc::new(Context {
-            server_name: ServerName::parse("localhost").unwrap(),
+            server_name: ServerName::parse(name).unwrap(),
             settings: Settings::default(),
             interned: Interned::new(db.clone()),
             nids: Default::default(),
@@ -99,12 +110,12 @@ impl World {
     /// Closes the database and opens it again, with nothing in memory.
     async fn restart(self) -> Self {
         self.context.db.close().await;
-        let Self { folder, key, clock, .. } = self;
-        Self::over(folder, key, clock).await
+        let Self { folder, key, clock, context, .. } = self;
+        Self::over(context.server_name.as_str(), folder, key, clock).await
     }
 
     async fn user(&self, name: &str) -> Session {
-        let user_id = UserId::parse(format!("@{name}:localhost")).unwrap();
+        let user_id = UserId::parse(format!("@{name}:{}", self.context.server_name)).unwrap();
         let user = self.context.interned.user(&user_id).await.unwrap();
         let device = DeviceNid(user.0);
         Session { user_id, user, device_id: "D".into(), device, address: None }

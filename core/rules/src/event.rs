@@ -34,7 +34,7 @@ mod tests;
 use self::wire::{ReferenceId, Wire};
 pub use self::{
     client::{ClientFormat, Unsigned},
-    draft::{Draft, DraftError, content_from_json, depth_after},
+    draft::{Draft, DraftError, complete, content_from_json, depth_after},
     malformed::{EVENT_BYTES_MAX, FIELD_BYTES_MAX, Malformed},
     object::EventObject,
 };

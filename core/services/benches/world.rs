@@ -76,7 +76,7 @@ impl World {
             let member = self.user(&format!("member{n}")).await;
             services
                 .membership
-                .join(&member, (&*room).into(), Default::default())
+                .join(&member, (&*room).into(), &[], Default::default())
                 .await
                 .expect("a member");
         }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use colonnade_federation::{keys::KeyRing, transport::Transport};
+use colonnade_delivery::federation as delivery;
+use colonnade_federation::{keys::KeyRing, messaging::Messaging, transport::Transport};
+use colonnade_model::stream::Positions;
 use colonnade_replication::{Follower, Latest, ephemeral::Receivers};
 use colonnade_rooms::{Context, Result, Rooms};
 use colonnade_users::{
@@ -11,7 +13,9 @@ use colonnade_users::{
 };
 use colonnade_views::{directory, receipts, sync, timeline, typing};
 
-use crate::{background_jobs, lifecycle, media, membership, reports, services::Services};
+use crate::{
+    background_jobs, federation, lifecycle, media, membership, reports, services::Services,
+};
 
 /// What concerns users and their devices, whatever rooms there are.
 struct UserServices {
@@ -50,18 +54,25 @@ struct ViewServices {
     receipts: Arc<receipts::Receipts>,
     typing: Arc<typing::Typing>,
     sync: Arc<sync::Sync>,
+    /// How far the process has come in the streams.
+    positions: Arc<Latest<Positions>>,
 }
 
 impl ViewServices {
     /// Builds them, and subscribes everybody who has to hear of changes.
-    async fn start(context: &Arc<Context>, rooms: &Rooms, users: &UserServices) -> Result<Self> {
+    async fn start(
+        context: &Arc<Context>,
+        rooms: &Rooms,
+        users: &UserServices,
+        history: Messaging,
+    ) -> Result<Self> {
         // Before anybody reads where things stand: what comes meanwhile is told.
         let follower = Follower::new(&context.streams);
         let seen = Arc::new(Latest::new(context.streams.positions()));
         let (ours, theirs) = (Arc::clone(context), rooms.clone());
         let words = timeline::WordIndex::start(ours, theirs, Arc::clone(&seen)).await?;
         let (data, theirs) = (Arc::clone(&users.account_data), rooms.clone());
-        let timeline = timeline::Timeline::new(Arc::clone(context), theirs, data, words);
+        let timeline = timeline::Timeline::new(Arc::clone(context), theirs, data, words, history);
         let timeline = Arc::new(timeline);
         let receipts = Arc::new(receipts::Receipts::new(Arc::clone(context), rooms.clone()));
         let typing = typing::Typing::start(Arc::clone(context), rooms.clone());
@@ -82,7 +93,7 @@ impl ViewServices {
         // Who keeps something in memory before who wakes others.
         let follower = follower.subscribe(&users.presence).subscribe(&typing);
         follower.subscribe(&seen).subscribe(sync.notifier()).start();
-        Ok(Self { timeline, receipts, typing, sync })
+        Ok(Self { timeline, receipts, typing, sync, positions: seen })
     }
 }
 
@@ -95,17 +106,28 @@ impl Services {
         let transport = Transport::start(&context)?;
         let server_keys = KeyRing::new(Arc::clone(&context), transport.clone());
         let rooms = Rooms::start(&context);
+        let messaging = Messaging::new(transport.clone(), server_keys.clone(), rooms.clone());
         let users = UserServices::start(&context);
         let media = media::Media::start(Arc::clone(&context)).await?;
-        let ViewServices { timeline, receipts, typing, sync } =
-            ViewServices::start(&context, &rooms, &users).await?;
+        let ViewServices { timeline, receipts, typing, sync, positions } =
+            ViewServices::start(&context, &rooms, &users, messaging.clone()).await?;
         let UserServices { limits, accounts, account_data, push, .. } = users;
         let UserServices { encryption, to_device, presence, answers, .. } = users;
         let receivers = transport.listen(Receivers::default());
         let receivers = limits.listen(presence.listen(typing.listen(receivers)));
         receivers.listen(&context.streams);
-        let membership = membership::MembershipService::new(Arc::clone(&context), rooms.clone());
+        let (ours, theirs, asking) = (Arc::clone(&context), rooms.clone(), messaging.clone());
+        let membership = membership::MembershipService::new(ours, theirs, asking);
         let membership = Arc::new(membership);
+        let (ours, theirs) = (Arc::clone(&context), rooms.clone());
+        let federation = federation::FederationService::new(
+            ours,
+            theirs,
+            Arc::clone(&membership),
+            messaging.clone(),
+        );
+        let (ours, theirs) = (Arc::clone(&context), rooms.clone());
+        let federation_sender = delivery::start(ours, theirs, transport.clone(), positions);
         let (ours, theirs, members) = (Arc::clone(&context), rooms.clone(), membership.clone());
         let services = Arc::new(Self {
             bodies: bodies::Bodies::new(context.settings.requests.bodies_bytes_max),
@@ -134,6 +156,8 @@ impl Services {
             sync,
             transport,
             server_keys,
+            federation,
+            federation_sender,
         });
         background_jobs::start(&services);
         Ok(services)

@@ -12,6 +12,7 @@ use colonnade_delivery::jobs::{LeasedJob, RETRY};
 use colonnade_replication::slots::{Duty, Right};
 use colonnade_rooms::error::Result;
 use colonnade_storage::{
+    federation::transactions,
     keys::device_lists,
     ownership::pools::{BACKGROUND, MEDIA},
     rooms::{client_txns, unread},
@@ -24,6 +25,9 @@ const FIRST: Duration = Duration::from_secs(5 * 60);
 /// How long a transaction id is remembered, in milliseconds: a client that repeats a request later
 /// than this has forgotten it itself.
 const TXN_LIFETIME_MS: i64 = 24 * 60 * 60 * 1_000;
+/// How long a transaction of another server is remembered, in milliseconds: who could not send it for longer
+/// makes another one.
+const INBOUND_LIFETIME_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 
 /// Rows looked at, or deleted, in one piece: a few milliseconds of the lane.
 const PIECE_ROWS: i64 = 1_000;
@@ -115,13 +119,15 @@ impl Services {
     }
 
     async fn forget_transactions(&self, right: Right) -> Result<u64> {
-        let before_ts = self.context.now_ms() - TXN_LIFETIME_MS;
+        let now_ms = self.context.now_ms();
+        let (before_ts, inbound_ts) = (now_ms - TXN_LIFETIME_MS, now_ms - INBOUND_LIFETIME_MS);
         let mut gone = 0;
         loop {
             let prune = self.context.db.write(move |tx| {
                 Box::pin(async move {
                     right.fence(tx).await?;
-                    client_txns::prune(tx, before_ts, PIECE_ROWS).await
+                    let ours = client_txns::prune(tx, before_ts, PIECE_ROWS).await?;
+                    Ok(ours.max(transactions::prune(tx, inbound_ts, PIECE_ROWS).await?))
                 })
             });
             let piece = prune.await?;

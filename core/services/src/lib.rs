@@ -8,6 +8,7 @@ mod caches;
 
 mod background_jobs;
 pub mod deactivation;
+pub mod federation;
 pub mod lifecycle;
 pub mod media;
 pub mod membership;

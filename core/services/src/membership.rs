@@ -1,6 +1,7 @@
 //! Memberships: coming into a room, inviting others, moderating, and the ways out. What a member event
 //! shows of a user is copied from the user's profile.
 
+mod elsewhere;
 mod invitation;
 mod join;
 mod moderate;
@@ -8,6 +9,7 @@ mod profile;
 mod service;
 mod set_state;
 
+pub(crate) use elsewhere::told;
 pub(crate) use profile::showing;
 pub use service::MembershipService;
 pub(crate) use set_state::is_own_member_event;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use colonnade_delivery::federation::FederationSender;
 use colonnade_federation::{keys::KeyRing, transport::Transport};
 use colonnade_rooms::{Context, Rooms};
 use colonnade_storage::database::metrics::CacheFigures;
@@ -11,7 +12,7 @@ use colonnade_users::{
 };
 use colonnade_views::{directory, receipts, sync, timeline, typing};
 
-use crate::{lifecycle, media, membership, reports};
+use crate::{federation, lifecycle, media, membership, reports};
 
 /// Every service of a homeserver.
 pub struct Services {
@@ -67,6 +68,10 @@ pub struct Services {
     pub transport: Transport,
     /// Keys of this server and of others.
     pub server_keys: KeyRing,
+    /// What other servers ask, and send.
+    pub federation: federation::FederationService,
+    /// Tells other servers what happens here.
+    pub federation_sender: Arc<FederationSender>,
 }
 
 impl Services {

@@ -4,7 +4,7 @@
 use colonnade_model::session::Session;
 use colonnade_model::{
     nid::UserNid,
-    ruma::{OwnedRoomId, OwnedUserId, RoomId, RoomOrAliasId, RoomVersionId},
+    ruma::{OwnedRoomId, OwnedServerName, OwnedUserId, RoomId, RoomOrAliasId, RoomVersionId},
 };
 use colonnade_rooms::{Result, Room, Sent};
 use colonnade_storage::rooms::members::Membership;
@@ -23,9 +23,10 @@ impl Services {
         &self,
         session: &Session,
         name: &RoomOrAliasId,
+        via: &[OwnedServerName],
         extra: Map<String, Value>,
     ) -> Result<OwnedRoomId> {
-        let (room, came_in) = self.membership.join(session, name, extra).await?;
+        let (room, came_in) = self.membership.join(session, name, via, extra).await?;
         if came_in {
             self.follow(session, &room).await;
         }

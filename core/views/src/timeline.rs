@@ -17,6 +17,7 @@ mod state;
 
 use std::sync::Arc;
 
+use colonnade_federation::messaging::Messaging;
 use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
@@ -43,6 +44,8 @@ pub struct Timeline {
     rooms: Rooms,
     account_data: Arc<AccountDataService>,
     words: WordIndex,
+    /// What other servers have of the past.
+    history: Messaging,
 }
 
 /// Who reads.
@@ -94,8 +97,9 @@ impl Timeline {
         rooms: Rooms,
         account_data: Arc<AccountDataService>,
         words: WordIndex,
+        history: Messaging,
     ) -> Self {
-        Self { context, rooms, account_data, words }
+        Self { context, rooms, account_data, words, history }
     }
 
     /// Finds a room whose past the user may look into at all: members and former members who have

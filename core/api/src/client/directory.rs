@@ -5,7 +5,7 @@ use std::sync::Arc;
 use colonnade_model::{
     MatrixError,
     ruma::{
-        OwnedRoomId, RoomId,
+        OwnedRoomId, RoomId, ServerName,
         api::client::{
             alias::{create_alias, delete_alias, get_alias},
             directory::{get_public_rooms, get_public_rooms_filtered, get_room_visibility},
@@ -56,8 +56,7 @@ async fn create(
 }
 
 async fn resolve(call: Call<get_alias::v3::Request, ()>) -> Result<get_alias::v3::Response> {
-    let room_id = call.services.directory.resolve(&call.request.room_alias).await?;
-    let servers = vec![call.services.context.server_name.clone()];
+    let (room_id, servers) = call.services.federation.resolve(&call.request.room_alias).await?;
     Ok(get_alias::v3::Response { room_id, servers })
 }
 
@@ -114,12 +113,11 @@ async fn set_visibility(
 
 async fn list(call: Call<get_public_rooms::v3::Request, ()>) -> Result<Value> {
     let get_public_rooms::v3::Request { limit, since, server } = call.request;
-    let request = PublishedRequest {
-        limit: limit.map(u64::from),
-        since,
-        server: server.map(|server| server.to_string()),
-        ..Default::default()
-    };
+    if let Some(server) = elsewhere(&call.services, server.as_deref()) {
+        let query = json!({ "limit": limit, "since": since });
+        return call.services.federation.public_rooms(server, &some(query)).await;
+    }
+    let request = PublishedRequest { limit: limit.map(u64::from), since, ..Default::default() };
     rendered(call.services.directory.published(request).await?)
 }
 
@@ -132,18 +130,34 @@ async fn list_filtered(
         // No application service brings rooms of another network here.
         return Ok(json!({ "chunk": [], "total_room_count_estimate": 0 }));
     }
+    if let Some(server) = elsewhere(&call.services, server.as_deref()) {
+        let query = json!({ "limit": limit, "since": since, "filter": filter });
+        return call.services.federation.public_rooms(server, &some(query)).await;
+    }
     let request = PublishedRequest {
         limit: limit.map(u64::from),
         since,
-        server: server.map(|server| server.to_string()),
         search: filter.generic_search_term,
         types: filter.room_types,
     };
     rendered(call.services.directory.published(request).await?)
 }
 
+/// Returns the server whose list is wanted, if that is another one.
+fn elsewhere<'s>(services: &Services, server: Option<&'s ServerName>) -> Option<&'s ServerName> {
+    server.filter(|server| **server != *services.context.server_name)
+}
+
+/// Leaves out what is not said.
+fn some(mut query: Value) -> Value {
+    if let Some(fields) = query.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    query
+}
+
 /// The library's type leaves out the join rule of rooms that everybody may join.
-fn rendered(page: PublishedPage) -> Result<Value> {
+pub(crate) fn rendered(page: PublishedPage) -> Result<Value> {
     let mut chunk = Vec::with_capacity(page.rooms.len());
     for room in &page.rooms {
         let shown = serde_json::to_value(room);

@@ -38,7 +38,7 @@ async fn join(
 ) -> Result<join_room_by_id::v3::Response> {
     let request = call.request;
     let extra = from_json(&call.body)?;
-    let room_id = call.services.join(&call.who, (&*request.room_id).into(), extra).await?;
+    let room_id = call.services.join(&call.who, (&*request.room_id).into(), &[], extra).await?;
     Ok(join_room_by_id::v3::Response { room_id })
 }
 
@@ -47,15 +47,15 @@ async fn join_by_name(
 ) -> Result<join_room_by_id_or_alias::v3::Response> {
     let request = call.request;
     let extra = from_json(&call.body)?;
-    let room_id = call.services.join(&call.who, &request.room_id_or_alias, extra).await?;
+    let room_id =
+        call.services.join(&call.who, &request.room_id_or_alias, &request.via, extra).await?;
     Ok(join_room_by_id_or_alias::v3::Response { room_id })
 }
 
 async fn knock(call: Call<knock_room::v3::Request, Session>) -> Result<knock_room::v3::Response> {
     let request = call.request;
-    let reason = request.reason.as_deref();
-    let room_id =
-        call.services.membership.knock(&call.who, &request.room_id_or_alias, reason).await?;
+    let (name, reason) = (&request.room_id_or_alias, request.reason.as_deref());
+    let room_id = call.services.membership.knock(&call.who, name, &request.via, reason).await?;
     Ok(knock_room::v3::Response { room_id })
 }
 

@@ -60,12 +60,24 @@ pub(crate) fn mount(table: &mut Table) {
 }
 
 async fn get(call: Call<get_profile::v3::Request, ()>) -> Result<Value> {
-    Ok(Value::Object(call.services.profiles.get(&call.request.user_id).await?))
+    let (services, user_id) = (&call.services, &call.request.user_id);
+    Ok(Value::Object(match services.rooms.is_local(user_id) {
+        true => services.profiles.get(user_id).await?,
+        false => services.federation.profile(user_id, None).await?,
+    }))
 }
 
 async fn get_field(call: Call<get_profile_field::v3::Request, ()>) -> Result<Value> {
     let get_profile_field::v3::Request { user_id, field } = call.request;
-    let value = call.services.profiles.field(&user_id, field.as_str()).await?;
+    let value = match call.services.rooms.is_local(&user_id) {
+        true => call.services.profiles.field(&user_id, field.as_str()).await?,
+        false => {
+            let unset = || MatrixError::not_found("this field of the profile is not set");
+            let mut profile =
+                call.services.federation.profile(&user_id, Some(field.as_str())).await?;
+            profile.remove(field.as_str()).ok_or_else(unset)?
+        }
+    };
     Ok(json!({ field.as_str(): value }))
 }
 

@@ -34,6 +34,7 @@ use super::{
 };
 use crate::{Error, Result, rpc::RpcError};
 use crate::{
+    incoming::{Incoming, StateBefore},
     proposal::{Over, Proposal, Sent},
     service::Rooms,
     store::Room,
@@ -63,7 +64,22 @@ struct OwnerRequest {
 #[derive(Debug, Serialize, Deserialize)]
 enum RoomCommand {
     Send(Vec<WireProposal>),
-    Receive { event_id: OwnedEventId, json: String },
+    Receive {
+        event_id: OwnedEventId,
+        json: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<WireBefore>,
+    },
+    History(Vec<(OwnedEventId, String)>, Vec<EventNid>),
+    Outliers(Vec<(OwnedEventId, String)>),
+}
+
+/// A [`StateBefore`] on its way, other than what an event follows.
+#[derive(Debug, Serialize, Deserialize)]
+enum WireBefore {
+    Given(Vec<EventNid>),
+    Entered(Vec<EventNid>),
+    OutOfBand(String),
 }
 
 /// A [`Proposal`] on its way.
@@ -261,7 +277,7 @@ impl Rooms {
 
     async fn try_serve(&self, request: OwnerRequest) -> Result<Vec<Sent>, Refusal> {
         let unknown = || Error::from(MatrixError::not_found("this room is not known"));
-        let room = self.find(&request.room).await?.ok_or_else(unknown)?;
+        let room = self.find_row(&request.room).await?.ok_or_else(unknown)?;
         let ask = match request.ask {
             RoomCommand::Send(wanted) if wanted.len() > PROPOSALS_MAX => {
                 return Err(Error::from(MatrixError::bad_json("too many events at once")).into());
@@ -269,11 +285,15 @@ impl Rooms {
             RoomCommand::Send(wanted) => {
                 RoomRequest::Send(wanted.into_iter().map(Proposal::from).collect())
             }
-            RoomCommand::Receive { event_id, json } => {
-                let event = Event::from_stored(json.into_bytes(), event_id, &room.rules, false);
-                let event = event.map_err(|error| internal("read an event for", error))?;
-                RoomRequest::Receive(Box::new(event))
+            RoomCommand::Receive { event_id, json, before } => {
+                let event = read(&room, event_id, json)?;
+                let before = before.map_or(StateBefore::Followed, StateBefore::from);
+                RoomRequest::Receive(Box::new(Incoming { event, before }))
             }
+            RoomCommand::History(events, state) => {
+                RoomRequest::History(read_all(&room, events)?, state)
+            }
+            RoomCommand::Outliers(events) => RoomRequest::Outliers(read_all(&room, events)?),
         };
         let slots = &self.context.slots;
         if !matches!(slots.place(slot_of(request.room.as_str())), Place::Here { .. }) {
@@ -290,12 +310,50 @@ impl From<&RoomRequest> for RoomCommand {
             RoomRequest::Send(proposals) => {
                 Self::Send(proposals.iter().cloned().map(WireProposal::from).collect())
             }
-            RoomRequest::Receive(event) => Self::Receive {
-                event_id: event.event_id().to_owned(),
-                json: event.json().to_owned(),
+            RoomRequest::Receive(incoming) => Self::Receive {
+                event_id: incoming.event.event_id().to_owned(),
+                json: incoming.event.json().to_owned(),
+                before: WireBefore::of(&incoming.before),
             },
+            RoomRequest::History(events, state) => Self::History(written(events), state.clone()),
+            RoomRequest::Outliers(events) => Self::Outliers(written(events)),
         }
     }
+}
+
+impl WireBefore {
+    fn of(before: &StateBefore) -> Option<Self> {
+        Some(match before {
+            StateBefore::Followed => return None,
+            StateBefore::Given(events) => Self::Given(events.clone()),
+            StateBefore::Entered(events) => Self::Entered(events.clone()),
+            StateBefore::OutOfBand(stripped) => Self::OutOfBand(stripped.clone()),
+        })
+    }
+}
+
+impl From<WireBefore> for StateBefore {
+    fn from(wire: WireBefore) -> Self {
+        match wire {
+            WireBefore::Given(events) => Self::Given(events),
+            WireBefore::Entered(events) => Self::Entered(events),
+            WireBefore::OutOfBand(stripped) => Self::OutOfBand(stripped),
+        }
+    }
+}
+
+fn written(events: &[Event]) -> Vec<(OwnedEventId, String)> {
+    events.iter().map(|event| (event.event_id().to_owned(), event.json().to_owned())).collect()
+}
+
+fn read_all(room: &Room, events: Vec<(OwnedEventId, String)>) -> Result<Vec<Event>, Refusal> {
+    events.into_iter().map(|(event_id, json)| read(room, event_id, json)).collect()
+}
+
+/// Reads an event that another process checked.
+fn read(room: &Room, event_id: OwnedEventId, json: String) -> Result<Event, Refusal> {
+    let event = Event::from_stored(json.into_bytes(), event_id, &room.rules, false);
+    event.map_err(|error| internal("read an event for", error))
 }
 
 impl From<Proposal> for WireProposal {

@@ -1,10 +1,10 @@
 //! What a room is asked to do, and why its actor did nothing.
 
-use colonnade_model::{MatrixError, ruma::events::TimelineEventType};
+use colonnade_model::{MatrixError, nid::EventNid, ruma::events::TimelineEventType};
 use colonnade_rules::event::Event;
 
-use crate::Error;
 use crate::proposal::Proposal;
+use crate::{Error, incoming::Incoming};
 
 /// Why an actor did nothing.
 #[derive(Debug)]
@@ -33,7 +33,11 @@ pub(crate) enum RoomRequest {
     /// Add these events of our users, all of them or none.
     Send(Vec<Proposal>),
     /// Add an event that somebody else made.
-    Receive(Box<Event>),
+    Receive(Box<Incoming>),
+    /// Add events of the past, oldest first, with the state before the first of them.
+    History(Vec<Event>, Vec<EventNid>),
+    /// Store outliers, each after those that allow it.
+    Outliers(Vec<Event>),
 }
 
 impl RoomRequest {
@@ -71,6 +75,9 @@ mod tests {
             assert_eq!(request(kinds).may_be_refused(), expected, "{kinds:?}");
         }
         let event = crate::tests::event("m.room.member", Some("@a:b"), json!({}));
-        assert!(!RoomRequest::Receive(Box::new(event)).may_be_refused(), "others count theirs");
+        assert!(
+            !RoomRequest::Receive(Box::new(event.into())).may_be_refused(),
+            "others count theirs"
+        );
     }
 }

@@ -1,11 +1,17 @@
 //! Adding an admitted event to the pending room: what it changes in the room, and every row that follows
 //! from it. Nothing is changed before everything that can fail has succeeded.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use colonnade_model::{
     nid::{EventNid, StateKeyNid, StateNid, UserNid},
-    ruma::events::{TimelineEventType, room::member::MembershipState},
+    ruma::{
+        OwnedServerName, UserId,
+        events::{TimelineEventType, room::member::MembershipState},
+    },
 };
 use colonnade_rules::{event::relation::RelatesTo, push::PushOutcome};
 use colonnade_storage::rooms::{
@@ -29,7 +35,7 @@ use crate::{
 };
 
 /// The distance between the timeline keys of live events: room for events that fill a gap later.
-const TIMELINE_KEY_STEP: i64 = 1 << 20;
+pub(super) const TIMELINE_KEY_STEP: i64 = 1 << 20;
 
 /// What of the current state an event changes.
 #[derive(Default)]
@@ -44,6 +50,8 @@ struct Changes {
 #[derive(Default)]
 struct MemberChanges {
     rows: Vec<NewMember>,
+    /// Joined members of other servers.
+    servers: BTreeMap<OwnedServerName, i64>,
     joined: i64,
     invited: i64,
 }
@@ -100,7 +108,7 @@ impl PendingRoom {
         self.added.fresh_ids.insert(admitted.event.event_id().to_owned(), room_event.nid);
         self.added.fresh.insert(room_event.nid, Arc::new(room_event.clone()));
         let mut extremities = self.tip.extremities.clone();
-        extremities.retain(|nid| !admitted.prevs.contains(nid));
+        extremities.retain(|nid| !admitted.enters && !admitted.prevs.contains(nid));
         extremities.push(admitted.nid);
         let current = match extremities.len() {
             1 => admitted.state_after,
@@ -132,7 +140,7 @@ impl PendingRoom {
         self.tip.highlight_seq += i64::from(meaning.outcome.highlights());
         row.relation = relation.map(|(relation, _)| relation);
         row.live = Some(Live {
-            timeline_key: self.tip.last_timeline_key,
+            timeline_key: room_event.timeline_key,
             outcome: meaning.outcome,
             notif_seq: self.tip.notif_seq,
             unthreaded_seq: self.tip.unthreaded_seq,
@@ -140,6 +148,8 @@ impl PendingRoom {
             thread: room_event.thread,
             state: (self.tip.state != Some(current)).then_some(current),
             members: members.rows,
+            servers: members.servers.into_iter().collect(),
+            stripped: None,
             user_outcomes: meaning.user_outcomes,
         });
         self.tip.state = Some(current);
@@ -165,7 +175,7 @@ impl PendingRoom {
         self.added.redacted.push(redacted);
     }
 
-    fn remember(&mut self, room_event: RoomEvent, row: NewEvent) {
+    pub(super) fn remember(&mut self, room_event: RoomEvent, row: NewEvent) {
         let event_id = room_event.event.event_id().to_owned();
         if let Some(txn) = &row.txn {
             let sent = Sent { event_id: event_id.clone(), nid: room_event.nid };
@@ -222,8 +232,16 @@ impl PendingRoom {
             }
             return Ok(changes);
         }
-        let Some(before) = self.tip.state else { return Ok(changes) };
         let states = store.states();
+        let Some(before) = self.tip.state else {
+            for entry in states.list_with(current, Part::Core, &self.trie).await? {
+                changes.core.push((entry.state_key_nid, Some(entry.event)));
+            }
+            for entry in states.list_with(current, Part::Member, &self.trie).await? {
+                changes.members.push((None, Some(entry.event)));
+            }
+            return Ok(changes);
+        };
         for delta in states.diff_with(before, current, Part::Core, &self.trie).await? {
             changes.core.push((delta.state_key_nid, delta.after));
         }
@@ -239,8 +257,15 @@ impl PendingRoom {
         changes: &[(Option<EventNid>, Option<EventNid>)],
     ) -> Result<MemberChanges> {
         let mut result = MemberChanges::default();
-        let mut count = |membership: Option<MembershipState>, by: i64| match membership {
-            Some(MembershipState::Join) => result.joined += by,
+        let ours = &store.context.server_name;
+        let mut count = |event: &RoomEvent, by: i64| match event.event.membership() {
+            Some(MembershipState::Join) => {
+                result.joined += by;
+                let user = event.event.state_key().and_then(|user| UserId::parse(user).ok());
+                if let Some(user) = user.filter(|user| user.server_name() != ours) {
+                    *result.servers.entry(user.server_name().to_owned()).or_default() += by;
+                }
+            }
             Some(MembershipState::Invite) => result.invited += by,
             _ => {}
         };
@@ -249,13 +274,13 @@ impl PendingRoom {
             let mut last = None;
             if let Some(before) = before {
                 let event = self.event(store, *before).await?;
-                count(event.event.membership(), -1);
+                count(&event, -1);
                 last = Some((event, Membership::Leave));
             }
             if let Some(after) = after {
                 let event = self.event(store, *after).await?;
+                count(&event, 1);
                 let membership = event.event.membership();
-                count(membership.clone(), 1);
                 // The rules let no other membership pass.
                 let kind = membership.as_ref().and_then(Membership::of);
                 last = Some((event, kind.unwrap_or(Membership::Leave)));
@@ -265,6 +290,7 @@ impl PendingRoom {
             }
         }
         result.rows = rows;
+        result.servers.retain(|_, by| *by != 0);
         Ok(result)
     }
 
@@ -294,7 +320,7 @@ impl PendingRoom {
     }
 
     /// Returns what the event relates to, if that is known, and the thread that puts it in.
-    async fn relation(
+    pub(super) async fn relation(
         &self,
         store: &Store,
         event: &colonnade_rules::event::Event,
@@ -345,12 +371,12 @@ impl PendingRoom {
     }
 }
 
-fn sent(admitted: &Admitted) -> Sent {
+pub(super) fn sent(admitted: &Admitted) -> Sent {
     Sent { event_id: admitted.event.event_id().to_owned(), nid: admitted.nid }
 }
 
 /// Makes the row of an event that clients do not see.
-fn row(admitted: &Admitted, flags: EventFlags, txn: Option<ClientTxn>) -> NewEvent {
+pub(super) fn row(admitted: &Admitted, flags: EventFlags, txn: Option<ClientTxn>) -> NewEvent {
     let event = &admitted.event;
     NewEvent {
         nid: admitted.nid,
@@ -365,6 +391,9 @@ fn row(admitted: &Admitted, flags: EventFlags, txn: Option<ClientTxn>) -> NewEve
         state_before: admitted.state_before,
         state_after: Some(admitted.state_after),
         prevs: admitted.prevs.clone(),
+        missing_prevs: admitted.missing_prevs.clone(),
+        was_outlier: admitted.was_outlier,
+        history_key: None,
         auths: admitted.auths.clone(),
         json: event.shared_json(),
         txn,
@@ -375,13 +404,13 @@ fn row(admitted: &Admitted, flags: EventFlags, txn: Option<ClientTxn>) -> NewEve
     }
 }
 
-async fn member_row(
+pub(super) async fn member_row(
     store: &Store,
     member: &RoomEvent,
     membership: Membership,
 ) -> Result<Option<NewMember>> {
     let state_key = member.event.state_key().unwrap_or_default();
-    let Ok(user) = colonnade_model::ruma::UserId::parse(state_key) else { return Ok(None) };
+    let Ok(user) = UserId::parse(state_key) else { return Ok(None) };
     let user: UserNid = store.context.interned.user(&user).await?;
     let content: HashMap<String, Value> = member.event.content_as().unwrap_or_default();
     let text = |key: &str| content.get(key).and_then(Value::as_str).map(str::to_owned);

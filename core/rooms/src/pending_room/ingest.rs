@@ -22,8 +22,8 @@ use colonnade_rules::{
 use colonnade_storage::rooms::state::Part;
 
 use super::PendingRoom;
-use crate::Result;
 use crate::store::{RoomEvent, Store};
+use crate::{Result, incoming::StateBefore};
 
 /// What the checks said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +45,12 @@ pub(crate) struct Admitted {
     pub(crate) event_type: TypeNid,
     pub(crate) state_key_nid: Option<StateKeyNid>,
     pub(crate) prevs: Vec<EventNid>,
+    /// What it follows that is not part of the room here.
+    pub(crate) missing_prevs: Vec<OwnedEventId>,
+    /// It was stored as an outlier before.
+    pub(crate) was_outlier: bool,
+    /// The state before it is all that is known of the room.
+    pub(crate) enters: bool,
     pub(crate) auths: Vec<EventNid>,
     pub(crate) state_before: Option<StateNid>,
     pub(crate) state_after: StateNid,
@@ -69,31 +75,64 @@ pub(crate) async fn local(
     state_before: Option<StateNid>,
     allowing: &Allowing,
 ) -> Result<Admitted> {
+    allowed(pending, &event, allowing)?;
+    let auths = allowing.values().map(|event| event.nid).collect();
+    let place = Place { prevs, auths, state_before, ..Place::default() };
+    admit(pending, store, event, place, Verdict::Accepted).await
+}
+
+/// Checks whether an event is allowed by those that it says allow it.
+///
+/// # Errors
+/// `M_FORBIDDEN`.
+pub(crate) fn allowed(
+    pending: &PendingRoom,
+    event: &Event,
+    allowing: &Allowing,
+) -> Result<(), MatrixError> {
     let forbidden = |rejection: Rejection| MatrixError::forbidden(rejection.why);
     let rules = &pending.room.rules.authorization;
     let by_id = |id: &EventId| {
         let found = allowing.values().find(|found| found.event.event_id() == id);
         found.map(|found| Arc::clone(&found.event))
     };
-    check_by_auth_events(&event, rules, by_id).map_err(forbidden)?;
-    check_by_state(&event, rules, |kind, key| held(allowing, kind, key)).map_err(forbidden)?;
-    let auths = allowing.values().map(|event| event.nid).collect();
-    admit(pending, store, event, prevs, auths, state_before, Verdict::Accepted).await
+    check_by_auth_events(event, rules, by_id).map_err(forbidden)?;
+    check_by_state(event, rules, |kind, key| held(allowing, kind, key)).map_err(forbidden)
 }
 
-/// Checks an event that somebody else made.
+/// Where an event stands in the graph.
+#[derive(Default)]
+struct Place {
+    prevs: Vec<EventNid>,
+    missing_prevs: Vec<OwnedEventId>,
+    auths: Vec<EventNid>,
+    state_before: Option<StateNid>,
+    enters: bool,
+    /// Its id here, if it is stored as an outlier.
+    outlier: Option<EventNid>,
+}
+
+/// Checks an event that somebody else made; `outlier` is its id here, if it is stored as one.
 ///
 /// # Errors
-/// `M_NOT_FOUND` when what it follows or what allows it is not known here, or the database fails.
+/// `M_NOT_FOUND` when what allows it is not known here, or what it follows is not and the state before it is
+/// not given; or the database fails.
 pub(crate) async fn received(
     pending: &mut PendingRoom,
     store: &Store,
     event: Event,
+    before: &StateBefore,
+    outlier: Option<EventNid>,
 ) -> Result<Admitted> {
-    let prevs = known(pending, store, event.prev_events()).await?;
+    let (prevs, missing_prevs) = followed(pending, store, event.prev_events()).await?;
     let auth_events = known(pending, store, event.auth_events()).await?;
-    let prev_nids: Vec<EventNid> = prevs.iter().map(|event| event.nid).collect();
-    let state_before = pending.state_after_all(store, &prev_nids).await?;
+    let state_before = match before {
+        StateBefore::Given(events) | StateBefore::Entered(events) => {
+            pending.given_state(store, events).await?
+        }
+        _ if missing_prevs.is_empty() => pending.state_after_all(store, &prevs).await?,
+        _ => return Err(unknown(&missing_prevs[0]).into()),
+    };
     let rules = pending.room.rules.authorization.clone();
 
     let mut allowing = Allowing::new();
@@ -114,10 +153,72 @@ pub(crate) async fn received(
             tracing::debug!(event_id = %event.event_id(), %rejection, "rejected by auth events");
             Verdict::Rejected
         }
-        Ok(()) => check_by_states(pending, store, &event, state_before).await?,
+        Ok(()) => {
+            let current = match before {
+                StateBefore::Entered(_) => Some(state_before),
+                _ => pending.tip.state,
+            };
+            check_by_states(pending, store, &event, state_before, current).await?
+        }
     };
     let auths = auth_events.iter().map(|event| event.nid).collect();
-    admit(pending, store, event, prev_nids, auths, Some(state_before), verdict).await
+    let enters = matches!(before, StateBefore::Entered(_));
+    let state_before = Some(state_before);
+    let place = Place { prevs, missing_prevs, auths, state_before, enters, outlier };
+    admit(pending, store, event, place, verdict).await
+}
+
+/// Checks an event of the past by its auth events and by the state before it, which follows from what it
+/// follows as far as that is known, or else is given or the current one.
+///
+/// # Errors
+/// `M_NOT_FOUND` when what allows it is not known here, or the database fails.
+pub(crate) async fn of_history(
+    pending: &mut PendingRoom,
+    store: &Store,
+    event: Event,
+    before: StateBefore,
+    outlier: Option<EventNid>,
+) -> Result<Admitted> {
+    if event.prev_events().is_empty() {
+        // The beginning of the room, which everything rests on that is known of it.
+        return admit(
+            pending,
+            store,
+            event,
+            Place { outlier, ..Place::default() },
+            Verdict::Accepted,
+        )
+        .await;
+    }
+    let (_, missing) = followed(pending, store, event.prev_events()).await?;
+    let before = match (before, missing.is_empty()) {
+        (StateBefore::Given(state), _) => StateBefore::Given(state),
+        (_, true) => StateBefore::Followed,
+        (_, false) => {
+            let current = pending.tip.state;
+            let current = match current {
+                Some(state) => store.state_nids(state).await?,
+                None => Vec::new(),
+            };
+            StateBefore::Given(current)
+        }
+    };
+    received(pending, store, event, &before, outlier).await
+}
+
+/// Takes a membership of a user of this server in a room of which nothing else is known: nothing can be
+/// checked here, and the membership is all of the room's state.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn out_of_band(
+    pending: &PendingRoom,
+    store: &Store,
+    event: Event,
+    outlier: Option<EventNid>,
+) -> Result<Admitted> {
+    admit(pending, store, event, Place { outlier, ..Place::default() }, Verdict::Accepted).await
 }
 
 /// Checks a received event by the state before it and by the current state.
@@ -126,6 +227,7 @@ async fn check_by_states(
     store: &Store,
     event: &Event,
     before: StateNid,
+    current: Option<StateNid>,
 ) -> Result<Verdict> {
     let rules = &pending.room.rules.authorization;
     let keys = state_keys_to_check(
@@ -137,7 +239,7 @@ async fn check_by_states(
     );
     // A malformed one was rejected by its auth events already.
     let Ok(keys) = keys else { return Ok(Verdict::Rejected) };
-    let states = [(Some(before), Verdict::Rejected), (pending.tip.state, Verdict::SoftFailed)];
+    let states = [(Some(before), Verdict::Rejected), (current, Verdict::SoftFailed)];
     for (state, verdict) in states {
         let allowing = pending.look_up(store, state, &keys).await?;
         let checked = check_by_state(event, rules, |kind, key| held(&allowing, kind, key));
@@ -154,11 +256,10 @@ async fn admit(
     pending: &PendingRoom,
     store: &Store,
     event: Event,
-    prevs: Vec<EventNid>,
-    auths: Vec<EventNid>,
-    state_before: Option<StateNid>,
+    place: Place,
     verdict: Verdict,
 ) -> Result<Admitted> {
+    let Place { prevs, missing_prevs, auths, state_before, enters, outlier } = place;
     let context = &store.context;
     let sender = context.interned.user(event.sender()).await?;
     let type_name = event.event_type().to_string();
@@ -168,7 +269,10 @@ async fn admit(
         None => None,
     };
     let newest = prevs.iter().chain(&auths).max().copied();
-    let nid = context.nids.events(&context.db, 1, newest.unwrap_or(EventNid(0))).await?;
+    let nid = match outlier {
+        Some(nid) => nid,
+        None => context.nids.events(&context.db, 1, newest.unwrap_or(EventNid(0))).await?,
+    };
     let mut new_state = None;
     if let (Some(state_key_nid), true) = (state_key_nid, verdict != Verdict::Rejected) {
         let mut change = StateChange::default();
@@ -190,6 +294,9 @@ async fn admit(
         event_type,
         state_key_nid,
         prevs,
+        missing_prevs,
+        was_outlier: outlier.is_some(),
+        enters,
         auths,
         state_before,
         state_after: state_after.ok_or_else(nowhere)?,
@@ -200,7 +307,11 @@ async fn admit(
     })
 }
 
-fn held(allowing: &Allowing, kind: &StateEventType, state_key: &str) -> Option<Arc<Event>> {
+pub(super) fn held(
+    allowing: &Allowing,
+    kind: &StateEventType,
+    state_key: &str,
+) -> Option<Arc<Event>> {
     let found = allowing.get(&(kind.clone(), state_key.to_owned()));
     found.map(|found| Arc::clone(&found.event))
 }
@@ -213,21 +324,44 @@ async fn known(
     let mut events = Vec::with_capacity(ids.len());
     for id in ids {
         let found = pending.find(store, id).await?.filter(|found| found.room == pending.room.nid);
-        let missing = || MatrixError::not_found(format!("{id} is not known in this room"));
-        events.push(found.ok_or_else(missing)?);
+        events.push(found.ok_or_else(|| unknown(id))?);
     }
     Ok(events)
+}
+
+/// Returns which of the events are part of the room here, and which are not.
+async fn followed(
+    pending: &PendingRoom,
+    store: &Store,
+    ids: &[OwnedEventId],
+) -> Result<(Vec<EventNid>, Vec<OwnedEventId>)> {
+    let (mut prevs, mut missing) = (Vec::with_capacity(ids.len()), Vec::new());
+    for id in ids {
+        let found = pending.find(store, id).await?.filter(|found| found.room == pending.room.nid);
+        match found.filter(|found| found.state_after.is_some()) {
+            Some(found) => prevs.push(found.nid),
+            None => missing.push(id.clone()),
+        }
+    }
+    Ok((prevs, missing))
+}
+
+fn unknown(id: &EventId) -> MatrixError {
+    MatrixError::not_found(format!("{id} is not known in this room"))
 }
 
 /// Returns the room's create event where the room id stands for it, so that it is not among the
 /// auth events.
 async fn create_event(pending: &PendingRoom, store: &Store) -> Result<Option<Arc<RoomEvent>>> {
-    if !pending.room.rules.authorization.room_create_event_id_as_room_id {
-        return Ok(None);
+    match create_id(pending) {
+        Some(id) => pending.find(store, &id).await,
+        None => Ok(None),
     }
+}
+
+/// Returns the id of the create event that a room is named by, of which nobody says that it allows him.
+pub(crate) fn create_id(pending: &PendingRoom) -> Option<OwnedEventId> {
+    let named_by_it = pending.room.rules.authorization.room_create_event_id_as_room_id;
     let id = format!("${}", pending.room.room_id.strip_sigil());
-    match EventId::parse(id) {
-        Ok(id) => pending.find(store, &id).await,
-        Err(_) => Ok(None),
-    }
+    named_by_it.then(|| EventId::parse(id).ok()).flatten()
 }

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use colonnade_model::{
     MatrixError,
     nid::{EventNid, StateNid},
-    ruma::{MilliSecondsSinceUnixEpoch, UInt, room_version_rules::RoomVersionRules},
+    ruma::{
+        CanonicalJsonObject, MilliSecondsSinceUnixEpoch, UInt, room_version_rules::RoomVersionRules,
+    },
 };
 use colonnade_rules::{
     auth::{StateKey, state_keys_to_check},
@@ -16,6 +18,7 @@ use serde_json::value::to_raw_value;
 use super::{PendingRoom, ingest};
 use crate::{Error, Result};
 use crate::{
+    incoming::{Incoming, StateBefore},
     proposal::{CHANGED_MEANWHILE, Proposal, Sent, draft_error},
     store::{Room, RoomEvent, Store},
 };
@@ -32,17 +35,7 @@ impl PendingRoom {
     /// # Errors
     /// `M_FORBIDDEN` when it is not allowed, `M_BAD_JSON` and `M_TOO_LARGE` when it cannot be.
     pub(crate) async fn propose(&mut self, store: &Store, proposal: Proposal) -> Result<Sent> {
-        let rules = &self.room.rules;
-        let bad = |why: &dyn std::fmt::Display| MatrixError::bad_json(why.to_string());
-        let raw = to_raw_value(&proposal.content).map_err(|error| bad(&error))?;
-        let keys = state_keys_to_check(
-            &proposal.event_type,
-            &proposal.sender,
-            proposal.state_key.as_deref(),
-            &raw,
-            &rules.authorization,
-        )
-        .map_err(|rejection| bad(&rejection.why))?;
+        let keys = self.keys_to_check(&proposal)?;
         let prevs = self.prevs();
         let state_before = match prevs.len() == self.tip.extremities.len() {
             true => self.tip.state,
@@ -50,29 +43,74 @@ impl PendingRoom {
         };
         let allowing = self.look_up(store, state_before, &keys).await?;
         self.require_unchanged(store, state_before, &proposal).await?;
-        if let Some(same) = self.same_state(store, state_before, &proposal, raw.get()).await? {
+        if let Some(same) = self.same_state(store, state_before, &proposal).await? {
             return Ok(same);
         }
-        let previous = self.events_of(store, &prevs).await?;
-        let depth = depth_after(previous.iter().map(|event| event.event.depth()));
-        let now = UInt::try_from(store.context.now_ms()).unwrap_or_default();
-        let rules = &self.room.rules;
-        let draft = Draft {
-            room_id: Some(self.room.room_id.clone()),
-            sender: proposal.sender,
-            event_type: proposal.event_type,
-            state_key: proposal.state_key,
-            content: proposal.content,
-            prev_events: references(previous.iter(), rules)?,
-            auth_events: references(allowing.values(), rules)?,
-            depth,
-            origin_server_ts: MilliSecondsSinceUnixEpoch(now),
-            redacts: proposal.redacts,
-            opaque_id: Draft::opaque_id(rules, &*store.context.random),
-        };
+        let draft = self.draft(store, &proposal, &prevs, &allowing).await?;
         let event = sign(store, draft, &self.room)?;
         let admitted = ingest::local(self, store, event, prevs, state_before, &allowing).await?;
         self.add(store, admitted, proposal.txn).await
+    }
+
+    /// Fills in an event that follows these and is allowed by those.
+    async fn draft(
+        &self,
+        store: &Store,
+        proposal: &Proposal,
+        prevs: &[EventNid],
+        allowing: &BTreeMap<StateKey, Arc<RoomEvent>>,
+    ) -> Result<Draft> {
+        let rules = &self.room.rules;
+        let previous = self.events_of(store, prevs).await?;
+        let now = UInt::try_from(store.context.now_ms()).unwrap_or_default();
+        Ok(Draft {
+            room_id: Some(self.room.room_id.clone()),
+            sender: proposal.sender.clone(),
+            event_type: proposal.event_type.clone(),
+            state_key: proposal.state_key.clone(),
+            content: proposal.content.clone(),
+            prev_events: references(previous.iter(), rules)?,
+            auth_events: references(allowing.values(), rules)?,
+            depth: depth_after(previous.iter().map(|event| event.event.depth())),
+            origin_server_ts: MilliSecondsSinceUnixEpoch(now),
+            redacts: proposal.redacts.clone(),
+            opaque_id: Draft::opaque_id(rules, &*store.context.random),
+        })
+    }
+
+    /// Makes the event that a user of another server would send now, for that server to complete.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN` when it would not be allowed.
+    pub(crate) async fn template(
+        &mut self,
+        store: &Store,
+        proposal: Proposal,
+    ) -> Result<CanonicalJsonObject> {
+        let prevs = self.prevs();
+        let state_before = Some(self.state_after_all(store, &prevs).await?);
+        let keys = self.keys_to_check(&proposal)?;
+        let allowing = self.look_up(store, state_before, &keys).await?;
+        let draft = self.draft(store, &proposal, &prevs, &allowing).await?;
+        // Signed for a look at what the rules say of it; what is signed stays here.
+        let event = sign(store, draft.clone(), &self.room)?;
+        ingest::allowed(self, &event, &allowing)?;
+        let template = draft.template(&store.context.server_name, &self.room.rules);
+        Ok(template.map_err(draft_error)?)
+    }
+
+    /// Returns the keys of the state that decides about a proposal.
+    fn keys_to_check(&self, proposal: &Proposal) -> Result<Vec<StateKey>> {
+        let bad = |why: &dyn std::fmt::Display| MatrixError::bad_json(why.to_string());
+        let raw = to_raw_value(&proposal.content).map_err(|error| bad(&error))?;
+        let keys = state_keys_to_check(
+            &proposal.event_type,
+            &proposal.sender,
+            proposal.state_key.as_deref(),
+            &raw,
+            &self.room.rules.authorization,
+        );
+        Ok(keys.map_err(|rejection| bad(&rejection.why))?)
     }
 
     /// Adds the create event of a new room, which was made before its id was known.
@@ -85,17 +123,26 @@ impl PendingRoom {
         self.add(store, admitted, None).await
     }
 
-    /// Adds an event that exists already, as a peer sends it. What it follows and what allows it
-    /// must be known.
+    /// Adds an event that exists already, as a peer sends it. What allows it must be known, and what it
+    /// follows too, unless the state before it is given.
     ///
     /// # Errors
     /// When something it refers to is not known, or the database fails. A rejected or soft-failed
     /// event is stored and no error.
-    pub(crate) async fn receive(&mut self, store: &Store, event: Event) -> Result<Sent> {
-        if let Some(known) = self.find(store, event.event_id()).await? {
+    pub(crate) async fn receive(&mut self, store: &Store, incoming: Incoming) -> Result<Sent> {
+        let Incoming { event, before } = incoming;
+        let known = self.find(store, event.event_id()).await?;
+        if let Some(known) = &known
+            && !known.waits_outside()
+        {
             return Ok(Sent { event_id: event.event_id().to_owned(), nid: known.nid });
         }
-        let admitted = ingest::received(self, store, event).await?;
+        let outlier = known.map(|known| known.nid);
+        if let StateBefore::OutOfBand(stripped) = before {
+            let admitted = ingest::out_of_band(self, store, event, outlier).await?;
+            return self.add_out_of_band(store, admitted, stripped).await;
+        }
+        let admitted = ingest::received(self, store, event, &before, outlier).await?;
         self.add(store, admitted, None).await
     }
 
@@ -131,13 +178,15 @@ impl PendingRoom {
         store: &Store,
         state: Option<StateNid>,
         proposal: &Proposal,
-        content: &str,
     ) -> Result<Option<Sent>> {
         let Some(state_key) = &proposal.state_key else { return Ok(None) };
         let key: StateKey = (proposal.event_type.to_string().into(), state_key.clone());
         let current = self.look_up(store, state, std::slice::from_ref(&key)).await?;
+        let content = to_raw_value(&proposal.content)
+            .map_err(|why| MatrixError::bad_json(why.to_string()))?;
         let same = current.get(&key).filter(|current| {
-            current.event.sender() == proposal.sender && current.event.content().get() == content
+            current.event.sender() == proposal.sender
+                && current.event.content().get() == content.get()
         });
         Ok(same.map(|same| Sent { event_id: same.event.event_id().to_owned(), nid: same.nid }))
     }

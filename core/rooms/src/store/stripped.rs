@@ -3,13 +3,15 @@
 //!
 //! Source: Matrix v1.19, client-server, "Stripped state".
 
+use colonnade_model::ruma::UserId;
 use colonnade_rules::{
     event::{ClientFormat, Event},
     summary::STRIPPED_STATE,
 };
+use colonnade_storage::{StorageError, rooms::stripped};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::{RoomEvent, Store};
+use super::{Room, RoomEvent, Store};
 use crate::Result;
 
 /// The longest value kept in the content of a member event that is too large.
@@ -29,6 +31,11 @@ impl Store {
         member: &RoomEvent,
         bytes_max: usize,
     ) -> Result<Vec<Box<RawValue>>> {
+        if member.state_before.is_none()
+            && let Some(shown) = self.shown_elsewhere(member).await?
+        {
+            return Ok(shown);
+        }
         let strip = |event: &Event| event.to_client(ClientFormat::Stripped, None);
         let mut itself = strip(&member.event);
         if itself.get().len() > bytes_max {
@@ -52,6 +59,45 @@ impl Store {
         }
         shown.push(itself);
         Ok(shown)
+    }
+}
+
+impl Store {
+    /// Returns what the server of somebody who is being invited is shown of a room: whole events, as servers
+    /// have them, which it shows the invited stripped.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn shown_to_invited(
+        &self,
+        room: &Room,
+        inviter: &UserId,
+        bytes_max: usize,
+    ) -> Result<Vec<Box<RawValue>>> {
+        let state = self.head(room.nid).await?.state;
+        let types = STRIPPED_STATE.iter().map(|event_type| (event_type.to_string(), ""));
+        let of_inviter = ("m.room.member".to_owned(), inviter.as_str());
+        let (mut shown, mut left) = (Vec::new(), bytes_max);
+        for (event_type, state_key) in types.chain([of_inviter]) {
+            let found = self.state_event_at(state, &event_type, state_key).await?;
+            let Some(found) = found.filter(|found| found.event.json().len() <= left) else {
+                continue;
+            };
+            left -= found.event.json().len();
+            shown.extend(RawValue::from_string(found.event.json().to_owned()).ok());
+        }
+        Ok(shown)
+    }
+
+    /// Returns what another server showed of a room that is not known here.
+    async fn shown_elsewhere(&self, member: &RoomEvent) -> Result<Option<Vec<Box<RawValue>>>> {
+        let user = member.event.state_key().and_then(|user| UserId::parse(user).ok());
+        let Some(user) = user else { return Ok(None) };
+        let user = self.context.interned.user(&user).await?;
+        let shown = stripped::get(&self.context.db, member.room, user).await?;
+        let Some(shown) = shown else { return Ok(None) };
+        let corrupt = |why| StorageError::corrupt("invite_states", "body", member.room, why);
+        Ok(Some(serde_json::from_slice(&shown).map_err(corrupt)?))
     }
 }
 

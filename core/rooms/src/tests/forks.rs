@@ -37,7 +37,7 @@ async fn harmless_forks_merge_with_the_next_event() {
         let name = json!({ "name": "Fork" });
         let two = world.make(&room, &start, &bob, "m.room.name", Some(""), name).await;
         for event in [&one, &two, &one] {
-            let sent = world.rooms.receive(&room, event.clone()).await.unwrap();
+            let sent = world.rooms.receive(&room, event.clone()).await.unwrap().0;
             assert_eq!(world.flags(sent.nid).await, (EventFlags::default(), true));
         }
         let head = world.rooms.head(room.nid).await.unwrap();
@@ -72,10 +72,10 @@ async fn a_ban_undoes_what_the_banned_did_meanwhile() {
         let before = world.rooms.head(room.nid).await.unwrap();
         assert_eq!(before.joined, 2);
 
-        let sent = world.rooms.receive(&room, topic).await.unwrap();
+        let sent = world.rooms.receive(&room, topic).await.unwrap().0;
         assert_eq!(world.flags(sent.nid).await, (EventFlags::default(), true));
         assert_eq!(world.topic(&room).await.as_deref(), Some("bob was here"));
-        let sent = world.rooms.receive(&room, ban).await.unwrap();
+        let sent = world.rooms.receive(&room, ban).await.unwrap().0;
         assert_eq!(world.flags(sent.nid).await, (EventFlags::default(), true));
 
         assert_eq!(world.topic(&room).await.as_deref(), Some("first"), "the ban comes first");
@@ -104,7 +104,7 @@ async fn what_the_current_state_forbids_is_soft_failed() {
         world.rooms.propose(&room, ban).await.unwrap();
         let before = world.rooms.head(room.nid).await.unwrap();
 
-        let sent = world.rooms.receive(&room, topic).await.unwrap();
+        let sent = world.rooms.receive(&room, topic).await.unwrap().0;
         assert_eq!(world.flags(sent.nid).await, (EventFlags::SOFT_FAILED, false));
         let after = world.rooms.head(room.nid).await.unwrap();
         assert_eq!(after, before, "nobody sees it, nothing follows it");
@@ -127,7 +127,7 @@ async fn what_its_own_state_forbids_is_rejected() {
         let stranger = world.make(&room, &start, &mallory, "m.room.message", None, message).await;
         let before = world.rooms.head(room.nid).await.unwrap();
         for event in [grab, stranger] {
-            let sent = world.rooms.receive(&room, event).await.unwrap();
+            let sent = world.rooms.receive(&room, event).await.unwrap().0;
             assert_eq!(world.flags(sent.nid).await, (EventFlags::REJECTED, false));
             let event = world.rooms.event(sent.nid).await.unwrap().unwrap();
             assert_eq!(event.state_before, event.state_after);
@@ -138,7 +138,7 @@ async fn what_its_own_state_forbids_is_rejected() {
         // Nothing is known of what an event follows: it is not stored at all.
         let message = json!({ "body": "one" });
         let one = world.make(&room, &start, &alice, "m.room.message", None, message).await;
-        let stored = world.rooms.receive(&room, one.clone()).await.unwrap();
+        let stored = world.rooms.receive(&room, one.clone()).await.unwrap().0;
         let after = world.make(&room, one.event_id(), &alice, "m.room.message", None, json!({}));
         let after = after.await;
         let other = World::new().await;

@@ -96,6 +96,44 @@ pub fn content_from_json(json: &RawValue) -> Result<CanonicalJsonObject, DraftEr
     serde_json::from_str(json.get()).map_err(|error| DraftError::Malformed(error.to_string()))
 }
 
+/// Hashes and signs an event that another server filled in for one of our users.
+///
+/// # Errors
+/// [`DraftError`] when it is too large or no event of that room version.
+pub fn complete(
+    mut object: CanonicalJsonObject,
+    server: &ServerName,
+    key: &impl KeyPair,
+    rules: &RoomVersionRules,
+    random: &dyn Random,
+) -> Result<Event, DraftError> {
+    object.remove("unsigned");
+    if let (Some(opaque_id), None) = (Draft::opaque_id(rules, random), object.get("event_id")) {
+        object.insert("event_id".to_owned(), format!("${opaque_id}:{server}").into());
+    }
+    sign_object(object, server, key, rules)
+}
+
+fn sign_object(
+    mut object: CanonicalJsonObject,
+    server: &ServerName,
+    key: &impl KeyPair,
+    rules: &RoomVersionRules,
+) -> Result<Event, DraftError> {
+    let signed = hash_and_sign_event(server.as_str(), key, &mut object, &rules.redaction);
+    // Before anything else is said: signing, and computing the id, refuse a large event too, but
+    // as malformed.
+    let bytes = serde_json::to_vec(&object)
+        .map_err(|error| DraftError::Malformed(error.to_string()))?
+        .len();
+    if bytes > EVENT_BYTES_MAX {
+        return Err(DraftError::TooLarge { bytes });
+    }
+    signed.map_err(|error| DraftError::Malformed(error.to_string()))?;
+    Event::from_object(&EventObject::from(object), rules)
+        .map_err(|error| DraftError::Malformed(error.0))
+}
+
 impl Draft {
     /// Draws the random part of an event's id, in the room versions that need one: 1 and 2.
     pub fn opaque_id(rules: &RoomVersionRules, random: &dyn Random) -> Option<String> {
@@ -114,19 +152,22 @@ impl Draft {
         rules: &RoomVersionRules,
     ) -> Result<Event, DraftError> {
         self.check(rules)?;
+        sign_object(self.into_object(server, rules)?, server, key, rules)
+    }
+
+    /// Returns the event without hash and signatures, for the server of its sender to complete.
+    ///
+    /// # Errors
+    /// [`DraftError::Malformed`] when an event it names has no hash.
+    pub fn template(
+        self,
+        server: &ServerName,
+        rules: &RoomVersionRules,
+    ) -> Result<CanonicalJsonObject, DraftError> {
         let mut object = self.into_object(server, rules)?;
-        let signed = hash_and_sign_event(server.as_str(), key, &mut object, &rules.redaction);
-        // Before anything else is said: signing, and computing the id, refuse a large event too, but
-        // as malformed.
-        let bytes = serde_json::to_vec(&object)
-            .map_err(|error| DraftError::Malformed(error.to_string()))?
-            .len();
-        if bytes > EVENT_BYTES_MAX {
-            return Err(DraftError::TooLarge { bytes });
-        }
-        signed.map_err(|error| DraftError::Malformed(error.to_string()))?;
-        let object = EventObject::from(object);
-        Event::from_object(&object, rules).map_err(|error| DraftError::Malformed(error.0))
+        // Its own server draws the id.
+        object.remove("event_id");
+        Ok(object)
     }
 
     fn check(&self, rules: &RoomVersionRules) -> Result<(), DraftError> {

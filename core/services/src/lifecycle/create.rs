@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use colonnade_model::{
     MatrixError,
-    ruma::{OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomVersionId, UserId},
+    ruma::{
+        OwnedRoomAliasId, OwnedRoomId, OwnedUserId, RoomAliasId, RoomVersionId, UserId,
+        events::TimelineEventType,
+    },
     session::Session,
 };
 use colonnade_rooms::{
     Result, Room,
     founding::{RoomPlan, alias_taken, rules_of},
-    proposal::{content, member, state_event},
+    proposal::{Proposal, content, member, state_event},
 };
 use colonnade_storage::rooms::directory;
 use serde_json::{Value, json};
@@ -75,7 +78,14 @@ impl RoomLifecycle {
         for user_id in invited.filter(|user_id| *user_id != session.user_id) {
             self.membership.require_invitable(&user_id).await?;
         }
-        let plan = self.plan(session, request).await?;
+        let mut plan = self.plan(session, request).await?;
+        // Their servers sign their invitations, once there is a room.
+        let elsewhere = |proposal: &mut Proposal| {
+            let user = proposal.state_key.as_deref().and_then(|user| UserId::parse(user).ok());
+            proposal.event_type == TimelineEventType::RoomMember
+                && user.is_some_and(|user| !self.rooms.is_local(&user))
+        };
+        let invitations: Vec<Proposal> = plan.proposals.extract_if(.., elsewhere).collect();
         if let Some(alias) = &plan.alias {
             if directory::resolve(&self.context.db, alias).await?.is_some() {
                 return Err(alias_taken().into());
@@ -83,7 +93,18 @@ impl RoomLifecycle {
             let quota = self.context.settings.limits.aliases();
             directory::require_room(&self.context.db, session.user, quota).await?;
         }
-        Ok(self.found(session, plan).await?.room_id.clone())
+        let room = self.found(session, plan).await?;
+        for invitation in invitations {
+            let invited = invitation.state_key.as_deref().and_then(|user| UserId::parse(user).ok());
+            let Some(invited) = invited else { continue };
+            let (sender, content) = (&invitation.sender, invitation.content);
+            let sent = self.membership.invite_elsewhere(&room, sender, &invited, content).await;
+            if let Err(error) = sent {
+                // The room is there, and whoever made it can invite again.
+                tracing::warn!(room = %room.room_id, %invited, %error, "cannot invite");
+            }
+        }
+        Ok(room.room_id.clone())
     }
 
     /// Turns the request into events, in the order the specification gives.

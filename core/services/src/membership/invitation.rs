@@ -9,8 +9,8 @@ use colonnade_users::account_data::INVITE_PERMISSION;
 use super::service::MembershipService;
 
 impl MembershipService {
-    /// Refuses to invite users of other servers, which this one does not talk to yet, and those who
-    /// want no invitations. Every way to invite asks here.
+    /// Refuses to invite users of servers that this one does not talk to, and those who want no
+    /// invitations. Every way to invite asks here.
     ///
     /// Source: Matrix v1.19, client-server, "Invite permission".
     ///
@@ -18,8 +18,8 @@ impl MembershipService {
     /// `M_FORBIDDEN`, `M_INVITE_BLOCKED`.
     pub(crate) async fn require_invitable(&self, user_id: &UserId) -> Result<()> {
         if !self.rooms.is_local(user_id) {
-            let why = format!("{user_id} is on another server, and this one does not federate");
-            return Err(MatrixError::forbidden(why).into());
+            self.messaging.transport().policy().require(user_id.server_name())?;
+            return Ok(());
         }
         let Some(user) = self.context.interned.find_user(user_id).await? else { return Ok(()) };
         let permission = account_data::get(&self.context.db, user, None, INVITE_PERMISSION).await?;

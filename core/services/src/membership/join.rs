@@ -5,24 +5,30 @@ use std::sync::Arc;
 use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
+    nid::UserNid,
     ruma::{
-        CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedUserId, RoomId, RoomOrAliasId,
-        UserId,
+        CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedServerName, OwnedUserId, RoomId,
+        RoomOrAliasId, UserId,
     },
 };
 use colonnade_rooms::{
     Error, Result, Room,
     proposal::{content, member},
+    unknown_room,
 };
 use colonnade_storage::rooms::members::{self, Membership};
 use serde_json::{Map, Value, json};
 
-use super::{profile::showing, service::MembershipService};
+use super::{elsewhere::Located, profile::showing, service::MembershipService};
 
 /// Members looked at to find one who may let others in. Whoever may is nearly always an early one.
 const AUTHORISERS_MAX: i64 = 1_000;
 /// Rooms a join rule may name: bounds what one join costs.
 const ALLOWED_ROOMS_MAX: usize = 100;
+/// This server is in none of the rooms that would let somebody in (Matrix v1.19, server-server, make_join).
+const UNABLE_TO_AUTHORISE_JOIN: &str = "M_UNABLE_TO_AUTHORISE_JOIN";
+/// Nobody of this server may let somebody in (Matrix v1.19, server-server, make_join).
+const UNABLE_TO_GRANT_JOIN: &str = "M_UNABLE_TO_GRANT_JOIN";
 
 impl MembershipService {
     /// Joins a room, and tells whether that changed anything: whoever is in it already stays as he
@@ -35,9 +41,10 @@ impl MembershipService {
         &self,
         session: &Session,
         name: &RoomOrAliasId,
+        via: &[OwnedServerName],
         extra: Map<String, Value>,
     ) -> Result<(Arc<Room>, bool)> {
-        let joined = self.join_known(session, name, extra).await;
+        let joined = self.join_known(session, name, via, extra).await;
         self.keeping_quiet(session, name, joined).await
     }
 
@@ -75,12 +82,14 @@ impl MembershipService {
         &self,
         session: &Session,
         name: &RoomOrAliasId,
+        via: &[OwnedServerName],
         extra: Map<String, Value>,
     ) -> Result<(Arc<Room>, bool)> {
-        let room = self.rooms.resolve(name).await?;
-        let membership = self.rooms.membership(room.nid, session.user).await?;
-        if membership == Some(Membership::Join) {
-            return Ok((room, false));
+        let located = self.locate(name, via).await?;
+        if let Some(room) = &located.room
+            && self.rooms.membership(room.nid, session.user).await? == Some(Membership::Join)
+        {
+            return Ok((Arc::clone(room), false));
         }
         let extra = joining(extra)?;
         let names_itself = ["displayname", "avatar_url"].iter().any(|key| extra.contains_key(*key));
@@ -89,12 +98,31 @@ impl MembershipService {
         for (key, value) in extra {
             content.insert(key, value);
         }
-        self.complete_member(session, &room, session.user_id.as_str(), &mut content).await?;
-        self.rooms.propose(&room, member(&session.user_id, &session.user_id, content)).await?;
+        let room = match self.joinable_here(&located).await? {
+            Some(room) => {
+                let user = session.user_id.as_str();
+                self.complete_member(session, &room, user, &mut content).await?;
+                let join = member(&session.user_id, &session.user_id, content);
+                self.rooms.propose(&room, join).await?;
+                room
+            }
+            None => self.join_over(&located, &session.user_id, &content).await?,
+        };
         if !names_itself {
             self.came_in(&session.user_id, &shown).await?;
         }
         Ok((room, true))
+    }
+
+    /// Returns a room that this server is in, or that lives here alone.
+    async fn joinable_here(&self, located: &Located) -> Result<Option<Arc<Room>>> {
+        let Some(room) = &located.room else {
+            if located.servers.is_empty() {
+                return Err(unknown_room().into());
+            }
+            return Ok(None);
+        };
+        Ok((!self.rooms.is_elsewhere(room).await?).then(|| Arc::clone(room)))
     }
 
     /// Asks to be let into a room.
@@ -105,9 +133,10 @@ impl MembershipService {
         &self,
         session: &Session,
         name: &RoomOrAliasId,
+        via: &[OwnedServerName],
         reason: Option<&str>,
     ) -> Result<OwnedRoomId> {
-        let knocked = self.knock_known(session, name, reason).await;
+        let knocked = self.knock_known(session, name, via, reason).await;
         self.keeping_quiet(session, name, knocked).await
     }
 
@@ -115,12 +144,17 @@ impl MembershipService {
         &self,
         session: &Session,
         name: &RoomOrAliasId,
+        via: &[OwnedServerName],
         reason: Option<&str>,
     ) -> Result<OwnedRoomId> {
-        let room = self.rooms.resolve(name).await?;
-        let content = self.member_content(&session.user_id, "knock", reason).await?;
-        self.rooms.propose(&room, member(&session.user_id, &session.user_id, content)).await?;
-        Ok(room.room_id.clone())
+        let located = self.locate(name, via).await?;
+        let user = &session.user_id;
+        let content = self.member_content(user, "knock", reason).await?;
+        match self.joinable_here(&located).await? {
+            Some(room) => drop(self.rooms.propose(&room, member(user, user, content)).await?),
+            None => drop(self.knock_over(&located, user, &content).await?),
+        }
+        Ok(located.room_id)
     }
 
     /// Makes the content of a member event for a user of this server, with his profile.
@@ -163,7 +197,7 @@ impl MembershipService {
             Some("join") if state_key == session.user_id.as_str() => {
                 // Ours to say, not the client's.
                 content.remove("join_authorised_via_users_server");
-                if let Some(authoriser) = self.authoriser(session, room).await? {
+                if let Some(authoriser) = self.authoriser(session.user, room).await? {
                     let key = "join_authorised_via_users_server".to_owned();
                     content.insert(key, authoriser.to_string().into());
                 }
@@ -173,11 +207,30 @@ impl MembershipService {
         Ok(())
     }
 
+    /// Adds to the join of a user of another server who lets him in, where the room asks for that.
+    ///
+    /// # Errors
+    /// `M_FORBIDDEN`, `M_UNABLE_TO_AUTHORISE_JOIN` when this server cannot know, and `M_UNABLE_TO_GRANT_JOIN`
+    /// when nobody of it may let anybody in: another server may.
+    pub(crate) async fn authorise_join(
+        &self,
+        room: &Room,
+        user: &UserId,
+        content: &mut CanonicalJsonObject,
+    ) -> Result<()> {
+        let user = self.context.interned.user(user).await?;
+        if let Some(authoriser) = self.authoriser(user, room).await? {
+            let key = "join_authorised_via_users_server".to_owned();
+            content.insert(key, authoriser.to_string().into());
+        }
+        Ok(())
+    }
+
     /// Finds who lets a user into a room that asks for membership of other rooms; `None` where the
     /// user needs nobody.
     ///
     /// Source: Matrix v1.19, client-server, "Restricted rooms".
-    async fn authoriser(&self, session: &Session, room: &Room) -> Result<Option<OwnedUserId>> {
+    async fn authoriser(&self, user: UserNid, room: &Room) -> Result<Option<OwnedUserId>> {
         let rules = self.rooms.state_event(room.nid, "m.room.join_rules", "").await?;
         let rules: Value =
             rules.and_then(|event| event.event.content_as().ok()).unwrap_or(Value::Null);
@@ -186,21 +239,32 @@ impl MembershipService {
             Some("knock_restricted") => room.rules.authorization.knock_restricted_join_rule,
             _ => false,
         };
-        let membership = self.rooms.membership(room.nid, session.user).await?;
+        let membership = self.rooms.membership(room.nid, user).await?;
         let welcome = matches!(membership, Some(Membership::Join | Membership::Invite));
         if !restricted || welcome || membership == Some(Membership::Ban) {
             return Ok(None);
         }
-        if !self.meets_a_condition(session, &rules).await? {
-            let why = "you are in none of the rooms whose members may join this one";
-            return Err(MatrixError::forbidden(why).into());
+        match self.meets_a_condition(user, &rules).await? {
+            Some(true) => {}
+            Some(false) => {
+                let why = "you are in none of the rooms whose members may join this one";
+                return Err(MatrixError::forbidden(why).into());
+            }
+            None => {
+                let why = "this server is in none of the rooms whose members may join this one";
+                return Err(MatrixError::new(400, UNABLE_TO_AUTHORISE_JOIN, why).into());
+            }
         }
         let found = self.inviter(room).await?;
-        let nobody = || MatrixError::forbidden("nobody here can let you in");
+        let why = "nobody here can let you in";
+        let nobody = || MatrixError::new(400, UNABLE_TO_GRANT_JOIN, why);
         Ok(Some(found.ok_or_else(nobody)?))
     }
 
-    async fn meets_a_condition(&self, session: &Session, rules: &Value) -> Result<bool> {
+    /// Tells whether a user is in one of the rooms that a join rule names; `None` when he is in none that is
+    /// known here, and some are not.
+    async fn meets_a_condition(&self, user: UserNid, rules: &Value) -> Result<Option<bool>> {
+        let mut knows_all = true;
         let conditions = rules["allow"].as_array().map(Vec::as_slice).unwrap_or_default();
         for condition in conditions.iter().take(ALLOWED_ROOMS_MAX) {
             let room_id = condition["room_id"].as_str().and_then(|id| RoomId::parse(id).ok());
@@ -208,14 +272,17 @@ impl MembershipService {
             else {
                 continue;
             };
-            if let Some(room) = self.rooms.find(&room_id).await? {
-                let membership = self.rooms.membership(room.nid, session.user).await?;
-                if membership == Some(Membership::Join) {
-                    return Ok(true);
+            match self.rooms.find(&room_id).await? {
+                Some(room) if self.rooms.is_resident(&room).await? => {
+                    let membership = self.rooms.membership(room.nid, user).await?;
+                    if membership == Some(Membership::Join) {
+                        return Ok(Some(true));
+                    }
                 }
+                _ => knows_all = false,
             }
         }
-        Ok(false)
+        Ok(knows_all.then_some(false))
     }
 
     /// Finds a member of this server who may invite.

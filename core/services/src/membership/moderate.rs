@@ -34,7 +34,11 @@ impl MembershipService {
         if self.membership_of(&room, target).await? == Some(Membership::Join) {
             return Err(MatrixError::forbidden(format!("{target} is in the room already")).into());
         }
-        self.set_membership(session, &room, target, "invite", reason).await
+        if self.rooms.is_local(target) {
+            return self.set_membership(session, &room, target, "invite", reason).await;
+        }
+        let content = self.member_content(target, "invite", reason).await?;
+        self.invite_elsewhere(&room, &session.user_id, target, content).await
     }
 
     /// Leaves a room, turns an invitation down, or takes a knock back. Leaving a room once more
@@ -52,6 +56,10 @@ impl MembershipService {
         if self.rooms.membership(room.nid, session.user).await? == Some(Membership::Leave) {
             return Ok(());
         }
+        if self.rooms.is_elsewhere(&room).await? {
+            let content = self.member_content(&session.user_id, "leave", reason).await?;
+            return self.leave_over(&room, &session.user_id, content).await;
+        }
         self.set_membership(session, &room, &session.user_id, "leave", reason).await
     }
 
@@ -64,6 +72,10 @@ impl MembershipService {
         let nids: Vec<_> = present.iter().map(|member| member.room).collect();
         for room in self.rooms.rooms(&nids).await? {
             let content = self.member_content(user_id, "leave", None).await?;
+            if self.rooms.is_elsewhere(&room).await? {
+                self.leave_over(&room, user_id, content).await?;
+                continue;
+            }
             if let Err(error) = self.rooms.propose(&room, member(user_id, user_id, content)).await {
                 tracing::warn!(room = %room.room_id, %error, "cannot take a user out of a room");
             }

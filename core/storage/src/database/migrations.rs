@@ -54,6 +54,7 @@ macro_rules! migrations {
             33 "0033_openid_owners",
             34 "0034_login_token_owners",
             44 "0044_federation",
+            48 "0048_shared_rooms",
         )
     };
     ($engine:literal; $($number:literal $name:literal,)*) => {

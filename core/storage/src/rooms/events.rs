@@ -282,6 +282,30 @@ pub async fn ids(db: &Database, nids: &[EventNid]) -> Result<HashMap<EventNid, O
     Ok(found)
 }
 
+/// Returns the local ids of the events that each of some events says allow it.
+///
+/// # Errors
+/// When the database fails or a row is damaged.
+pub async fn auths_of(
+    db: &Database,
+    nids: &[EventNid],
+) -> Result<HashMap<EventNid, Vec<EventNid>>> {
+    const AUTHS: &str = "SELECT event_nid, auths FROM events WHERE event_nid IN {INTS 1}";
+    let mut found = HashMap::with_capacity(nids.len());
+    for part in nids.chunks(LIST_MAX) {
+        let list = int_list(part.iter().map(|nid| nid.0));
+        let rows: Vec<(i64, Vec<u8>)> =
+            read_list!(db, AUTHS, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
+        for (nid, bytes) in rows {
+            let auths = varints::decode(&bytes).ok_or_else(|| {
+                StorageError::corrupt("events", "auths", nid, "not a list of ids")
+            })?;
+            found.insert(EventNid(nid), auths.into_iter().map(EventNid).collect());
+        }
+    }
+    Ok(found)
+}
+
 /// Returns the local ids of the events an event follows.
 ///
 /// # Errors

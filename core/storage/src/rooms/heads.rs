@@ -77,16 +77,56 @@ impl Row {
     }
 }
 
-/// Finds a room by its id.
+/// Finds a room by its id, once it stands somewhere: of a room that is only being fetched from another
+/// server there is nothing to see.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn find(db: &Database, room_id: &RoomId) -> Result<Option<RoomRow>> {
+    const FIND: &str = "SELECT room_nid, room_id, version, created_ts FROM rooms r \
+         WHERE room_id = $1 \
+         AND EXISTS (SELECT 1 FROM room_heads h WHERE h.room_nid = r.room_nid)";
+    let room_id = room_id.to_string();
+    let row: Option<Row> = read!(db, |c| sql::query_as(FIND).bind(room_id).fetch_optional(c))?;
+    row.map(Row::room).transpose()
+}
+
+/// Finds a room by its id, also one that is only being fetched from another server.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_row(db: &Database, room_id: &RoomId) -> Result<Option<RoomRow>> {
     const FIND: &str =
         "SELECT room_nid, room_id, version, created_ts FROM rooms WHERE room_id = $1";
     let room_id = room_id.to_string();
     let row: Option<Row> = read!(db, |c| sql::query_as(FIND).bind(room_id).fetch_optional(c))?;
     row.map(Row::room).transpose()
+}
+
+/// Makes a row for a room of another server, unless there is one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn make_row(db: &Database, new: RoomRow, slot: u16) -> Result<()> {
+    const MAKE: &str = "INSERT INTO rooms (room_nid, room_id, version, slot, created_ts) \
+         VALUES ($1, $2, $3, $4, $5) ON CONFLICT (room_id) DO NOTHING";
+    let RoomRow { nid, room_id, version, created_ts } = new;
+    let (room_id, version) = (room_id.to_string(), version.to_string());
+    db.write_twice(move |tx| {
+        Box::pin(async move {
+            execute!(
+                tx,
+                sql::query(MAKE)
+                    .bind(nid.0)
+                    .bind(room_id)
+                    .bind(version)
+                    .bind(i64::from(slot))
+                    .bind(created_ts)
+            )
+            .map(drop)
+        })
+    })
+    .await
 }
 
 /// Finds a room by its local id.

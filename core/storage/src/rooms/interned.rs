@@ -10,6 +10,8 @@ use colonnade_model::{
 };
 use quick_cache::sync::Cache;
 
+mod bulk;
+
 use crate::{
     Database,
     database::{int_list, metrics::CacheFigures, sql, text_list},

@@ -323,6 +323,26 @@ pub async fn first_members(
     rows.into_iter().map(Row::member).collect()
 }
 
+/// Returns up to `limit` of a room's members with a name that ends so, `:example.org` say, whatever their
+/// membership.
+///
+/// # Errors
+/// When the database fails.
+pub async fn named(
+    db: &Database,
+    room: RoomNid,
+    ending: &str,
+    limit: i64,
+) -> Result<Vec<(UserNid, String)>> {
+    const NAMED: &str = "SELECT u.user_nid, u.user_id FROM room_members m \
+         JOIN users u ON u.user_nid = m.user_nid WHERE m.room_nid = $1 \
+         AND substr(u.user_id, length(u.user_id) - length($2) + 1) = $2 LIMIT $3";
+    let ending = ending.to_owned();
+    let rows: Vec<(i64, String)> =
+        read!(db, |c| sql::query_as(NAMED).bind(room.0).bind(ending).bind(limit).fetch_all(c))?;
+    Ok(rows.into_iter().map(|(user, user_id)| (UserNid(user), user_id)).collect())
+}
+
 /// Counts a room's members with a membership.
 ///
 /// # Errors

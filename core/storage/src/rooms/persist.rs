@@ -88,7 +88,9 @@ pub async fn write(
                 pos += 1;
             }
         }
-        heads.row(head_row(&batch.head, positions.last().map(|(_, pos)| *pos)));
+        if let Some(head) = &batch.head {
+            heads.row(head_row(head, positions.last().map(|(_, pos)| *pos)));
+        }
         if let Some(summary) = &batch.summary {
             summaries::put(tx, batch.room, summary).await?;
         }
@@ -160,9 +162,22 @@ async fn write_events(tx: &mut Tx, batches: &[Arc<Batch>]) -> Result<()> {
     const JSON: &str = "INSERT INTO event_json (event_nid, codec, body) VALUES ($1, $2, $3)";
     const TXN: &str = "INSERT INTO client_txns (device_nid, scope, txn_id, event_nid, ts) \
          VALUES ($1, $2, $3, $4, $5)";
+    const MISSING: &str = "INSERT INTO missing_prevs (room_nid, prev_event_id, child_nid) \
+         VALUES ($1, $2, $3)";
     let (mut rows, mut bodies, mut txns) = (Bulk::new(EVENT), Bulk::new(JSON), Bulk::new(TXN));
+    let mut missing = Bulk::new(MISSING);
     for batch in batches {
         for event in &batch.events {
+            for prev in &event.missing_prevs {
+                missing.row([batch.room.0.into(), prev.to_string().into(), event.nid.0.into()]);
+            }
+            if event.history_key.is_some() {
+                fill_gap(tx, batch.room, event).await?;
+            }
+            if event.was_outlier {
+                admit_outlier(tx, event).await?;
+                continue;
+            }
             let newest = event.prevs.iter().chain(&event.auths).max();
             let grows = newest.is_none_or(|newest| *newest < event.nid);
             debug_assert!(grows, "ids grow along the graph");
@@ -181,7 +196,36 @@ async fn write_events(tx: &mut Tx, batches: &[Arc<Batch>]) -> Result<()> {
     }
     rows.insert(tx).await?;
     bodies.insert(tx).await?;
-    txns.insert(tx).await
+    txns.insert(tx).await?;
+    missing.insert(tx).await
+}
+
+fn timeline_key(event: &NewEvent) -> Option<i64> {
+    event.live.as_ref().and_then(|live| live.timeline_key).or(event.history_key)
+}
+
+/// Notes that an event of the past is missing no more.
+async fn fill_gap(tx: &mut Tx, room: RoomNid, event: &NewEvent) -> Result<()> {
+    const FILL: &str = "DELETE FROM missing_prevs WHERE room_nid = $1 AND prev_event_id = $2";
+    execute!(tx, sql::query(FILL).bind(room.0).bind(event.event_id.clone())).map(drop)
+}
+
+/// Makes an outlier part of its room: its text and what allows it are stored already.
+async fn admit_outlier(tx: &mut Tx, event: &NewEvent) -> Result<()> {
+    const ADMIT: &str = "UPDATE events SET flags = $2, state_before = $3, state_after = $4, tl = $5, \
+         prevs = $6, received_ts = $7 WHERE event_nid = $1";
+    execute!(
+        tx,
+        sql::query(ADMIT)
+            .bind(event.nid.0)
+            .bind(event.flags.0)
+            .bind(event.state_before.map(|state| state.0))
+            .bind(event.state_after.map(|state| state.0))
+            .bind(timeline_key(event))
+            .bind(varints::encode(event.prevs.iter().map(|nid| nid.0)))
+            .bind(event.received_ts)
+    )
+    .map(drop)
 }
 
 /// The row of an event, in the order of its columns.
@@ -199,7 +243,7 @@ fn event_row(room: RoomNid, event: &NewEvent) -> [Cell; 15] {
         event.flags.0.into(),
         event.state_before.map(|state| state.0).into(),
         event.state_after.map(|state| state.0).into(),
-        event.live.as_ref().map(|live| live.timeline_key).into(),
+        timeline_key(event).into(),
         varints::encode(event.prevs.iter().map(|nid| nid.0)).into(),
         varints::encode(event.auths.iter().map(|nid| nid.0)).into(),
     ]
@@ -218,7 +262,7 @@ async fn write_relation(tx: &mut Tx, event: &NewEvent, relation: &Relation) -> R
             .bind(event.event_type.0)
             .bind(event.sender.0)
             .bind(relation.key.clone())
-            .bind(event.live.as_ref().map(|live| live.timeline_key))
+            .bind(timeline_key(event))
     )?;
     Ok(())
 }

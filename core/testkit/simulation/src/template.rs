@@ -148,7 +148,7 @@ async fn make() -> colonnade_rooms::Result<Template> {
         let new_room = NewRoomRequest { preset: Some(Preset::Public), ..NewRoomRequest::default() };
         let id = services.lifecycle.create(&users[0], new_room).await?;
         for user in &users[1..] {
-            services.membership.join(user, (&*id).into(), Default::default()).await?;
+            services.membership.join(user, (&*id).into(), &[], Default::default()).await?;
         }
         let nid = services.rooms.find(&id).await?.expect("it was made").nid;
         rooms.push(Place { nid, slot: slot_of(id.as_str()), id });

@@ -29,6 +29,8 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("client_txns", "device", "forgotten after a day; one per event sent, at the rate `message`"),
     ("cluster", "server", "a few settings of the deployment"),
     ("cross_signing_keys", "user", "three of 64 KiB"),
+    ("destination_outbox", "other server", "messages to its devices; nothing writes them yet"),
+    ("destination_positions", "other server", "one per stream and server that shared a room"),
     ("destinations", "other server", "one per server that was ever asked and not reached"),
     (
         "device_changes",
@@ -45,13 +47,16 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("fallback_keys", "device", "16, one per algorithm"),
     ("filters", "user", "limits.filters_max, limits.filters_bytes_max"),
     ("followers", "server", "one per follower of the stream"),
+    ("inbound_transactions", "other server", "forgotten after a week; one at a time from each"),
     ("incarnations", "server", "one per start of a process"),
+    ("invite_states", "user", "one per room he is invited to or knocks at, 128 KiB"),
     ("issued_keys", "device", "the newest 500"),
     ("key_signatures", "user who signs", "limits.signatures_max"),
     ("login_addresses", "user", "30, the newest"),
     ("login_tokens", "user", "limits.login_tokens_max"),
     ("media", "user", "limits.media_files_max, limits.media_bytes_max; 20 ids without content"),
     ("member_log", "room", "history, at the rates `join` and `message`"),
+    ("missing_prevs", "room", "20 per event that came after a gap"),
     ("nid_blocks", "server", "one per kind of number"),
     (
         "one_time_keys",
@@ -82,6 +87,7 @@ const TABLES: &[(&str, &str, &str)] = &[
         "one; in or knocking: limits.rooms_max; invitations that wait: limits.invites_max, \
          limits.invites_sender_max",
     ),
+    ("room_servers", "room", "one per server that was ever in it"),
     ("room_state_log", "room", "history, one per change of state"),
     ("room_states", "room", "history, one per change of state"),
     ("room_successors", "room", "one per room that replaces it, at the rate `join`"),

@@ -33,8 +33,6 @@ pub struct PublishedRequest {
     pub limit: Option<u64>,
     /// A token from an earlier page.
     pub since: Option<String>,
-    /// Another server's list.
-    pub server: Option<String>,
     /// Text that name, topic or alias contain.
     pub search: Option<String>,
     /// Room types wanted; empty: all.
@@ -87,12 +85,8 @@ impl Directory {
     /// Returns a page of the published rooms.
     ///
     /// # Errors
-    /// `M_INVALID_PARAM` for a token that is not one, `M_NOT_FOUND` for another server's list.
+    /// `M_INVALID_PARAM` for a token that is not one.
     pub async fn published(&self, request: PublishedRequest) -> Result<PublishedPage> {
-        if request.server.is_some_and(|server| server != self.context.server_name.as_str()) {
-            let why = "this server cannot ask others for their rooms yet";
-            return Err(MatrixError::not_found(why).into());
-        }
         let limit = request.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let search = request.search.filter(|search| !search.is_empty());

@@ -52,6 +52,7 @@ pub struct PageRequest {
 }
 
 /// A stretch of a timeline to read.
+#[derive(Clone)]
 pub(super) struct Span<'a> {
     /// Where it starts.
     pub(super) from: TimelineToken,
@@ -113,7 +114,15 @@ impl Timeline {
             rows_max: SCANNED_MAX,
             filter: &request.filter,
         };
-        let (mut shown, mut end) = self.scan(viewer, &room, span).await?;
+        let wanted = usize::try_from(request.limit.clamp(0, PAGE_MAX)).unwrap_or(0);
+        let (mut shown, mut end) = self.scan(viewer, &room, span.clone()).await?;
+        // What is missing further down other servers may have: asked for once for a page.
+        if request.direction == Direction::Backward
+            && shown.len() < wanted
+            && self.history.fetch_history(&room).await?
+        {
+            (shown, end) = self.scan(viewer, &room, span).await?;
+        }
         let format = ClientFormat::WithRoom;
         let chunk = self.render_within(viewer, &room, &shown, format, PAGE_BYTES_MAX).await?;
         if chunk.len() < shown.len() {

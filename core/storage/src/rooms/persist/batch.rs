@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use colonnade_model::{
     nid::{EventNid, RoomNid, StateKeyNid, StateNid, TypeNid, UserNid},
-    ruma::OwnedRoomAliasId,
+    ruma::{OwnedEventId, OwnedRoomAliasId, OwnedServerName},
 };
 use colonnade_rules::{push::PushOutcome, trie::NewState};
 
@@ -32,8 +32,9 @@ pub struct Batch {
     pub states: Vec<NewState>,
     /// New events, in the order in which they happened.
     pub events: Vec<NewEvent>,
-    /// Where the room stands afterwards; its `last_pos` is filled in here.
-    pub head: Head,
+    /// Where the room stands afterwards; its `last_pos` is filled in here. `None` while only outliers
+    /// of it are known.
+    pub head: Option<Head>,
     /// What the room shows, if that changed.
     pub summary: Option<Summary>,
     /// What must hold then.
@@ -92,8 +93,14 @@ pub struct NewEvent {
     pub state_before: Option<StateNid>,
     /// The state after it.
     pub state_after: Option<StateNid>,
-    /// The events it follows.
+    /// The events it follows, those that are known.
     pub prevs: Vec<EventNid>,
+    /// The events it follows that are not known here.
+    pub missing_prevs: Vec<OwnedEventId>,
+    /// Its timeline key, if it is of the past and was not live here.
+    pub history_key: Option<i64>,
+    /// It is stored as an outlier, and becomes part of the room.
+    pub was_outlier: bool,
     /// The events that allow it.
     pub auths: Vec<EventNid>,
     /// Its canonical JSON.
@@ -133,8 +140,8 @@ pub struct Redaction {
 /// What an event means as a live one.
 #[derive(Debug, Clone)]
 pub struct Live {
-    /// Its timeline key.
-    pub timeline_key: i64,
+    /// Its timeline key; `None` of a membership that is not part of the room as it is known here.
+    pub timeline_key: Option<i64>,
     /// What it means to users with the default push rules.
     pub outcome: PushOutcome,
     /// Cumulative notifying events of the room, this one included.
@@ -149,6 +156,10 @@ pub struct Live {
     pub state: Option<StateNid>,
     /// Memberships that became current with it.
     pub members: Vec<NewMember>,
+    /// Other servers whose number of joined members it changes, and by how many.
+    pub servers: Vec<(OwnedServerName, i64)>,
+    /// What another server shows its user of the room, a JSON array of stripped state.
+    pub stripped: Option<(UserNid, String)>,
     /// Users to whom it means something else, and what.
     pub user_outcomes: Vec<(UserNid, PushOutcome)>,
 }

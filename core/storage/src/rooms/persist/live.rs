@@ -3,14 +3,17 @@
 
 use colonnade_model::{
     nid::{EventNid, RoomNid},
+    ruma::OwnedServerName,
     stream::{Position, Stream, Touch},
 };
 
 use super::batch::{Live, NewEvent, NewMember};
 use crate::{
     Tx,
-    database::{Bulk, sql},
+    database::{Bulk, Cell, sql},
     error::Result,
+    federation::positions,
+    rooms::stripped,
 };
 
 /// Rows that carry positions and need nothing read first; written together, once they are known.
@@ -74,9 +77,13 @@ pub(crate) async fn write_live(
     if let Some(state) = live.state {
         rows.states.row([room.0.into(), pos.into(), state.0.into()]);
     }
+    write_members(tx, room, &live.members, pos).await?;
     for member in &live.members {
-        write_member(tx, room, member, pos).await?;
         tx.touch(Stream::Events, Touch::User(member.user), pos);
+    }
+    write_servers(tx, room, &live.servers, pos).await?;
+    if let Some((user, shown)) = &live.stripped {
+        stripped::put(tx, room, *user, shown).await?;
     }
     for (user, outcome) in &live.user_outcomes {
         rows.exceptions.row([
@@ -131,35 +138,62 @@ async fn write_thread(
         .fetch_one(c))
 }
 
-async fn write_member(tx: &mut Tx, room: RoomNid, member: &NewMember, pos: Position) -> Result<()> {
+/// Writes the memberships that became current with one event; a user is named once.
+async fn write_members(
+    tx: &mut Tx,
+    room: RoomNid,
+    members: &[NewMember],
+    pos: Position,
+) -> Result<()> {
     const MEMBER: &str = "INSERT INTO room_members (room_nid, user_nid, membership, event_nid, \
          sender_nid, pos, forgotten, display_name, avatar_url) \
-         VALUES ($1, $2, $3, $4, $5, $6, 0, $7, $8) \
-         ON CONFLICT (room_nid, user_nid) DO UPDATE SET membership = $3, event_nid = $4, \
-         sender_nid = $5, forgotten = 0, display_name = $7, avatar_url = $8, \
-         pos = CASE WHEN room_members.membership = $3 THEN room_members.pos ELSE $6 END";
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+         ON CONFLICT (room_nid, user_nid) DO UPDATE SET membership = excluded.membership, \
+         event_nid = excluded.event_nid, sender_nid = excluded.sender_nid, forgotten = 0, \
+         display_name = excluded.display_name, avatar_url = excluded.avatar_url, \
+         pos = CASE WHEN room_members.membership = excluded.membership \
+             THEN room_members.pos ELSE excluded.pos END";
     const LOG: &str = "INSERT INTO member_log (user_nid, pos, room_nid, membership, event_nid) \
          VALUES ($1, $2, $3, $4, $5)";
-    execute!(
-        tx,
-        sql::query(MEMBER)
-            .bind(room.0)
-            .bind(member.user.0)
-            .bind(member.membership as i64)
-            .bind(member.event.0)
-            .bind(member.sender.0)
-            .bind(pos)
-            .bind(member.display_name.clone())
-            .bind(member.avatar_url.clone())
-    )?;
-    execute!(
-        tx,
-        sql::query(LOG)
-            .bind(member.user.0)
-            .bind(pos)
-            .bind(room.0)
-            .bind(member.membership as i64)
-            .bind(member.event.0)
-    )?;
+    let (mut rows, mut log) = (Bulk::new(MEMBER), Bulk::new(LOG));
+    for member in members {
+        let membership = member.membership as i64;
+        rows.row([
+            room.0.into(),
+            member.user.0.into(),
+            membership.into(),
+            member.event.0.into(),
+            member.sender.0.into(),
+            pos.into(),
+            0.into(),
+            Cell::Text(member.display_name.clone()),
+            Cell::Text(member.avatar_url.clone()),
+        ]);
+        let event = member.event.0.into();
+        log.row([member.user.0.into(), pos.into(), room.0.into(), membership.into(), event]);
+    }
+    rows.insert(tx).await?;
+    log.insert(tx).await
+}
+
+/// Counts the joined members of other servers.
+async fn write_servers(
+    tx: &mut Tx,
+    room: RoomNid,
+    servers: &[(OwnedServerName, i64)],
+    pos: Position,
+) -> Result<()> {
+    const SERVER: &str = "INSERT INTO room_servers (room_nid, server, joined, left_pos) \
+         VALUES ($1, $2, $3, NULL) ON CONFLICT (room_nid, server) DO UPDATE SET \
+         joined = room_servers.joined + $3, \
+         left_pos = CASE WHEN room_servers.joined + $3 > 0 THEN NULL ELSE $4 END";
+    for (server, by) in servers {
+        let server = server.to_string();
+        execute!(tx, sql::query(SERVER).bind(room.0).bind(server.clone()).bind(*by).bind(pos))?;
+        if *by > 0 {
+            // It knows what is before: by the state that it gave, or was given.
+            positions::begin(tx, &server, Stream::Events, pos).await?;
+        }
+    }
     Ok(())
 }

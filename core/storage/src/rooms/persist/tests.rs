@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Every table that a batch writes.
-const TABLES: [&str; 17] = [
+const TABLES: [&str; 20] = [
     "rooms",
     "room_aliases",
     "room_states",
@@ -31,6 +31,9 @@ const TABLES: [&str; 17] = [
     "room_state_log",
     "room_members",
     "member_log",
+    "room_servers",
+    "invite_states",
+    "missing_prevs",
     "push_exceptions",
     "threads",
     "thread_participants",
@@ -61,6 +64,9 @@ fn event(nid: i64, live: Option<Live>) -> NewEvent {
         state_before: None,
         state_after: None,
         prevs: Vec::new(),
+        missing_prevs: Vec::new(),
+        was_outlier: false,
+        history_key: None,
         auths: Vec::new(),
         json: "{}".into(),
         txn: None,
@@ -81,7 +87,7 @@ fn live(timeline_key: i64) -> Live {
         avatar_url: None,
     };
     Live {
-        timeline_key,
+        timeline_key: Some(timeline_key),
         outcome: PushOutcome::Notify,
         notif_seq: 1,
         unthreaded_seq: 1,
@@ -89,6 +95,8 @@ fn live(timeline_key: i64) -> Live {
         thread: Some(EventNid(1)),
         state: Some(StateNid(timeline_key)),
         members: vec![member],
+        stripped: Some((UserNid(3), "[]".to_owned())),
+        servers: vec![("elsewhere.org".try_into().unwrap(), 1)],
         user_outcomes: vec![(UserNid(2), PushOutcome::Highlight)],
     }
 }
@@ -103,6 +111,7 @@ fn batch() -> Batch {
     let mut second = event(2, Some(live(2)));
     second.relation =
         Some(Relation { parent: EventNid(1), rel_type: "m.thread".to_owned(), key: None });
+    second.missing_prevs = vec!["$missing".try_into().unwrap()];
     second.redacts = Some("$e1".to_owned());
     second.redaction = Some(Redaction { target: EventNid(1), json: "[]".into() });
     second.txn =
@@ -124,7 +133,7 @@ fn batch() -> Batch {
         }),
         states: vec![state],
         events: vec![event(1, Some(live(1))), second, event(3, None)],
-        head: Head {
+        head: Some(Head {
             room: RoomNid(1),
             last_pos: 0,
             last_timeline_key: 2,
@@ -136,7 +145,7 @@ fn batch() -> Batch {
             notif_seq: 2,
             unthreaded_seq: 2,
             highlight_seq: 0,
-        },
+        }),
         summary: Some(Summary::default()),
         demands: Vec::new(),
     }

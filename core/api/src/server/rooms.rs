@@ -1,0 +1,286 @@
+//! What other servers do with rooms: transactions, memberships, invitations, and reading.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use colonnade_federation::transaction::Transaction;
+use colonnade_model::{
+    MatrixError,
+    ruma::{
+        EventId, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId,
+        api::federation::{
+            authorization::get_event_authorization::v1 as event_auth,
+            backfill::get_backfill::v1 as get_backfill,
+            event::{
+                get_event::v1 as get_event, get_missing_events::v1 as missing_events,
+                get_room_state::v1 as room_state, get_room_state_ids::v1 as room_state_ids,
+            },
+            membership::{
+                create_invite::{v1 as invite_v1, v2 as invite_v2},
+                create_join_event::v2 as send_join_v2,
+                create_knock_event::v1 as send_knock,
+                create_leave_event::v2 as send_leave_v2,
+                prepare_join_event::v1 as make_join,
+                prepare_knock_event::v1 as make_knock,
+                prepare_leave_event::v1 as make_leave,
+            },
+        },
+        events::room::member::MembershipState,
+    },
+};
+use colonnade_rooms::{Result, RoomEvent};
+use colonnade_services::{Services, federation::Joined};
+use http::{Method, Request, StatusCode};
+use serde_json::{Value, json, value::RawValue};
+
+use super::endpoint::{Origin, signed};
+use crate::{
+    call::Call,
+    reply::{self, Reply},
+    request::ByteBody,
+    table::Table,
+};
+
+/// A transaction of 50 PDUs of 64 KiB, and EDUs.
+const TRANSACTION_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// An event, and stripped state of its room with it.
+const EVENT_BYTES_MAX: usize = 512 * 1024;
+/// A question.
+const QUESTION_BYTES_MAX: usize = 64 * 1024;
+
+/// Mounts the endpoints of this area.
+pub(crate) fn mount(table: &mut Table) {
+    table
+        .add_signed::<make_join::Request, _, _, _>(0, join_template)
+        .add_signed::<send_join_v2::Request, _, _, _>(EVENT_BYTES_MAX, join)
+        .add_signed::<make_knock::Request, _, _, _>(0, knock_template)
+        .add_signed::<send_knock::Request, _, _, _>(EVENT_BYTES_MAX, knock)
+        .add_signed::<make_leave::Request, _, _, _>(0, leave_template)
+        .add_signed::<send_leave_v2::Request, _, _, _>(EVENT_BYTES_MAX, leave)
+        .add_signed::<invite_v1::Request, _, _, _>(EVENT_BYTES_MAX, invited_v1)
+        .add_signed::<invite_v2::Request, _, _, _>(EVENT_BYTES_MAX, invited)
+        .add_signed::<get_event::Request, _, _, _>(0, event)
+        .add_signed::<room_state::Request, _, _, _>(0, state)
+        .add_signed::<room_state_ids::Request, _, _, _>(0, state_ids)
+        .add_signed::<event_auth::Request, _, _, _>(0, auth_chain)
+        .add_signed::<get_backfill::Request, _, _, _>(0, backfill)
+        .add_signed::<missing_events::Request, _, _, _>(QUESTION_BYTES_MAX, missing);
+    // The library reads these more strictly than other servers write them, or not at all.
+    table
+        .add_raw(Method::PUT, "/_matrix/federation/v1/send/{transaction_id}", transaction)
+        .add_raw(Method::PUT, "/_matrix/federation/v1/send_join/{room_id}/{event_id}", join_v1)
+        .add_raw(Method::PUT, "/_matrix/federation/v1/send_leave/{room_id}/{event_id}", leave_v1);
+}
+
+async fn transaction(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    args: Vec<String>,
+) -> Result<Reply> {
+    let (origin, _, body) = signed(&services, request, TRANSACTION_BYTES_MAX).await?;
+    let transaction = Transaction::read(&body)?;
+    let txn_id = args.first().map_or("", String::as_str);
+    let taken = services.federation.take_transaction(&origin.server, txn_id, transaction).await?;
+    Ok(reply::json(StatusCode::OK, Bytes::from(taken)))
+}
+
+/// Reads the room and the event that a path names.
+fn named(args: &[String]) -> Result<(OwnedRoomId, OwnedEventId), MatrixError> {
+    let wrong = |_| MatrixError::invalid_param("the path names no room or no event");
+    let arg = |place: usize| args.get(place).map_or("", String::as_str);
+    Ok((RoomId::parse(arg(0)).map_err(wrong)?, EventId::parse(arg(1)).map_err(wrong)?))
+}
+
+async fn join_template(call: Call<make_join::Request, Origin>) -> Result<Value> {
+    let request = call.request;
+    let (room, user) = (&request.room_id, &request.user_id);
+    let federation = &call.services.federation;
+    let (version, event) = federation
+        .make_entry(&call.who.server, room, user, MembershipState::Join, &request.ver)
+        .await?;
+    Ok(json!({ "room_version": version, "event": event }))
+}
+
+async fn knock_template(call: Call<make_knock::Request, Origin>) -> Result<Value> {
+    let request = call.request;
+    let (room, user) = (&request.room_id, &request.user_id);
+    let federation = &call.services.federation;
+    let (version, event) = federation
+        .make_entry(&call.who.server, room, user, MembershipState::Knock, &request.ver)
+        .await?;
+    Ok(json!({ "room_version": version, "event": event }))
+}
+
+async fn leave_template(call: Call<make_leave::Request, Origin>) -> Result<Value> {
+    let (room, user) = (&call.request.room_id, &call.request.user_id);
+    let (version, event) =
+        call.services.federation.make_leave(&call.who.server, room, user).await?;
+    Ok(json!({ "room_version": version, "event": event }))
+}
+
+async fn join(call: Call<send_join_v2::Request, Origin>) -> Result<Value> {
+    let (room, event_id) = (&call.request.room_id, &call.request.event_id);
+    let (federation, pdu) = (&call.services.federation, raw(&call.body)?);
+    let joined = federation.take_join(&call.who.server, room, event_id, pdu).await?;
+    Ok(joined_json(&joined, call.services.context.server_name.as_str()))
+}
+
+async fn join_v1(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    args: Vec<String>,
+) -> Result<Reply> {
+    let (origin, _, body) = signed(&services, request, EVENT_BYTES_MAX).await?;
+    let ((room, event_id), pdu) = (named(&args)?, raw(&body)?);
+    let joined = services.federation.take_join(&origin.server, &room, &event_id, pdu).await?;
+    Ok(reply::ok(&json!([200, joined_json(&joined, services.context.server_name.as_str())])))
+}
+
+fn joined_json(joined: &Joined, ours: &str) -> Value {
+    json!({
+        "origin": ours,
+        "event": pdu(&joined.event),
+        "state": pdus(&joined.state),
+        "auth_chain": pdus(&joined.auth_chain),
+        "members_omitted": false,
+        "servers_in_room": joined.servers,
+    })
+}
+
+async fn knock(call: Call<send_knock::Request, Origin>) -> Result<Value> {
+    let (room, event_id) = (&call.request.room_id, &call.request.event_id);
+    let (federation, pdu) = (&call.services.federation, raw(&call.body)?);
+    let shown = federation.take_knock(&call.who.server, room, event_id, pdu).await?;
+    Ok(json!({ "knock_room_state": shown }))
+}
+
+async fn leave(call: Call<send_leave_v2::Request, Origin>) -> Result<Value> {
+    let (room, event_id) = (&call.request.room_id, &call.request.event_id);
+    let (federation, pdu) = (&call.services.federation, raw(&call.body)?);
+    federation.take_leave(&call.who.server, room, event_id, pdu).await?;
+    Ok(json!({}))
+}
+
+async fn leave_v1(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    args: Vec<String>,
+) -> Result<Reply> {
+    let (origin, _, body) = signed(&services, request, EVENT_BYTES_MAX).await?;
+    let ((room, event_id), pdu) = (named(&args)?, raw(&body)?);
+    services.federation.take_leave(&origin.server, &room, &event_id, pdu).await?;
+    Ok(reply::ok(&json!([200, {}])))
+}
+
+async fn invited(call: Call<invite_v2::Request, Origin>) -> Result<Value> {
+    let body: Invite = serde_json::from_slice(&call.body)
+        .map_err(|error| MatrixError::bad_json(error.to_string()))?;
+    let (room, event_id) = (&call.request.room_id, &call.request.event_id);
+    let federation = &call.services.federation;
+    let (version, shown) = (&body.room_version, &body.invite_room_state);
+    let origin = &call.who.server;
+    let signed = federation.take_invite(origin, room, event_id, version, body.event, shown).await?;
+    Ok(json!({ "event": text(signed.json()) }))
+}
+
+async fn invited_v1(call: Call<invite_v1::Request, Origin>) -> Result<Value> {
+    #[derive(serde::Deserialize)]
+    struct InvitedV1 {
+        #[serde(default)]
+        unsigned: Unsigned,
+    }
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Unsigned {
+        invite_room_state: Vec<Value>,
+    }
+    let shown: InvitedV1 = serde_json::from_slice(&call.body)
+        .map_err(|error| MatrixError::bad_json(error.to_string()))?;
+    let shown = shown.unsigned.invite_room_state;
+    let (room, event_id) = (&call.request.room_id, &call.request.event_id);
+    let federation = &call.services.federation;
+    // The first form is for rooms of the first versions, which differ in nothing that counts here.
+    let (origin, pdu) = (&call.who.server, raw(&call.body)?);
+    let version = RoomVersionId::V1;
+    let signed = federation.take_invite(origin, room, event_id, &version, pdu, &shown).await?;
+    Ok(json!([200, { "event": text(signed.json()) }]))
+}
+
+#[derive(serde::Deserialize)]
+struct Invite {
+    room_version: RoomVersionId,
+    event: Box<RawValue>,
+    #[serde(default)]
+    invite_room_state: Vec<Value>,
+}
+
+async fn event(call: Call<get_event::Request, Origin>) -> Result<Value> {
+    let event = call.services.federation.event(&call.who.server, &call.request.event_id).await?;
+    Ok(transaction_of(&call, &[event]))
+}
+
+async fn state(call: Call<room_state::Request, Origin>) -> Result<Value> {
+    let (room, event): (_, &EventId) = (&call.request.room_id, &call.request.event_id);
+    let (state, chain) = call.services.federation.state(&call.who.server, room, event).await?;
+    Ok(json!({ "pdus": pdus(&state), "auth_chain": pdus(&chain) }))
+}
+
+async fn state_ids(call: Call<room_state_ids::Request, Origin>) -> Result<Value> {
+    let (room, event): (_, &EventId) = (&call.request.room_id, &call.request.event_id);
+    let (state, chain) = call.services.federation.state_ids(&call.who.server, room, event).await?;
+    Ok(json!({ "pdu_ids": state, "auth_chain_ids": chain }))
+}
+
+async fn auth_chain(call: Call<event_auth::Request, Origin>) -> Result<Value> {
+    let (room, event): (_, &EventId) = (&call.request.room_id, &call.request.event_id);
+    let chain = call.services.federation.event_auth(&call.who.server, room, event).await?;
+    Ok(json!({ "auth_chain": pdus(&chain) }))
+}
+
+async fn backfill(call: Call<get_backfill::Request, Origin>) -> Result<Value> {
+    let request = &call.request;
+    let limit = usize::try_from(u64::from(request.limit)).unwrap_or(usize::MAX);
+    let (room, from): (_, &[OwnedEventId]) = (&request.room_id, &request.v);
+    let events = call.services.federation.backfill(&call.who.server, room, from, limit).await?;
+    Ok(transaction_of(&call, &events))
+}
+
+async fn missing(call: Call<missing_events::Request, Origin>) -> Result<Value> {
+    let request = &call.request;
+    let bounds = (
+        usize::try_from(u64::from(request.limit)).unwrap_or(usize::MAX),
+        u64::from(request.min_depth),
+    );
+    let (earliest, latest) = (&request.earliest_events, &request.latest_events);
+    let federation = &call.services.federation;
+    let origin = &call.who.server;
+    let events =
+        federation.missing_events(origin, &request.room_id, earliest, latest, bounds).await?;
+    Ok(json!({ "events": pdus(&events) }))
+}
+
+/// Renders events in the form of a transaction.
+fn transaction_of<R>(call: &Call<R, Origin>, events: &[Arc<RoomEvent>]) -> Value {
+    let context = &call.services.context;
+    json!({
+        "origin": context.server_name,
+        "origin_server_ts": context.now_ms(),
+        "pdus": pdus(events),
+    })
+}
+
+fn pdus(events: &[Arc<RoomEvent>]) -> Vec<Value> {
+    events.iter().map(|event| pdu(event)).collect()
+}
+
+fn pdu(event: &RoomEvent) -> Value {
+    text(event.event.json())
+}
+
+fn text(json: &str) -> Value {
+    serde_json::from_str(json).unwrap_or_default()
+}
+
+fn raw(body: &Bytes) -> Result<Box<RawValue>, MatrixError> {
+    serde_json::from_slice(body).map_err(|error| MatrixError::bad_json(error.to_string()))
+}

@@ -1,0 +1,77 @@
+//! What sending to other servers stands on, and the destinations of this process.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+use colonnade_federation::transport::Transport;
+use colonnade_model::{
+    nid::UserNid,
+    ruma::{OwnedServerName, ServerName},
+    stream::{Position, Positions},
+};
+use colonnade_replication::{
+    Latest,
+    slots::{Duty, Right},
+};
+use colonnade_rooms::{Context, Result, Rooms};
+use colonnade_storage::{federation::positions::Sendable, ownership::pools::FEDERATION_SENDER};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+
+use super::destination::Destination;
+
+/// Destinations that read what they lack from the database, at a time.
+const CATCHING_UP_MAX: usize = 16;
+
+/// Sends to other servers what happens here.
+pub struct FederationSender {
+    pub(super) context: Arc<Context>,
+    pub(super) rooms: Rooms,
+    pub(super) transport: Transport,
+    /// How far the streams have come.
+    pub(super) positions: Arc<Latest<Positions>>,
+    pub(super) destinations: Mutex<HashMap<OwnedServerName, Arc<Destination>>>,
+    /// Up to where events were handed to the destinations that keep up.
+    pub(super) fanned_out: Mutex<Position>,
+    pub(super) catching_up: Semaphore,
+}
+
+impl FederationSender {
+    pub(super) fn new(
+        context: Arc<Context>,
+        rooms: Rooms,
+        transport: Transport,
+        positions: Arc<Latest<Positions>>,
+    ) -> Self {
+        Self {
+            context,
+            rooms,
+            transport,
+            positions,
+            destinations: Mutex::default(),
+            fanned_out: Mutex::default(),
+            catching_up: Semaphore::new(CATCHING_UP_MAX),
+        }
+    }
+
+    /// Returns by what right this process sends to a destination, if it does.
+    pub(super) fn right(&self, server: &ServerName) -> Option<Right> {
+        self.context.slots.right(Duty::of(FEDERATION_SENDER, server.as_str()))
+    }
+
+    /// Leaves of the events those that users of this server sent.
+    pub(super) async fn local(&self, events: Vec<Sendable>) -> Result<Vec<Sendable>> {
+        let users: BTreeSet<UserNid> = events.iter().map(|event| event.sender).collect();
+        let users: Vec<UserNid> = users.into_iter().collect();
+        let names = self.context.interned.user_ids(&users).await?;
+        let ours: HashSet<UserNid> = users
+            .into_iter()
+            .zip(names)
+            .filter(|(_, name)| name.server_name() == self.context.server_name)
+            .map(|(user, _)| user)
+            .collect();
+        Ok(events.into_iter().filter(|event| ours.contains(&event.sender)).collect())
+    }
+}

@@ -1,0 +1,164 @@
+//! Checking what comes from another server, many PDUs at a time: their keys are fetched together, and the
+//! signatures looked at on threads that may compute.
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{OwnedEventId, ServerName, room_version_rules::RoomVersionRules},
+};
+use colonnade_rooms::{Error, Result, Room};
+use colonnade_rules::{event::Event, order};
+use serde_json::value::RawValue;
+
+use super::Messaging;
+use crate::{
+    keys::{VerificationKeys, WantedKey},
+    pdu::{Pdu, PublicKeys, Refused, RequiredKeys},
+};
+
+/// PDUs that are checked in one go on a thread that may compute: about a fifth of a second.
+const TOGETHER: usize = 1_000;
+
+/// A PDU that was looked at: its id, if it has the form of an event, and the event or why it is dropped.
+pub(super) struct Looked {
+    pub(super) event_id: Option<OwnedEventId>,
+    pub(super) result: Result<Event, Refused>,
+}
+
+/// The keys that count for events of one time.
+struct At<'k> {
+    keys: &'k VerificationKeys,
+    required: &'k [RequiredKeys],
+}
+
+impl PublicKeys for At<'_> {
+    fn public_key(&self, server: &ServerName, key_id: &str) -> Option<[u8; 32]> {
+        let at_ms = self.required.iter().find(|required| required.server == *server)?;
+        let key = self.keys.key(server, key_id, valid_at(at_ms))?;
+        key.as_bytes().try_into().ok()
+    }
+}
+
+/// Returns when a key must have been valid, in milliseconds since 1970; `None` where that does not count.
+fn valid_at(required: &RequiredKeys) -> Option<i64> {
+    let at = i64::try_from(u64::from(required.origin_server_ts.0)).unwrap_or(i64::MAX);
+    required.is_validity_enforced.then_some(at)
+}
+
+impl Messaging {
+    /// Checks PDUs of one room version, in their order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn look_at(
+        &self,
+        rules: &RoomVersionRules,
+        pdus: Vec<Box<RawValue>>,
+    ) -> Result<Vec<Looked>> {
+        let mut looked = Vec::with_capacity(pdus.len());
+        let mut pdus = pdus.into_iter();
+        loop {
+            let some: Vec<Box<RawValue>> = pdus.by_ref().take(TOGETHER).collect();
+            if some.is_empty() {
+                return Ok(looked);
+            }
+            looked.extend(self.look_at_some(rules, some).await?);
+        }
+    }
+
+    async fn look_at_some(
+        &self,
+        rules: &RoomVersionRules,
+        pdus: Vec<Box<RawValue>>,
+    ) -> Result<Vec<Looked>> {
+        let of_reading = rules.clone();
+        let (pdus, wanted) = compute(move || {
+            let read: Vec<_> =
+                pdus.iter().map(|pdu| Pdu::read(pdu.get(), &of_reading).map(drop_rules)).collect();
+            let required = read.iter().flatten().flat_map(|(_, required)| required);
+            let wanted = required.flat_map(|required| {
+                required.key_ids.iter().map(|key_id| WantedKey {
+                    server: required.server.clone(),
+                    key_id: key_id.clone(),
+                    valid_at_ms: valid_at(required),
+                })
+            });
+            let wanted: Vec<WantedKey> = wanted.collect();
+            (pdus, wanted)
+        })
+        .await?;
+        let keys = self.keys.verification_keys(&wanted).await?;
+        let rules = rules.clone();
+        compute(move || pdus.iter().map(|pdu| look(pdu, &rules, &keys)).collect()).await
+    }
+
+    /// Checks a PDU that another server hands over.
+    ///
+    /// # Errors
+    /// `M_BAD_JSON` when it is no event of that version, `M_FORBIDDEN` when it is not signed by those who
+    /// must have signed it.
+    pub async fn checked_by(&self, rules: &RoomVersionRules, pdu: Box<RawValue>) -> Result<Event> {
+        let looked = self.look_at(rules, vec![pdu]).await?.pop();
+        match looked.map(|looked| looked.result) {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(Refused::Malformed(why))) => {
+                Err(MatrixError::bad_json(why.to_string()).into())
+            }
+            Some(Err(refused)) => Err(MatrixError::forbidden(refused.to_string()).into()),
+            None => Err(MatrixError::bad_json("no event").into()),
+        }
+    }
+
+    /// Checks a PDU of a room that another server hands over.
+    ///
+    /// # Errors
+    /// As [`Messaging::checked_by`].
+    pub async fn checked(&self, room: &Room, pdu: Box<RawValue>) -> Result<Event> {
+        let event = self.checked_by(&room.rules, pdu).await?;
+        match event.room_id() == room.room_id {
+            true => Ok(event),
+            false => Err(MatrixError::invalid_param("an event of another room").into()),
+        }
+    }
+
+    /// Checks PDUs of a room and returns those that pass, each after those that allow it. Those of another
+    /// room, those that do not pass and those that lead in a circle are left out: whatever needs them
+    /// finds out.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn usable(&self, room: &Room, pdus: Vec<Box<RawValue>>) -> Result<Vec<Event>> {
+        let mut events = Vec::with_capacity(pdus.len());
+        for Looked { event_id, result } in self.look_at(&room.rules, pdus).await? {
+            match result {
+                Ok(event) if event.room_id() == room.room_id => events.push(event),
+                Ok(event) => tracing::debug!(event_id = %event.event_id(), "of another room"),
+                Err(error) => tracing::debug!(?event_id, %error, "a PDU is dropped"),
+            }
+        }
+        let order = order::by_auth_events(&events).order;
+        let mut places: Vec<Option<Event>> = events.into_iter().map(Some).collect();
+        Ok(order.into_iter().filter_map(|place| places[place].take()).collect())
+    }
+}
+
+/// What is left of a PDU when it was read.
+fn drop_rules(pdu: Pdu<'_>) -> (OwnedEventId, Vec<RequiredKeys>) {
+    (pdu.event_id().to_owned(), pdu.required_keys().to_vec())
+}
+
+fn look(pdu: &RawValue, rules: &RoomVersionRules, keys: &VerificationKeys) -> Looked {
+    let pdu = match Pdu::read(pdu.get(), rules) {
+        Ok(pdu) => pdu,
+        Err(refused) => return Looked { event_id: None, result: Err(refused) },
+    };
+    let event_id = Some(pdu.event_id().to_owned());
+    let required = pdu.required_keys().to_vec();
+    let checked = pdu.check(&At { keys, required: &required });
+    Looked { event_id, result: checked.map(|checked| checked.event) }
+}
+
+/// Runs what computes for long where it keeps nobody waiting.
+async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::from(MatrixError::internal(format!("a check ended: {error}"))))
+}

@@ -1,0 +1,156 @@
+//! Taking PDUs of a transaction: each is checked, what it needs is fetched, and its room takes it.
+//!
+//! PDUs of one room are taken one after the other, in their order; those of different rooms at once.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use colonnade_model::ruma::{OwnedEventId, OwnedRoomId, ServerName};
+use colonnade_rooms::{Result, Room, incoming::Incoming, remote::Outcome};
+use colonnade_rules::{acl::ServerAcl, event::Event};
+use futures_util::{StreamExt as _, stream};
+use serde_json::value::RawValue;
+
+use super::{Messaging, MessagingError, pdus::Looked};
+use crate::pdu::room_of;
+
+/// Rooms whose PDUs are taken at a time, for one origin.
+const ROOMS_MAX: usize = 8;
+
+/// What became of a PDU.
+#[derive(Debug)]
+pub struct Received {
+    /// Its id, if it has the form of an event.
+    pub event_id: Option<OwnedEventId>,
+    /// Its event, once it is stored, and what became of it; or why it was dropped.
+    pub result: Result<(Event, Outcome), String>,
+}
+
+impl Messaging {
+    /// Takes PDUs that another server sends.
+    ///
+    /// # Errors
+    /// When the database fails: then nothing is said of any of them, and they may be sent again.
+    pub async fn receive(
+        &self,
+        origin: &ServerName,
+        pdus: Vec<Box<RawValue>>,
+    ) -> Result<Vec<Received>> {
+        let mut by_room: BTreeMap<OwnedRoomId, Vec<Box<RawValue>>> = BTreeMap::new();
+        for pdu in pdus {
+            // Of what names no room nothing can be said: it has no id without the room's version.
+            if let Some(room) = room_of(&pdu) {
+                by_room.entry(room).or_default().push(pdu);
+            }
+        }
+        let rooms = by_room.into_iter().map(|(room, pdus)| self.receive_in(origin, room, pdus));
+        let mut taken = stream::iter(rooms).buffer_unordered(ROOMS_MAX);
+        let mut received = Vec::new();
+        while let Some(of_room) = taken.next().await {
+            received.extend(of_room?);
+        }
+        Ok(received)
+    }
+
+    async fn receive_in(
+        &self,
+        origin: &ServerName,
+        room_id: OwnedRoomId,
+        pdus: Vec<Box<RawValue>>,
+    ) -> Result<Vec<Received>> {
+        let Some(room) = self.rooms.find(&room_id).await? else {
+            tracing::debug!(%origin, %room_id, "PDUs of a room that is not known here");
+            return Ok(Vec::new());
+        };
+        let allowed = self.admits(&room, origin).await?;
+        let resident = self.rooms.is_resident(&room).await?;
+        let mut received = Vec::with_capacity(pdus.len());
+        for Looked { event_id, result } in self.look_at(&room.rules, pdus).await? {
+            let result = match result {
+                Err(refused) => Err(refused.to_string()),
+                Ok(_) if !allowed => Err(format!("{origin} may not take part in this room")),
+                Ok(event) if event.room_id() != room.room_id => Err("of another room".to_owned()),
+                Ok(event) if !resident => self.take_from_outside(&room, event).await,
+                Ok(event) => self.take(origin, &room, event).await,
+            };
+            received.push(Received { event_id, result });
+        }
+        Ok(received)
+    }
+
+    /// Tells whether a room's access control list lets a server take part.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn admits(&self, room: &Room, server: &ServerName) -> Result<bool> {
+        let acl = self.rooms.state_event(room.nid, "m.room.server_acl", "").await?;
+        Ok(ServerAcl::read(acl.as_ref().map(|acl| &*acl.event)).is_allowed(server))
+    }
+
+    /// Takes one checked event.
+    async fn take(
+        &self,
+        origin: &ServerName,
+        room: &Arc<Room>,
+        event: Event,
+    ) -> Result<(Event, Outcome), String> {
+        match self.take_filling_gaps(origin, room, event).await {
+            Ok(taken) => Ok(taken),
+            Err(error) => {
+                tracing::debug!(%origin, room = %room.room_id, %error, "an event is not taken");
+                Err(error.to_string())
+            }
+        }
+    }
+
+    async fn take_filling_gaps(
+        &self,
+        origin: &ServerName,
+        room: &Arc<Room>,
+        event: Event,
+    ) -> Result<(Event, Outcome), MessagingError> {
+        if !self.rooms.unknown_among(room, event.prev_events()).await?.is_empty() {
+            // What cannot be had this way is had by the state.
+            for between in self.between(origin, room, &event).await.unwrap_or_default() {
+                self.take_with_state(origin, room, between).await?;
+            }
+        }
+        self.take_with_state(origin, room, event).await
+    }
+
+    /// Takes an event, with the state before it as another server says it where something before it is not
+    /// known.
+    async fn take_with_state(
+        &self,
+        origin: &ServerName,
+        room: &Arc<Room>,
+        event: Event,
+    ) -> Result<(Event, Outcome), MessagingError> {
+        self.fetch_auth_events(origin, room, &event).await?;
+        let unknown = self.rooms.unknown_among(room, event.prev_events()).await?;
+        let known =
+            self.rooms.unknown_among(room, &[event.event_id().to_owned()]).await?.is_empty();
+        let incoming = match unknown.is_empty() || known {
+            true => Incoming::following(event.clone()),
+            false => {
+                let id = event.event_id().to_owned();
+                let before = self.state_before(origin, room, &id).await?;
+                Incoming { event: event.clone(), before }
+            }
+        };
+        let (_, outcome) = self.rooms.receive(room, incoming).await?;
+        Ok((event, outcome))
+    }
+
+    /// Takes what concerns a user of this server in a room that nobody of it is in: an invitation taken back, a
+    /// knock answered.
+    async fn take_from_outside(
+        &self,
+        room: &Arc<Room>,
+        event: Event,
+    ) -> Result<(Event, Outcome), String> {
+        match self.rooms.receive_outside(room, event.clone()).await {
+            Ok(outcome) => Ok((event, outcome)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}

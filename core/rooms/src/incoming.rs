@@ -1,0 +1,36 @@
+//! Events that other servers made, on their way into a room: what is known of the state before them.
+
+use colonnade_model::nid::EventNid;
+use colonnade_rules::event::Event;
+
+/// An event that another server made, whose form, hash and signatures were checked.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// The event.
+    pub event: Event,
+    /// Where the state before it comes from.
+    pub before: StateBefore,
+}
+
+/// Where the state before an event comes from.
+#[derive(Debug, Clone)]
+pub enum StateBefore {
+    /// It follows from the events before it, which are all known.
+    Followed,
+    /// Another server says it: these events, stored before. Some of what the event follows is not
+    /// known here.
+    Given(Vec<EventNid>),
+    /// The same, and nobody of this server is in the room: it is all that is known of the room from
+    /// now on.
+    Entered(Vec<EventNid>),
+    /// Nothing is known of the room but this membership of a user of this server, and what its server
+    /// shows of the room: a JSON array of stripped state events.
+    OutOfBand(String),
+}
+
+impl Incoming {
+    /// An event of which everything it follows is known.
+    pub fn following(event: Event) -> Self {
+        Self { event, before: StateBefore::Followed }
+    }
+}

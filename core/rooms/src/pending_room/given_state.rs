@@ -1,0 +1,151 @@
+//! States that another server says: of a room one enters, before an event whose history is missing here, and
+//! of a room of which nothing is known but one's own membership.
+
+use std::sync::Arc;
+
+use colonnade_model::{
+    MatrixError,
+    nid::{EventNid, StateNid},
+};
+use colonnade_rules::{push::PushOutcome, trie::Entry};
+use colonnade_storage::rooms::{
+    events::EventFlags, members::Membership, persist::Live, state::Part,
+};
+
+use super::{
+    PendingRoom,
+    apply::{member_row, row, sent},
+    ingest::Admitted,
+};
+use crate::{Error, Result, proposal::Sent, store::RoomEvent, store::Store};
+
+/// Events of a state read at a time.
+const PIECE: usize = 1_000;
+
+impl PendingRoom {
+    /// Makes the state that consists of these events. Rejected ones are left out.
+    ///
+    /// # Errors
+    /// When the database fails, or lacks one of them.
+    pub(crate) async fn given_state(
+        &mut self,
+        store: &Store,
+        events: &[EventNid],
+    ) -> Result<StateNid> {
+        let (mut core, mut member) = (Vec::new(), Vec::new());
+        for piece in events.chunks(PIECE) {
+            for event in self.events_together(store, piece).await? {
+                let usable = event.room == self.room.nid && !event.flags.has(EventFlags::REJECTED);
+                let Some(state_key_nid) = event.state_key_nid.filter(|_| usable) else { continue };
+                let entry = Entry { state_key_nid, event: event.nid };
+                match Part::of(&event.event.event_type().to_string()) {
+                    Part::Core => core.push(entry),
+                    Part::Member => member.push(entry),
+                }
+            }
+        }
+        let context = &store.context;
+        // A row holds at least two hundred entries, and each part begins one.
+        let rows = (core.len() + member.len()) / 100 + 4;
+        let below = self.tip.state.unwrap_or(StateNid(0));
+        let first = context.nids.states(&context.db, rows, below).await?;
+        let mut ids = (first.0..).map(StateNid);
+        let mut next = || ids.next().unwrap_or(first);
+        let made = store.states().build(core, member, &mut next)?;
+        debug_assert!(made.rows.len() <= rows, "more rows than ids");
+        if made.rows.is_empty() {
+            return Err(MatrixError::not_found("a state without events").into());
+        }
+        if let Some(equal) = store.states().find_equal(self.room.nid, &made.state).await? {
+            return Ok(equal);
+        }
+        self.trie.add(&made);
+        self.added.states.push(made.clone());
+        Ok(made.nid)
+    }
+
+    /// Adds a membership of a user of this server in a room that is not known here. It is all that is known
+    /// of the room, and no part of its timeline.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn add_out_of_band(
+        &mut self,
+        store: &Store,
+        admitted: Admitted,
+        stripped: String,
+    ) -> Result<Sent> {
+        let membership = admitted.event.membership().and_then(|state| Membership::of(&state));
+        let Some(membership) = membership else {
+            return Err(Error::internal("take a membership", NoMembership));
+        };
+        if let Some(new) = &admitted.new_state {
+            self.trie.add(new);
+            self.added.states.push(new.clone());
+        }
+        let room_event = RoomEvent {
+            nid: admitted.nid,
+            room: self.room.nid,
+            event: Arc::clone(&admitted.event),
+            sender: admitted.sender,
+            event_type: admitted.event_type,
+            state_key_nid: admitted.state_key_nid,
+            flags: EventFlags::OUTLIER,
+            state_before: None,
+            state_after: None,
+            timeline_key: None,
+            pos: None,
+            thread: None,
+            outcome: PushOutcome::Nothing,
+        };
+        let member = member_row(store, &room_event, membership).await?;
+        let user = member.as_ref().map(|member| member.user);
+        let shown = (membership == Membership::Invite || membership == Membership::Knock)
+            .then(|| user.map(|user| (user, stripped)))
+            .flatten();
+        let server = admitted.event.sender().server_name().to_owned();
+        let mut row = row(&admitted, EventFlags::OUTLIER, None);
+        (row.state_before, row.state_after) = (None, None);
+        row.live = Some(Live {
+            timeline_key: None,
+            outcome: PushOutcome::Nothing,
+            notif_seq: self.tip.notif_seq,
+            unthreaded_seq: self.tip.unthreaded_seq,
+            highlight_seq: self.tip.highlight_seq,
+            thread: None,
+            state: Some(admitted.state_after),
+            members: member.into_iter().collect(),
+            // Noted as a server of the room that has no members that are known.
+            servers: (server != store.context.server_name)
+                .then_some((server, 0))
+                .into_iter()
+                .collect(),
+            stripped: shown,
+            user_outcomes: Vec::new(),
+        });
+        self.tip.state = Some(admitted.state_after);
+        self.tip.extremities = vec![admitted.nid];
+        self.tip.depth = self.tip.depth.max(row.depth);
+        self.tip.joined = 0;
+        self.tip.invited = i64::from(membership == Membership::Invite);
+        self.remember(room_event, row);
+        Ok(sent(&admitted))
+    }
+
+    async fn events_together(
+        &self,
+        store: &Store,
+        nids: &[EventNid],
+    ) -> Result<Vec<Arc<RoomEvent>>> {
+        let (fresh, stored): (Vec<EventNid>, Vec<EventNid>) =
+            nids.iter().partition(|nid| self.is_fresh(**nid));
+        let mut events = store.events(&stored).await?;
+        events.extend(self.events_of(store, &fresh).await?);
+        Ok(events)
+    }
+}
+
+/// A membership event has no membership this server knows.
+#[derive(Debug, thiserror::Error)]
+#[error("an event without a membership")]
+struct NoMembership;

@@ -1,0 +1,83 @@
+//! Adding history: events from before what is known of a room, which other servers had. Clients see them
+//! further down in the timeline; nothing happens anew, and the room stands where it stood.
+
+use std::sync::Arc;
+
+use colonnade_model::nid::EventNid;
+use colonnade_rules::{event::Event, push::PushOutcome};
+use colonnade_storage::rooms::{events::EventFlags, gaps};
+
+use super::{
+    PendingRoom,
+    apply::{TIMELINE_KEY_STEP, row, sent},
+    ingest::{self, Verdict},
+};
+use crate::{Result, incoming::StateBefore, proposal::Sent, store::RoomEvent, store::Store};
+
+impl PendingRoom {
+    /// Adds events of the past, oldest first, below everything that is known; `state` is the state before
+    /// the first of them. Those that are part of the room already stay as they are.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when an auth event is not known, or when the database fails.
+    pub(crate) async fn add_history(
+        &mut self,
+        store: &Store,
+        events: Vec<Event>,
+        state: Vec<EventNid>,
+    ) -> Result<Vec<Sent>> {
+        let lowest = gaps::lowest_key(&store.context.db, self.room.nid).await?.unwrap_or(0);
+        let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
+        let mut key = lowest.saturating_sub(count.saturating_mul(TIMELINE_KEY_STEP));
+        let (mut before, mut added) = (StateBefore::Given(state), Vec::new());
+        for event in events {
+            let known = self.find(store, event.event_id()).await?;
+            if known.as_ref().is_some_and(|known| !known.waits_outside()) {
+                continue;
+            }
+            let outlier = known.map(|known| known.nid);
+            let admitted = ingest::of_history(
+                self,
+                store,
+                event,
+                std::mem::replace(&mut before, StateBefore::Followed),
+                outlier,
+            )
+            .await?;
+            let flags = match admitted.verdict {
+                Verdict::Rejected => EventFlags::REJECTED,
+                Verdict::Accepted | Verdict::SoftFailed => EventFlags::default(),
+            };
+            let is_shown = admitted.verdict != Verdict::Rejected;
+            if let Some(new) = &admitted.new_state {
+                self.trie.add(new);
+                self.added.states.push(new.clone());
+            }
+            let mut stored = row(&admitted, flags, None);
+            stored.history_key = is_shown.then_some(key);
+            let relation = self.relation(store, &admitted.event).await?;
+            let thread = relation.as_ref().and_then(|(_, thread)| *thread);
+            stored.relation = relation.map(|(relation, _)| relation);
+            stored.redacts = admitted.event.redacts().map(ToString::to_string);
+            let room_event = RoomEvent {
+                nid: admitted.nid,
+                room: self.room.nid,
+                event: Arc::clone(&admitted.event),
+                sender: admitted.sender,
+                event_type: admitted.event_type,
+                state_key_nid: admitted.state_key_nid,
+                flags,
+                state_before: admitted.state_before,
+                state_after: Some(admitted.state_after),
+                timeline_key: stored.history_key,
+                pos: None,
+                thread,
+                outcome: PushOutcome::Nothing,
+            };
+            self.remember(room_event, stored);
+            added.push(sent(&admitted));
+            key += TIMELINE_KEY_STEP;
+        }
+        Ok(added)
+    }
+}

@@ -1,0 +1,80 @@
+//! What other servers ask of this one, and send to it: use cases over rooms, users and views. Every request is
+//! proved to be of the server it names before it comes here.
+
+mod coming;
+mod going;
+mod invited;
+mod queries;
+mod reads;
+mod transaction;
+
+use std::sync::Arc;
+
+use colonnade_federation::{messaging::Messaging, transaction::Transactions};
+use colonnade_model::{
+    MatrixError,
+    ruma::{RoomId, ServerName, UserId},
+};
+use colonnade_rooms::{Context, Result, Room, Rooms};
+
+pub use coming::Joined;
+pub use queries::AliasTarget;
+
+use crate::membership::MembershipService;
+
+/// Serves other servers.
+pub struct FederationService {
+    context: Arc<Context>,
+    rooms: Rooms,
+    membership: Arc<MembershipService>,
+    messaging: Messaging,
+    transactions: Transactions,
+}
+
+impl FederationService {
+    /// Serves other servers with these.
+    pub fn new(
+        context: Arc<Context>,
+        rooms: Rooms,
+        membership: Arc<MembershipService>,
+        messaging: Messaging,
+    ) -> Self {
+        let transactions = Transactions::new(context.db.clone());
+        Self { context, rooms, membership, messaging, transactions }
+    }
+
+    /// Returns a room that another server is in, and that lets it take part.
+    async fn shared_room(&self, room_id: &RoomId, origin: &ServerName) -> Result<Arc<Room>> {
+        let room = self.rooms.shared_room(room_id, origin).await?;
+        self.require_admitted(&room, origin).await?;
+        Ok(room)
+    }
+
+    /// Returns a room that somebody of this server is in, for somebody who wants to come in.
+    async fn open_room(&self, room_id: &RoomId, origin: &ServerName) -> Result<Arc<Room>> {
+        let unknown = || MatrixError::not_found("this server is in no such room");
+        let room = self.rooms.find(room_id).await?.ok_or_else(unknown)?;
+        if !self.rooms.is_resident(&room).await? {
+            return Err(unknown().into());
+        }
+        self.require_admitted(&room, origin).await?;
+        Ok(room)
+    }
+
+    async fn require_admitted(&self, room: &Room, origin: &ServerName) -> Result<()> {
+        match self.messaging.admits(room, origin).await? {
+            true => Ok(()),
+            false => {
+                Err(MatrixError::forbidden("your server may not take part in this room").into())
+            }
+        }
+    }
+}
+
+/// Makes sure that a server speaks for a user.
+fn require_own(user: &UserId, origin: &ServerName) -> Result<(), MatrixError> {
+    match user.server_name() == origin {
+        true => Ok(()),
+        false => Err(MatrixError::forbidden(format!("{user} is not of your server"))),
+    }
+}

@@ -181,13 +181,16 @@ async fn interim_answers_pass_and_leave_to_send_is_the_workers() {
         request.push(byte[0] as char);
     }
     assert!(request.to_lowercase().contains("\r\nexpect: 100-continue\r\n"), "{request}");
-    side.say([interim, answer].concat()).await;
+    // It ends its connection, so that the next request comes over another one.
+    let last = answer.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n");
+    side.say([interim, last.as_str()].concat()).await;
     let hints = raw_head(&mut client).await;
     assert!(hints.starts_with("HTTP/1.1 103 ") && hints.contains("link: x\r\n"), "{hints}");
     assert_eq!(client.answer().await.unwrap().body, "ok");
     // HTTP/1.0 knows none of them.
     let mut client = Client::connect(gateway.addrs()[0]).await;
     client.send("GET /a HTTP/1.0\r\n\r\n").await;
+    let mut side = Side::accept(&listener).await;
     let head = side.head().await;
     assert!(head.starts_with("GET /a HTTP/1.1\r\nhost: \r\n"), "{head}");
     side.say([interim, answer].concat()).await;

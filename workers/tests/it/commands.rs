@@ -81,6 +81,9 @@ fn check_and_explain_ask_a_gateway_that_runs() {
     );
 }
 
+/// No listeners of admins, whose usual ports another server may have.
+const NO_ADMIN: [&str; 4] = ["--set", "admin.gateway=null", "--set", "admin.listen=null"];
+
 #[test]
 fn up_says_at_once_what_it_does_not_do_of_the_routes_file() {
     let folder = tempfile::tempdir().unwrap();
@@ -93,8 +96,7 @@ fn up_says_at_once_what_it_does_not_do_of_the_routes_file() {
         std::fs::write(&routes, text).unwrap();
     };
     let settings = ["--set", "routes=routes.yaml"];
-    let up =
-        ["up", settings[0], settings[1], "--listen", "127.0.0.1:0", "--set", "admin.gateway=null"];
+    let up = [&["up", "--listen", "127.0.0.1:0"][..], &settings, &NO_ADMIN].concat();
     let check = ["check", settings[0], settings[1]];
     // On a trial server, where anybody may register, nobody else comes in.
     with("{ name: a, bind: \"0.0.0.0:18998\", proxy_protocol: true }");

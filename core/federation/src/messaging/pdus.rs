@@ -3,7 +3,9 @@
 
 use colonnade_model::{
     MatrixError,
-    ruma::{OwnedEventId, ServerName, room_version_rules::RoomVersionRules},
+    ruma::{
+        OwnedEventId, ServerName, events::TimelineEventType, room_version_rules::RoomVersionRules,
+    },
 };
 use colonnade_rooms::{Error, Result, Room};
 use colonnade_rules::{event::Event, order};
@@ -135,6 +137,8 @@ impl Messaging {
                 Err(error) => tracing::debug!(?event_id, %error, "a PDU is dropped"),
             }
         }
+        // From room version 12 on nobody names it, and everything rests on it.
+        events.sort_by_key(|event| !event.is_state(&TimelineEventType::RoomCreate, ""));
         let order = order::by_auth_events(&events).order;
         let mut places: Vec<Option<Event>> = events.into_iter().map(Some).collect();
         Ok(order.into_iter().filter_map(|place| places[place].take()).collect())

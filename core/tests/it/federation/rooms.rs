@@ -9,7 +9,17 @@ use serde_json::{Value, json};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn encode(text: &str) -> String {
-    text.replace('#', "%23").replace('!', "%21").replace(':', "%3A").replace('$', "%24")
+    [
+        ('%', "%25"),
+        ('#', "%23"),
+        ('!', "%21"),
+        (':', "%3A"),
+        ('$', "%24"),
+        ('/', "%2F"),
+        ('+', "%2B"),
+    ]
+    .iter()
+    .fold(text.to_owned(), |text, (from, to)| text.replace(*from, to))
 }
 
 fn path(room: &str, rest: &str) -> String {

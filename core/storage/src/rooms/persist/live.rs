@@ -186,7 +186,7 @@ async fn write_servers(
     const SERVER: &str = "INSERT INTO room_servers (room_nid, server, joined, left_pos) \
          VALUES ($1, $2, $3, NULL) ON CONFLICT (room_nid, server) DO UPDATE SET \
          joined = room_servers.joined + $3, \
-         left_pos = CASE WHEN room_servers.joined + $3 > 0 THEN NULL ELSE $4 END";
+         left_pos = CASE WHEN room_servers.joined + $3 > 0 THEN NULL ELSE CAST($4 AS BIGINT) END";
     for (server, by) in servers {
         let server = server.to_string();
         execute!(tx, sql::query(SERVER).bind(room.0).bind(server.clone()).bind(*by).bind(pos))?;

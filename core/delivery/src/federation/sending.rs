@@ -30,8 +30,9 @@ const IDLE: Duration = Duration::from_secs(300);
 const NOTE_EVERY: Duration = Duration::from_secs(5);
 /// How long a destination may take for a transaction.
 const TRANSACTION: Duration = Duration::from_secs(60);
-/// The first pause after an answer that is no success, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
+/// The first pause after an answer that is no success, and the longest: a server that is not reached is left
+/// alone for longer by the transport.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// Refusals of the same transaction as malformed after which it is given up: it will not get better.
 const REFUSALS_MAX: u32 = 3;
 

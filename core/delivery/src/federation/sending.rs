@@ -22,8 +22,8 @@ use super::{body, destination::Destination, sender::FederationSender};
 
 /// PDUs in a transaction (Matrix v1.19, server-server, "Transactions").
 const PDUS_MAX: usize = 50;
-/// Events of a destination that is behind, read together.
-const READ_TOGETHER: i64 = 500;
+/// Events of a destination that is behind, read together: about as many as may wait in memory.
+const READ_TOGETHER: i64 = 200;
 /// How long a destination without anything to send is kept.
 const IDLE: Duration = Duration::from_secs(300);
 /// How long a position may be behind in the database: what is sent again after a crash.
@@ -204,7 +204,8 @@ fn refused(
     }
 }
 
-/// Returns the next events for a destination, and up to where it has everything once it has them.
+/// Returns the next events for a destination, and up to where it has everything once it has them. They wait until
+/// they are taken.
 async fn next_events(
     sender: &Arc<FederationSender>,
     destination: &Destination,
@@ -213,45 +214,46 @@ async fn next_events(
     let left_out = {
         let mut waiting = destination.waiting.lock();
         waiting.events.retain(|(pos, _)| *pos > after);
-        if !waiting.is_behind {
-            let events: Vec<_> = waiting.events.iter().take(PDUS_MAX).copied().collect();
-            let upto = events.last().map_or(after, |(pos, _)| *pos);
-            return Ok((upto, events.into_iter().map(|(_, event)| event).collect()));
-        }
         // From here on what is added is kept.
-        waiting.is_behind = false;
-        waiting.left_out
+        std::mem::take(&mut waiting.is_behind).then_some(waiting.left_out)
     };
-    let read = read_next(sender, destination, after, left_out).await;
-    read.inspect_err(|_| destination.waiting.lock().is_behind = true)
+    let complete_upto = match left_out {
+        Some(left_out) => {
+            let read = read_waiting(sender, destination, after, left_out).await;
+            Some(read.inspect_err(|_| destination.waiting.lock().is_behind = true)?)
+        }
+        None => None,
+    };
+    let waiting = destination.waiting.lock();
+    let ready =
+        waiting.events.iter().take_while(|(pos, _)| complete_upto.is_none_or(|upto| *pos <= upto));
+    let ready: Vec<(Position, EventNid)> = ready.take(PDUS_MAX).copied().collect();
+    let last = ready.last().map_or(after, |(pos, _)| *pos);
+    let upto = complete_upto.filter(|_| ready.len() < PDUS_MAX).unwrap_or(last);
+    Ok((upto, ready.into_iter().map(|(_, event)| event).collect()))
 }
 
-/// Reads the next events for a destination that is behind. What waits in memory is among them: it may be of a
-/// room that the destination is not in, about a user of it.
-async fn read_next(
+/// Reads what waits for a destination that is behind, and returns up to where that is all. What is in memory
+/// stays: it may be of a room that the destination is not in, about a user of it.
+async fn read_waiting(
     sender: &FederationSender,
     destination: &Destination,
     after: Position,
     left_out: Position,
-) -> Result<(Position, Vec<EventNid>)> {
+) -> Result<Position> {
     let _turn = sender.catching_up.acquire().await;
     let upto = left_out.max(*sender.fanned_out.lock());
     let (db, server) = (&sender.context.db, destination.server.as_str());
     let found = positions::events_for(db, server, after, upto, READ_TOGETHER).await?;
     let is_all = i64::try_from(found.len()).is_ok_and(|count| count < READ_TOGETHER);
-    let mut upto = if is_all { upto } else { found.last().map_or(upto, |event| event.pos) };
+    let upto = if is_all { upto } else { found.last().map_or(upto, |event| event.pos) };
     let ours = sender.local(found).await?;
-    let mut next: BTreeMap<Position, EventNid> =
-        ours.into_iter().map(|event| (event.pos, event.event)).collect();
     let mut waiting = destination.waiting.lock();
-    next.extend(waiting.events.iter().filter(|(pos, _)| *pos <= upto).copied());
-    let is_cut = next.len() > PDUS_MAX;
-    let next: Vec<(Position, EventNid)> = next.into_iter().take(PDUS_MAX).collect();
-    if is_cut {
-        upto = next.last().map_or(upto, |(pos, _)| *pos);
-    }
-    waiting.is_behind |= is_cut || !is_all;
-    Ok((upto, next.into_iter().map(|(_, event)| event).collect()))
+    let mut all: BTreeMap<Position, EventNid> = waiting.events.drain(..).collect();
+    all.extend(ours.into_iter().map(|event| (event.pos, event.event)));
+    waiting.events = all.into_iter().collect();
+    waiting.is_behind |= !is_all;
+    Ok(upto)
 }
 
 /// Notes how far the destination is, if that is due.

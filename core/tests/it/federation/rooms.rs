@@ -169,6 +169,30 @@ async fn whoever_is_banned_by_another_server_is_out_and_stays_out() {
 }
 
 #[tokio::test]
+async fn nothing_is_lost_while_either_server_is_away() {
+    let mut servers = Federation::start(2).await;
+    let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);
+    let room = create(&alice, json!({ "preset": "public_chat" })).await;
+    join(&bob, &room, "hs1").await;
+    servers.cut(1);
+    let said: Vec<String> = (0..70).map(|number| format!("while away {number}")).collect();
+    for text in &said {
+        say(&alice, &room, text).await;
+    }
+    servers.mend(1);
+    sees(&bob, &room, said.last().unwrap()).await;
+    let seen = texts(&bob, &room).await;
+    let seen: Vec<&String> = seen.iter().filter(|text| text.starts_with("while away")).collect();
+    assert_eq!(seen, said.iter().collect::<Vec<_>>(), "all of them, in order");
+    // And if the one that has to send restarts meanwhile.
+    servers.cut(1);
+    say(&alice, &room, "before the restart").await;
+    servers.restart(0).await;
+    servers.mend(1);
+    sees(&bob, &room, "before the restart").await;
+}
+
+#[tokio::test]
 async fn servers_that_speak_at_once_agree_in_the_end() {
     let servers = Federation::start(2).await;
     let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);

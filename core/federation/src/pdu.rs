@@ -30,10 +30,10 @@ pub use self::{
 
 /// A PDU of the right form that says which servers signed it; whether they did is not known yet.
 #[derive(Clone, Debug)]
-pub struct Pdu<'r> {
+pub struct Pdu {
     object: EventObject,
     event: Event,
-    rules: &'r RoomVersionRules,
+    rules: RoomVersionRules,
     required: Vec<RequiredKeys>,
 }
 
@@ -55,13 +55,13 @@ pub fn room_of(pdu: &RawValue) -> Option<OwnedRoomId> {
     serde_json::from_str::<InRoom>(pdu.get()).ok().map(|pdu| pdu.room_id)
 }
 
-impl<'r> Pdu<'r> {
+impl Pdu {
     /// Reads a PDU of a room with these rules.
     ///
     /// # Errors
     /// [`Refused::Malformed`]; [`Refused::NotSigned`] when it names no signature of a server that must
     /// have signed it.
-    pub fn read(json: &str, rules: &'r RoomVersionRules) -> Result<Self, Refused> {
+    pub fn read(json: &str, rules: &RoomVersionRules) -> Result<Self, Refused> {
         let object = EventObject::parse(json, rules)?;
         let event = Event::parse(&object, rules)?;
         let servers = signatures::required_servers(&object, &event, rules);
@@ -78,7 +78,7 @@ impl<'r> Pdu<'r> {
             })
         });
         let required = required.collect::<Result<_, _>>()?;
-        Ok(Self { object, event, rules, required })
+        Ok(Self { object, event, rules: rules.clone(), required })
     }
 
     /// Returns its event id.
@@ -103,14 +103,14 @@ impl<'r> Pdu<'r> {
     /// [`Refused`], all but [`Refused::NotSigned`].
     pub fn check(self, keys: &impl PublicKeys) -> Result<CheckedPdu, Refused> {
         let Self { object, event, rules, required } = self;
-        let signed = object.signed_json(rules)?;
+        let signed = object.signed_json(&rules)?;
         for required in &required {
             signatures::verify(&object, required, signed.as_bytes(), keys)?;
         }
         if object.has_content_hash()? {
             return Ok(CheckedPdu { event, is_redacted: false });
         }
-        let redacted = Event::parse(&object.redacted(rules)?, rules)?;
+        let redacted = Event::parse(&object.redacted(&rules)?, &rules)?;
         debug_assert_eq!(redacted.event_id(), event.event_id(), "redaction keeps the id");
         Ok(CheckedPdu { event: redacted, is_redacted: true })
     }

@@ -199,6 +199,12 @@ impl PendingRoom {
         self.tip = self.kept_tip.clone();
     }
 
+    /// Adds a state: it is found from now on, and written with what is kept.
+    pub(super) fn add_state(&mut self, new: &NewState) {
+        self.trie.add(new);
+        self.added.states.push(new.clone());
+    }
+
     /// Tells whether the room does not exist yet.
     pub(super) fn is_new(&self) -> bool {
         self.create.is_some()

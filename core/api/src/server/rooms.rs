@@ -7,7 +7,7 @@ use colonnade_federation::transaction::Transaction;
 use colonnade_model::{
     MatrixError,
     ruma::{
-        EventId, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId,
+        EventId, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, UserId,
         api::federation::{
             authorization::get_event_authorization::v1 as event_auth,
             backfill::get_backfill::v1 as get_backfill,
@@ -92,22 +92,24 @@ fn named(args: &[String]) -> Result<(OwnedRoomId, OwnedEventId), MatrixError> {
 }
 
 async fn join_template(call: Call<make_join::Request, Origin>) -> Result<Value> {
-    let request = call.request;
-    let (room, user) = (&request.room_id, &request.user_id);
-    let federation = &call.services.federation;
-    let (version, event) = federation
-        .make_entry(&call.who.server, room, user, MembershipState::Join, &request.ver)
-        .await?;
-    Ok(json!({ "room_version": version, "event": event }))
+    let make_join::Request { room_id, user_id, ver, .. } = &call.request;
+    entry_template(&call, room_id, user_id, MembershipState::Join, ver).await
 }
 
 async fn knock_template(call: Call<make_knock::Request, Origin>) -> Result<Value> {
-    let request = call.request;
-    let (room, user) = (&request.room_id, &request.user_id);
-    let federation = &call.services.federation;
-    let (version, event) = federation
-        .make_entry(&call.who.server, room, user, MembershipState::Knock, &request.ver)
-        .await?;
+    let make_knock::Request { room_id, user_id, ver, .. } = &call.request;
+    entry_template(&call, room_id, user_id, MembershipState::Knock, ver).await
+}
+
+async fn entry_template<R>(
+    call: &Call<R, Origin>,
+    room: &RoomId,
+    user: &UserId,
+    membership: MembershipState,
+    versions: &[RoomVersionId],
+) -> Result<Value> {
+    let (federation, origin) = (&call.services.federation, &call.who.server);
+    let (version, event) = federation.make_entry(origin, room, user, membership, versions).await?;
     Ok(json!({ "room_version": version, "event": event }))
 }
 

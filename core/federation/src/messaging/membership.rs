@@ -22,7 +22,7 @@ use colonnade_rules::event::{Event, complete};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use super::{EVENTS_MAX, Messaging, MessagingError, path};
+use super::{EVENTS_MAX, Messaging, MessagingError, path, pdus::in_order};
 use crate::transport::Request;
 
 /// How long a server may take to answer a join with a room of many members.
@@ -173,10 +173,14 @@ impl Messaging {
             Some(event) => self.completed_join(&room, &join, event).await?,
             None => join,
         };
-        let in_state = self.ids_in(&room, &state).await?;
+        let chain_len = chain.len();
         let all: Vec<Box<RawValue>> = chain.into_iter().chain(state).collect();
         tracing::info!(room = %room_id, events = all.len(), %server, "a room is being joined");
-        let events = self.usable(&room, all).await?;
+        let looked = self.look_at(&room.rules, all).await?;
+        let in_state: BTreeSet<OwnedEventId> =
+            looked[chain_len..].iter().filter_map(|one| one.event_id.clone()).collect();
+        let in_state: Vec<OwnedEventId> = in_state.into_iter().collect();
+        let events = in_order(&room, looked);
         require_create(&room, &events)?;
         self.add_what_hangs_together(&room, events).await?;
         let state = self.rooms.nids_of(&room, &in_state).await?;
@@ -203,19 +207,6 @@ impl Messaging {
             Some(event) => Ok(event),
             None => Ok(sent.clone()),
         }
-    }
-
-    /// Returns the ids of PDUs; those that have none are left out.
-    async fn ids_in(
-        &self,
-        room: &Room,
-        pdus: &[Box<RawValue>],
-    ) -> Result<Vec<OwnedEventId>, MessagingError> {
-        let ids = pdus.iter().filter_map(|pdu| {
-            crate::pdu::Pdu::read(pdu.get(), &room.rules).ok().map(|pdu| pdu.event_id().to_owned())
-        });
-        let ids: BTreeSet<OwnedEventId> = ids.collect();
-        Ok(ids.into_iter().collect())
     }
 
     /// Leaves a room over a server that is in it.

@@ -72,11 +72,11 @@ impl Messaging {
         rules: &RoomVersionRules,
         pdus: Vec<Box<RawValue>>,
     ) -> Result<Vec<Looked>> {
-        let of_reading = rules.clone();
-        let (pdus, wanted) = compute(move || {
-            let read: Vec<_> =
-                pdus.iter().map(|pdu| Pdu::read(pdu.get(), &of_reading).map(drop_rules)).collect();
-            let required = read.iter().flatten().flat_map(|(_, required)| required);
+        let rules = rules.clone();
+        let (read, wanted) = compute(move || {
+            let read: Vec<Result<Pdu, Refused>> =
+                pdus.iter().map(|pdu| Pdu::read(pdu.get(), &rules)).collect();
+            let required = read.iter().flatten().flat_map(Pdu::required_keys);
             let wanted = required.flat_map(|required| {
                 required.key_ids.iter().map(|key_id| WantedKey {
                     server: required.server.clone(),
@@ -85,12 +85,11 @@ impl Messaging {
                 })
             });
             let wanted: Vec<WantedKey> = wanted.collect();
-            (pdus, wanted)
+            (read, wanted)
         })
         .await?;
         let keys = self.keys.verification_keys(&wanted).await?;
-        let rules = rules.clone();
-        compute(move || pdus.iter().map(|pdu| look(pdu, &rules, &keys)).collect()).await
+        compute(move || read.into_iter().map(|pdu| look(pdu, &keys)).collect()).await
     }
 
     /// Checks a PDU that another server hands over.
@@ -129,29 +128,29 @@ impl Messaging {
     /// # Errors
     /// When the database fails.
     pub(super) async fn usable(&self, room: &Room, pdus: Vec<Box<RawValue>>) -> Result<Vec<Event>> {
-        let mut events = Vec::with_capacity(pdus.len());
-        for Looked { event_id, result } in self.look_at(&room.rules, pdus).await? {
-            match result {
-                Ok(event) if event.room_id() == room.room_id => events.push(event),
-                Ok(event) => tracing::debug!(event_id = %event.event_id(), "of another room"),
-                Err(error) => tracing::debug!(?event_id, %error, "a PDU is dropped"),
-            }
-        }
-        // From room version 12 on nobody names it, and everything rests on it.
-        events.sort_by_key(|event| !event.is_state(&TimelineEventType::RoomCreate, ""));
-        let order = order::by_auth_events(&events).order;
-        let mut places: Vec<Option<Event>> = events.into_iter().map(Some).collect();
-        Ok(order.into_iter().filter_map(|place| places[place].take()).collect())
+        Ok(in_order(room, self.look_at(&room.rules, pdus).await?))
     }
 }
 
-/// What is left of a PDU when it was read.
-fn drop_rules(pdu: Pdu<'_>) -> (OwnedEventId, Vec<RequiredKeys>) {
-    (pdu.event_id().to_owned(), pdu.required_keys().to_vec())
+/// Returns what of PDUs that were looked at passed, as [`Messaging::usable`] says.
+pub(super) fn in_order(room: &Room, looked: Vec<Looked>) -> Vec<Event> {
+    let mut events = Vec::with_capacity(looked.len());
+    for Looked { event_id, result } in looked {
+        match result {
+            Ok(event) if event.room_id() == room.room_id => events.push(event),
+            Ok(event) => tracing::debug!(event_id = %event.event_id(), "of another room"),
+            Err(error) => tracing::debug!(?event_id, %error, "a PDU is dropped"),
+        }
+    }
+    // From room version 12 on nobody names it, and everything rests on it.
+    events.sort_by_key(|event| !event.is_state(&TimelineEventType::RoomCreate, ""));
+    let order = order::by_auth_events(&events).order;
+    let mut places: Vec<Option<Event>> = events.into_iter().map(Some).collect();
+    order.into_iter().filter_map(|place| places[place].take()).collect()
 }
 
-fn look(pdu: &RawValue, rules: &RoomVersionRules, keys: &VerificationKeys) -> Looked {
-    let pdu = match Pdu::read(pdu.get(), rules) {
+fn look(pdu: Result<Pdu, Refused>, keys: &VerificationKeys) -> Looked {
+    let pdu = match pdu {
         Ok(pdu) => pdu,
         Err(refused) => return Looked { event_id: None, result: Err(refused) },
     };

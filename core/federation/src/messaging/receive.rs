@@ -126,13 +126,12 @@ impl Messaging {
         event: Event,
     ) -> Result<(Event, Outcome), MessagingError> {
         self.fetch_auth_events(origin, room, &event).await?;
-        let unknown = self.rooms.unknown_among(room, event.prev_events()).await?;
-        let known =
-            self.rooms.unknown_among(room, &[event.event_id().to_owned()]).await?.is_empty();
-        let incoming = match unknown.is_empty() || known {
+        let id = event.event_id().to_owned();
+        let follows = self.rooms.unknown_among(room, event.prev_events()).await?.is_empty()
+            || self.rooms.unknown_among(room, std::slice::from_ref(&id)).await?.is_empty();
+        let incoming = match follows {
             true => Incoming::following(event.clone()),
             false => {
-                let id = event.event_id().to_owned();
                 let before = self.state_before(origin, room, &id).await?;
                 Incoming { event: event.clone(), before }
             }

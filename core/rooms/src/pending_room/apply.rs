@@ -69,7 +69,23 @@ impl PendingRoom {
             Verdict::SoftFailed => EventFlags::SOFT_FAILED,
             Verdict::Rejected => EventFlags::REJECTED,
         };
-        let mut room_event = RoomEvent {
+        let mut room_event = self.hold(&admitted, flags);
+        if admitted.verdict != Verdict::Accepted {
+            let row = row(&admitted, flags, txn);
+            self.remember(room_event, row);
+            return Ok(sent(&admitted));
+        }
+        self.add_accepted(store, &admitted, &mut room_event, txn).await?;
+        Ok(sent(&admitted))
+    }
+
+    /// Keeps the state after an admitted event, if it is new, and returns the event as one of the room that
+    /// clients do not see yet.
+    pub(super) fn hold(&mut self, admitted: &Admitted, flags: EventFlags) -> RoomEvent {
+        if let Some(new) = &admitted.new_state {
+            self.add_state(new);
+        }
+        RoomEvent {
             nid: admitted.nid,
             room: self.room.nid,
             event: Arc::clone(&admitted.event),
@@ -83,18 +99,7 @@ impl PendingRoom {
             pos: None,
             thread: None,
             outcome: PushOutcome::Nothing,
-        };
-        if let Some(new) = &admitted.new_state {
-            self.trie.add(new);
-            self.added.states.push(new.clone());
         }
-        if admitted.verdict != Verdict::Accepted {
-            let row = row(&admitted, flags, txn);
-            self.remember(room_event, row);
-            return Ok(sent(&admitted));
-        }
-        self.add_accepted(store, &admitted, &mut room_event, txn).await?;
-        Ok(sent(&admitted))
     }
 
     async fn add_accepted(
@@ -204,8 +209,7 @@ impl PendingRoom {
             _ => {
                 let resolved = resolution::resolve(self, store, &states).await?;
                 if let Some(new) = &resolved.new_state {
-                    self.trie.add(new);
-                    self.added.states.push(new.clone());
+                    self.add_state(new);
                 }
                 Ok(resolved.state)
             }

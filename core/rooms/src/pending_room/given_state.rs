@@ -59,8 +59,7 @@ impl PendingRoom {
         if let Some(equal) = store.states().find_equal(self.room.nid, &made.state).await? {
             return Ok(equal);
         }
-        self.trie.add(&made);
-        self.added.states.push(made.clone());
+        self.add_state(&made);
         Ok(made.nid)
     }
 
@@ -79,25 +78,8 @@ impl PendingRoom {
         let Some(membership) = membership else {
             return Err(Error::internal("take a membership", NoMembership));
         };
-        if let Some(new) = &admitted.new_state {
-            self.trie.add(new);
-            self.added.states.push(new.clone());
-        }
-        let room_event = RoomEvent {
-            nid: admitted.nid,
-            room: self.room.nid,
-            event: Arc::clone(&admitted.event),
-            sender: admitted.sender,
-            event_type: admitted.event_type,
-            state_key_nid: admitted.state_key_nid,
-            flags: EventFlags::OUTLIER,
-            state_before: None,
-            state_after: None,
-            timeline_key: None,
-            pos: None,
-            thread: None,
-            outcome: PushOutcome::Nothing,
-        };
+        let held = self.hold(&admitted, EventFlags::OUTLIER);
+        let room_event = RoomEvent { state_before: None, state_after: None, ..held };
         let member = member_row(store, &room_event, membership).await?;
         let user = member.as_ref().map(|member| member.user);
         let shown = (membership == Membership::Invite || membership == Membership::Knock)

@@ -1,10 +1,8 @@
 //! Adding history: events from before what is known of a room, which other servers had. Clients see them
 //! further down in the timeline; nothing happens anew, and the room stands where it stood.
 
-use std::sync::Arc;
-
 use colonnade_model::nid::EventNid;
-use colonnade_rules::{event::Event, push::PushOutcome};
+use colonnade_rules::event::Event;
 use colonnade_storage::rooms::{events::EventFlags, gaps};
 
 use super::{
@@ -12,7 +10,7 @@ use super::{
     apply::{TIMELINE_KEY_STEP, row, sent},
     ingest::{self, Verdict},
 };
-use crate::{Result, incoming::StateBefore, proposal::Sent, store::RoomEvent, store::Store};
+use crate::{Result, incoming::StateBefore, proposal::Sent, store::Store};
 
 impl PendingRoom {
     /// Adds events of the past, oldest first, below everything that is known; `state` is the state before
@@ -49,31 +47,14 @@ impl PendingRoom {
                 Verdict::Accepted | Verdict::SoftFailed => EventFlags::default(),
             };
             let is_shown = admitted.verdict != Verdict::Rejected;
-            if let Some(new) = &admitted.new_state {
-                self.trie.add(new);
-                self.added.states.push(new.clone());
-            }
+            let mut room_event = self.hold(&admitted, flags);
             let mut stored = row(&admitted, flags, None);
             stored.history_key = is_shown.then_some(key);
             let relation = self.relation(store, &admitted.event).await?;
-            let thread = relation.as_ref().and_then(|(_, thread)| *thread);
+            room_event.thread = relation.as_ref().and_then(|(_, thread)| *thread);
+            room_event.timeline_key = stored.history_key;
             stored.relation = relation.map(|(relation, _)| relation);
             stored.redacts = admitted.event.redacts().map(ToString::to_string);
-            let room_event = RoomEvent {
-                nid: admitted.nid,
-                room: self.room.nid,
-                event: Arc::clone(&admitted.event),
-                sender: admitted.sender,
-                event_type: admitted.event_type,
-                state_key_nid: admitted.state_key_nid,
-                flags,
-                state_before: admitted.state_before,
-                state_after: Some(admitted.state_after),
-                timeline_key: stored.history_key,
-                pos: None,
-                thread,
-                outcome: PushOutcome::Nothing,
-            };
             self.remember(room_event, stored);
             added.push(sent(&admitted));
             key += TIMELINE_KEY_STEP;

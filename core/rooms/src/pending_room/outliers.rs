@@ -52,8 +52,9 @@ impl PendingRoom {
         };
         let received_ts = context.now_ms();
         let mut keys = keys.into_iter();
+        let create = create_id(self);
         for (place, event) in (0..).zip(new) {
-            let allowing = allowing(&known, event)?;
+            let allowing = allowing(&known, event, create.as_ref())?;
             let flags = match self.checked_by(&allowing, event) {
                 true => EventFlags::OUTLIER,
                 false => EventFlags::OUTLIER.with(EventFlags::REJECTED),
@@ -150,16 +151,14 @@ fn named(event: &Event) -> Option<NamedKey> {
 fn allowing(
     known: &HashMap<OwnedEventId, Arc<RoomEvent>>,
     event: &Event,
+    create: Option<&OwnedEventId>,
 ) -> Result<Vec<Arc<RoomEvent>>> {
     let missing = |id: &OwnedEventId| MatrixError::not_found(format!("{id} is not known here"));
     let mut allowing = Vec::with_capacity(event.auth_events().len() + 1);
     for id in event.auth_events() {
         allowing.push(Arc::clone(known.get(id).ok_or_else(|| missing(id))?));
     }
-    let room = format!("${}", event.room_id().strip_sigil());
-    allowing.extend(
-        known.iter().find(|(id, _)| id.as_str() == room).map(|(_, create)| create).cloned(),
-    );
+    allowing.extend(create.and_then(|create| known.get(create)).cloned());
     Ok(allowing)
 }
 

@@ -3,7 +3,9 @@
 //!
 //! Source: Matrix v1.19, client-server, "Stripped state".
 
-use colonnade_model::ruma::UserId;
+use std::sync::Arc;
+
+use colonnade_model::{nid::StateNid, ruma::UserId};
 use colonnade_rules::{
     event::{ClientFormat, Event},
     summary::STRIPPED_STATE,
@@ -46,12 +48,9 @@ impl Store {
         if let Some(state) = member.state_before {
             let sender = member.event.sender().as_str();
             let is_other = member.event.state_key() != Some(sender);
-            let types = STRIPPED_STATE.iter().map(|event_type| (event_type.to_string(), ""));
-            let of_sender = is_other.then(|| ("m.room.member".to_owned(), sender));
-            for (event_type, state_key) in types.chain(of_sender) {
-                let found = self.state_event_at(state, &event_type, state_key).await?;
-                let stripped = found.map(|found| strip(&found.event));
-                if let Some(stripped) = stripped.filter(|event| event.get().len() <= left) {
+            for found in self.to_be_shown(state, is_other.then_some(sender)).await? {
+                let stripped = strip(&found.event);
+                if stripped.get().len() <= left {
                     left -= stripped.get().len();
                     shown.push(stripped);
                 }
@@ -75,16 +74,28 @@ impl Store {
         bytes_max: usize,
     ) -> Result<Vec<Box<RawValue>>> {
         let state = self.head(room.nid).await?.state;
-        let types = STRIPPED_STATE.iter().map(|event_type| (event_type.to_string(), ""));
-        let of_inviter = ("m.room.member".to_owned(), inviter.as_str());
         let (mut shown, mut left) = (Vec::new(), bytes_max);
-        for (event_type, state_key) in types.chain([of_inviter]) {
-            let found = self.state_event_at(state, &event_type, state_key).await?;
-            let Some(found) = found.filter(|found| found.event.json().len() <= left) else {
-                continue;
-            };
-            left -= found.event.json().len();
-            shown.extend(RawValue::from_string(found.event.json().to_owned()).ok());
+        for found in self.to_be_shown(state, Some(inviter.as_str())).await? {
+            let json = found.event.json();
+            if json.len() <= left {
+                left -= json.len();
+                shown.extend(RawValue::from_string(json.to_owned()).ok());
+            }
+        }
+        Ok(shown)
+    }
+
+    /// Returns the events of a state that those outside of the room are shown, with the membership of one user.
+    async fn to_be_shown(
+        &self,
+        state: StateNid,
+        member: Option<&str>,
+    ) -> Result<Vec<Arc<RoomEvent>>> {
+        let types = STRIPPED_STATE.iter().map(|event_type| (event_type.to_string(), ""));
+        let of_member = member.map(|member| ("m.room.member".to_owned(), member));
+        let mut shown = Vec::with_capacity(STRIPPED_STATE.len() + 1);
+        for (event_type, state_key) in types.chain(of_member) {
+            shown.extend(self.state_event_at(state, &event_type, state_key).await?);
         }
         Ok(shown)
     }

@@ -8,7 +8,7 @@ use colonnade_model::{
     MatrixError,
     ruma::{
         CanonicalJsonObject, CanonicalJsonValue, OwnedRoomId, OwnedServerName, RoomAliasId, RoomId,
-        RoomOrAliasId, ServerName, UserId,
+        RoomOrAliasId, RoomVersionId, ServerName, UserId,
     },
 };
 use colonnade_rooms::{
@@ -19,6 +19,7 @@ use colonnade_rooms::{
 };
 use colonnade_rules::event::{Draft, Event, Reference};
 use colonnade_storage::rooms::servers;
+use futures_util::future::{BoxFuture, FutureExt as _};
 use serde_json::Value;
 
 use super::service::MembershipService;
@@ -88,18 +89,8 @@ impl MembershipService {
         user: &UserId,
         content: &CanonicalJsonObject,
     ) -> Result<Arc<Room>> {
-        let mut tried = Tried::default();
-        for server in &located.servers {
-            match self.join_at(server, &located.room_id, user, content).await {
-                Ok(room) => return Ok(room),
-                Err(error) => {
-                    if tried.is_last(located, server, error) {
-                        break;
-                    }
-                }
-            }
-        }
-        Err(tried.told())
+        first_of(located, |server| self.join_at(server, &located.room_id, user, content).boxed())
+            .await
     }
 
     async fn join_at(
@@ -109,9 +100,7 @@ impl MembershipService {
         user: &UserId,
         content: &CanonicalJsonObject,
     ) -> Result<Arc<Room>, MessagingError> {
-        let template = self.messaging.make(server, room_id, user, EntryKind::Join).await?;
-        let version = template.version.clone();
-        let join = self.messaging.complete(with_content(template, content))?;
+        let (version, join) = self.made(server, room_id, user, EntryKind::Join, content).await?;
         self.messaging.send_join(server, &version, join).await
     }
 
@@ -125,18 +114,8 @@ impl MembershipService {
         user: &UserId,
         content: &CanonicalJsonObject,
     ) -> Result<Arc<Room>> {
-        let mut tried = Tried::default();
-        for server in &located.servers {
-            match self.knock_at(server, &located.room_id, user, content).await {
-                Ok(room) => return Ok(room),
-                Err(error) => {
-                    if tried.is_last(located, server, error) {
-                        break;
-                    }
-                }
-            }
-        }
-        Err(tried.told())
+        first_of(located, |server| self.knock_at(server, &located.room_id, user, content).boxed())
+            .await
     }
 
     async fn knock_at(
@@ -146,9 +125,7 @@ impl MembershipService {
         user: &UserId,
         content: &CanonicalJsonObject,
     ) -> Result<Arc<Room>, MessagingError> {
-        let template = self.messaging.make(server, room_id, user, EntryKind::Knock).await?;
-        let version = template.version.clone();
-        let knock = self.messaging.complete(with_content(template, content))?;
+        let (version, knock) = self.made(server, room_id, user, EntryKind::Knock, content).await?;
         let shown = self.messaging.send_knock(server, &knock).await?;
         let room = self.rooms.elsewhere(room_id, &version).await?;
         self.take_outside(&room, knock, &shown).await?;
@@ -171,23 +148,12 @@ impl MembershipService {
         if let Some(inviter) = self.inviting_server(room, user).await? {
             located.servers.insert(0, inviter);
         }
-        let (mut tried, mut left) = (Tried::default(), None);
-        for server in &located.servers {
-            match self.leave_at(server, &located.room_id, user, &content).await {
-                Ok(leave) => {
-                    left = Some(leave);
-                    break;
-                }
-                Err(error) => {
-                    if tried.is_last(&located, server, error) {
-                        break;
-                    }
-                }
-            }
-        }
-        let leave = match left {
-            Some(leave) => leave,
-            None => {
+        let left = first_of(&located, |server| {
+            self.leave_at(server, &located.room_id, user, &content).boxed()
+        });
+        let leave = match left.await {
+            Ok(leave) => leave,
+            Err(_) => {
                 tracing::info!(room = %room.room_id, %user, "left without the servers of the room");
                 self.leave_alone(room, user, content).await?
             }
@@ -202,10 +168,24 @@ impl MembershipService {
         user: &UserId,
         content: &CanonicalJsonObject,
     ) -> Result<Event, MessagingError> {
-        let template = self.messaging.make(server, room_id, user, EntryKind::Leave).await?;
-        let leave = self.messaging.complete(with_content(template, content))?;
+        let (_, leave) = self.made(server, room_id, user, EntryKind::Leave, content).await?;
         self.messaging.send_leave(server, &leave).await?;
         Ok(leave)
+    }
+
+    /// Has a server fill in the event by which a user becomes something in a room, and completes it; returns the
+    /// room's version with it.
+    async fn made(
+        &self,
+        server: &ServerName,
+        room_id: &RoomId,
+        user: &UserId,
+        entry: EntryKind,
+        content: &CanonicalJsonObject,
+    ) -> Result<(RoomVersionId, Event), MessagingError> {
+        let template = self.messaging.make(server, room_id, user, entry).await?;
+        let version = template.version.clone();
+        Ok((version, self.messaging.complete(with_content(template, content))?))
     }
 
     /// Invites a user of another server: his server signs the invitation before the room has it.
@@ -293,26 +273,27 @@ impl MembershipService {
     }
 }
 
-/// Servers that were asked and did not help.
-#[derive(Default)]
-struct Tried {
-    last: Option<MessagingError>,
-}
-
-impl Tried {
-    /// Notes that a server did not help, and tells whether its word is the last.
-    fn is_last(&mut self, located: &Located, server: &ServerName, error: MessagingError) -> bool {
-        tracing::info!(room = %located.room_id, %server, %error, "a server does not help");
-        let is_last = !error.is_worth_another_server();
-        self.last = Some(error);
-        is_last
+/// Asks the servers that may be in a room one after the other, until one helps or says the room's own word.
+async fn first_of<'l, T>(
+    located: &'l Located,
+    ask: impl Fn(&'l ServerName) -> BoxFuture<'l, Result<T, MessagingError>> + Send,
+) -> Result<T> {
+    let mut last = None;
+    for server in &located.servers {
+        match ask(server).await {
+            Ok(done) => return Ok(done),
+            Err(error) => {
+                tracing::info!(room = %located.room_id, %server, %error, "a server does not help");
+                let is_last = !error.is_worth_another_server();
+                last = Some(error);
+                if is_last {
+                    break;
+                }
+            }
+        }
     }
-
-    /// Says what the client is told.
-    fn told(self) -> Error {
-        let nobody = || MatrixError::not_found("no server is known that is in this room").into();
-        self.last.map_or_else(nobody, told)
-    }
+    let nobody = || MatrixError::not_found("no server is known that is in this room").into();
+    Err(last.map_or_else(nobody, told))
 }
 
 /// Puts what the user wants to say into an event that another server filled in. Who lets him in is that

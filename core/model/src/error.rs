@@ -1,6 +1,8 @@
 //! The errors a client may see: an HTTP status, the specification's `errcode`, and a sentence that
 //! says what to do. Never carries causes or secrets; those stay in the log.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 /// An error in the shape of the Matrix specification.
@@ -11,8 +13,8 @@ use serde_json::{Map, Value};
 pub struct MatrixError {
     /// The HTTP status, 400 to 599.
     pub status: u16,
-    /// The specification's code, such as `M_FORBIDDEN`.
-    pub errcode: &'static str,
+    /// The specification's code, such as `M_FORBIDDEN`; or what another server said.
+    pub errcode: Cow<'static, str>,
     /// A sentence for people.
     pub message: String,
     /// Further members of the JSON object, such as `retry_after_ms` or `soft_logout`.
@@ -28,9 +30,6 @@ macro_rules! codes {
                 Self::new($status, $code, message)
             })*
         }
-
-        /// The codes of the constructors above.
-        const CODES: &[&str] = &[$($code),*];
     };
 }
 
@@ -103,19 +102,28 @@ codes! {
     not_implemented = 501 "M_UNRECOGNIZED";
 }
 
-/// Codes that have no constructor.
-const FURTHER_CODES: &[&str] =
-    &["M_LIMIT_EXCEEDED", "M_DUPLICATE_ANNOTATION", "M_KEY_TOO_LARGE", "M_PROFILE_TOO_LARGE"];
+/// How long another server's code may be, in bytes; the longest of the specification has 33.
+const FOREIGN_CODE_BYTES_MAX: usize = 64;
 
 impl MatrixError {
-    /// Returns our own text for a code that another process of ours named.
-    pub fn code(name: &str) -> Option<&'static str> {
-        CODES.iter().chain(FURTHER_CODES).find(|code| **code == name).copied()
+    /// Makes an error with a status, a code and a sentence.
+    pub fn new(
+        status: u16,
+        errcode: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { status, errcode: errcode.into(), message: message.into(), extra: Map::new() }
     }
 
-    /// Makes an error with a status, a code and a sentence.
-    pub fn new(status: u16, errcode: &'static str, message: impl Into<String>) -> Self {
-        Self { status, errcode, message: message.into(), extra: Map::new() }
+    /// Passes on what another server says, under its code if that has the form of one: clients know codes that
+    /// nothing here ever makes.
+    pub fn foreign(status: u16, errcode: Option<&str>, message: impl Into<String>) -> Self {
+        let has_form = |code: &&str| {
+            let named = |c: u8| matches!(c, b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'.' | b'a'..=b'z');
+            (1..=FOREIGN_CODE_BYTES_MAX).contains(&code.len()) && code.bytes().all(named)
+        };
+        let errcode = errcode.filter(has_form).unwrap_or("M_UNKNOWN").to_owned();
+        Self::new(status, errcode, message)
     }
 
     /// Makes a rate-limit error that tells the client when to come back.
@@ -143,8 +151,24 @@ impl MatrixError {
     /// Renders the JSON body.
     pub fn to_json(&self) -> Value {
         let mut body = self.extra.clone();
-        body.insert("errcode".to_owned(), self.errcode.into());
+        body.insert("errcode".to_owned(), (*self.errcode).into());
         body.insert("error".to_owned(), self.message.clone().into());
         Value::Object(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MatrixError;
+
+    #[test]
+    fn what_another_server_says_keeps_its_code_if_it_has_the_form_of_one() {
+        let code = |code| MatrixError::foreign(400, code, "no").errcode;
+        for said in ["M_FORBIDDEN", "M_INCOMPATIBLE_ROOM_VERSION", "ORG_MATRIX_MSC9999_NO", "a.b"] {
+            assert_eq!(code(Some(said)), said);
+        }
+        for said in [None, Some(""), Some("not a code"), Some("<b>"), Some(&*"M".repeat(65))] {
+            assert_eq!(code(said), "M_UNKNOWN");
+        }
     }
 }

@@ -79,7 +79,7 @@ mod tests {
             (StorageError::Dangling("#a:b".to_owned()), 400, "M_BAD_ALIAS"),
         ] {
             let Error::Client(told) = Error::from(error) else { panic!("{errcode} is told") };
-            assert_eq!((told.status, told.errcode), (status, errcode));
+            assert_eq!((told.status, &*told.errcode), (status, errcode));
         }
     }
 

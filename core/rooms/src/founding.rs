@@ -200,8 +200,8 @@ mod tests {
             other => panic!("{other}"),
         };
         let forbidden = MatrixError::forbidden("no");
-        assert_eq!(code(forbidden.into()), (400, "M_INVALID_ROOM_STATE"));
-        assert_eq!(code(MatrixError::bad_json("no").into()), (400, "M_BAD_JSON"));
+        assert_eq!(code(forbidden.into()), (400, "M_INVALID_ROOM_STATE".into()));
+        assert_eq!(code(MatrixError::bad_json("no").into()), (400, "M_BAD_JSON".into()));
     }
 
     #[test]

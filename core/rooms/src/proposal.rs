@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn what_is_too_long_and_what_is_no_event_have_codes_of_their_own() {
         let malformed = draft_error(DraftError::Malformed("why".to_owned()));
-        assert_eq!((malformed.errcode, &*malformed.message), ("M_BAD_JSON", "why"));
+        assert_eq!((&*malformed.errcode, &*malformed.message), ("M_BAD_JSON", "why"));
         let long = DraftError::FieldTooLong { field: "type", bytes: 256 };
         assert_eq!(draft_error(long).errcode, "M_TOO_LARGE");
         assert_eq!(draft_error(DraftError::TooLarge { bytes: 65_537 }).errcode, "M_TOO_LARGE");

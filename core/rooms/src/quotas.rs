@@ -233,7 +233,7 @@ mod tests {
     fn who_is_over_learns_the_number_and_the_setting() {
         let bound = Bound { setting: "limits.filters_max", max: 3 };
         let by_number = over(&Full { what: "filters", bound, in_bytes: false });
-        assert_eq!((by_number.status, by_number.errcode), (403, "M_FORBIDDEN"));
+        assert_eq!((by_number.status, &*by_number.errcode), (403, "M_FORBIDDEN"));
         let by_bytes = over(&Full { what: "filters", bound, in_bytes: true });
         assert_eq!(by_bytes.errcode, "M_TOO_LARGE");
         assert!(by_bytes.message.contains("3 bytes of filters"), "{}", by_bytes.message);

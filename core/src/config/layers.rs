@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     file::File,
-    problem::{ConfigError, Problem, from_json, from_yaml},
+    problem::{ConfigError, Problem, from_json, from_yaml, is_of_others},
     setting::{Setting, Source, VARIABLE_PREFIX},
 };
 
@@ -21,7 +21,8 @@ const FILE_VARIABLE: &str = "COLONNADE_CONFIG";
 pub struct Sources {
     /// The file; a missing one has no settings.
     pub path: PathBuf,
-    /// The environment, names and values; only those with our prefix count.
+    /// The environment, names and values; only those with our prefix count, and of them those that name a topic
+    /// or nearly do.
     pub environment: Vec<(String, String)>,
     /// What the command line says.
     pub flags: Vec<Setting>,
@@ -53,10 +54,11 @@ pub(super) fn merge(sources: &Sources) -> Result<File, ConfigError> {
     tree.retain(|_, topic| !topic.is_null());
     for setting in from_environment(&sources.environment).iter().chain(&sources.flags) {
         match checked(setting) {
-            Ok(value @ Value::String(_)) if setting.key == "database" => {
+            Ok(Some(value @ Value::String(_))) if setting.key == "database" => {
                 put(&mut tree, "database.url", value);
             }
-            Ok(value) => put(&mut tree, &setting.key, value),
+            Ok(Some(value)) => put(&mut tree, &setting.key, value),
+            Ok(None) => {}
             Err(problem) => problems.push(problem),
         }
     }
@@ -83,8 +85,9 @@ fn from_environment(environment: &[(String, String)]) -> Vec<Setting> {
     settings
 }
 
-/// Finds the reading of the value that its key accepts: YAML, or the bare text.
-fn checked(setting: &Setting) -> Result<Value, Problem> {
+/// Finds the reading of the value that its key accepts: YAML, or the bare text. None for a variable that has our
+/// prefix and is somebody else's.
+fn checked(setting: &Setting) -> Result<Option<Value>, Problem> {
     let mut text = setting.value.clone();
     if PATHS.contains(&setting.key.as_str())
         && let Ok(absolute) = std::path::absolute(&text)
@@ -99,9 +102,10 @@ fn checked(setting: &Setting) -> Result<Value, Problem> {
         serde_json::from_value::<File>(Value::Object(alone)).map(|_| ())
     };
     match accepted(&read) {
-        Ok(()) => Ok(read),
+        Ok(()) => Ok(Some(read)),
         Err(error) => match accepted(&bare) {
-            Ok(()) => Ok(bare),
+            Ok(()) => Ok(Some(bare)),
+            Err(_) if is_of_others(setting, &error) => Ok(None),
             Err(_) => Err(from_json(setting, &error)),
         },
     }

@@ -11,6 +11,10 @@ use super::setting::{Setting, Source, VARIABLE_PREFIX};
 /// mislead.
 const LIKENESS_MIN: f64 = 0.75;
 
+/// How alike a variable's topic and one of ours must be before it is taken for ours, misspelled. Others have our
+/// prefix, too: for a service called `colonnade` Kubernetes sets `COLONNADE_SERVICE_HOST` in every container.
+const MISSPELLED_MIN: f64 = 0.9;
+
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -95,11 +99,8 @@ pub(super) fn from_json(setting: &Setting, error: &serde_json::Error) -> Problem
         let key = Some(setting.key.clone());
         return Problem { place, key, problem: one_line(&text), mend: None };
     }
-    // The names stand between backticks, the unknown one first.
-    let mut names = text.split('`').skip(1).step_by(2);
-    let unknown = names.next().unwrap_or_default().to_owned();
-    let known: Vec<&str> = names.collect();
-    let mend = match nearest(&unknown, &known) {
+    let (unknown, known) = unknown_and_known(&text);
+    let mend = match nearest(unknown, &known) {
         Some(near) => {
             let levels = setting.key.split('.');
             let mended: Vec<&str> =
@@ -115,6 +116,22 @@ pub(super) fn from_json(setting: &Setting, error: &serde_json::Error) -> Problem
         None => format!("the keys here are {}", known.join(", ")),
     };
     Problem { place, key: Some(setting.key.clone()), problem: UNKNOWN.to_owned(), mend: Some(mend) }
+}
+
+/// Whether a setting that was not accepted is a variable of somebody else: its topic is none of ours, nor nearly one.
+pub(super) fn is_of_others(setting: &Setting, error: &serde_json::Error) -> bool {
+    let text = error.to_string();
+    let (unknown, known) = unknown_and_known(&text);
+    matches!(setting.source, Source::Variable(_))
+        && text.starts_with("unknown field")
+        && setting.key.split('.').next() == Some(unknown)
+        && known.iter().all(|key| jaro_winkler(unknown, key) < MISSPELLED_MIN)
+}
+
+/// The names in an error about an unknown key: they stand between backticks, the unknown one first.
+fn unknown_and_known(text: &str) -> (&str, Vec<&str>) {
+    let mut names = text.split('`').skip(1).step_by(2);
+    (names.next().unwrap_or_default(), names.collect())
 }
 
 fn did_you_mean(unknown: &str, known: &[&'static str]) -> String {

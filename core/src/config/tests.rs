@@ -117,6 +117,12 @@ fn mistakes_name_their_place_and_their_mend() {
         "environment variable COLONNADE_RATE_LIMITS__ENABLED: rate_limits.enabled: \
          invalid type: string \"perhaps\", expected a boolean",
     );
+    check_error(
+        "",
+        &[("COLONNADE_SERVR_NAME", "a.example")],
+        "environment variable COLONNADE_SERVR_NAME: servr_name: there is no such key; \
+         did you mean COLONNADE_SERVER_NAME?",
+    );
     let secret = load("database: { url: \"mysql://u:hunter2@h/d\" }", &[], &[]).unwrap_err();
     assert!(secret.contains("database") && !secret.contains("hunter2"), "{secret}");
     let version = load("rooms: { default_version: \"13\" }", &[], &[]).unwrap_err();
@@ -241,6 +247,20 @@ fn the_file_knows_every_topic_of_the_services() {
     for topic in error.split('`').skip(1).step_by(2).skip(1) {
         assert!(ours.iter().any(|key| key == topic), "{topic} cannot be configured");
     }
+}
+
+#[test]
+fn variables_of_others_with_our_prefix_are_left_alone() {
+    let others = [
+        ("COLONNADE_BIN", "/usr/bin/colonnade"),
+        ("COLONNADE_SERVICE_HOST", "10.0.0.1"),
+        ("COLONNADE_SERVICE_PORT", "8008"),
+        ("COLONNADE_PORT", "tcp://10.0.0.1:8008"),
+        ("COLONNADE_PORT_8008_TCP_ADDR", "10.0.0.1"),
+        ("COLONNADE_VERSION", "1"),
+    ];
+    let config = load("server_name: a.example", &others, &[]).unwrap();
+    assert_eq!(config.server_name, "a.example");
 }
 
 #[test]

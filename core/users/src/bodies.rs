@@ -215,7 +215,7 @@ mod tests {
         filled(&bodies, stranger("2001:db8::2"), 1).unwrap_err();
         let second = filled(&bodies, stranger("192.0.2.1"), 250).unwrap();
         let error = filled(&bodies, stranger("192.0.2.2"), 1).unwrap_err();
-        assert_eq!((error.status, error.errcode), (429, "M_LIMIT_EXCEEDED"));
+        assert_eq!((error.status, &*error.errcode), (429, "M_LIMIT_EXCEEDED"));
         let users: Vec<Bytes> =
             (1..3).map(|n| filled(&bodies, Payer::User(UserNid(n)), 250).unwrap()).collect();
         filled(&bodies, Payer::User(UserNid(9)), 1).unwrap_err();

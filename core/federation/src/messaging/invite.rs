@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 
 use super::{Messaging, MessagingError, membership::raw, path};
-use crate::transport::{Request, TransportError};
+use crate::transport::Request;
 
 /// How long the other server may take.
 const QUESTION: Duration = Duration::from_secs(30);
@@ -46,8 +46,8 @@ impl Messaging {
         let signed = match answer {
             Ok(answer) => answer.json::<Invited>().await?.event,
             // Servers of before know the first form, for the rooms of their time.
-            Err(TransportError::Status { status: 400 | 404 | 405, errcode, .. })
-                if errcode.as_deref().is_none_or(|code| code == "M_UNRECOGNIZED")
+            Err(error)
+                if error.is_unrecognized()
                     && matches!(room.version, RoomVersionId::V1 | RoomVersionId::V2) =>
             {
                 let request = Request::put(path("v1/invite", &room.room_id, last), &pdu)?;

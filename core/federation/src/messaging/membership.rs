@@ -19,7 +19,7 @@ use colonnade_rooms::{
     remote::Outcome,
 };
 use colonnade_rules::event::{Event, complete};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, value::RawValue};
 
 use super::{EVENTS_MAX, Messaging, MessagingError, path, pdus::in_order};
@@ -31,6 +31,8 @@ const JOIN: Duration = Duration::from_secs(180);
 const QUESTION: Duration = Duration::from_secs(30);
 /// How large a room may be when it is joined, in bytes.
 const ROOM_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// How large the answer to a leave may be, in bytes: it says nothing.
+const LEFT_BYTES_MAX: u64 = 64 * 1024;
 
 /// An event that another server filled in.
 #[derive(Debug)]
@@ -159,11 +161,8 @@ impl Messaging {
         join: Event,
     ) -> Result<Arc<Room>, MessagingError> {
         let room_id = join.room_id().to_owned();
-        let address = path("v2/send_join", &room_id, Some(join.event_id().as_str()));
-        let pdu = raw(&join)?;
-        let request =
-            Request::put(address, &pdu)?.within(JOIN).taking(ROOM_BYTES_MAX).ignoring_backoff();
-        let joined: Joined = self.transport.send(server, request).await?.json().await?;
+        let joined: Joined =
+            self.put_in_either_form(server, "send_join", &join, JOIN, ROOM_BYTES_MAX).await?;
         let (state, chain) = (joined.state, joined.auth_chain);
         if state.len() + chain.len() > EVENTS_MAX {
             return Err(MessagingError::Unusable(format!("{} events", state.len() + chain.len())));
@@ -218,10 +217,37 @@ impl Messaging {
         server: &ServerName,
         leave: &Event,
     ) -> Result<(), MessagingError> {
-        let address = path("v2/send_leave", leave.room_id(), Some(leave.event_id().as_str()));
-        let request = Request::put(address, &raw(leave)?)?.within(QUESTION).ignoring_backoff();
-        self.transport.send(server, request).await?;
+        let Value::Object(_) =
+            self.put_in_either_form(server, "send_leave", leave, QUESTION, LEFT_BYTES_MAX).await?
+        else {
+            return Err(MessagingError::Unusable("no object for a leave".to_owned()));
+        };
         Ok(())
+    }
+
+    /// Sends an event to the second version of an endpoint; to a server of before, which does not know that, to the
+    /// first, whose answer stands behind a status in an array.
+    async fn put_in_either_form<T: DeserializeOwned>(
+        &self,
+        server: &ServerName,
+        endpoint: &str,
+        event: &Event,
+        within: Duration,
+        bytes_max: u64,
+    ) -> Result<T, MessagingError> {
+        let last = Some(event.event_id().as_str());
+        let request = |version: &str| {
+            let address = path(&format!("{version}/{endpoint}"), event.room_id(), last);
+            let request = Request::put(address, &raw(event)?)?;
+            Ok::<_, MessagingError>(request.within(within).taking(bytes_max).ignoring_backoff())
+        };
+        match self.transport.send(server, request("v2")?).await {
+            Err(error) if error.is_unrecognized() => {}
+            answer => return Ok(answer?.json().await?),
+        }
+        let answer = self.transport.send(server, request("v1")?).await?;
+        let (_, answer): (u16, T) = answer.json().await?;
+        Ok(answer)
     }
 
     /// Knocks at a room over a server that is in it; returns the state that it shows of the room.

@@ -53,15 +53,21 @@ impl TransportError {
         }
     }
 
+    /// Says whether the other server does not know the endpoint: an older one may be there.
+    pub fn is_unrecognized(&self) -> bool {
+        let Self::Status { status, errcode, .. } = self else { return false };
+        match errcode.as_deref() {
+            Some(code) => code == "M_UNRECOGNIZED",
+            None => matches!(status, 400 | 404 | 405 | 501),
+        }
+    }
+
     /// Turns it into what a client is told that wanted something of `server`.
     pub fn to_client(&self, server: &str) -> MatrixError {
         match self {
             Self::Refused(why) => MatrixError::forbidden(why.clone()),
-            Self::Status { errcode: Some(code), message, status, .. }
-                if MatrixError::code(code).is_some() && *status < 500 =>
-            {
-                let code = MatrixError::code(code).unwrap_or("M_UNKNOWN");
-                MatrixError::new(*status, code, format!("{server} says: {message}"))
+            Self::Status { errcode: Some(code), message, status, .. } if *status < 500 => {
+                MatrixError::foreign(*status, Some(code), format!("{server} says: {message}"))
             }
             Self::Status { .. } | Self::Malformed(_) | Self::TooLarge { .. } => {
                 MatrixError::unknown(format!("{server}: {self}")).with_status(502)

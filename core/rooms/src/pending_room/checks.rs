@@ -295,7 +295,7 @@ mod tests {
                 },
             )
         };
-        assert_eq!(closed(json!({ "replacement_room": "!a:b" })), Err("M_INVALID_PARAM"));
+        assert_eq!(closed(json!({ "replacement_room": "!a:b" })), Err("M_INVALID_PARAM".into()));
         assert_eq!(closed(json!({ "replacement_room": "!c:b" })), Ok(()));
         assert_eq!(closed(json!({})), Ok(()));
         assert_eq!(closed(json!({ "replacement_room": ["!a:b"] })), Ok(()));

@@ -38,15 +38,10 @@ pub(super) fn check(
     texts(object)?;
     depth(object, rules)?;
     references(object, rules)?;
-    for field in ["content", "hashes", "signatures"] {
-        if object.object(field).is_none() {
-            return Err(Malformed(format!("`{field}` is no object")));
-        }
+    match object.object("content") {
+        Some(_) => Ok(()),
+        None => Err(Malformed("`content` is no object".to_owned())),
     }
-    if object.object("hashes").is_none_or(|hashes| !hashes.contains_key("sha256")) {
-        return Err(Malformed("`hashes` has no `sha256`".to_owned()));
-    }
-    Ok(())
 }
 
 /// Checks what is stored as text. U+0000 is not forbidden by the specification, but PostgreSQL cannot store it.

@@ -120,13 +120,14 @@ impl EventObject {
     /// content hash for an event).
     ///
     /// # Errors
-    /// [`Malformed`] when the object cannot be written.
+    /// [`Malformed`] when it names no hash, or cannot be written.
     pub fn has_content_hash(&self) -> Result<bool, Malformed> {
         let fields = ["hashes", "signatures", "unsigned"];
         let whole = RedactingSerializer::new().custom_redacted_root_fields(&fields);
         let hash = Sha256::digest(self.written(whole)?);
         let named = self.object("hashes").and_then(|hashes| hashes.get("sha256")?.as_str());
-        let named = named.and_then(|named| Base64::<Standard>::parse(named).ok());
+        let named = named.ok_or_else(|| Malformed("`hashes` has no `sha256`".to_owned()))?;
+        let named = Base64::<Standard>::parse(named).ok();
         Ok(named.is_some_and(|named| named.as_bytes() == &hash[..]))
     }
 

@@ -261,7 +261,7 @@ impl RoomLifecycle {
 fn ignoring_refusal(sent: Result<()>) -> Result<()> {
     match sent {
         // An alias may be deleted at the same time.
-        Err(Error::Client(error)) if ["M_FORBIDDEN", "M_BAD_ALIAS"].contains(&error.errcode) => {
+        Err(Error::Client(error)) if ["M_FORBIDDEN", "M_BAD_ALIAS"].contains(&&*error.errcode) => {
             Ok(())
         }
         other => other,

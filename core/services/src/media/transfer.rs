@@ -325,7 +325,7 @@ mod tests {
             let bound = Bound { setting: "limits.media_files_max", max: 3 };
             let full = Full { what: "uploaded files", bound, in_bytes };
             let Error::Client(error) = no_room(StorageError::Full(full)) else { panic!("told") };
-            assert_eq!((error.status, error.errcode), (403, "M_FORBIDDEN"));
+            assert_eq!((error.status, &*error.errcode), (403, "M_FORBIDDEN"));
             assert!(error.message.contains("limits.media_files_max"), "{}", error.message);
         }
     }

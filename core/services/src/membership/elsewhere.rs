@@ -331,8 +331,7 @@ pub(crate) fn told(error: MessagingError) -> Error {
         MessagingError::Transport(TransportError::Status { status, errcode, message, .. })
             if (400..500).contains(&status) && status != 401 =>
         {
-            let code = errcode.as_deref().and_then(MatrixError::code).unwrap_or("M_UNKNOWN");
-            MatrixError::new(status, code, message).into()
+            MatrixError::foreign(status, errcode.as_deref(), message).into()
         }
         // Of a server that is not spoken with nothing is known.
         MessagingError::Transport(TransportError::Refused(why)) => {

@@ -59,7 +59,7 @@ impl MembershipService {
         let (Err(Error::Client(error)), Ok(room_id)) = (&done, <&RoomId>::try_from(name)) else {
             return done;
         };
-        let is_refusal = matches!(error.errcode, "M_FORBIDDEN" | "M_NOT_FOUND");
+        let is_refusal = matches!(&*error.errcode, "M_FORBIDDEN" | "M_NOT_FOUND");
         if !is_refusal || self.is_no_secret_to(session, room_id).await? {
             return done;
         }

@@ -142,11 +142,14 @@ mod tests {
         assert_eq!(read(json!({ "type": "m.id.user", "user": "a" }), Some("b"), true), user("a"));
         assert_eq!(read(json!(null), Some("b"), false), user("b"));
         assert_eq!(read(json!(null), None, true), Ok(Named::Unknown));
-        assert_eq!(read(json!(null), None, false), Err("M_MISSING_PARAM"));
+        assert_eq!(read(json!(null), None, false), Err("M_MISSING_PARAM".into()));
         assert_eq!(read(json!({ "type": "m.id.thirdparty" }), None, false), Ok(Named::Unknown));
-        assert_eq!(read(json!({ "type": "m.id.user" }), None, false), Err("M_MISSING_PARAM"));
+        assert_eq!(
+            read(json!({ "type": "m.id.user" }), None, false),
+            Err("M_MISSING_PARAM".into())
+        );
         for wrong in [json!({}), json!("a"), json!({ "type": "m.id.nobody" }), json!([])] {
-            assert_eq!(read(wrong.clone(), Some("b"), false), Err("M_UNKNOWN"), "{wrong}");
+            assert_eq!(read(wrong.clone(), Some("b"), false), Err("M_UNKNOWN".into()), "{wrong}");
         }
     }
 
@@ -158,7 +161,7 @@ mod tests {
         assert_eq!(code(None), None);
         assert_eq!(code(Some(&"x".repeat(DISPLAY_NAME_BYTES_MAX))), None);
         let long = "x".repeat(DISPLAY_NAME_BYTES_MAX + 1);
-        assert_eq!(code(Some(&long)), Some((400, "M_TOO_LARGE")));
-        assert_eq!(code(Some("a\0b")), Some((400, "M_INVALID_PARAM")));
+        assert_eq!(code(Some(&long)), Some((400, "M_TOO_LARGE".into())));
+        assert_eq!(code(Some("a\0b")), Some((400, "M_INVALID_PARAM".into())));
     }
 }

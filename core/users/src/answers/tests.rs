@@ -45,7 +45,7 @@ async fn who_holds_his_share_waits_and_is_refused_and_others_are_not() {
         held.push(reserved(&answers, user(1), Need::Page).await);
     }
     let refused = answers.reserve(user(1), Need::Page).await.unwrap_err();
-    assert_eq!((refused.status, refused.errcode), (429, "M_LIMIT_EXCEEDED"));
+    assert_eq!((refused.status, &*refused.errcode), (429, "M_LIMIT_EXCEEDED"));
     drop(reserved(&answers, user(2), Need::Whole).await);
     // Who waits is served as soon as there is room.
     let mut waits = Box::pin(answers.reserve(user(1), Need::Page));
@@ -120,7 +120,7 @@ async fn what_an_answer_takes_grows_with_it_and_one_at_a_time_exceeds_the_budget
     assert!(!held.is_wanted());
     let third = Growth::from(Some(reserved(&answers, user(3), Need::Page).await));
     let refused = third.add(60 * MIB).await.unwrap_err();
-    assert_eq!((refused.status, refused.errcode), (429, "M_LIMIT_EXCEEDED"));
+    assert_eq!((refused.status, &*refused.errcode), (429, "M_LIMIT_EXCEEDED"));
     assert_eq!(
         answers.bytes(),
         (16 + 24 + 4) * MIB,
@@ -180,7 +180,7 @@ async fn answers_sent_by_pieces_leave_pages_alone_and_a_few_accounts_do_not_fill
             sent.push(reserved);
         }
         let refused = answers.reserve(user(n), Need::Pieces).await.unwrap_err();
-        assert_eq!((refused.status, refused.errcode), (429, "M_LIMIT_EXCEEDED"));
+        assert_eq!((refused.status, &*refused.errcode), (429, "M_LIMIT_EXCEEDED"));
     }
     assert_eq!(answers.bytes(), 64 * MIB);
     answers.reserve(user(9), Need::Pieces).await.unwrap_err();

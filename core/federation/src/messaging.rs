@@ -12,7 +12,7 @@ mod membership;
 mod pdus;
 mod receive;
 
-use colonnade_model::ruma::{OwnedEventId, RoomId};
+use colonnade_model::ruma::{EventId, RoomId};
 use colonnade_rooms::{Error, Rooms};
 
 use crate::{
@@ -92,6 +92,6 @@ fn path(endpoint: &str, room: &RoomId, last: Option<&str>) -> String {
 }
 
 /// Writes the path of an endpoint about the state at an event.
-fn path_at(endpoint: &str, room: &RoomId, event: &OwnedEventId) -> String {
+fn path_at(endpoint: &str, room: &RoomId, event: &EventId) -> String {
     format!("{}?event_id={}", path(endpoint, room, None), escaped(event.as_str()))
 }

@@ -158,6 +158,9 @@ pub(crate) async fn signed(
 fn unproved(error: &AuthorizationError) -> MatrixError {
     match error {
         AuthorizationError::NotJson(_) => MatrixError::not_json(error.to_string()),
+        AuthorizationError::Malformed(_) => {
+            MatrixError::unauthorized(error.to_string()).with_status(400)
+        }
         _ => MatrixError::unauthorized(error.to_string()),
     }
 }

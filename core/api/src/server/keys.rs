@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use colonnade_model::ruma::{
     MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedServerSigningKeyId, UInt,
+    api::IncomingRequestExt as _,
     api::federation::discovery::{
         get_remote_server_keys::v2 as get_remote_server_keys,
         get_remote_server_keys_batch::v2 as get_remote_server_keys_batch,
@@ -20,7 +21,7 @@ use crate::{
     call::Call,
     reply::{self, Reply},
     request::ByteBody,
-    table::Table,
+    table::{Table, malformed},
 };
 
 /// Mounts the endpoints of this area.
@@ -29,6 +30,7 @@ pub(crate) fn mount(table: &mut Table) {
     // Servers of before ask for one key by its name, and get all.
     table.add_raw(Method::GET, "/_matrix/key/v2/server/{key_id}", own);
     table.add_json::<get_remote_server_keys::Request, _>(of_one);
+    table.add_raw(Method::GET, "/_matrix/key/v2/query/{server_name}/{key_id}", of_one_by_name);
     table.add_json::<get_remote_server_keys_batch::Request, _>(of_many);
 }
 
@@ -45,6 +47,22 @@ async fn of_one(call: Call<get_remote_server_keys::Request, ()>) -> Result<Value
     let get_remote_server_keys::Request { server_name, minimum_valid_until_ts } = call.request;
     let wanted = BTreeMap::from([(server_name, Some(ms(minimum_valid_until_ts)))]);
     vouch(&call.services, wanted).await
+}
+
+/// As servers of before ask; they, too, get all keys.
+async fn of_one_by_name(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    args: Vec<String>,
+) -> Result<Reply> {
+    let (parts, _) = request.into_parts();
+    let server: Vec<&str> = args.iter().take(1).map(String::as_str).collect();
+    let request = Request::from_parts(parts, &[][..]);
+    let request = get_remote_server_keys::Request::try_from_http_request(request, &server);
+    let get_remote_server_keys::Request { server_name, minimum_valid_until_ts } =
+        request.map_err(|error| malformed(&error))?;
+    let wanted = BTreeMap::from([(server_name, Some(ms(minimum_valid_until_ts)))]);
+    Ok(reply::ok(&vouch(&services, wanted).await?))
 }
 
 async fn of_many(call: Call<get_remote_server_keys_batch::Request, ()>) -> Result<Value> {

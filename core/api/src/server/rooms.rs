@@ -12,16 +12,12 @@ use colonnade_model::{
             authorization::get_event_authorization::v1 as event_auth,
             backfill::get_backfill::v1 as get_backfill,
             event::{
-                get_event::v1 as get_event, get_missing_events::v1 as missing_events,
-                get_room_state::v1 as room_state, get_room_state_ids::v1 as room_state_ids,
+                get_event::v1 as get_event, get_room_state::v1 as room_state,
+                get_room_state_ids::v1 as room_state_ids,
             },
             membership::{
-                create_invite::{v1 as invite_v1, v2 as invite_v2},
-                create_join_event::v2 as send_join_v2,
-                create_knock_event::v1 as send_knock,
-                create_leave_event::v2 as send_leave_v2,
-                prepare_join_event::v1 as make_join,
-                prepare_knock_event::v1 as make_knock,
+                create_invite::v2 as invite_v2, create_knock_event::v1 as send_knock,
+                prepare_join_event::v1 as make_join, prepare_knock_event::v1 as make_knock,
                 prepare_leave_event::v1 as make_leave,
             },
         },
@@ -52,24 +48,24 @@ const QUESTION_BYTES_MAX: usize = 64 * 1024;
 pub(crate) fn mount(table: &mut Table) {
     table
         .add_signed::<make_join::Request, _, _, _>(0, join_template)
-        .add_signed::<send_join_v2::Request, _, _, _>(EVENT_BYTES_MAX, join)
         .add_signed::<make_knock::Request, _, _, _>(0, knock_template)
         .add_signed::<send_knock::Request, _, _, _>(EVENT_BYTES_MAX, knock)
         .add_signed::<make_leave::Request, _, _, _>(0, leave_template)
-        .add_signed::<send_leave_v2::Request, _, _, _>(EVENT_BYTES_MAX, leave)
-        .add_signed::<invite_v1::Request, _, _, _>(EVENT_BYTES_MAX, invited_v1)
         .add_signed::<invite_v2::Request, _, _, _>(EVENT_BYTES_MAX, invited)
         .add_signed::<get_event::Request, _, _, _>(0, event)
         .add_signed::<room_state::Request, _, _, _>(0, state)
         .add_signed::<room_state_ids::Request, _, _, _>(0, state_ids)
         .add_signed::<event_auth::Request, _, _, _>(0, auth_chain)
-        .add_signed::<get_backfill::Request, _, _, _>(0, backfill)
-        .add_signed::<missing_events::Request, _, _, _>(QUESTION_BYTES_MAX, missing);
+        .add_signed::<get_backfill::Request, _, _, _>(0, backfill);
     // The library reads these more strictly than other servers write them, or not at all.
     table
         .add_raw(Method::PUT, "/_matrix/federation/v1/send/{transaction_id}", transaction)
         .add_raw(Method::PUT, "/_matrix/federation/v1/send_join/{room_id}/{event_id}", join_v1)
-        .add_raw(Method::PUT, "/_matrix/federation/v1/send_leave/{room_id}/{event_id}", leave_v1);
+        .add_raw(Method::PUT, "/_matrix/federation/v2/send_join/{room_id}/{event_id}", join_v2)
+        .add_raw(Method::PUT, "/_matrix/federation/v1/send_leave/{room_id}/{event_id}", leave_v1)
+        .add_raw(Method::PUT, "/_matrix/federation/v2/send_leave/{room_id}/{event_id}", leave_v2)
+        .add_raw(Method::PUT, "/_matrix/federation/v1/invite/{room_id}/{event_id}", invited_v1)
+        .add_raw(Method::POST, "/_matrix/federation/v1/get_missing_events/{room_id}", missing);
 }
 
 async fn transaction(
@@ -84,11 +80,30 @@ async fn transaction(
     Ok(reply::json(StatusCode::OK, Bytes::from(taken)))
 }
 
-/// Reads the room and the event that a path names.
-fn named(args: &[String]) -> Result<(OwnedRoomId, OwnedEventId), MatrixError> {
-    let wrong = |_| MatrixError::invalid_param("the path names no room or no event");
-    let arg = |place: usize| args.get(place).map_or("", String::as_str);
-    Ok((RoomId::parse(arg(0)).map_err(wrong)?, EventId::parse(arg(1)).map_err(wrong)?))
+/// An event that another server hands over: of whom, for which room, by which id, and the PDU.
+struct Handed {
+    origin: Origin,
+    room: OwnedRoomId,
+    event_id: String,
+    pdu: Box<RawValue>,
+}
+
+impl Handed {
+    async fn read(
+        services: &Services,
+        request: Request<ByteBody>,
+        args: &[String],
+    ) -> Result<Self> {
+        let (origin, _, body) = signed(services, request, EVENT_BYTES_MAX).await?;
+        let event_id = args.get(1).cloned().unwrap_or_default();
+        Ok(Self { origin, room: named(args)?, event_id, pdu: raw(&body)? })
+    }
+}
+
+/// Reads the room that a path names.
+fn named(args: &[String]) -> Result<OwnedRoomId, MatrixError> {
+    let wrong = |_| MatrixError::invalid_param("the path names no room");
+    RoomId::parse(args.first().map_or("", String::as_str)).map_err(wrong)
 }
 
 async fn join_template(call: Call<make_join::Request, Origin>) -> Result<Value> {
@@ -120,11 +135,12 @@ async fn leave_template(call: Call<make_leave::Request, Origin>) -> Result<Value
     Ok(json!({ "room_version": version, "event": event }))
 }
 
-async fn join(call: Call<send_join_v2::Request, Origin>) -> Result<Value> {
-    let (room, event_id) = (&call.request.room_id, &call.request.event_id);
-    let (federation, pdu) = (&call.services.federation, raw(&call.body)?);
-    let joined = federation.take_join(&call.who.server, room, event_id, pdu).await?;
-    Ok(joined_json(&joined, call.services.context.server_name.as_str()))
+async fn join_v2(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    args: Vec<String>,
+) -> Result<Reply> {
+    Ok(reply::ok(&join(&services, request, &args).await?))
 }
 
 async fn join_v1(
@@ -132,10 +148,13 @@ async fn join_v1(
     request: Request<ByteBody>,
     args: Vec<String>,
 ) -> Result<Reply> {
-    let (origin, _, body) = signed(&services, request, EVENT_BYTES_MAX).await?;
-    let ((room, event_id), pdu) = (named(&args)?, raw(&body)?);
+    Ok(reply::ok(&json!([200, join(&services, request, &args).await?])))
+}
+
+async fn join(services: &Services, request: Request<ByteBody>, args: &[String]) -> Result<Value> {
+    let Handed { origin, room, event_id, pdu } = Handed::read(services, request, args).await?;
     let joined = services.federation.take_join(&origin.server, &room, &event_id, pdu).await?;
-    Ok(reply::ok(&json!([200, joined_json(&joined, services.context.server_name.as_str())])))
+    Ok(joined_json(&joined, services.context.server_name.as_str()))
 }
 
 fn joined_json(joined: &Joined, ours: &str) -> Value {
@@ -150,17 +169,19 @@ fn joined_json(joined: &Joined, ours: &str) -> Value {
 }
 
 async fn knock(call: Call<send_knock::Request, Origin>) -> Result<Value> {
-    let (room, event_id) = (&call.request.room_id, &call.request.event_id);
+    let (room, event_id) = (&call.request.room_id, call.request.event_id.as_str());
     let (federation, pdu) = (&call.services.federation, raw(&call.body)?);
     let shown = federation.take_knock(&call.who.server, room, event_id, pdu).await?;
     Ok(json!({ "knock_room_state": shown }))
 }
 
-async fn leave(call: Call<send_leave_v2::Request, Origin>) -> Result<Value> {
-    let (room, event_id) = (&call.request.room_id, &call.request.event_id);
-    let (federation, pdu) = (&call.services.federation, raw(&call.body)?);
-    federation.take_leave(&call.who.server, room, event_id, pdu).await?;
-    Ok(json!({}))
+async fn leave_v2(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    args: Vec<String>,
+) -> Result<Reply> {
+    leave(&services, request, &args).await?;
+    Ok(reply::ok(&json!({})))
 }
 
 async fn leave_v1(
@@ -168,16 +189,19 @@ async fn leave_v1(
     request: Request<ByteBody>,
     args: Vec<String>,
 ) -> Result<Reply> {
-    let (origin, _, body) = signed(&services, request, EVENT_BYTES_MAX).await?;
-    let ((room, event_id), pdu) = (named(&args)?, raw(&body)?);
-    services.federation.take_leave(&origin.server, &room, &event_id, pdu).await?;
+    leave(&services, request, &args).await?;
     Ok(reply::ok(&json!([200, {}])))
+}
+
+async fn leave(services: &Services, request: Request<ByteBody>, args: &[String]) -> Result<()> {
+    let Handed { origin, room, event_id, pdu } = Handed::read(services, request, args).await?;
+    services.federation.take_leave(&origin.server, &room, &event_id, pdu).await
 }
 
 async fn invited(call: Call<invite_v2::Request, Origin>) -> Result<Value> {
     let body: Invite = serde_json::from_slice(&call.body)
         .map_err(|error| MatrixError::bad_json(error.to_string()))?;
-    let (room, event_id) = (&call.request.room_id, &call.request.event_id);
+    let (room, event_id) = (&call.request.room_id, call.request.event_id.as_str());
     let federation = &call.services.federation;
     let (version, shown) = (&body.room_version, &body.invite_room_state);
     let origin = &call.who.server;
@@ -185,7 +209,11 @@ async fn invited(call: Call<invite_v2::Request, Origin>) -> Result<Value> {
     Ok(json!({ "event": text(signed.json()) }))
 }
 
-async fn invited_v1(call: Call<invite_v1::Request, Origin>) -> Result<Value> {
+async fn invited_v1(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    args: Vec<String>,
+) -> Result<Reply> {
     #[derive(serde::Deserialize)]
     struct InvitedV1 {
         #[serde(default)]
@@ -196,16 +224,15 @@ async fn invited_v1(call: Call<invite_v1::Request, Origin>) -> Result<Value> {
     struct Unsigned {
         invite_room_state: Vec<Value>,
     }
-    let shown: InvitedV1 = serde_json::from_slice(&call.body)
+    let Handed { origin, room, event_id, pdu } = Handed::read(&services, request, &args).await?;
+    let shown: InvitedV1 = serde_json::from_str(pdu.get())
         .map_err(|error| MatrixError::bad_json(error.to_string()))?;
-    let shown = shown.unsigned.invite_room_state;
-    let (room, event_id) = (&call.request.room_id, &call.request.event_id);
-    let federation = &call.services.federation;
+    let (origin, shown) = (&origin.server, shown.unsigned.invite_room_state);
     // The first form is for rooms of the first versions, which differ in nothing that counts here.
-    let (origin, pdu) = (&call.who.server, raw(&call.body)?);
     let version = RoomVersionId::V1;
-    let signed = federation.take_invite(origin, room, event_id, &version, pdu, &shown).await?;
-    Ok(json!([200, { "event": text(signed.json()) }]))
+    let federation = &services.federation;
+    let signed = federation.take_invite(origin, &room, &event_id, &version, pdu, &shown).await?;
+    Ok(reply::ok(&json!([200, { "event": text(signed.json()) }])))
 }
 
 #[derive(serde::Deserialize)]
@@ -247,18 +274,36 @@ async fn backfill(call: Call<get_backfill::Request, Origin>) -> Result<Value> {
     Ok(transaction_of(&call, &events))
 }
 
-async fn missing(call: Call<missing_events::Request, Origin>) -> Result<Value> {
-    let request = &call.request;
-    let bounds = (
-        usize::try_from(u64::from(request.limit)).unwrap_or(usize::MAX),
-        u64::from(request.min_depth),
-    );
-    let (earliest, latest) = (&request.earliest_events, &request.latest_events);
-    let federation = &call.services.federation;
-    let origin = &call.who.server;
+/// What lies between some events and others. What is left out is empty, so that the room may refuse first.
+#[derive(serde::Deserialize)]
+#[serde(default)]
+struct Missing {
+    earliest_events: Vec<OwnedEventId>,
+    latest_events: Vec<OwnedEventId>,
+    limit: usize,
+    min_depth: u64,
+}
+
+impl Default for Missing {
+    fn default() -> Self {
+        // The limit is the specification's.
+        Self { earliest_events: Vec::new(), latest_events: Vec::new(), limit: 10, min_depth: 0 }
+    }
+}
+
+async fn missing(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    args: Vec<String>,
+) -> Result<Reply> {
+    let (origin, _, body) = signed(&services, request, QUESTION_BYTES_MAX).await?;
+    let Missing { earliest_events, latest_events, limit, min_depth } =
+        serde_json::from_slice(&body).map_err(|error| MatrixError::bad_json(error.to_string()))?;
+    let (room, bounds) = (named(&args)?, (limit, min_depth));
+    let (federation, origin) = (&services.federation, &origin.server);
     let events =
-        federation.missing_events(origin, &request.room_id, earliest, latest, bounds).await?;
-    Ok(json!({ "events": pdus(&events) }))
+        federation.missing_events(origin, &room, &earliest_events, &latest_events, bounds).await?;
+    Ok(reply::ok(&json!({ "events": pdus(&events) })))
 }
 
 /// Renders events in the form of a transaction.

@@ -8,10 +8,10 @@ use std::{
 
 use colonnade_model::{
     nid::RoomNid,
-    ruma::{OwnedServerName, UserId},
+    ruma::{OwnedServerName, UserId, events::room::member::MembershipState},
     stream::{Position, Stream},
 };
-use colonnade_rooms::Result;
+use colonnade_rooms::{Result, RoomEvent};
 use colonnade_storage::{
     federation::positions::{self, Sendable},
     rooms::servers::{self, RoomServer},
@@ -105,7 +105,7 @@ async fn fan_out(sender: &Arc<FederationSender>) -> Result<()> {
 }
 
 /// Returns the servers that an event concerns: those with members in the room, those whose last member it
-/// takes out, and that of the user it is about.
+/// takes out, and that of a user whose invitation or knock it ends. An invitation itself is another conversation.
 async fn destinations(
     sender: &FederationSender,
     event: &Sendable,
@@ -117,7 +117,10 @@ async fn destinations(
     let mut concerned: BTreeSet<OwnedServerName> =
         others.iter().filter(was_in).map(|server| server.server.clone()).collect();
     let stored = sender.rooms.events(&[event.event]).await?;
-    let about = stored.first().filter(|stored| stored.event.membership().is_some());
+    let ends = |stored: &&Arc<RoomEvent>| {
+        matches!(stored.event.membership(), Some(MembershipState::Leave | MembershipState::Ban))
+    };
+    let about = stored.first().filter(ends);
     let user = about.and_then(|stored| UserId::parse(stored.event.state_key()?).ok());
     if let Some(user) = user
         && user.server_name() != sender.context.server_name

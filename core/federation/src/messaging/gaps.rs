@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use colonnade_model::ruma::{OwnedEventId, ServerName};
+use colonnade_model::ruma::{EventId, OwnedEventId, ServerName};
 use colonnade_rooms::{Room, incoming::StateBefore};
 use colonnade_rules::event::Event;
 use serde::Deserialize;
@@ -90,7 +90,7 @@ impl Messaging {
         &self,
         server: &ServerName,
         room: &Arc<Room>,
-        event: &OwnedEventId,
+        event: &EventId,
     ) -> Result<StateBefore, MessagingError> {
         let request = Request::get(path_at("v1/state_ids", &room.room_id, event));
         let request = request.within(QUESTION).taking(STATE_BYTES_MAX);
@@ -152,7 +152,10 @@ impl Messaging {
     }
 
     /// Asks for single events.
-    async fn one_by_one(
+    ///
+    /// # Errors
+    /// [`MessagingError`].
+    pub(super) async fn one_by_one(
         &self,
         server: &ServerName,
         room: &Arc<Room>,

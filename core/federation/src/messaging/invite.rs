@@ -57,8 +57,10 @@ impl Messaging {
             }
             Err(error) => return Err(error.into()),
         };
-        let mut signed = self.usable(room, vec![signed]).await?;
-        let same = signed.pop().filter(|event| event.event_id() == invite.event_id());
-        same.ok_or_else(|| MessagingError::Unusable("another event than the invitation".to_owned()))
+        let signed = self.checked(room, signed).await?;
+        match signed.event_id() == invite.event_id() {
+            true => Ok(signed),
+            false => Err(MessagingError::Unusable("another event than the invitation".to_owned())),
+        }
     }
 }

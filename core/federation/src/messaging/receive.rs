@@ -108,35 +108,47 @@ impl Messaging {
         room: &Arc<Room>,
         event: Event,
     ) -> Result<(Event, Outcome), MessagingError> {
-        if !self.rooms.unknown_among(room, event.prev_events()).await?.is_empty() {
-            // What cannot be had this way is had by the state.
-            for between in self.between(origin, room, &event).await.unwrap_or_default() {
-                self.take_with_state(origin, room, between).await?;
-            }
+        if self.rooms.unknown_among(room, event.prev_events()).await?.is_empty() {
+            return self.take_following(origin, room, event).await;
         }
-        self.take_with_state(origin, room, event).await
+        match self.between(origin, room, &event).await {
+            Ok(between) => {
+                for between in between {
+                    self.take_following(origin, room, between).await?;
+                }
+                // Whoever sends an event has what it follows: what he does not give is nothing to build on.
+                if !self.rooms.unknown_among(room, event.prev_events()).await?.is_empty() {
+                    let why = "its sender does not give the events before it".to_owned();
+                    return Err(MessagingError::Unusable(why));
+                }
+            }
+            Err(MessagingError::Transport(error)) => {
+                tracing::debug!(%origin, room = %room.room_id, %error, "no events in between");
+            }
+            Err(error) => return Err(error),
+        }
+        self.take_following(origin, room, event).await
     }
 
-    /// Takes an event, with the state before it as another server says it where something before it is not
-    /// known.
-    async fn take_with_state(
+    /// Takes an event. What it follows and is not known is taken before it, with the state there as the other
+    /// server says it.
+    async fn take_following(
         &self,
         origin: &ServerName,
         room: &Arc<Room>,
         event: Event,
     ) -> Result<(Event, Outcome), MessagingError> {
         self.fetch_auth_events(origin, room, &event).await?;
+        let unknown = self.rooms.unknown_among(room, event.prev_events()).await?;
         let id = event.event_id().to_owned();
-        let follows = self.rooms.unknown_among(room, event.prev_events()).await?.is_empty()
-            || self.rooms.unknown_among(room, std::slice::from_ref(&id)).await?.is_empty();
-        let incoming = match follows {
-            true => Incoming::following(event.clone()),
-            false => {
-                let before = self.state_before(origin, room, &id).await?;
-                Incoming { event: event.clone(), before }
+        if !unknown.is_empty() && !self.rooms.unknown_among(room, &[id]).await?.is_empty() {
+            for before in self.one_by_one(origin, room, unknown).await? {
+                self.fetch_auth_events(origin, room, &before).await?;
+                let state = self.state_before(origin, room, before.event_id()).await?;
+                self.rooms.receive(room, Incoming { event: before, before: state }).await?;
             }
-        };
-        let (_, outcome) = self.rooms.receive(room, incoming).await?;
+        }
+        let (_, outcome) = self.rooms.receive(room, Incoming::following(event.clone())).await?;
         Ok((event, outcome))
     }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use colonnade_model::{
     MatrixError,
     ruma::{
-        CanonicalJsonObject, OwnedEventId, OwnedServerName, OwnedUserId, RoomId, RoomVersionId,
-        ServerName, UserId, events::room::member::MembershipState,
+        CanonicalJsonObject, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName,
+        UserId, events::room::member::MembershipState,
     },
 };
 use colonnade_rooms::{
@@ -76,7 +76,7 @@ impl FederationService {
         &self,
         origin: &ServerName,
         room_id: &RoomId,
-        event_id: &OwnedEventId,
+        event_id: &str,
         pdu: Box<RawValue>,
     ) -> Result<Joined> {
         let room = self.open_room(room_id, origin).await?;
@@ -116,7 +116,7 @@ impl FederationService {
         &self,
         origin: &ServerName,
         room_id: &RoomId,
-        event_id: &OwnedEventId,
+        event_id: &str,
         pdu: Box<RawValue>,
     ) -> Result<Vec<Box<RawValue>>> {
         let room = self.open_room(room_id, origin).await?;
@@ -177,8 +177,8 @@ impl FederationService {
 }
 
 /// Makes sure that the path names the event.
-pub(super) fn require_same(event: &Event, event_id: &OwnedEventId) -> Result<(), MatrixError> {
-    match event.event_id() == event_id {
+pub(super) fn require_same(event: &Event, event_id: &str) -> Result<(), MatrixError> {
+    match event.event_id().as_str() == event_id {
         true => Ok(()),
         false => Err(MatrixError::invalid_param("the path names another event")),
     }

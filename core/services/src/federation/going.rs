@@ -3,7 +3,7 @@
 //! Source: Matrix v1.19, server-server, "Leaving Rooms (Rejecting Invites)".
 
 use colonnade_model::ruma::{
-    CanonicalJsonObject, OwnedEventId, RoomId, RoomVersionId, ServerName, UserId,
+    CanonicalJsonObject, RoomId, RoomVersionId, ServerName, UserId,
     events::room::member::MembershipState,
 };
 use colonnade_rooms::{
@@ -39,7 +39,7 @@ impl FederationService {
         &self,
         origin: &ServerName,
         room_id: &RoomId,
-        event_id: &OwnedEventId,
+        event_id: &str,
         pdu: Box<RawValue>,
     ) -> Result<()> {
         let room = self.open_room(room_id, origin).await?;

@@ -6,10 +6,7 @@ use std::sync::Arc;
 
 use colonnade_model::{
     MatrixError,
-    ruma::{
-        OwnedEventId, RoomId, RoomVersionId, ServerName, UserId,
-        events::room::member::MembershipState,
-    },
+    ruma::{RoomId, RoomVersionId, ServerName, UserId, events::room::member::MembershipState},
 };
 use colonnade_rooms::{Result, founding::rules_of, proposal::draft_error};
 use colonnade_rules::event::{Event, complete};
@@ -27,7 +24,7 @@ impl FederationService {
         &self,
         origin: &ServerName,
         room_id: &RoomId,
-        event_id: &OwnedEventId,
+        event_id: &str,
         version: &RoomVersionId,
         pdu: Box<RawValue>,
         shown: &[Value],

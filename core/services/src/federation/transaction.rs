@@ -4,7 +4,7 @@
 
 use colonnade_federation::transaction::{Begun, Transaction};
 use colonnade_model::ruma::ServerName;
-use colonnade_rooms::{Result, remote::Outcome};
+use colonnade_rooms::Result;
 use serde_json::{Map, Value, json};
 
 use super::FederationService;
@@ -31,7 +31,7 @@ impl FederationService {
         for one in received {
             let Some(event_id) = one.event_id else { continue };
             let result = match one.result {
-                Ok((_, Outcome::Rejected)) => json!({ "error": "the room does not allow this" }),
+                // Rejected ones, too, are dealt with.
                 Ok(_) => json!({}),
                 Err(why) => json!({ "error": why }),
             };

@@ -12,9 +12,12 @@
 
 mod body;
 mod destination;
+mod edus;
 mod fan_out;
+mod parcel;
 mod sender;
 mod sending;
+mod typing;
 
 use std::sync::Arc;
 
@@ -22,6 +25,7 @@ use colonnade_federation::transport::Transport;
 use colonnade_model::stream::Positions;
 use colonnade_replication::Latest;
 use colonnade_rooms::{Context, Rooms};
+use colonnade_views::typing::Typing;
 
 pub use sender::FederationSender;
 
@@ -31,11 +35,14 @@ pub fn start(
     rooms: Rooms,
     transport: Transport,
     positions: Arc<Latest<Positions>>,
+    who_types: Arc<Typing>,
 ) -> Arc<FederationSender> {
-    let sender = Arc::new(FederationSender::new(context, rooms, transport, positions));
+    let sender = FederationSender::new(context, rooms, transport, positions, who_types);
+    let sender = Arc::new(sender);
     if sender.transport.policy().is_enabled() {
         tokio::spawn(fan_out::run(Arc::downgrade(&sender)));
         tokio::spawn(fan_out::wake_returned(Arc::downgrade(&sender)));
+        tokio::spawn(typing::run(Arc::downgrade(&sender)));
     }
     sender
 }

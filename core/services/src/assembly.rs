@@ -125,9 +125,16 @@ impl Services {
             theirs,
             Arc::clone(&membership),
             messaging.clone(),
+            federation::EduOwners {
+                typing: Arc::clone(&typing),
+                receipts: Arc::clone(&receipts),
+                presence: Arc::clone(&presence),
+                to_device: Arc::clone(&to_device),
+            },
         );
         let (ours, theirs) = (Arc::clone(&context), rooms.clone());
-        let federation_sender = delivery::start(ours, theirs, transport.clone(), positions);
+        let federation_sender =
+            delivery::start(ours, theirs, transport.clone(), positions, Arc::clone(&typing));
         let (ours, theirs, members) = (Arc::clone(&context), rooms.clone(), membership.clone());
         let services = Arc::new(Self {
             bodies: bodies::Bodies::new(context.settings.requests.bodies_bytes_max),

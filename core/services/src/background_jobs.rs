@@ -12,7 +12,7 @@ use colonnade_delivery::jobs::{LeasedJob, RETRY};
 use colonnade_replication::slots::{Duty, Right};
 use colonnade_rooms::error::Result;
 use colonnade_storage::{
-    federation::transactions,
+    federation::{inbound_messages, outbox, transactions},
     keys::device_lists,
     ownership::pools::{BACKGROUND, MEDIA},
     rooms::{client_txns, unread},
@@ -28,6 +28,8 @@ const TXN_LIFETIME_MS: i64 = 24 * 60 * 60 * 1_000;
 /// How long a transaction of another server is remembered, in milliseconds: who could not send it for longer
 /// makes another one.
 const INBOUND_LIFETIME_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
+/// How long a message waits for a device of another server, in milliseconds: by then clients have begun anew.
+const OUTBOX_LIFETIME_MS: i64 = 30 * 24 * 60 * 60 * 1_000;
 
 /// Rows looked at, or deleted, in one piece: a few milliseconds of the lane.
 const PIECE_ROWS: i64 = 1_000;
@@ -121,13 +123,17 @@ impl Services {
     async fn forget_transactions(&self, right: Right) -> Result<u64> {
         let now_ms = self.context.now_ms();
         let (before_ts, inbound_ts) = (now_ms - TXN_LIFETIME_MS, now_ms - INBOUND_LIFETIME_MS);
+        let outbox_ts = now_ms - OUTBOX_LIFETIME_MS;
         let mut gone = 0;
         loop {
             let prune = self.context.db.write(move |tx| {
                 Box::pin(async move {
                     right.fence(tx).await?;
                     let ours = client_txns::prune(tx, before_ts, PIECE_ROWS).await?;
-                    Ok(ours.max(transactions::prune(tx, inbound_ts, PIECE_ROWS).await?))
+                    let theirs = transactions::prune(tx, inbound_ts, PIECE_ROWS).await?;
+                    let messages = inbound_messages::prune(tx, inbound_ts, PIECE_ROWS).await?;
+                    let given_up = outbox::prune(tx, outbox_ts, PIECE_ROWS).await?;
+                    Ok(ours.max(theirs).max(messages).max(given_up))
                 })
             });
             let piece = prune.await?;

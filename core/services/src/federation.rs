@@ -2,6 +2,7 @@
 //! proved to be of the server it names before it comes here.
 
 mod coming;
+mod edus;
 mod going;
 mod invited;
 mod queries;
@@ -16,11 +17,25 @@ use colonnade_model::{
     ruma::{RoomId, ServerName, UserId},
 };
 use colonnade_rooms::{Context, Result, Room, Rooms};
+use colonnade_users::{presence::Presence, to_device::ToDevice};
+use colonnade_views::{receipts::Receipts, typing::Typing};
 
 pub use coming::Joined;
 pub use queries::AliasTarget;
 
 use crate::membership::MembershipService;
+
+/// Who takes the ephemeral messages (EDUs) of other servers.
+pub struct EduOwners {
+    /// Who types.
+    pub typing: Arc<Typing>,
+    /// What was read.
+    pub receipts: Arc<Receipts>,
+    /// Who is there.
+    pub presence: Arc<Presence>,
+    /// Messages to devices.
+    pub to_device: Arc<ToDevice>,
+}
 
 /// Serves other servers.
 pub struct FederationService {
@@ -29,6 +44,7 @@ pub struct FederationService {
     membership: Arc<MembershipService>,
     messaging: Messaging,
     transactions: Transactions,
+    owners: EduOwners,
 }
 
 impl FederationService {
@@ -38,9 +54,10 @@ impl FederationService {
         rooms: Rooms,
         membership: Arc<MembershipService>,
         messaging: Messaging,
+        owners: EduOwners,
     ) -> Self {
         let transactions = Transactions::new(context.db.clone());
-        Self { context, rooms, membership, messaging, transactions }
+        Self { context, rooms, membership, messaging, transactions, owners }
     }
 
     /// Returns a room that another server is in, and that lets it take part.

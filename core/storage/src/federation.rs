@@ -1,6 +1,10 @@
-//! What is stored of other servers: whether they are reached, and the keys they sign with.
+//! What is stored of other servers: whether they are reached, the keys they
+//! sign with, what they sent and what they are still to be sent.
 
 pub mod destinations;
+pub mod inbound_messages;
+pub mod outbox;
+pub mod outgoing_receipts;
 pub mod positions;
 pub mod server_keys;
 pub mod signing_keys;

@@ -155,9 +155,9 @@ async fn what_older_versions_stored_leaves_a_sync_readable() {
         put.await.unwrap();
         let send = db.write(move |tx| {
             let messages = vec![to_device::Message { device, json: message, is_own: false }];
-            Box::pin(
-                async move { to_device::send(tx, txn, from, messages, InboxLimits::NONE).await },
-            )
+            Box::pin(async move {
+                to_device::send(tx, txn, from, messages, Vec::new(), InboxLimits::NONE).await
+            })
         });
         assert_eq!(send.await.unwrap(), Sent::Now { full: 0 });
     }

@@ -7,6 +7,7 @@
 //!
 //! Source: Matrix v1.19, client-server, "Presence".
 
+mod receive;
 mod telling;
 
 use std::{
@@ -30,6 +31,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+pub use receive::RemotePresence;
+
 /// Tells other processes who is there.
 static CHANNEL: Channel<PresenceUpdate> = Channel::new("Presence");
 /// Users whose presence is kept, about 150 bytes and 8 a room each; past it, more are simply not
@@ -47,6 +50,9 @@ const ACTIVE_MS: i64 = 60_000;
 const TELL_AGAIN_MS: i64 = GRACE_MS + 10_000;
 /// How long a client's sync waits at most, as far as this is concerned, in milliseconds.
 const WAIT_MS_MAX: i64 = 300_000;
+/// How long what another server says of its users holds, in milliseconds: servers in use say it again
+/// within 25 minutes.
+const REMOTE_MS: i64 = 30 * 60 * 1_000;
 /// How often those who went are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
 /// The longest status message, in bytes.
@@ -69,6 +75,8 @@ struct UserPresence {
     rooms: Arc<[RoomNid]>,
     /// `gone_ms` as other processes were told it last.
     announced_ms: i64,
+    /// Another server says it.
+    is_remote: bool,
 }
 
 /// What one process tells the others of a user.
@@ -79,6 +87,9 @@ pub(crate) struct PresenceUpdate {
     status_msg: Option<String>,
     last_active_ms: i64,
     gone_ms: i64,
+    /// Another server says it.
+    #[serde(default)]
+    is_remote: bool,
 }
 
 /// Everybody's presence, and the order of the last changes.
@@ -114,6 +125,7 @@ impl Users {
             is_announced: true,
             rooms: Arc::default(),
             announced_ms: 0,
+            is_remote: false,
         }))
     }
 }
@@ -209,11 +221,12 @@ impl Presence {
 
     /// Takes in what another process heard of a user.
     pub(crate) fn heard(&self, heard: PresenceUpdate) {
-        let PresenceUpdate { user, state, status_msg, last_active_ms, gone_ms } = heard;
+        let PresenceUpdate { user, state, status_msg, last_active_ms, gone_ms, is_remote } = heard;
         let mut users = self.users.lock();
         let Some(known) = users.known(user, last_active_ms) else { return };
         known.last_active_ms = known.last_active_ms.max(last_active_ms);
         known.gone_ms = known.gone_ms.max(gone_ms);
+        known.is_remote = is_remote;
         if known.state != state || known.status_msg != status_msg {
             known.state = state;
             known.status_msg = status_msg;
@@ -379,7 +392,7 @@ impl UserPresence {
 
     /// Takes back what cannot be, since it is too far ahead: the clock was set back meanwhile.
     fn bound(&mut self, now_ms: i64) {
-        let latest_ms = now_ms + WAIT_MS_MAX + GRACE_MS;
+        let latest_ms = now_ms + if self.is_remote { REMOTE_MS } else { WAIT_MS_MAX + GRACE_MS };
         self.gone_ms = self.gone_ms.min(latest_ms);
         self.announced_ms = self.announced_ms.min(latest_ms);
         self.last_active_ms = self.last_active_ms.min(now_ms);
@@ -392,6 +405,7 @@ impl UserPresence {
             status_msg: self.status_msg.clone(),
             last_active_ms: self.last_active_ms,
             gone_ms: self.gone_ms,
+            is_remote: self.is_remote,
         }
     }
 
@@ -424,6 +438,7 @@ mod tests {
             is_announced: true,
             rooms: [RoomNid(1), RoomNid(2)].into(),
             announced_ms: 1_030_000,
+            is_remote: false,
         }
     }
 

@@ -8,11 +8,15 @@
 //!
 //! Source: Matrix v1.19, client-server, "Send-to-Device messaging".
 
+mod outgoing;
+mod receive;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
+use colonnade_federation::transport::Policy;
 use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError, json,
@@ -34,6 +38,8 @@ use colonnade_storage::{
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+pub use receive::DirectToDevice;
 
 /// Bytes of one message: the limit of an event, which is what gateways and peers are built for.
 const CONTENT_BYTES_MAX: usize = 65_536;
@@ -58,6 +64,8 @@ pub struct ToDeviceMessage {
 /// Messages to devices.
 pub struct ToDevice {
     context: Arc<Context>,
+    /// Which servers may be sent to.
+    policy: Policy,
     /// Up to where inboxes are known to be empty.
     acknowledged: Cache<DeviceNid, Position>,
 }
@@ -74,11 +82,12 @@ struct Event<'e> {
 impl ToDevice {
     /// Begins with no inbox that is known to be empty.
     pub fn new(context: Arc<Context>) -> Self {
-        Self { context, acknowledged: Cache::new(ACKNOWLEDGED_MAX) }
+        let policy = Policy::new(&context.settings.federation);
+        Self { context, policy, acknowledged: Cache::new(ACKNOWLEDGED_MAX) }
     }
 
-    /// Sends messages to devices. Recipients that do not exist are passed over; a transaction id
-    /// that was used before sends nothing.
+    /// Sends messages to devices, here and on other servers. Recipients that do not exist, or are of a server
+    /// that is not spoken with, are passed over; a transaction id that was used before sends nothing.
     ///
     /// # Errors
     /// `M_TOO_LARGE` when a message is too large, or there are or may be too many.
@@ -88,8 +97,11 @@ impl ToDevice {
         if event_type.len() > NAME_LEN_MAX || txn_id.len() > NAME_LEN_MAX {
             return Err(MatrixError::invalid_param("the type or transaction id is too long").into());
         }
-        let messages = self.addressed(session, &event_type, messages).await?;
+        let (sender, own) = (&session.user_id, Some(session.user));
+        let here = self.addressed(sender, own, &event_type, &messages).await?;
         let now_ms = self.context.now_ms();
+        let name = format!("{} {event_type} {txn_id} {now_ms}", session.device);
+        let elsewhere = self.outgoing(sender, &event_type, &name, &messages)?;
         let txn = Txn {
             device: session.device,
             event_type,
@@ -99,7 +111,7 @@ impl ToDevice {
         };
         let (sender, limits) = (session.user, self.context.settings.limits.inbox());
         let send = self.context.db.write(move |tx| {
-            Box::pin(async move { to_device::send(tx, txn, sender, messages, limits).await })
+            Box::pin(async move { to_device::send(tx, txn, sender, here, elsewhere, limits).await })
         });
         if let Sent::Now { full } = send.await?
             && full > 0
@@ -109,12 +121,13 @@ impl ToDevice {
         Ok(())
     }
 
-    /// Finds the devices behind the names.
+    /// Finds the devices behind the names. `own` is the sender, if that is a user of this server.
     async fn addressed(
         &self,
-        session: &Session,
+        sender: &UserId,
+        own: Option<UserNid>,
         event_type: &str,
-        messages: Messages,
+        messages: &Messages,
     ) -> Result<Vec<Message>> {
         // Also who exists nowhere has to be looked for.
         if messages.values().map(|to_user| to_user.len().max(1)).sum::<usize>() > MESSAGES_MAX {
@@ -134,8 +147,8 @@ impl ToDevice {
             let content = to_user.get(&by_name);
             let content = content.or_else(|| to_user.get(&DeviceIdOrAllDevices::AllDevices));
             if let Some(content) = content {
-                let json = render(session, event_type, content)?;
-                let is_own = found.user == session.user;
+                let json = render(sender, event_type, content)?;
+                let is_own = own == Some(found.user);
                 addressed.push(Message { device: found.device, json, is_own });
             }
             if addressed.len() > MESSAGES_MAX {
@@ -211,10 +224,18 @@ fn event_of(json: String) -> Box<RawValue> {
 }
 
 fn render(
-    session: &Session,
+    sender: &UserId,
     event_type: &str,
     content: &Raw<AnyToDeviceEventContent>,
 ) -> Result<String> {
+    let content = require_sendable(content)?;
+    let event = Event { content, sender: sender.as_str(), event_type };
+    serde_json::to_string(&event)
+        .map_err(|error| Error::internal("render a to-device message", error))
+}
+
+/// Makes sure that a message is an object and not too large.
+fn require_sendable(content: &Raw<AnyToDeviceEventContent>) -> Result<&RawValue> {
     let content = content.json();
     if content.get().len() > CONTENT_BYTES_MAX {
         let why = format!("a message is larger than {CONTENT_BYTES_MAX} bytes");
@@ -223,9 +244,7 @@ fn render(
     if !content.get().starts_with('{') {
         return Err(MatrixError::bad_json("a message is not a JSON object").into());
     }
-    let event = Event { content, sender: session.user_id.as_str(), event_type };
-    serde_json::to_string(&event)
-        .map_err(|error| Error::internal("render a to-device message", error))
+    Ok(content)
 }
 
 #[cfg(test)]
@@ -236,10 +255,8 @@ mod tests {
     use super::*;
 
     fn rendered(content: &Value) -> Result<String> {
-        let (user_id, user) = (user_id!("@a:b").to_owned(), UserNid(1));
-        let (device_id, device) = ("D".into(), DeviceNid(1));
-        let session = Session { user_id, user, device_id, device, address: None };
-        render(&session, "m.test", &Raw::from_json(to_raw_value(content).unwrap()))
+        let content = Raw::from_json(to_raw_value(content).unwrap());
+        render(user_id!("@a:b"), "m.test", &content)
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Source: Matrix v1.19, client-server, "Receipts", "Private read receipts", "Threaded read
 //! receipts", "Read and unread markers".
 
+mod receive;
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use colonnade_model::session::Session;
@@ -26,6 +28,7 @@ use serde_json::{
 };
 
 pub use colonnade_storage::rooms::receipts::Kind;
+pub use receive::ReceivedReceipt;
 
 /// The thread of what is in no thread.
 const MAIN: &str = "main";

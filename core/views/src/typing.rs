@@ -7,8 +7,10 @@
 //!
 //! Source: Matrix v1.19, client-server, "Typing notifications".
 
+mod receive;
+
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -27,6 +29,8 @@ use colonnade_rooms::{Context, Result, Rooms};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+pub use receive::RemoteTyping;
+
 /// Tells other processes who types.
 static CHANNEL: Channel<TypingUpdate> = Channel::new("Typing");
 /// The longest a client may say that it types, in milliseconds; it says so again if it still does.
@@ -44,6 +48,16 @@ struct Room {
     typists: HashMap<UserNid, Typist>,
     /// The last change.
     pos: Position,
+}
+
+impl Room {
+    /// Returns who types, in the order of the names.
+    fn names(&self) -> Vec<OwnedUserId> {
+        let mut users: Vec<OwnedUserId> =
+            self.typists.values().map(|typist| typist.name.clone()).collect();
+        users.sort();
+        users
+    }
 }
 
 struct Typist {
@@ -72,6 +86,8 @@ pub(crate) struct TypingUpdate {
 #[derive(Default)]
 struct State {
     rooms: HashMap<RoomNid, Room>,
+    /// The rooms by their last changes.
+    changes: BTreeMap<Position, RoomNid>,
     /// The latest changes of memberships, in order.
     moves: VecDeque<(Position, RoomNid, UserNid)>,
     /// Changes up to here are not remembered.
@@ -103,8 +119,16 @@ impl State {
         if let Some(typing) = self.rooms.get_mut(&room)
             && typing.typists.remove(&user).is_some()
         {
-            typing.pos = moved(streams, room);
+            self.changed(streams, room);
         }
+    }
+
+    /// Gives the change of a room its position.
+    fn changed(&mut self, streams: &Streams, room: RoomNid) {
+        let pos = streams.advance_in_memory(Stream::Typing, &[Touch::Room(room)]);
+        let before = std::mem::replace(&mut self.rooms.entry(room).or_default().pos, pos);
+        self.changes.remove(&before);
+        self.changes.insert(pos, room);
     }
 }
 
@@ -141,11 +165,15 @@ impl Typing {
         let mut state = self.state.lock();
         state.moves.clear();
         state.moves_after = streams.known().get(Stream::Events);
+        let mut stopped = Vec::new();
         for (room, typing) in &mut state.rooms {
             if !typing.typists.is_empty() {
                 typing.typists.clear();
-                typing.pos = moved(streams, *room);
+                stopped.push(*room);
             }
+        }
+        for room in stopped {
+            state.changed(streams, room);
         }
     }
 
@@ -174,9 +202,14 @@ impl Typing {
             // Another process may have let the user in, and this one not have heard of it.
             at: reached.max(member.pos),
         };
+        self.tell(said);
+        Ok(())
+    }
+
+    /// Notes what a user said, and tells the other processes.
+    fn tell(&self, said: TypingUpdate) {
         self.note(said.clone());
         CHANNEL.send(&self.context.streams, &said);
-        Ok(())
     }
 
     fn note(&self, said: TypingUpdate) {
@@ -194,7 +227,7 @@ impl Typing {
         }
         typing.typists.insert(user, Typist { name, until, at });
         if is_new {
-            typing.pos = moved(streams, room);
+            state.changed(streams, room);
         }
         drop(state);
         self.expire_later(room, user, until);
@@ -220,10 +253,15 @@ impl Typing {
     pub fn changed(&self, room: RoomNid, after: Position) -> Option<Vec<OwnedUserId>> {
         let state = self.state.lock();
         let typing = state.rooms.get(&room).filter(|typing| typing.pos > after)?;
-        let mut users: Vec<OwnedUserId> =
-            typing.typists.values().map(|typist| typist.name.clone()).collect();
-        users.sort();
-        Some(users)
+        Some(typing.names())
+    }
+
+    /// Returns the rooms that changed after `after`, each with everybody who types in it.
+    pub fn changed_rooms(&self, after: Position) -> Vec<(RoomNid, Vec<OwnedUserId>)> {
+        let state = self.state.lock();
+        let changed = state.changes.range(after.saturating_add(1)..).map(|(_, room)| *room);
+        let names = |room| state.rooms.get(&room).map(Room::names).unwrap_or_default();
+        changed.map(|room| (room, names(room))).collect()
     }
 }
 
@@ -268,10 +306,6 @@ impl Subscriber for Typing {
     fn missed(&self, _: Positions) {
         self.stop_all();
     }
-}
-
-fn moved(streams: &Streams, room: RoomNid) -> Position {
-    streams.advance_in_memory(Stream::Typing, &[Touch::Room(room)])
 }
 
 #[cfg(test)]

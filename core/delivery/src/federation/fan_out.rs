@@ -1,4 +1,4 @@
-//! Handing new events to their destinations: one look at the stream for all of them.
+//! Handing what is new in the streams to its destinations: one look at each stream for all of them.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -13,21 +13,31 @@ use colonnade_model::{
 };
 use colonnade_rooms::{Result, RoomEvent};
 use colonnade_storage::{
-    federation::positions::{self, Sendable},
+    federation::{
+        outbox, outgoing_receipts,
+        positions::{self, Sendable},
+    },
     rooms::servers::{self, RoomServer},
 };
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{sender::FederationSender, sending};
+use super::{
+    destination::{EVENTS, Item, RECEIPTS, STREAMS},
+    sender::FederationSender,
+    sending,
+};
 
-/// Events of the stream that are looked at together.
+/// Rows of a stream that are looked at together.
 const TOGETHER: i64 = 500;
 /// The pause after the database failed.
 const RETRY: Duration = Duration::from_secs(2);
 /// How often destinations are looked for that another process had.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// Hands out new events as long as the sender lives.
+/// The streams that are handed out: those that destinations are told of, and that of messages to devices.
+const HANDED_OUT: [Stream; 3] = [STREAMS[0], STREAMS[1], Stream::ToDevice];
+
+/// Hands out what is new as long as the sender lives.
 pub(super) async fn run(sender: Weak<FederationSender>) {
     let mut began = false;
     let mut epoch = None;
@@ -36,14 +46,18 @@ pub(super) async fn run(sender: Weak<FederationSender>) {
         let now = alive.context.slots.map().epoch;
         let done = async {
             if !began {
-                *alive.fanned_out.lock() = alive.positions.get().get(Stream::Events);
+                *alive.fanned_out.lock() = alive.positions.get();
             }
             if epoch != Some(now) {
                 take_over(&alive).await?;
             }
-            fan_out(&alive).await
+            for stream in HANDED_OUT {
+                while !hand_out(&alive, stream).await? {}
+            }
+            Ok(())
         };
-        match done.await {
+        let done: Result<()> = done.await;
+        match done {
             Ok(()) => (began, epoch) = (true, Some(now)),
             Err(error) => {
                 tracing::warn!(%error, "cannot look for what other servers are to be told");
@@ -53,14 +67,17 @@ pub(super) async fn run(sender: Weak<FederationSender>) {
         }
         let (positions, fanned) = (Arc::clone(&alive.positions), *alive.fanned_out.lock());
         drop(alive);
-        let further = positions.when(|positions| positions.get(Stream::Events) > fanned);
+        let further = positions.when(|positions| {
+            HANDED_OUT.iter().any(|stream| positions.get(*stream) > fanned.get(*stream))
+        });
         let _or_look = tokio::time::timeout(LOOK, further).await;
     }
 }
 
 /// Begins with the destinations that are this process's, each at its position.
 async fn take_over(sender: &Arc<FederationSender>) -> Result<()> {
-    for server in positions::all(&sender.context.db, Stream::Events).await?.into_keys() {
+    let known = positions::all(&sender.context.db, Stream::Events).await?.into_keys();
+    for server in known.chain(outbox::servers(&sender.context.db).await?) {
         if sender.right(&server).is_some() {
             sending::destination(sender, &server).look();
         }
@@ -68,40 +85,101 @@ async fn take_over(sender: &Arc<FederationSender>) -> Result<()> {
     Ok(())
 }
 
-async fn fan_out(sender: &Arc<FederationSender>) -> Result<()> {
-    loop {
-        let (after, upto) = (*sender.fanned_out.lock(), sender.positions.get().get(Stream::Events));
-        let events = positions::events(&sender.context.db, after, upto, TOGETHER).await?;
-        let is_all = i64::try_from(events.len()).is_ok_and(|count| count < TOGETHER);
-        let last = events.last().map_or(upto, |event| event.pos);
-        let ours = sender.local(events).await?;
-        let rooms: BTreeSet<RoomNid> = ours.iter().map(|event| event.room).collect();
-        let rooms: Vec<RoomNid> = rooms.into_iter().collect();
-        let mut of_rooms: HashMap<RoomNid, Vec<RoomServer>> = HashMap::new();
-        if !rooms.is_empty() {
-            for server in servers::of_rooms(&sender.context.db, &rooms).await? {
-                of_rooms.entry(server.room).or_default().push(server);
+/// Hands out what comes next in a stream, and tells whether that is all.
+async fn hand_out(sender: &Arc<FederationSender>, stream: Stream) -> Result<bool> {
+    let (after, upto) = (sender.fanned_out.lock().get(stream), sender.positions.get().get(stream));
+    if after >= upto {
+        return Ok(true);
+    }
+    let (count, last, told) = match stream {
+        Stream::ToDevice => messages(sender, (after, upto)).await?,
+        Stream::Receipts => receipts(sender, (after, upto)).await?,
+        _ => events(sender, (after, upto)).await?,
+    };
+    let is_all = i64::try_from(count).is_ok_and(|count| count < TOGETHER);
+    sender.fanned_out.lock().set(stream, if is_all { upto.max(last) } else { last });
+    for server in told {
+        sending::destination(sender, &server).look();
+    }
+    Ok(is_all)
+}
+
+/// How many rows were read, the position of the last, and who has something to look at.
+type HandedOut = (usize, Position, HashSet<OwnedServerName>);
+
+async fn events(
+    sender: &Arc<FederationSender>,
+    (after, upto): (Position, Position),
+) -> Result<HandedOut> {
+    let events = positions::events(&sender.context.db, after, upto, TOGETHER).await?;
+    let (count, last) = (events.len(), events.last().map_or(upto, |event| event.pos));
+    let ours = sender.local(events, |event| event.sender).await?;
+    let of_rooms = servers_of(sender, ours.iter().map(|event| event.room)).await?;
+    let mut told = HashSet::new();
+    for event in ours {
+        let others = of_rooms.get(&event.room).map_or(&[][..], Vec::as_slice);
+        for server in destinations(sender, &event, others).await? {
+            if sender.right(&server).is_some() {
+                let destination = sending::destination(sender, &server);
+                destination.add(EVENTS, event.pos, Item::Event(event.event));
+                told.insert(server);
             }
-        }
-        let mut told: HashSet<OwnedServerName> = HashSet::new();
-        for event in ours {
-            let others = of_rooms.get(&event.room).map_or(&[][..], Vec::as_slice);
-            for server in destinations(sender, &event, others).await? {
-                if sender.right(&server).is_some() {
-                    sending::destination(sender, &server).add(event.pos, event.event);
-                    told.insert(server);
-                }
-            }
-        }
-        let fanned_out = if is_all { upto.max(last) } else { last };
-        *sender.fanned_out.lock() = fanned_out;
-        for server in told {
-            sending::destination(sender, &server).look();
-        }
-        if is_all {
-            return Ok(());
         }
     }
+    Ok((count, last, told))
+}
+
+async fn receipts(
+    sender: &Arc<FederationSender>,
+    (after, upto): (Position, Position),
+) -> Result<HandedOut> {
+    let rows = outgoing_receipts::between(&sender.context.db, after, upto, TOGETHER).await?;
+    let (count, last) = (rows.len(), rows.last().map_or(upto, |(pos, _)| *pos));
+    let ours = sender.local(rows, |(_, receipt)| receipt.user).await?;
+    let of_rooms = servers_of(sender, ours.iter().map(|(_, receipt)| receipt.room)).await?;
+    let mut told = HashSet::new();
+    for (pos, receipt) in ours {
+        let receipt = Arc::new(receipt);
+        for other in of_rooms.get(&receipt.room).into_iter().flatten() {
+            if other.joined > 0 && sender.right(&other.server).is_some() {
+                let destination = sending::destination(sender, &other.server);
+                destination.add(RECEIPTS, pos, Item::Receipt(Arc::clone(&receipt)));
+                told.insert(other.server.clone());
+            }
+        }
+    }
+    Ok((count, last, told))
+}
+
+async fn messages(
+    sender: &Arc<FederationSender>,
+    (after, upto): (Position, Position),
+) -> Result<HandedOut> {
+    let rows = outbox::between(&sender.context.db, after, upto, TOGETHER).await?;
+    let (count, last) = (rows.len(), rows.last().map_or(upto, |(pos, _)| *pos));
+    let mut told = HashSet::new();
+    for (_, server) in rows {
+        if sender.right(&server).is_some() {
+            sending::destination(sender, &server).has_messages();
+            told.insert(server);
+        }
+    }
+    Ok((count, last, told))
+}
+
+async fn servers_of(
+    sender: &FederationSender,
+    rooms: impl Iterator<Item = RoomNid>,
+) -> Result<HashMap<RoomNid, Vec<RoomServer>>> {
+    let rooms: BTreeSet<RoomNid> = rooms.collect();
+    let rooms: Vec<RoomNid> = rooms.into_iter().collect();
+    let mut of_rooms: HashMap<RoomNid, Vec<RoomServer>> = HashMap::new();
+    if !rooms.is_empty() {
+        for server in servers::of_rooms(&sender.context.db, &rooms).await? {
+            of_rooms.entry(server.room).or_default().push(server);
+        }
+    }
+    Ok(of_rooms)
 }
 
 /// Returns the servers that an event concerns: those with members in the room, those whose last member it

@@ -9,14 +9,15 @@ use colonnade_federation::transport::Transport;
 use colonnade_model::{
     nid::UserNid,
     ruma::{OwnedServerName, ServerName},
-    stream::{Position, Positions},
+    stream::Positions,
 };
 use colonnade_replication::{
     Latest,
     slots::{Duty, Right},
 };
 use colonnade_rooms::{Context, Result, Rooms};
-use colonnade_storage::{federation::positions::Sendable, ownership::pools::FEDERATION_SENDER};
+use colonnade_storage::ownership::pools::FEDERATION_SENDER;
+use colonnade_views::typing::Typing;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -33,8 +34,10 @@ pub struct FederationSender {
     /// How far the streams have come.
     pub(super) positions: Arc<Latest<Positions>>,
     pub(super) destinations: Mutex<HashMap<OwnedServerName, Arc<Destination>>>,
-    /// Up to where events were handed to the destinations that keep up.
-    pub(super) fanned_out: Mutex<Position>,
+    /// Up to where the streams were handed to the destinations that keep up.
+    pub(super) fanned_out: Mutex<Positions>,
+    /// Who types here.
+    pub(super) typing: Arc<Typing>,
     pub(super) catching_up: Semaphore,
 }
 
@@ -44,6 +47,7 @@ impl FederationSender {
         rooms: Rooms,
         transport: Transport,
         positions: Arc<Latest<Positions>>,
+        typing: Arc<Typing>,
     ) -> Self {
         Self {
             context,
@@ -52,6 +56,7 @@ impl FederationSender {
             positions,
             destinations: Mutex::default(),
             fanned_out: Mutex::default(),
+            typing,
             catching_up: Semaphore::new(CATCHING_UP_MAX),
         }
     }
@@ -61,9 +66,13 @@ impl FederationSender {
         self.context.slots.right(Duty::of(FEDERATION_SENDER, server.as_str()))
     }
 
-    /// Leaves of the events those that users of this server sent.
-    pub(super) async fn local(&self, events: Vec<Sendable>) -> Result<Vec<Sendable>> {
-        let users: BTreeSet<UserNid> = events.iter().map(|event| event.sender).collect();
+    /// Leaves of some rows those that are of users of this server.
+    pub(super) async fn local<T>(
+        &self,
+        rows: Vec<T>,
+        user_of: impl Fn(&T) -> UserNid,
+    ) -> Result<Vec<T>> {
+        let users: BTreeSet<UserNid> = rows.iter().map(&user_of).collect();
         let users: Vec<UserNid> = users.into_iter().collect();
         let names = self.context.interned.user_ids(&users).await?;
         let ours: HashSet<UserNid> = users
@@ -72,6 +81,6 @@ impl FederationSender {
             .filter(|(_, name)| name.server_name() == self.context.server_name)
             .map(|(user, _)| user)
             .collect();
-        Ok(events.into_iter().filter(|event| ours.contains(&event.sender)).collect())
+        Ok(rows.into_iter().filter(|row| ours.contains(&user_of(row))).collect())
     }
 }

@@ -37,6 +37,8 @@ impl FederationService {
             };
             pdus.insert(event_id.to_string(), result);
         }
+        // After the events: what was read of them has to be there.
+        self.take_edus(origin, &transaction.edus).await?;
         let answer = Value::Object(Map::from_iter([("pdus".to_owned(), Value::Object(pdus))]));
         let answer = answer.to_string().into_bytes();
         turn.end(self.context.now_ms(), answer.clone()).await?;

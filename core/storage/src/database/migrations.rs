@@ -55,6 +55,7 @@ macro_rules! migrations {
             34 "0034_login_token_owners",
             44 "0044_federation",
             48 "0048_shared_rooms",
+            49 "0049_device_messages",
         )
     };
     ($engine:literal; $($number:literal $name:literal,)*) => {

@@ -15,6 +15,7 @@ use crate::{
     Database, Tx,
     database::{int_list, sql},
     error::Result,
+    federation::{inbound_messages, outbox},
 };
 
 /// Rows per INSERT: five parameters each, far below what an engine takes.
@@ -48,6 +49,17 @@ pub struct Txn {
     pub ts: i64,
     /// Ids older than this may be forgotten.
     pub forget_before_ts: i64,
+}
+
+/// What a message of another server is remembered by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inbound {
+    /// The server.
+    pub origin: String,
+    /// The id it chose.
+    pub message_id: String,
+    /// Now, in milliseconds since the Unix epoch.
+    pub ts: i64,
 }
 
 /// A message for one device.
@@ -140,7 +152,8 @@ pub async fn devices_of(db: &Database, users: &[UserNid]) -> Result<Vec<Recipien
     Ok(found)
 }
 
-/// Puts messages into inboxes, once per transaction id. Takes positions: call it last. A message whose
+/// Puts messages into inboxes, and those for other servers into the outbox, once per transaction id. Takes
+/// positions: call it last. A message whose
 /// inbox is full is left out, as if the device did not exist: it must not keep the others from theirs.
 ///
 /// # Errors
@@ -150,6 +163,7 @@ pub async fn send(
     txn: Txn,
     sender: UserNid,
     messages: Vec<Message>,
+    outgoing: Vec<outbox::DeviceMessage>,
     limits: InboxLimits,
 ) -> Result<Sent> {
     const FORGET: &str = "DELETE FROM to_device_txns WHERE device_nid = $1 AND ts < $2";
@@ -163,6 +177,35 @@ pub async fn send(
     if new == 0 {
         return Ok(Sent::Before);
     }
+    let sent = put(tx, sender, messages, limits).await?;
+    outbox::put(tx, outgoing, txn.ts).await?;
+    Ok(sent)
+}
+
+/// Puts messages of another server into inboxes, once per id. Takes positions: call it last.
+///
+/// # Errors
+/// When the database fails.
+pub async fn receive(
+    tx: &mut Tx,
+    inbound: Inbound,
+    sender: UserNid,
+    messages: Vec<Message>,
+    limits: InboxLimits,
+) -> Result<Sent> {
+    let Inbound { origin, message_id, ts } = inbound;
+    if !inbound_messages::note(tx, origin, message_id, ts).await? {
+        return Ok(Sent::Before);
+    }
+    put(tx, sender, messages, limits).await
+}
+
+async fn put(
+    tx: &mut Tx,
+    sender: UserNid,
+    messages: Vec<Message>,
+    limits: InboxLimits,
+) -> Result<Sent> {
     let wanted = messages.len();
     let messages = with_room(tx, sender, messages, limits).await?;
     let full = wanted - messages.len();

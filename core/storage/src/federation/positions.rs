@@ -68,6 +68,14 @@ pub(crate) async fn begin(tx: &mut Tx, server: &str, stream: Stream, pos: Positi
     execute!(tx, sql::query(BEGIN).bind(server.to_owned()).bind(stream as i64).bind(pos)).map(drop)
 }
 
+/// Notes that a destination begins where streams of other lanes stand. What they seal meanwhile it is told, too.
+pub(crate) async fn begin_now(tx: &mut Tx, server: &str, stream: Stream) -> Result<()> {
+    const BEGIN: &str = "INSERT INTO destination_positions (server, stream, pos) \
+         SELECT CAST($1 AS TEXT), stream, pos FROM stream_positions WHERE stream = $2 \
+         ON CONFLICT (server, stream) DO NOTHING";
+    execute!(tx, sql::query(BEGIN).bind(server.to_owned()).bind(stream as i64)).map(drop)
+}
+
 /// Returns up to `limit` events of all rooms above `after` and up to `upto`, oldest first.
 ///
 /// # Errors

@@ -29,7 +29,11 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("client_txns", "device", "forgotten after a day; one per event sent, at the rate `message`"),
     ("cluster", "server", "a few settings of the deployment"),
     ("cross_signing_keys", "user", "three of 64 KiB"),
-    ("destination_outbox", "other server", "messages to its devices; nothing writes them yet"),
+    (
+        "destination_outbox",
+        "other server",
+        "10,000 messages to its devices, given up after 30 days",
+    ),
     ("destination_positions", "other server", "one per stream and server that shared a room"),
     ("destinations", "other server", "one per server that was ever asked and not reached"),
     (
@@ -47,6 +51,7 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("fallback_keys", "device", "16, one per algorithm"),
     ("filters", "user", "limits.filters_max, limits.filters_bytes_max"),
     ("followers", "server", "one per follower of the stream"),
+    ("inbound_messages", "other server", "forgotten after a week; 100 in a transaction"),
     ("inbound_transactions", "other server", "forgotten after a week; one at a time from each"),
     ("incarnations", "server", "one per start of a process"),
     ("invite_states", "user", "one per room he is invited to or knocks at, 128 KiB"),

@@ -6,9 +6,9 @@ use colonnade_testkit::{Client, federation::Federation};
 use serde_json::{Value, json};
 
 /// How long something may take to arrive: much longer than it does.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
-fn encode(text: &str) -> String {
+pub(super) fn encode(text: &str) -> String {
     [
         ('%', "%25"),
         ('#', "%23"),
@@ -22,21 +22,21 @@ fn encode(text: &str) -> String {
     .fold(text.to_owned(), |text, (from, to)| text.replace(*from, to))
 }
 
-fn path(room: &str, rest: &str) -> String {
+pub(super) fn path(room: &str, rest: &str) -> String {
     format!("/_matrix/client/v3/rooms/{}/{rest}", encode(room))
 }
 
-async fn create(client: &Client, request: Value) -> String {
+pub(super) async fn create(client: &Client, request: Value) -> String {
     let made = client.post("/_matrix/client/v3/createRoom", request).await.ok();
     made["room_id"].as_str().unwrap().to_owned()
 }
 
-async fn join(client: &Client, room: &str, via: &str) -> Value {
+pub(super) async fn join(client: &Client, room: &str, via: &str) -> Value {
     let address = format!("/_matrix/client/v3/join/{}?via={via}", encode(room));
     client.post(&address, json!({})).await.ok()
 }
 
-async fn say(client: &Client, room: &str, text: &str) -> String {
+pub(super) async fn say(client: &Client, room: &str, text: &str) -> String {
     let address = path(room, &format!("send/m.room.message/{}", text.replace(' ', "-")));
     let body = json!({ "msgtype": "m.text", "body": text });
     client.put(&address, body).await.ok()["event_id"].as_str().unwrap().to_owned()
@@ -51,12 +51,12 @@ async fn texts(client: &Client, room: &str) -> Vec<String> {
 }
 
 /// Waits until a user sees a text in a room.
-async fn sees(client: &Client, room: &str, text: &str) {
+pub(super) async fn sees(client: &Client, room: &str, text: &str) {
     until(|| async { texts(client, room).await.iter().any(|seen| seen == text) }).await;
 }
 
 #[track_caller]
-fn until<F: Future<Output = bool>>(holds: impl Fn() -> F) -> impl Future<Output = ()> {
+pub(super) fn until<F: Future<Output = bool>>(holds: impl Fn() -> F) -> impl Future<Output = ()> {
     until_by(Location::caller(), holds)
 }
 

@@ -134,9 +134,11 @@ async fn an_inbox_keeps_order_and_forgets_what_is_acknowledged(world: World) {
         let messages =
             (0..count).map(|n| Message { device: DEVICE, json: n.to_string(), is_own: false });
         let messages: Vec<_> = messages.collect();
-        db.write(|tx| Box::pin(async move { to_device::send(tx, txn, BOB, messages, WIDE).await }))
-            .await
-            .unwrap()
+        db.write(|tx| {
+            Box::pin(async move { to_device::send(tx, txn, BOB, messages, Vec::new(), WIDE).await })
+        })
+        .await
+        .unwrap()
     };
     assert_eq!(send("a", 250).await, Sent::Now { full: 0 });
     assert_eq!(send("a", 250).await, Sent::Before, "the same transaction id sends nothing");
@@ -327,7 +329,9 @@ async fn a_stranger_fills_his_share_of_an_inbox_and_no_more(world: World) {
             |_| Message { device: DEVICE, json: "x".repeat(bytes), is_own: sender == ALICE };
         let messages: Vec<_> = (0..count).map(message).collect();
         let sent = db.write(move |tx| {
-            Box::pin(async move { to_device::send(tx, txn, sender, messages, narrow).await })
+            Box::pin(
+                async move { to_device::send(tx, txn, sender, messages, Vec::new(), narrow).await },
+            )
         });
         match sent.await.unwrap() {
             Sent::Now { full } => count - full,

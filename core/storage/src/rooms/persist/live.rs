@@ -193,6 +193,7 @@ async fn write_servers(
         if *by > 0 {
             // It knows what is before: by the state that it gave, or was given.
             positions::begin(tx, &server, Stream::Events, pos).await?;
+            positions::begin_now(tx, &server, Stream::Receipts).await?;
         }
     }
     Ok(())

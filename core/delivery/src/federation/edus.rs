@@ -1,0 +1,69 @@
+//! What a destination is told that is no event, as EDUs.
+//!
+//! Source: Matrix v1.19, server-server, "EDUs".
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use colonnade_model::{
+    nid::{RoomNid, UserNid},
+    ruma::{OwnedRoomId, OwnedUserId},
+};
+use colonnade_rooms::Result;
+use colonnade_storage::rooms::receipts::Receipt;
+use serde_json::{Map, Value, json};
+
+use super::sender::FederationSender;
+
+/// Makes EDUs of receipts, each of as many as have a place in it: it has one for a user in a room.
+pub(super) async fn of_receipts(
+    sender: &FederationSender,
+    receipts: &[Arc<Receipt>],
+) -> Result<Vec<Value>> {
+    let users: Vec<UserNid> = receipts.iter().map(|receipt| receipt.user).collect();
+    let users = sender.context.interned.user_ids(&users).await?;
+    let mut rooms: BTreeMap<RoomNid, OwnedRoomId> = BTreeMap::new();
+    let mut contents: Vec<Map<String, Value>> = Vec::new();
+    for (receipt, user) in receipts.iter().zip(users) {
+        let room = match rooms.get(&receipt.room) {
+            Some(room) => room.clone(),
+            None => {
+                let room = sender.rooms.room(receipt.room).await?.room_id.clone();
+                rooms.insert(receipt.room, room.clone());
+                room
+            }
+        };
+        let mut data = json!({ "ts": receipt.ts });
+        if !receipt.thread.is_empty() {
+            data["thread_id"] = receipt.thread.clone().into();
+        }
+        let body = json!({ "data": data, "event_ids": [receipt.event_id] });
+        let has_place = |content: &&mut Map<String, Value>| {
+            content.get(room.as_str()).is_none_or(|room| room["m.read"][user.as_str()].is_null())
+        };
+        match contents.last_mut().filter(has_place) {
+            Some(content) => add(content, &room, &user, body),
+            None => {
+                let mut content = Map::new();
+                add(&mut content, &room, &user, body);
+                contents.push(content);
+            }
+        }
+    }
+    let edus = contents.into_iter().map(|content| edu("m.receipt", content.into()));
+    Ok(edus.collect())
+}
+
+fn add(content: &mut Map<String, Value>, room: &OwnedRoomId, user: &OwnedUserId, body: Value) {
+    let of_room = content.entry(room.as_str()).or_insert_with(|| json!({ "m.read": {} }));
+    of_room["m.read"][user.as_str()] = body;
+}
+
+/// Makes an EDU of a user who types, or stopped.
+pub(super) fn of_typist(room: &OwnedRoomId, user: &OwnedUserId, is_typing: bool) -> Value {
+    let content = json!({ "room_id": room, "user_id": user, "typing": is_typing });
+    edu("m.typing", content)
+}
+
+fn edu(edu_type: &str, content: Value) -> Value {
+    json!({ "edu_type": edu_type, "content": content })
+}

@@ -65,7 +65,7 @@ impl Messaging {
         let Some(first) = events.first() else { return Ok(false) };
         let state = match first.prev_events().is_empty() {
             true => Vec::new(),
-            false => match self.state_before(server, room, &first.event_id().to_owned()).await? {
+            false => match self.state_before(server, room, first.event_id()).await? {
                 StateBefore::Given(state) => state,
                 _ => Vec::new(),
             },

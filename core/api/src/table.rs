@@ -241,6 +241,23 @@ impl Table {
         self
     }
 
+    /// Mounts a typed endpoint whose path ends with a transaction id by POST and without one, at one path:
+    /// every request is a new one. The handler finds an id without characters.
+    pub(crate) fn add_without_txn<R, H>(&mut self, path: &'static str, handler: H) -> &mut Self
+    where
+        R: Endpoint,
+        H: Handler<R, R::OutgoingResponse>,
+    {
+        let run = endpoint::<R, H, _, Typed>(JSON_BYTES_MAX, handler);
+        let run: Erased = Arc::new(move |services, mut request, mut args| {
+            *request.method_mut() = R::METHOD;
+            args.push(String::new());
+            run(services, request, args)
+        });
+        self.push(Method::POST, path, path, run);
+        self
+    }
+
     /// Mounts a handler that reads the request and writes the answer itself: streams, and answers
     /// too hot for typed JSON.
     pub fn add_raw<F, Fut>(&mut self, method: Method, path: &'static str, handler: F) -> &mut Self

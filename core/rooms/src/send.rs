@@ -25,7 +25,8 @@ use crate::{
 impl Rooms {
     /// Sends a message event.
     ///
-    /// The same transaction id from the same device sends nothing and gives the same answer.
+    /// The same transaction id from the same device sends nothing and gives the same answer; without one
+    /// every call is a new event.
     ///
     /// # Errors
     /// `M_FORBIDDEN`, `M_BAD_JSON`, `M_TOO_LARGE`, `M_DUPLICATE_ANNOTATION`.
@@ -35,7 +36,7 @@ impl Rooms {
         room_id: &RoomId,
         event_type: &str,
         body: &RawValue,
-        txn_id: &str,
+        txn_id: Option<&str>,
     ) -> Result<Sent> {
         let room = self.known(room_id).await?;
         let content = content_from_json(body).map_err(draft_error)?;
@@ -47,7 +48,6 @@ impl Rooms {
             _ => None,
         };
         let scope = format!("send {} {event_type}", room.nid);
-        let txn = ClientTxn { device: session.device, scope, txn_id: txn_id.to_owned() };
         let sender = session.user_id.clone();
         let proposal = Proposal {
             sender,
@@ -55,7 +55,7 @@ impl Rooms {
             state_key: None,
             content,
             redacts,
-            txn: Some(txn),
+            txn: txn_of(session, scope, txn_id),
             over: None,
         };
         self.propose(&room, proposal).await
@@ -84,7 +84,7 @@ impl Rooms {
         self.propose(room, state_event(&session.user_id, event_type, state_key, content)).await
     }
 
-    /// Redacts an event.
+    /// Redacts an event; transaction ids are as in [`Rooms::send`].
     ///
     /// # Errors
     /// `M_FORBIDDEN`, `M_NOT_FOUND`.
@@ -94,7 +94,7 @@ impl Rooms {
         room_id: &RoomId,
         target: &EventId,
         reason: Option<&str>,
-        txn_id: &str,
+        txn_id: Option<&str>,
     ) -> Result<Sent> {
         let room = self.joined_room(room_id, session.user).await?;
         let content = match reason {
@@ -102,14 +102,13 @@ impl Rooms {
             None => CanonicalJsonObject::new(),
         };
         let scope = format!("redact {} {target}", room.nid);
-        let txn = ClientTxn { device: session.device, scope, txn_id: txn_id.to_owned() };
         let proposal = Proposal {
             sender: session.user_id.clone(),
             event_type: TimelineEventType::RoomRedaction,
             state_key: None,
             content,
             redacts: Some(target.to_owned()),
-            txn: Some(txn),
+            txn: txn_of(session, scope, txn_id),
             over: None,
         };
         self.propose(&room, proposal).await
@@ -162,6 +161,12 @@ impl Rooms {
             }
         }
     }
+}
+
+/// Names the transaction of a request that has an id of one.
+fn txn_of(session: &Session, scope: String, txn_id: Option<&str>) -> Option<ClientTxn> {
+    let txn_id = txn_id?.to_owned();
+    Some(ClientTxn { device: session.device, scope, txn_id })
 }
 
 /// An actor gave no answer for a proposal; it gives one for each.

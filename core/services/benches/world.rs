@@ -88,7 +88,8 @@ impl World {
         let body = json!({ "msgtype": "m.text", "body": format!("message number {n}") });
         let body = to_raw_value(&body).expect("JSON");
         let txn = n.to_string();
-        let sent = self.services.rooms.send(sender, room, "m.room.message", &body, &txn).await;
+        let sent =
+            self.services.rooms.send(sender, room, "m.room.message", &body, Some(&txn)).await;
         sent.expect("an event");
     }
 }

@@ -192,14 +192,15 @@ async fn what_was_redacted_elsewhere_is_gone() {
         let room_id =
             world.writer.lifecycle.create(&session, NewRoomRequest::default()).await.unwrap();
         let body = to_raw_value(&json!({ "msgtype": "m.text", "body": "secret" })).unwrap();
-        let sent = rooms.send(&session, &room_id, "m.room.message", &body, "1").await.unwrap();
+        let sent =
+            rooms.send(&session, &room_id, "m.room.message", &body, Some("1")).await.unwrap();
         let is_there = async || {
             let event = world.reader.rooms.event(sent.nid).await.unwrap().unwrap();
             let content: Value = serde_json::from_str(event.event.content().get()).unwrap();
             content.get("body").is_some()
         };
         assert!(is_there().await);
-        rooms.redact(&session, &room_id, &sent.event_id, None, "2").await.unwrap();
+        rooms.redact(&session, &room_id, &sent.event_id, None, Some("2")).await.unwrap();
         until(async || !is_there().await).await;
     }
 }

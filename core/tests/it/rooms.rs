@@ -305,3 +305,34 @@ async fn what_a_user_keeps_about_a_room_follows_into_its_replacement() {
     bob.post(&room_path(&new, "join"), json!({})).await.ok();
     assert_eq!(bob.get(&tag(&bob, &new)).await.ok(), none);
 }
+
+#[tokio::test]
+async fn without_a_transaction_id_every_request_is_a_new_event() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let stranger = server.user("stranger").await;
+    let room = create(&alice, json!({})).await;
+    let hello = json!({ "msgtype": "m.text", "body": "hello" });
+    for version in ["v3", "r0"] {
+        let below = format!("/_matrix/client/{version}/rooms/{}", encode(&room));
+        let send = format!("{below}/send/m.room.message");
+        let first = alice.post(&send, hello.clone()).await.ok();
+        let second = alice.post(&send, hello.clone()).await.ok();
+        assert_ne!(first, second);
+        let event_id = encode(first["event_id"].as_str().unwrap());
+        let shown = alice.get(&room_path(&room, &format!("event/{event_id}"))).await.ok();
+        assert_eq!(shown["content"], hello);
+        assert_eq!(shown["unsigned"].get("transaction_id"), None);
+        let redact = format!("{below}/redact/{event_id}");
+        let once = alice.post(&redact, json!({ "reason": "typo" })).await.ok();
+        let twice = alice.post(&redact, json!({ "reason": "typo" })).await.ok();
+        assert_ne!(once, twice);
+        let shown = alice.get(&room_path(&room, &format!("event/{event_id}"))).await.ok();
+        assert_eq!(shown["content"], json!({}));
+        assert_eq!(shown["unsigned"]["redacted_because"]["content"]["reason"], "typo");
+        alice.post(&send, json!([])).await.err(400, "M_BAD_JSON");
+        alice.put(&send, hello.clone()).await.err(405, "M_UNRECOGNIZED");
+        stranger.post(&send, hello.clone()).await.err(403, "M_FORBIDDEN");
+        stranger.post(&redact, json!({})).await.err(403, "M_FORBIDDEN");
+    }
+}

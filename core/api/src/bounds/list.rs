@@ -43,6 +43,11 @@ const fn row(
     Bounds { method, path, rate, item, owner }
 }
 
+/// What adds an event to a room.
+const fn message(method: Method, path: &'static str) -> Bounds {
+    row(method, path, Each(Class::Message), EVENT, HISTORY)
+}
+
 /// The bounds of every endpoint that writes.
 pub(super) static ALL: &[Bounds] = &[
     // === Accounts and sessions ===
@@ -348,34 +353,12 @@ pub(super) static ALL: &[Bounds] = &[
         "100 invites, 200 state events",
         HISTORY,
     ),
-    row(
-        PUT,
-        "/_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}",
-        Each(Class::Message),
-        EVENT,
-        HISTORY,
-    ),
-    row(
-        PUT,
-        "/_matrix/client/v3/rooms/{roomId}/state/{eventType}",
-        Each(Class::Message),
-        EVENT,
-        HISTORY,
-    ),
-    row(
-        PUT,
-        "/_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}",
-        Each(Class::Message),
-        EVENT,
-        HISTORY,
-    ),
-    row(
-        PUT,
-        "/_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}",
-        Each(Class::Message),
-        EVENT,
-        HISTORY,
-    ),
+    message(PUT, "/_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}"),
+    message(POST, "/_matrix/client/v3/rooms/{roomId}/send/{eventType}"),
+    message(PUT, "/_matrix/client/v3/rooms/{roomId}/state/{eventType}"),
+    message(PUT, "/_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}"),
+    message(PUT, "/_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}"),
+    message(POST, "/_matrix/client/v3/rooms/{roomId}/redact/{eventId}"),
     row(
         POST,
         "/_matrix/client/v3/rooms/{roomId}/upgrade",

@@ -27,6 +27,15 @@ pub(crate) fn mount(table: &mut Table) {
     table
         .add::<create_room::v3::Request, _>(create)
         .add::<send_message_event::v3::Request, _>(send)
+        // Transaction ids may be left out by those who ask by POST.
+        .add_without_txn::<send_message_event::v3::Request, _>(
+            "/_matrix/client/v3/rooms/{room_id}/send/{event_type}",
+            send_anew,
+        )
+        .add_without_txn::<send_message_event::v3::Request, _>(
+            "/_matrix/client/r0/rooms/{room_id}/send/{event_type}",
+            send_anew,
+        )
         .add::<send_state_event::v3::Request, _>(set_state)
         // The state key may be left out, with and without the slash before it.
         .add_at::<send_state_event::v3::Request, _>(
@@ -46,6 +55,14 @@ pub(crate) fn mount(table: &mut Table) {
             set_state,
         )
         .add::<redact_event::v3::Request, _>(redact)
+        .add_without_txn::<redact_event::v3::Request, _>(
+            "/_matrix/client/v3/rooms/{room_id}/redact/{event_id}",
+            redact_anew,
+        )
+        .add_without_txn::<redact_event::v3::Request, _>(
+            "/_matrix/client/r0/rooms/{room_id}/redact/{event_id}",
+            redact_anew,
+        )
         .add::<upgrade_room::v3::Request, _>(upgrade);
 }
 
@@ -92,8 +109,21 @@ fn value<T>(raw: &Raw<T>) -> Result<Value> {
 async fn send(
     call: Call<send_message_event::v3::Request, Session>,
 ) -> Result<send_message_event::v3::Response> {
+    let txn_id = call.request.txn_id.clone();
+    send_as(call, Some(checked(txn_id.as_str())?)).await
+}
+
+async fn send_anew(
+    call: Call<send_message_event::v3::Request, Session>,
+) -> Result<send_message_event::v3::Response> {
+    send_as(call, None).await
+}
+
+async fn send_as(
+    call: Call<send_message_event::v3::Request, Session>,
+    txn_id: Option<&str>,
+) -> Result<send_message_event::v3::Response> {
     let request = call.request;
-    let txn_id = checked(request.txn_id.as_str())?;
     let kind = request.event_type.to_string();
     let rooms = &call.services.rooms;
     let body = request.body.json();
@@ -115,8 +145,21 @@ async fn set_state(
 async fn redact(
     call: Call<redact_event::v3::Request, Session>,
 ) -> Result<redact_event::v3::Response> {
+    let txn_id = call.request.txn_id.clone();
+    redact_as(call, Some(checked(txn_id.as_str())?)).await
+}
+
+async fn redact_anew(
+    call: Call<redact_event::v3::Request, Session>,
+) -> Result<redact_event::v3::Response> {
+    redact_as(call, None).await
+}
+
+async fn redact_as(
+    call: Call<redact_event::v3::Request, Session>,
+    txn_id: Option<&str>,
+) -> Result<redact_event::v3::Response> {
     let request = call.request;
-    let txn_id = checked(request.txn_id.as_str())?;
     let (room, target) = (&request.room_id, &request.event_id);
     let reason = request.reason.as_deref();
     let sent = call.services.rooms.redact(&call.who, room, target, reason, txn_id).await?;

@@ -62,7 +62,8 @@ async fn enter(from: &World, to: &World, room: &Arc<Room>, user: &Session) -> Ar
 
 async fn say(world: &World, room: &Room, by: &Session, text: &str) -> Event {
     let body = to_raw_value(&json!({ "body": text, "msgtype": "m.text" })).unwrap();
-    let sent = world.rooms.send(by, &room.room_id, "m.room.message", &body, text).await.unwrap();
+    let sent =
+        world.rooms.send(by, &room.room_id, "m.room.message", &body, Some(text)).await.unwrap();
     (*world.rooms.event(sent.nid).await.unwrap().unwrap().event).clone()
 }
 

@@ -50,7 +50,7 @@ async fn harmless_forks_merge_with_the_next_event() {
 
         let body = to_raw_value(&json!({ "body": "both" })).unwrap();
         let kind = "m.room.message";
-        let sent = world.rooms.send(&bob, &room.room_id, kind, &body, "t").await.unwrap();
+        let sent = world.rooms.send(&bob, &room.room_id, kind, &body, Some("t")).await.unwrap();
         let merged = world.rooms.event(sent.nid).await.unwrap().unwrap();
         assert_eq!(merged.event.prev_events().len(), 2);
         let head = world.rooms.head(room.nid).await.unwrap();
@@ -186,7 +186,7 @@ async fn a_deep_fork_resolves_and_survives_a_restart() {
     assert_eq!(world.rooms.head(room.nid).await.unwrap(), head);
     assert_eq!(world.topic(&room).await.as_deref(), Some("1 5"));
     let body = to_raw_value(&json!({ "body": "after" })).unwrap();
-    world.rooms.send(&alice, &room.room_id, "m.room.message", &body, "x").await.unwrap();
+    world.rooms.send(&alice, &room.room_id, "m.room.message", &body, Some("x")).await.unwrap();
     let head = world.rooms.head(room.nid).await.unwrap();
     assert_eq!((head.extremities.len(), head.joined), (1, 76));
     let states =

@@ -35,7 +35,7 @@ async fn writers_at_once_make_one_line() {
                 1 => (bob, room),
                 _ => (bob, other),
             };
-            rooms.send(sender, &room.room_id, "m.room.message", &text, &txn).await.unwrap()
+            rooms.send(sender, &room.room_id, "m.room.message", &text, Some(&txn)).await.unwrap()
         }
     });
     let mut sent: Vec<_> = futures_util::future::join_all(sends).await;
@@ -66,7 +66,8 @@ async fn writers_at_once_make_one_line() {
     let again = timeline(&world, &room).await;
     let again: Vec<_> = again.iter().map(|event| event.event.event_id().to_owned()).collect();
     assert_eq!(ids, again);
-    let replay = world.rooms.send(&alice, &room.room_id, "m.room.message", &body("0"), "t0").await;
+    let replay =
+        world.rooms.send(&alice, &room.room_id, "m.room.message", &body("0"), Some("t0")).await;
     assert!(answered.contains(&replay.unwrap().nid), "the transaction is remembered");
 }
 
@@ -76,11 +77,12 @@ async fn a_redaction_leaves_nothing_behind() {
     let alice = world.user("alice").await;
     let room = world.room(&alice, RoomVersionId::V12, json!({})).await;
     let kind = "m.room.message";
-    let secret = world.rooms.send(&alice, &room.room_id, kind, &body("secret"), "1").await.unwrap();
+    let secret =
+        world.rooms.send(&alice, &room.room_id, kind, &body("secret"), Some("1")).await.unwrap();
     let target = world.rooms.event(secret.nid).await.unwrap().unwrap();
     assert!(target.event.json().contains("secret"));
     let id = &secret.event_id;
-    world.rooms.redact(&alice, &room.room_id, id, Some("oops"), "2").await.unwrap();
+    world.rooms.redact(&alice, &room.room_id, id, Some("oops"), Some("2")).await.unwrap();
     for _ in 0..2 {
         let left = world.rooms.event(secret.nid).await.unwrap().unwrap();
         assert!(left.flags.has(EventFlags::REDACTED));
@@ -104,7 +106,7 @@ async fn unread_counters_and_exceptions() {
     let send = async |content: Value, txn: &str| {
         let content = to_raw_value(&content).unwrap();
         let kind = "m.room.message";
-        world.rooms.send(&alice, &room.room_id, kind, &content, txn).await.unwrap()
+        world.rooms.send(&alice, &room.room_id, kind, &content, Some(txn)).await.unwrap()
     };
     let root = send(json!({ "msgtype": "m.text", "body": "hello" }), "1").await;
     let mentions = json!({ "user_ids": [bob.user_id] });

@@ -122,7 +122,7 @@ impl Client {
             let body = to_raw_value(&json!({ "msgtype": "m.text", "body": text }));
             let body = body.expect("a message is JSON");
             let answer = self.ask(place, |services| async move {
-                services.rooms.send(&session, &id, "m.room.message", &body, &txn).await
+                services.rooms.send(&session, &id, "m.room.message", &body, Some(&txn)).await
             });
             match answer.await {
                 Some(Ok(sent)) => return Some(sent.event_id),

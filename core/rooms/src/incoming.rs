@@ -20,7 +20,11 @@ pub enum StateBefore {
     /// Another server says it: these events, stored before. Some of what the event follows is not
     /// known here.
     Given(Vec<EventNid>),
-    /// The same, and nobody of this server is in the room: it is all that is known of the room from
+    /// Some of what the event follows is not known here. Another server says the state there: of each of those,
+    /// the state before it as above, and the event, stored as an outlier. What else the event follows is known,
+    /// and all of it is resolved.
+    Between(Vec<(Vec<EventNid>, EventNid)>),
+    /// As given, and nobody of this server is in the room: it is all that is known of the room from
     /// now on.
     Entered(Vec<EventNid>),
     /// Nothing is known of the room but this membership of a user of this server, and what its server

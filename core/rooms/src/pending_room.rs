@@ -13,8 +13,10 @@ pub(crate) mod given_state;
 pub(crate) mod history;
 pub(crate) mod ingest;
 pub(crate) mod outliers;
+mod power_levels;
 pub(crate) mod propose;
 pub(crate) mod push_candidates;
+mod redactions;
 pub(crate) mod resolution;
 pub(crate) mod summary;
 pub(crate) mod unread;
@@ -331,6 +333,11 @@ impl PendingRoom {
     /// Tells whether an event is not committed yet.
     pub(super) fn is_fresh(&self, nid: EventNid) -> bool {
         self.fresh(nid).is_some()
+    }
+
+    /// Returns the events that are not committed yet.
+    pub(super) fn fresh_events(&self) -> impl Iterator<Item = &Arc<RoomEvent>> {
+        self.added.fresh.values().chain(self.kept.fresh.values())
     }
 
     fn fresh(&self, nid: EventNid) -> Option<&Arc<RoomEvent>> {

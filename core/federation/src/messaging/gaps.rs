@@ -4,8 +4,11 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use colonnade_model::ruma::{EventId, OwnedEventId, ServerName};
-use colonnade_rooms::{Room, incoming::StateBefore};
+use colonnade_model::{
+    nid::EventNid,
+    ruma::{EventId, OwnedEventId, ServerName},
+};
+use colonnade_rooms::Room;
 use colonnade_rules::event::Event;
 use serde::Deserialize;
 use serde_json::{json, value::RawValue};
@@ -91,7 +94,7 @@ impl Messaging {
         server: &ServerName,
         room: &Arc<Room>,
         event: &EventId,
-    ) -> Result<StateBefore, MessagingError> {
+    ) -> Result<Vec<EventNid>, MessagingError> {
         let request = Request::get(path_at("v1/state_ids", &room.room_id, event));
         let request = request.within(QUESTION).taking(STATE_BYTES_MAX);
         let StateIds { pdu_ids, auth_chain_ids } =
@@ -120,7 +123,7 @@ impl Messaging {
                 self.add_what_hangs_together(room, pdus).await?;
             }
         }
-        Ok(StateBefore::Given(self.rooms.nids_of(room, &pdu_ids).await?))
+        Ok(self.rooms.nids_of(room, &pdu_ids).await?)
     }
 
     /// Stores the events that allow some others, as far as they are not known.

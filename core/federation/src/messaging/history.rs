@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use colonnade_model::ruma::{OwnedEventId, ServerName};
-use colonnade_rooms::{Error, Room, incoming::StateBefore};
+use colonnade_rooms::{Error, Room};
 use colonnade_rules::event::Event;
 use colonnade_storage::rooms::{gaps, servers};
 use serde::Deserialize;
@@ -65,10 +65,7 @@ impl Messaging {
         let Some(first) = events.first() else { return Ok(false) };
         let state = match first.prev_events().is_empty() {
             true => Vec::new(),
-            false => match self.state_before(server, room, first.event_id()).await? {
-                StateBefore::Given(state) => state,
-                _ => Vec::new(),
-            },
+            false => self.state_before(server, room, first.event_id()).await?,
         };
         let mut usable = Vec::with_capacity(events.len());
         for event in events {

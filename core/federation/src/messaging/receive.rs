@@ -4,8 +4,15 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use colonnade_model::ruma::{OwnedEventId, OwnedRoomId, ServerName};
-use colonnade_rooms::{Result, Room, incoming::Incoming, remote::Outcome};
+use colonnade_model::{
+    nid::EventNid,
+    ruma::{OwnedEventId, OwnedRoomId, ServerName},
+};
+use colonnade_rooms::{
+    Result, Room,
+    incoming::{Incoming, StateBefore},
+    remote::Outcome,
+};
 use colonnade_rules::{acl::ServerAcl, event::Event};
 use futures_util::{StreamExt as _, stream};
 use serde_json::value::RawValue;
@@ -130,8 +137,7 @@ impl Messaging {
         self.take_following(origin, room, event).await
     }
 
-    /// Takes an event. What it follows and is not known is taken before it, with the state there as the other
-    /// server says it.
+    /// Takes an event. Of what it follows and is not known the other server says the state there.
     async fn take_following(
         &self,
         origin: &ServerName,
@@ -141,15 +147,38 @@ impl Messaging {
         self.fetch_auth_events(origin, room, &event).await?;
         let unknown = self.rooms.unknown_among(room, event.prev_events()).await?;
         let id = event.event_id().to_owned();
-        if !unknown.is_empty() && !self.rooms.unknown_among(room, &[id]).await?.is_empty() {
-            for before in self.one_by_one(origin, room, unknown).await? {
-                self.fetch_auth_events(origin, room, &before).await?;
-                let state = self.state_before(origin, room, before.event_id()).await?;
-                self.rooms.receive(room, Incoming { event: before, before: state }).await?;
-            }
-        }
-        let (_, outcome) = self.rooms.receive(room, Incoming::following(event.clone())).await?;
+        let before =
+            match unknown.is_empty() || self.rooms.unknown_among(room, &[id]).await?.is_empty() {
+                true => StateBefore::Followed,
+                false => StateBefore::Between(self.states_at(origin, room, unknown).await?),
+            };
+        let (_, outcome) =
+            self.rooms.receive(room, Incoming { event: event.clone(), before }).await?;
         Ok((event, outcome))
+    }
+
+    /// Fetches events that are missing, and the state before each as another server says it.
+    async fn states_at(
+        &self,
+        origin: &ServerName,
+        room: &Arc<Room>,
+        missing: Vec<OwnedEventId>,
+    ) -> Result<Vec<(Vec<EventNid>, EventNid)>, MessagingError> {
+        let mut states = Vec::with_capacity(missing.len());
+        for id in missing {
+            let state = self.state_before(origin, room, &id).await?;
+            if !self.rooms.never_seen(room, std::slice::from_ref(&id)).await?.is_empty() {
+                let found = self.one_by_one(origin, room, vec![id.clone()]).await?;
+                for event in &found {
+                    self.fetch_auth_events(origin, room, event).await?;
+                }
+                self.add_what_hangs_together(room, found).await?;
+            }
+            let nid = self.rooms.nids_of(room, &[id]).await?.pop();
+            let gone = || MessagingError::Unusable("another event than was asked for".to_owned());
+            states.push((state, nid.ok_or_else(gone)?));
+        }
+        Ok(states)
     }
 
     /// Takes what concerns a user of this server in a room that nobody of it is in: an invitation taken back, a

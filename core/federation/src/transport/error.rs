@@ -28,6 +28,8 @@ pub enum TransportError {
         errcode: Option<String>,
         /// What it says about it; for people.
         message: String,
+        /// The version of a room that is not known where the request came from, if that is why.
+        room_version: Option<String>,
         /// When to come back, in milliseconds, if it said so.
         retry_after_ms: Option<u64>,
     },

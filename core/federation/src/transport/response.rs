@@ -79,6 +79,7 @@ impl Response {
         struct ErrorBody {
             errcode: Option<String>,
             error: Option<String>,
+            room_version: Option<String>,
             retry_after_ms: Option<u64>,
         }
         let status = self.status.as_u16();
@@ -90,7 +91,9 @@ impl Response {
         let message = told.error.unwrap_or_default().chars().take(MESSAGE_CHARS_MAX).collect();
         let later = |seconds: u64| seconds.saturating_mul(1_000);
         let retry_after_ms = told.retry_after_ms.or(seconds.map(later));
-        TransportError::Status { status, errcode: told.errcode, message, retry_after_ms }
+        let room_version = told.room_version.filter(|version| version.len() <= MESSAGE_CHARS_MAX);
+        let errcode = told.errcode;
+        TransportError::Status { status, errcode, message, room_version, retry_after_ms }
     }
 }
 

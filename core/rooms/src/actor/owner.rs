@@ -78,6 +78,7 @@ enum RoomCommand {
 #[derive(Debug, Serialize, Deserialize)]
 enum WireBefore {
     Given(Vec<EventNid>),
+    Between(Vec<(Vec<EventNid>, EventNid)>),
     Entered(Vec<EventNid>),
     OutOfBand(String),
 }
@@ -326,6 +327,7 @@ impl WireBefore {
         Some(match before {
             StateBefore::Followed => return None,
             StateBefore::Given(events) => Self::Given(events.clone()),
+            StateBefore::Between(states) => Self::Between(states.clone()),
             StateBefore::Entered(events) => Self::Entered(events.clone()),
             StateBefore::OutOfBand(stripped) => Self::OutOfBand(stripped.clone()),
         })
@@ -336,6 +338,7 @@ impl From<WireBefore> for StateBefore {
     fn from(wire: WireBefore) -> Self {
         match wire {
             WireBefore::Given(events) => Self::Given(events),
+            WireBefore::Between(states) => Self::Between(states),
             WireBefore::Entered(events) => Self::Entered(events),
             WireBefore::OutOfBand(stripped) => Self::OutOfBand(stripped),
         }

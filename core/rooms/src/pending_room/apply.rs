@@ -18,7 +18,7 @@ use colonnade_storage::rooms::{
     client_txns::ClientTxn,
     events::EventFlags,
     members::Membership,
-    persist::{Live, NewEvent, NewMember, Redaction, Relation},
+    persist::{Live, NewEvent, NewMember, Relation},
     state::Part,
 };
 use serde_json::Value;
@@ -71,7 +71,11 @@ impl PendingRoom {
         };
         let mut room_event = self.hold(&admitted, flags);
         if admitted.verdict != Verdict::Accepted {
-            let row = row(&admitted, flags, txn);
+            let mut row = row(&admitted, flags, txn);
+            if admitted.verdict == Verdict::SoftFailed {
+                // It counts once what it redacts is there.
+                row.redacts = admitted.event.redacts().map(ToString::to_string);
+            }
             self.remember(room_event, row);
             return Ok(sent(&admitted));
         }
@@ -122,7 +126,7 @@ impl PendingRoom {
         let changes = self.changes(store, admitted, current).await?;
         let members = self.member_changes(store, &changes.members).await?;
         let relation = self.relation(store, &admitted.event).await?;
-        let redacted = self.redacted(store, admitted).await?;
+        let redacted = self.redacted(store, &admitted.event, admitted.state_before).await?;
         let joined = self.tip.joined + members.joined;
         if !members.rows.is_empty() {
             self.tip.custom_rules = None;
@@ -130,9 +134,6 @@ impl PendingRoom {
         let meaning = unread::evaluate(self, store, admitted, joined).await?;
         let mut row = row(admitted, EventFlags::default(), txn);
         row.redacts = admitted.event.redacts().map(|id| id.to_string());
-        row.redaction = redacted
-            .as_ref()
-            .map(|redacted| Redaction { target: redacted.nid, json: redacted.event.shared_json() });
         let summary = self.summarise(store, &changes.core, joined).await?;
 
         room_event.thread = relation.as_ref().and_then(|(_, thread)| *thread);
@@ -166,18 +167,7 @@ impl PendingRoom {
             self.tip.summary = summary;
             self.added.summary_changed = true;
         }
-        if let Some(redacted) = redacted {
-            self.remember_redacted(redacted);
-        }
-        self.remember(room_event.clone(), row);
-        Ok(())
-    }
-
-    fn remember_redacted(&mut self, redacted: Arc<RoomEvent>) {
-        if self.is_fresh(redacted.nid) {
-            self.added.fresh.insert(redacted.nid, Arc::clone(&redacted));
-        }
-        self.added.redacted.push(redacted);
+        self.remember_with(store, room_event.clone(), row, redacted).await
     }
 
     pub(super) fn remember(&mut self, room_event: RoomEvent, row: NewEvent) {
@@ -197,10 +187,26 @@ impl PendingRoom {
         store: &Store,
         nids: &[EventNid],
     ) -> Result<StateNid> {
-        let mut states = Vec::with_capacity(nids.len());
-        for event in self.events_of(store, nids).await? {
-            states.extend(event.state_after);
-        }
+        let states = self.states_after(store, nids).await?;
+        self.resolved(store, states).await
+    }
+
+    /// Returns the states after events.
+    pub(super) async fn states_after(
+        &self,
+        store: &Store,
+        nids: &[EventNid],
+    ) -> Result<Vec<StateNid>> {
+        let events = self.events_of(store, nids).await?;
+        Ok(events.into_iter().filter_map(|event| event.state_after).collect())
+    }
+
+    /// Returns the state that several states make.
+    pub(super) async fn resolved(
+        &mut self,
+        store: &Store,
+        mut states: Vec<StateNid>,
+    ) -> Result<StateNid> {
         states.sort_unstable();
         states.dedup();
         match states[..] {
@@ -344,34 +350,6 @@ impl PendingRoom {
         let relation =
             Relation { parent: parent.nid, rel_type: relates_to.rel_type, key: relates_to.key };
         Ok(Some((relation, thread)))
-    }
-
-    /// Returns what is left of the event that this one redacts, if it may.
-    async fn redacted(
-        &mut self,
-        store: &Store,
-        admitted: &Admitted,
-    ) -> Result<Option<Arc<RoomEvent>>> {
-        let Some(target) = admitted.event.redacts() else { return Ok(None) };
-        let Some(target) = self.find(store, target).await? else { return Ok(None) };
-        if target.room != self.room.nid || target.flags.has(EventFlags::REDACTED) {
-            return Ok(None);
-        }
-        let levels = unread::levels(self, store, admitted.state_before).await?;
-        let applies = levels.is_some_and(|levels| {
-            let rules = &self.room.rules.authorization;
-            levels.redaction_applies(&admitted.event, &target.event, rules)
-        });
-        if !applies {
-            return Ok(None);
-        }
-        let left = target.event.redacted(&self.room.rules);
-        let left = left.map_err(|error| Error::internal("redact an event", error))?;
-        Ok(Some(Arc::new(RoomEvent {
-            event: Arc::new(left),
-            flags: target.flags.with(EventFlags::REDACTED),
-            ..(*target).clone()
-        })))
     }
 }
 

@@ -24,7 +24,7 @@ use colonnade_storage::{
 };
 use serde_json::Value;
 
-use super::{PendingRoom, unread};
+use super::{PendingRoom, power_levels};
 use crate::Result;
 use crate::{
     proposal::Proposal,
@@ -249,7 +249,7 @@ async fn redaction(pending: &mut PendingRoom, store: &Store, proposal: &Proposal
         return Err(no_event().into());
     }
     let state = pending.tip.state;
-    let levels = unread::levels(pending, store, state).await?;
+    let levels = power_levels::levels(pending, store, state).await?;
     let may = levels.is_some_and(|levels| {
         levels.may_redact(&proposal.sender, target.event.sender())
             && *target.event.event_type() != TimelineEventType::RoomCreate

@@ -1,11 +1,11 @@
 //! States that another server says: of a room one enters, before an event whose history is missing here, and
 //! of a room of which nothing is known but one's own membership.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use colonnade_model::{
     MatrixError,
-    nid::{EventNid, StateNid},
+    nid::{EventNid, StateKeyNid, StateNid},
 };
 use colonnade_rules::{push::PushOutcome, trie::Entry};
 use colonnade_storage::rooms::{
@@ -23,7 +23,8 @@ use crate::{Error, Result, proposal::Sent, store::RoomEvent, store::Store};
 const PIECE: usize = 1_000;
 
 impl PendingRoom {
-    /// Makes the state that consists of these events. Rejected ones are left out.
+    /// Makes the state that consists of these events, or the one after an event if this is the one before it.
+    /// Rejected ones are left out.
     ///
     /// # Errors
     /// When the database fails, or lacks one of them.
@@ -31,19 +32,24 @@ impl PendingRoom {
         &mut self,
         store: &Store,
         events: &[EventNid],
+        then: Option<EventNid>,
     ) -> Result<StateNid> {
-        let (mut core, mut member) = (Vec::new(), Vec::new());
-        for piece in events.chunks(PIECE) {
+        let (mut core, mut member) = (BTreeMap::new(), BTreeMap::new());
+        for piece in events.chunks(PIECE).chain(then.as_ref().map(std::slice::from_ref)) {
             for event in self.events_together(store, piece).await? {
                 let usable = event.room == self.room.nid && !event.flags.has(EventFlags::REJECTED);
                 let Some(state_key_nid) = event.state_key_nid.filter(|_| usable) else { continue };
-                let entry = Entry { state_key_nid, event: event.nid };
                 match Part::of(&event.event.event_type().to_string()) {
-                    Part::Core => core.push(entry),
-                    Part::Member => member.push(entry),
-                }
+                    Part::Core => core.insert(state_key_nid, event.nid),
+                    Part::Member => member.insert(state_key_nid, event.nid),
+                };
             }
         }
+        let entries = |part: BTreeMap<StateKeyNid, EventNid>| {
+            let entry = |(state_key_nid, event)| Entry { state_key_nid, event };
+            part.into_iter().map(entry).collect::<Vec<_>>()
+        };
+        let (core, member) = (entries(core), entries(member));
         let context = &store.context;
         // A row holds at least two hundred entries, and each part begins one.
         let rows = (core.len() + member.len()) / 100 + 4;

@@ -55,7 +55,8 @@ impl PendingRoom {
             room_event.timeline_key = stored.history_key;
             stored.relation = relation.map(|(relation, _)| relation);
             stored.redacts = admitted.event.redacts().map(ToString::to_string);
-            self.remember(room_event, stored);
+            let redacted = self.redacted(store, &admitted.event, admitted.state_before).await?;
+            self.remember_with(store, room_event, stored, redacted).await?;
             added.push(sent(&admitted));
             key += TIMELINE_KEY_STEP;
         }

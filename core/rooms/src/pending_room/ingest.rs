@@ -21,7 +21,7 @@ use colonnade_rules::{
 };
 use colonnade_storage::rooms::state::Part;
 
-use super::PendingRoom;
+use super::{PendingRoom, redactions};
 use crate::store::{RoomEvent, Store};
 use crate::{Result, incoming::StateBefore};
 
@@ -30,7 +30,7 @@ use crate::{Result, incoming::StateBefore};
 pub(crate) enum Verdict {
     /// Allowed.
     Accepted,
-    /// Allowed where it stands, but no longer by the current state.
+    /// Allowed where it stands, but no longer by the current state; or a redaction that redacts nothing.
     SoftFailed,
     /// Not allowed.
     Rejected,
@@ -126,13 +126,8 @@ pub(crate) async fn received(
 ) -> Result<Admitted> {
     let (prevs, missing_prevs) = followed(pending, store, event.prev_events()).await?;
     let auth_events = known(pending, store, event.auth_events()).await?;
-    let state_before = match before {
-        StateBefore::Given(events) | StateBefore::Entered(events) => {
-            pending.given_state(store, events).await?
-        }
-        _ if missing_prevs.is_empty() => pending.state_after_all(store, &prevs).await?,
-        _ => return Err(unknown(&missing_prevs[0]).into()),
-    };
+    let is_foreign = auth_events.iter().any(|auth| auth.room != pending.room.nid);
+    let state_before = state_before(pending, store, before, &prevs, &missing_prevs).await?;
     let rules = pending.room.rules.authorization.clone();
 
     let mut allowing = Allowing::new();
@@ -146,7 +141,14 @@ pub(crate) async fn received(
         let found = allowing.values().find(|found| found.event.event_id() == id);
         found.map(|found| Arc::clone(&found.event))
     };
-    let by_auth_events = check_by_auth_events(&event, &rules, by_id)
+    let by_auth_events = match is_foreign {
+        true => Err(Rejection {
+            rule: "auth.events",
+            why: "events of another room cannot allow it".to_owned(),
+        }),
+        false => check_by_auth_events(&event, &rules, by_id),
+    };
+    let by_auth_events = by_auth_events
         .and_then(|()| check_by_state(&event, &rules, |kind, key| held(&allowing, kind, key)));
     let verdict = match by_auth_events {
         Err(rejection) => {
@@ -158,7 +160,14 @@ pub(crate) async fn received(
                 StateBefore::Entered(_) => Some(state_before),
                 _ => pending.tip.state,
             };
-            check_by_states(pending, store, &event, state_before, current).await?
+            match check_by_states(pending, store, &event, state_before, current).await? {
+                Verdict::Accepted
+                    if !redactions::counts(pending, store, &event, state_before).await? =>
+                {
+                    Verdict::SoftFailed
+                }
+                verdict => verdict,
+            }
         }
     };
     let auths = auth_events.iter().map(|event| event.nid).collect();
@@ -166,6 +175,30 @@ pub(crate) async fn received(
     let state_before = Some(state_before);
     let place = Place { prevs, missing_prevs, auths, state_before, enters, outlier };
     admit(pending, store, event, place, verdict).await
+}
+
+/// Finds the state before a received event, which follows these.
+async fn state_before(
+    pending: &mut PendingRoom,
+    store: &Store,
+    before: &StateBefore,
+    prevs: &[EventNid],
+    missing_prevs: &[OwnedEventId],
+) -> Result<StateNid> {
+    match before {
+        StateBefore::Given(events) | StateBefore::Entered(events) => {
+            pending.given_state(store, events, None).await
+        }
+        StateBefore::Between(given) => {
+            let mut states = pending.states_after(store, prevs).await?;
+            for (before, event) in given {
+                states.push(pending.given_state(store, before, Some(*event)).await?);
+            }
+            pending.resolved(store, states).await
+        }
+        _ if missing_prevs.is_empty() => pending.state_after_all(store, prevs).await,
+        _ => return Err(unknown(&missing_prevs[0]).into()),
+    }
 }
 
 /// Checks an event of the past by its auth events and by the state before it, which follows from what it
@@ -323,8 +356,7 @@ async fn known(
 ) -> Result<Vec<Arc<RoomEvent>>> {
     let mut events = Vec::with_capacity(ids.len());
     for id in ids {
-        let found = pending.find(store, id).await?.filter(|found| found.room == pending.room.nid);
-        events.push(found.ok_or_else(|| unknown(id))?);
+        events.push(pending.find(store, id).await?.ok_or_else(|| unknown(id))?);
     }
     Ok(events)
 }

@@ -127,6 +127,103 @@ async fn an_event_after_a_gap_needs_the_state_before_it() {
 }
 
 #[tokio::test]
+async fn the_state_at_what_is_missing_does_not_stand_for_what_is_known() {
+    let (one, two, alice, room) = two_servers(RoomVersionId::V11).await;
+    let bob = two.user("bob").await;
+    let there = enter(&one, &two, &room, &bob).await;
+    let known = say(&one, &room, &alice, "known").await;
+    two.rooms.receive(&there, known.clone()).await.unwrap();
+    let topic = |topic: &str| content(json!({ "topic": topic })).unwrap();
+    let change = state_event(&alice.user_id, "m.room.topic", String::new(), topic("changed"));
+    let (_, state) = fetch(&one, &two, &room).await;
+    let missing = one.rooms.propose(&room, change).await.unwrap();
+    let missing = (*one.rooms.event(missing.nid).await.unwrap().unwrap().event).clone();
+    let late = say(&one, &room, &alice, "late").await;
+    let outlier = two.rooms.add_outliers(&there, vec![missing]).await.unwrap().remove(0);
+    let before = StateBefore::Between(vec![(state, outlier.nid)]);
+    let (_, outcome) =
+        two.rooms.receive(&there, Incoming { event: late.clone(), before }).await.unwrap();
+    assert_eq!(outcome, Outcome::Accepted);
+    assert_eq!(two.topic(&there).await.as_deref(), Some("changed"));
+    let head = two.rooms.head(there.nid).await.unwrap();
+    let mut tips = two.rooms.ids_of(&head.extremities).await.unwrap();
+    let mut expected = vec![known.event_id().to_owned(), late.event_id().to_owned()];
+    (tips.sort_unstable(), expected.sort_unstable());
+    assert_eq!(tips, expected, "another server's word covers nothing");
+    assert_eq!(state_ids(&one, &room).await, state_ids(&two, &there).await);
+}
+
+#[tokio::test]
+async fn a_redaction_takes_effect_once_there_is_what_it_redacts() {
+    for version in VERSIONS {
+        let (one, two, alice, room) = two_servers(version).await;
+        let bob = two.user("bob").await;
+        let there = enter(&one, &two, &room, &bob).await;
+        let secret = say(&one, &room, &alice, "secret").await;
+        let by = (&alice, &room.room_id);
+        let sent = one.rooms.redact(by.0, by.1, secret.event_id(), None, None).await.unwrap();
+        let redaction = (*one.rooms.event(sent.nid).await.unwrap().unwrap().event).clone();
+        let (_, state) = fetch(&one, &two, &room).await;
+        let incoming = Incoming { event: redaction, before: StateBefore::Given(state) };
+        let (first, outcome) = two.rooms.receive(&there, incoming).await.unwrap();
+        assert_eq!(outcome, Outcome::SoftFailed, "it redacts nothing yet");
+        assert!(!two.flags(first.nid).await.1, "and is shown to nobody");
+        let (sent, outcome) = two.rooms.receive(&there, secret).await.unwrap();
+        assert_eq!(outcome, Outcome::Accepted);
+        let two = two.restart().await;
+        let stored = two.rooms.event(sent.nid).await.unwrap().unwrap();
+        assert!(stored.flags.has(EventFlags::REDACTED));
+        assert!(!stored.event.json().contains("secret"));
+    }
+}
+
+#[tokio::test]
+async fn a_redaction_of_another_rooms_event_is_shown_to_nobody() {
+    let (one, two, alice, room) = two_servers(RoomVersionId::V11).await;
+    let bob = two.user("bob").await;
+    let there = enter(&one, &two, &room, &bob).await;
+    let other = two.room(&bob, RoomVersionId::V11, json!({})).await;
+    let target = say(&two, &other, &bob, "stays").await;
+    let start = one.latest(&room).await;
+    let forged = one
+        .make(
+            &room,
+            &start,
+            &alice,
+            "m.room.redaction",
+            None,
+            json!({ "redacts": target.event_id() }),
+        )
+        .await;
+    let (sent, outcome) = two.rooms.receive(&there, forged).await.unwrap();
+    assert_eq!(outcome, Outcome::SoftFailed);
+    assert!(!two.flags(sent.nid).await.1);
+    let found = two.rooms.event_by_id(target.event_id()).await.unwrap().unwrap();
+    assert!(found.event.json().contains("stays"));
+}
+
+#[tokio::test]
+async fn what_events_of_another_room_allow_is_rejected() {
+    let (one, two, alice, room) = two_servers(RoomVersionId::V10).await;
+    let bob = two.user("bob").await;
+    let there = enter(&one, &two, &room, &bob).await;
+    let other = one.room(&alice, RoomVersionId::V10, json!({})).await;
+    fetch(&one, &two, &other).await;
+    let start = one.latest(&other).await;
+    let foreign = one.make(&other, &start, &alice, "m.room.message", None, json!({})).await;
+    let template = serde_json::from_str(foreign.json()).unwrap();
+    let mut template: colonnade_model::ruma::CanonicalJsonObject = template;
+    let prev = one.latest(&room).await;
+    template.insert("room_id".into(), room.room_id.to_string().into());
+    template.insert("prev_events".into(), vec![prev.to_string().into()].into());
+    let key = one.context.signing_key.current();
+    let name = &one.context.server_name;
+    let event = complete(template, name, &*key, &room.rules, &SystemRandom).unwrap();
+    let (_, outcome) = two.rooms.receive(&there, event).await.unwrap();
+    assert_eq!(outcome, Outcome::Rejected);
+}
+
+#[tokio::test]
 async fn an_outlier_becomes_part_of_the_room_when_it_is_its_turn() {
     let (one, two, alice, room) = two_servers(RoomVersionId::V10).await;
     let bob = two.user("bob").await;

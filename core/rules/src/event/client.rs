@@ -45,6 +45,9 @@ pub struct Unsigned<'a> {
     /// The client's membership at the time of the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub membership: Option<MembershipState>,
+    /// The id of the redaction that redacted the event, as clients of before read it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redacted_by: Option<&'a EventId>,
     /// The redaction that redacted the event, in client format.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redacted_because: Option<&'a RawValue>,

@@ -52,10 +52,9 @@ impl FederationService {
             Some(nid) => accounts::find(&self.context.db, nid).await?,
             None => None,
         };
-        if account.is_none() {
-            return Err(MatrixError::forbidden("there is no such user").into());
+        if account.is_some() {
+            self.membership.require_invitable(&user).await?;
         }
-        self.membership.require_invitable(&user).await?;
         let object = serde_json::from_str(invite.json())
             .map_err(|error| MatrixError::bad_json(error.to_string()))?;
         let key = self.context.signing_key.current();
@@ -66,8 +65,13 @@ impl FederationService {
         if room.version != *version {
             return Err(wrong("the room is of another version").into());
         }
-        // Who is in the room hears of it like everybody else.
-        if !self.rooms.is_resident(&room).await? {
+        // Who is in the room hears of it like everybody else. Of a user who does not exist nobody else learns that.
+        if self.rooms.is_resident(&room).await? {
+            if !self.messaging.admits(&room, origin).await? {
+                let why = format!("{origin} may not take part in this room");
+                return Err(MatrixError::forbidden(why).into());
+            }
+        } else if account.is_some() {
             self.membership.take_outside(&Arc::clone(&room), signed.clone(), shown).await?;
         }
         Ok(signed)

@@ -10,6 +10,7 @@ use colonnade_model::{
     ruma::{EventId, OwnedEventId, RoomId, ServerName},
 };
 use colonnade_rooms::{Result, RoomEvent};
+use colonnade_storage::rooms::events::EventFlags;
 
 use super::FederationService;
 
@@ -53,6 +54,9 @@ impl FederationService {
     ) -> Result<StateAt> {
         let room = self.shared_room(room_id, origin).await?;
         let event = self.rooms.part_of(&room, event_id).await?;
+        if event.flags.has(EventFlags::REJECTED) {
+            return Err(MatrixError::not_found("the event is no part of this room").into());
+        }
         let state = match event.state_before {
             Some(state) => self.rooms.state_nids(state).await?,
             None => Vec::new(),

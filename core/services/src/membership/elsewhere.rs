@@ -328,10 +328,18 @@ pub(crate) fn told(error: MessagingError) -> Error {
     use colonnade_federation::transport::TransportError;
     match error {
         MessagingError::Here(error) => error,
-        MessagingError::Transport(TransportError::Status { status, errcode, message, .. })
-            if (400..500).contains(&status) && status != 401 =>
-        {
-            MatrixError::foreign(status, errcode.as_deref(), message).into()
+        MessagingError::Transport(TransportError::Status {
+            status,
+            errcode,
+            message,
+            room_version,
+            ..
+        }) if (400..500).contains(&status) && status != 401 => {
+            let said = MatrixError::foreign(status, errcode.as_deref(), message);
+            match room_version {
+                Some(version) => said.with("room_version", version).into(),
+                None => said.into(),
+            }
         }
         // Of a server that is not spoken with nothing is known.
         MessagingError::Transport(TransportError::Refused(why)) => {

@@ -5,6 +5,17 @@ use colonnade_model::nid::{EventNid, TypeNid, UserNid};
 
 use crate::{Database, database::sql, error::Result};
 
+/// Returns the redactions of an event that are stored, whether or not they take effect.
+///
+/// # Errors
+/// When the database fails.
+pub async fn redactions_of(db: &Database, event_id: &str) -> Result<Vec<EventNid>> {
+    const FIND: &str = "SELECT redaction_nid FROM redactions WHERE target_event_id = $1 \
+         ORDER BY redaction_nid LIMIT 20";
+    let rows: Vec<i64> = read!(db, |c| sql::query_scalar(FIND).bind(event_id).fetch_all(c))?;
+    Ok(rows.into_iter().map(EventNid).collect())
+}
+
 /// Tells whether a user has annotated an event with this key and type already.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, pin::Pin};
 
-use colonnade_model::nid::EventNid;
+use colonnade_model::{nid::EventNid, ruma::OwnedEventId};
 use colonnade_rooms::{Result, Room, RoomEvent};
 use colonnade_rules::event::{ClientFormat, Unsigned};
 use colonnade_storage::rooms::{
@@ -37,11 +37,14 @@ pub enum Bundles {
     None,
 }
 
+/// A redaction: its id, and what clients are shown of it.
+type Redacted = (OwnedEventId, Box<RawValue>);
+
 /// What a page's events say in `unsigned`, beside what is in their rows.
 #[derive(Default)]
 struct Extras {
     transactions: HashMap<EventNid, String>,
-    because: HashMap<EventNid, Box<RawValue>>,
+    because: HashMap<EventNid, Redacted>,
     replaced: HashMap<EventNid, Arc<RoomEvent>>,
     relations: HashMap<EventNid, Box<RawValue>>,
 }
@@ -71,7 +74,8 @@ impl Timeline {
                 prev_sender: replaced.map(|event| event.sender()),
                 replaces_state: replaced.map(|event| event.event_id()),
                 membership: shown.membership.map(Membership::state),
-                redacted_because: extras.because.get(&nid).map(|json| &**json),
+                redacted_by: extras.because.get(&nid).map(|(redaction, _)| &**redaction),
+                redacted_because: extras.because.get(&nid).map(|(_, json)| &**json),
                 relations: extras.relations.get(&nid).map(|json| &**json),
                 invite_room_state: None,
             };
@@ -168,7 +172,7 @@ impl Timeline {
         viewer: &Viewer,
         page: &[Shown],
         format: ClientFormat,
-    ) -> Result<HashMap<EventNid, Box<RawValue>>> {
+    ) -> Result<HashMap<EventNid, Redacted>> {
         let redacted = page.iter().filter(|shown| shown.row.flags.has(EventFlags::REDACTED));
         let redacted: HashMap<&str, EventNid> =
             redacted.map(|shown| (shown.row.event.event_id().as_str(), shown.row.nid)).collect();
@@ -188,7 +192,8 @@ impl Timeline {
             let age = Some((self.context.now_ms() - sent_ms(&redaction)).max(0));
             let unsigned = Unsigned { age, ..Unsigned::default() };
             let target = targets.get(&redaction.row.nid)?;
-            Some((*target, redaction.row.event.to_client(format, Some(&unsigned))))
+            let id = redaction.row.event.event_id().to_owned();
+            Some((*target, (id, redaction.row.event.to_client(format, Some(&unsigned)))))
         });
         Ok(rendered.collect())
     }

@@ -22,6 +22,7 @@ const LISTED: &[(Method, &str, Need)] = &[
     // From the disk, a piece at a time.
     (Method::GET, "/download/{}/{}", Need::Little),
     (Method::GET, "/download/{}/{}/{}", Need::Little),
+    (Method::GET, "/media/download/{}", Need::Little),
     // Small whatever was stored: told also to who has not taken his last answers.
     (Method::GET, "/.well-known/matrix/client", Need::Little),
     (Method::GET, "/versions", Need::Little),
@@ -36,6 +37,7 @@ const LISTED: &[(Method, &str, Need)] = &[
     (Method::GET, "/rooms/{}/timestamp_to_event", Need::Little),
     // Wait for an upload.
     (Method::GET, "/thumbnail/{}/{}", Need::Own),
+    (Method::GET, "/media/thumbnail/{}", Need::Own),
     // All there is, however much.
     (Method::GET, "/rooms/{}/state", Need::Pieces),
     (Method::GET, "/rooms/{}/members", Need::Pieces),

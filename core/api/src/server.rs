@@ -5,6 +5,7 @@ mod directory;
 mod discovery;
 mod endpoint;
 mod keys;
+mod media;
 mod profiles;
 mod rooms;
 
@@ -15,6 +16,7 @@ pub(crate) fn mount(table: &mut Table) {
     directory::mount(table);
     discovery::mount(table);
     keys::mount(table);
+    media::mount(table);
     profiles::mount(table);
     rooms::mount(table);
 }

@@ -1,6 +1,6 @@
 //! Conversations with another server about a room: joining, leaving and knocking over it (make and send),
-//! inviting, asking for what is missing (events, a state, history). The use cases of `services` call it. It may
-//! import all of this crate.
+//! inviting, asking for what is missing (events, a state, history); and for its files. The use cases of
+//! `services` call it. It may import all of this crate.
 //!
 //! Whatever comes back is a PDU like any other: it is checked ([`pdus`](self)) before a room sees it.
 
@@ -8,7 +8,9 @@ mod directory;
 mod gaps;
 mod history;
 mod invite;
+mod media;
 mod membership;
+mod multipart;
 mod pdus;
 mod receive;
 
@@ -21,6 +23,7 @@ use crate::{
 };
 
 pub use directory::AliasTarget;
+pub use media::{Pieces, RemoteFile};
 pub use membership::{EntryKind, Template};
 pub use receive::Received;
 

@@ -64,7 +64,7 @@ impl Pdu {
     pub fn read(json: &str, rules: &RoomVersionRules) -> Result<Self, Refused> {
         let object = EventObject::parse(json, rules)?;
         let event = Event::parse(&object, rules)?;
-        let servers = signatures::required_servers(&object, &event, rules);
+        let servers = signatures::required_servers(&object, &event, rules)?;
         let required = servers.into_iter().map(|server| {
             let key_ids = signatures::key_ids(&object, &server);
             if key_ids.is_empty() {

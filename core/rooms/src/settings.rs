@@ -128,11 +128,21 @@ pub struct Media {
     /// serve nothing. `None`: the first start of a new deployment, noted in its database; those that
     /// are older than this rule serve everything.
     pub unauthenticated_until_ms: Option<i64>,
+    /// The largest file that is fetched from another server, in bytes.
+    pub remote_file_bytes_max: u64,
+    /// How many bytes of other servers' files are kept; those not asked for the longest go first.
+    pub remote_bytes_max: u64,
 }
 
 impl Default for Media {
     fn default() -> Self {
-        Self { upload_bytes_max: 50 * 1024 * 1024, unauthenticated_until_ms: None }
+        Self {
+            upload_bytes_max: 50 * 1024 * 1024,
+            unauthenticated_until_ms: None,
+            // Twice what most servers let their users upload.
+            remote_file_bytes_max: 100 * 1024 * 1024,
+            remote_bytes_max: 10 * 1024 * 1024 * 1024,
+        }
     }
 }
 

@@ -108,7 +108,7 @@ impl Services {
         let rooms = Rooms::start(&context);
         let messaging = Messaging::new(transport.clone(), server_keys.clone(), rooms.clone());
         let users = UserServices::start(&context);
-        let media = media::Media::start(Arc::clone(&context)).await?;
+        let media = media::Media::start(Arc::clone(&context), messaging.clone()).await?;
         let ViewServices { timeline, receipts, typing, sync, positions } =
             ViewServices::start(&context, &rooms, &users, messaging.clone()).await?;
         let UserServices { limits, accounts, account_data, push, .. } = users;

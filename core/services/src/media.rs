@@ -7,9 +7,10 @@
 //! 3. Memory per upload or download is one buffer, whatever the size of the file.
 //! 4. A picture is decoded only after its header was found to be within the limits.
 //!
-//! Media of other servers is not fetched yet and is `M_NOT_FOUND`.
+//! Files of other servers are fetched when somebody asks for them, and kept for a while (`media/elsewhere.rs`).
 
 mod body;
+mod elsewhere;
 mod files;
 mod keys;
 mod pictures;
@@ -20,6 +21,7 @@ mod transfer;
 
 use std::{sync::Arc, time::Duration};
 
+use colonnade_federation::messaging::Messaging;
 use colonnade_model::MatrixError;
 use colonnade_rooms::{Context, Error, Result};
 use tokio::sync::{Notify, Semaphore};
@@ -54,6 +56,7 @@ const DESCRIPTION_BYTES_MAX: usize = 1_024;
 pub struct Media {
     context: Arc<Context>,
     files: files::Files,
+    elsewhere: elsewhere::Elsewhere,
     /// Told whenever an id gets its content.
     filled: Notify,
     decoding: Arc<Semaphore>,
@@ -61,11 +64,13 @@ pub struct Media {
 }
 
 impl Media {
-    pub(crate) async fn start(context: Arc<Context>) -> Result<Self> {
+    pub(crate) async fn start(context: Arc<Context>, messaging: Messaging) -> Result<Self> {
         let files = files::Files::open(&context.data_dir, context.now_ms())
             .await
             .map_err(|error| Error::internal("open the media folder", error))?;
+        let (ours, theirs) = (Arc::clone(&context), files.clone());
         Ok(Self {
+            elsewhere: elsewhere::Elsewhere::new(ours, messaging, theirs),
             context,
             files,
             filled: Notify::new(),

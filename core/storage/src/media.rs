@@ -9,6 +9,8 @@ use crate::{
     quota::Quota,
 };
 
+pub mod elsewhere;
+
 /// The BLAKE3 hash of a file: its name on disk.
 pub type ContentHash = [u8; 32];
 

@@ -3,6 +3,7 @@
 pub mod authority;
 pub mod federation;
 pub mod openapi;
+pub mod peer;
 mod processes;
 pub mod reader;
 pub mod server;

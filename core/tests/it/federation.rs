@@ -2,5 +2,6 @@
 
 mod edus;
 mod front;
+mod media;
 mod reach;
 mod rooms;

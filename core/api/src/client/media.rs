@@ -3,7 +3,7 @@
 
 mod arguments;
 mod download;
-mod headers;
+pub(crate) mod headers;
 
 use std::sync::Arc;
 

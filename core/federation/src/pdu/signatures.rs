@@ -12,7 +12,7 @@ use colonnade_model::ruma::{
     room_version_rules::RoomVersionRules,
     serde::{Base64, base64::Standard},
 };
-use colonnade_rules::event::{Event, EventObject};
+use colonnade_rules::event::{Event, EventObject, Malformed};
 use ed25519_dalek::{Signature, VerifyingKey};
 
 use super::refused::Refused;
@@ -23,6 +23,9 @@ const SIGNATURES_MAX: usize = 16;
 
 /// The only algorithm there is (Matrix v1.19, appendices, §Signing Details).
 const ALGORITHM: &str = "ed25519:";
+
+/// Who let somebody into a restricted room.
+const AUTHORISED_BY: &str = "join_authorised_via_users_server";
 
 /// The keys of one server that a PDU cannot be checked without: at least one of them must be known, and every
 /// known one must have made its signature.
@@ -53,12 +56,16 @@ impl<F: Fn(&ServerName, &str) -> Option<[u8; 32]>> PublicKeys for F {
 }
 
 /// Returns the servers that must have signed an event (Matrix v1.19, server-server, §Validating hashes and
-/// signatures on received events).
+/// signatures on received events; rooms, v8, §Authorization rules, 4.2: whoever is named to have let somebody in
+/// signs, whatever becomes of whom).
+///
+/// # Errors
+/// [`Refused::Malformed`] when nobody can be who let somebody in.
 pub(super) fn required_servers(
     object: &EventObject,
     event: &Event,
     rules: &RoomVersionRules,
-) -> BTreeSet<OwnedServerName> {
+) -> Result<BTreeSet<OwnedServerName>, Refused> {
     let mut servers = BTreeSet::new();
     let content = object.object("content");
     let is_member = *event.event_type() == TimelineEventType::RoomMember;
@@ -73,13 +80,14 @@ pub(super) fn required_servers(
     }
     if rules.signatures.check_join_authorised_via_users_server
         && is_member
-        && membership == Some(MembershipState::Join)
-        && let Some(user) = object.content_string("join_authorised_via_users_server")
-        && let Ok(user) = <&UserId>::try_from(user)
+        && content.is_some_and(|content| content.contains_key(AUTHORISED_BY))
     {
-        servers.insert(user.server_name().to_owned());
+        let user = object.content_string(AUTHORISED_BY);
+        let user = user.and_then(|user| <&UserId>::try_from(user).ok());
+        let nobody = || Malformed(format!("{AUTHORISED_BY} is no user"));
+        servers.insert(user.ok_or_else(nobody)?.server_name().to_owned());
     }
-    servers
+    Ok(servers)
 }
 
 /// Returns the ids of the keys with which a server signed, as far as we look at them.

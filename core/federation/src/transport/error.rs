@@ -49,6 +49,8 @@ impl TransportError {
     pub fn is_absence(&self) -> bool {
         match self {
             Self::NotReached { .. } | Self::TimedOut => true,
+            // It waited for a file.
+            Self::Status { errcode: Some(code), .. } if code == "M_NOT_YET_UPLOADED" => false,
             // What stands before a server says so of it.
             Self::Status { status, .. } => matches!(status, 502..=504 | 520..=527),
             Self::Refused(_) | Self::Malformed(_) | Self::TooLarge { .. } => false,

@@ -63,6 +63,7 @@ impl Drop for Aside {
 }
 
 /// The folder of all media.
+#[derive(Clone)]
 pub(super) struct Files {
     root: PathBuf,
 }

@@ -1,7 +1,7 @@
 //! Files that a crash left on disk between their last byte and their row: nobody has their id.
 
 use colonnade_rooms::{Error, Result};
-use colonnade_storage::media as table;
+use colonnade_storage::media::{self as table, elsewhere};
 
 use super::Media;
 
@@ -20,7 +20,8 @@ impl Media {
             let old = self.files.old_in(first, self.context.now_ms()).await;
             let old = old.map_err(|error| Error::internal("look through the media", error))?;
             for hash in old {
-                if table::has_content(&self.context.db, hash).await? {
+                let db = &self.context.db;
+                if table::has_content(db, hash).await? || elsewhere::has_file(db, hash).await? {
                     continue;
                 }
                 let name = self.context.random.alphanumeric(super::body::MEDIA_ID_LENGTH);

@@ -103,7 +103,13 @@ impl Media {
         if let Some(refusal) = self.refused.get(&key) {
             return Err(refused(refusal));
         }
-        let opened = self.files.read(&key.hash).await;
+        let opened = match self.files.read(&key.hash).await {
+            Err(error) if self.is_lost(&error, server_name) => {
+                self.elsewhere.forget(key.hash).await?;
+                return Err(MatrixError::unavailable("try again: the content went away").into());
+            }
+            opened => opened,
+        };
         let (file, _) = opened.map_err(|error| Error::internal("read an uploaded file", error))?;
         let file = BufReader::new(file.into_std().await);
         let made = tokio::task::spawn_blocking(move || {

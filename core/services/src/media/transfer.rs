@@ -4,7 +4,10 @@ use std::{io, time::Duration};
 
 use bytes::Bytes;
 use colonnade_model::session::Session;
-use colonnade_model::{MatrixError, ruma::ServerName};
+use colonnade_model::{
+    MatrixError,
+    ruma::{OwnedServerName, ServerName},
+};
 use colonnade_rooms::{Error, Result, quotas};
 use colonnade_storage::{
     StorageError, media as table,
@@ -168,26 +171,49 @@ impl Media {
     }
 
     /// Opens a file for download, waiting up to `wait` (20 seconds if `None`) for an id that has no
-    /// content yet.
+    /// content yet. One of another server is fetched.
     ///
     /// # Errors
-    /// `M_NOT_FOUND`, `M_NOT_YET_UPLOADED`.
+    /// `M_NOT_FOUND`, `M_NOT_YET_UPLOADED`; `M_TOO_LARGE` and `M_UNKNOWN` with status 502 for what another
+    /// server does not give.
     pub async fn download(
         &self,
         server_name: &str,
         media_id: &str,
         wait: Option<Duration>,
     ) -> Result<Download> {
-        let content = self.content(server_name, media_id, wait).await?;
-        let opened = self.files.read(&content.hash).await;
-        let (file, bytes) =
-            opened.map_err(|error| Error::internal("read an uploaded file", error))?;
+        let (content, file, bytes) = self.open(server_name, media_id, wait).await?;
         if bytes != content.bytes {
             let why = format!("media {media_id} has {bytes} bytes, not {}", content.bytes);
             let cause = io::Error::new(io::ErrorKind::InvalidData, why);
             return Err(Error::internal("read an uploaded file", cause));
         }
         Ok(Download { content, file })
+    }
+
+    async fn open(
+        &self,
+        server_name: &str,
+        media_id: &str,
+        wait: Option<Duration>,
+    ) -> Result<(Content, tokio::fs::File, u64)> {
+        let content = self.content(server_name, media_id, wait).await?;
+        let opened = match self.files.read(&content.hash).await {
+            Err(error) if self.is_lost(&error, server_name) => {
+                // It gave way just now, or the folder was not copied with the database.
+                self.elsewhere.forget(content.hash).await?;
+                let content = self.content(server_name, media_id, wait).await?;
+                self.files.read(&content.hash).await.map(|(file, bytes)| (content, file, bytes))
+            }
+            opened => opened.map(|(file, bytes)| (content, file, bytes)),
+        };
+        opened.map_err(|error| Error::internal("read an uploaded file", error))
+    }
+
+    /// Tells whether a file is one that can be fetched again, and is not there.
+    pub(super) fn is_lost(&self, error: &FileError, server_name: &str) -> bool {
+        server_name != self.context.server_name.as_str()
+            && error.source.kind() == io::ErrorKind::NotFound
     }
 
     /// Refuses what the endpoints without authentication do not serve (any more).
@@ -200,10 +226,36 @@ impl Media {
         let Some(until_ms) = self.context.settings.media.unauthenticated_until_ms else {
             return Ok(());
         };
-        match self.find(server_name, media_id).await? {
-            Some(upload) if upload.created_ts < until_ms => Ok(()),
-            _ => Err(not_found()),
+        let came_ts = match self.of_another(server_name, media_id) {
+            // Nothing is fetched for strangers once that is over.
+            Some(name) => match self.elsewhere.kept(&name).await? {
+                Some(kept) => Some(kept.fetched_ts),
+                None => Some(self.context.now_ms()),
+            },
+            None => self.find(server_name, media_id).await?.map(|upload| upload.created_ts),
+        };
+        match came_ts.is_some_and(|came_ts| came_ts < until_ms) {
+            true => Ok(()),
+            false => Err(not_found()),
         }
+    }
+
+    /// Refuses what would have to be fetched: whoever asks wants only what is here.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND`.
+    pub async fn require_here(&self, server_name: &str, media_id: &str) -> Result<()> {
+        match self.of_another(server_name, media_id) {
+            Some(name) if self.elsewhere.kept(&name).await?.is_none() => Err(not_found()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the name of a file of another server.
+    fn of_another(&self, server_name: &str, media_id: &str) -> Option<(OwnedServerName, String)> {
+        let server = ServerName::parse(server_name).ok()?;
+        let is_another = server != self.context.server_name && Self::is_media_id(media_id);
+        is_another.then(|| (server, media_id.to_owned()))
     }
 
     /// Returns what is known of a file once it is there.
@@ -214,6 +266,9 @@ impl Media {
         wait: Option<Duration>,
     ) -> Result<Content> {
         let wait = wait.unwrap_or(WAIT_DEFAULT).min(WAIT_MAX);
+        if let Some(name) = self.of_another(server_name, media_id) {
+            return self.elsewhere.content(name, wait).await;
+        }
         let deadline = tokio::time::Instant::now() + wait;
         loop {
             // Listening starts before the look, so that nothing falls between the two.

@@ -56,6 +56,7 @@ macro_rules! migrations {
             44 "0044_federation",
             48 "0048_shared_rooms",
             49 "0049_device_messages",
+            52 "0052_remote_media",
         )
     };
     ($engine:literal; $($number:literal $name:literal,)*) => {

@@ -82,6 +82,8 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("refresh_tokens", "device", "two per device"),
     ("registration_tokens", "server", "one per token of the configuration that was used"),
     ("relations", "room", "history: one per event"),
+    ("remote_media", "other server", "`media.remote_bytes_max` for all together"),
+    ("remote_media_size", "server", "one"),
     ("reports", "user who reports", "limits.reports_max, limits.reports_bytes_max"),
     ("retired_signing_keys", "server", "one per change of the signing key"),
     ("room_aliases", "user who made them", "limits.aliases_max; 255 bytes each"),

@@ -196,3 +196,20 @@ async fn keys_are_told_by_their_server_and_by_others() {
     let header = to_three.sign(&homeserver.services.context.signing_key.current()).unwrap();
     ask(&servers[2], Method::GET, path, &[header]).await.ok();
 }
+
+#[tokio::test]
+async fn a_token_says_who_made_it_until_it_expires() {
+    let servers = Federation::start(1).await;
+    let bob = servers[0].user("bob").await;
+    let made = "/_matrix/client/v3/user/@bob:hs1/openid/request_token";
+    let made = bob.post(made, json!({})).await.ok();
+    assert_eq!(made["matrix_server_name"], "hs1");
+    let userinfo = "/_matrix/federation/v1/openid/userinfo";
+    let token = made["access_token"].as_str().unwrap();
+    let anybody = servers[0].anonymous();
+    let told = anybody.get(&format!("{userinfo}?access_token={token}")).await.ok();
+    assert_eq!(told, json!({ "sub": "@bob:hs1" }));
+    let other = format!("{userinfo}?access_token={}", bob.token.clone().unwrap());
+    anybody.get(&other).await.err(401, "M_UNKNOWN_TOKEN");
+    anybody.get(userinfo).await.err(401, "M_MISSING_TOKEN");
+}

@@ -151,6 +151,17 @@ impl Accounts {
         Ok((token, OPENID_TOKEN_MS.unsigned_abs()))
     }
 
+    /// Returns whom a token stands for that [`Accounts::openid_token`] made.
+    ///
+    /// # Errors
+    /// `M_UNKNOWN_TOKEN`.
+    pub async fn of_openid_token(&self, token: &str) -> Result<OwnedUserId> {
+        let (db, now_ms) = (&self.context.db, self.context.now_ms());
+        let user = sessions::find_openid_token(db, tokens::hash(token), now_ms).await?;
+        let unknown = || MatrixError::unknown_token("the token is not known, or expired");
+        Ok(self.context.interned.user_id(user.ok_or_else(unknown)?).await?)
+    }
+
     async fn prove_by_password(
         &self,
         name: &str,

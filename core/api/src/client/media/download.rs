@@ -88,6 +88,10 @@ async fn admit(
         Access::Anybody => {
             let payer = stranger(services, address_of(&parts.extensions))?;
             services.media.may_be_public(server_name, media_id).await?;
+            // Two servers that look for a file at each other would never end.
+            if query(parts, "allow_remote").as_deref() == Some("false") {
+                services.media.require_here(server_name, media_id).await?;
+            }
             Ok(payer)
         }
     }

@@ -47,14 +47,14 @@ const POLICY: &str = "sandbox; default-src 'none'; script-src 'none'; \
      plugin-types application/pdf; style-src 'unsafe-inline'; media-src 'self'; object-src 'self';";
 
 /// Returns the media type to send: what the uploader said if it can stand in a header.
-pub(super) fn content_type(said: Option<&str>) -> HeaderValue {
+pub(crate) fn content_type(said: Option<&str>) -> HeaderValue {
     let said = said.filter(|said| !said.trim().is_empty());
     let said = said.and_then(|said| HeaderValue::from_str(said).ok());
     said.unwrap_or(HeaderValue::from_static("application/octet-stream"))
 }
 
 /// Returns whether to show or to save, and under which name.
-pub(super) fn disposition(kind: &HeaderValue, name: Option<String>) -> HeaderValue {
+pub(crate) fn disposition(kind: &HeaderValue, name: Option<String>) -> HeaderValue {
     let essence = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
     let essence = essence.trim().to_ascii_lowercase();
     let inline = INLINE.contains(&essence.as_str()) || essence == INLINE_OLD_FLAC;
@@ -99,7 +99,7 @@ pub(super) fn add(headers: &mut HeaderMap, public: bool, etag: HeaderValue) {
 }
 
 /// Sets a header made of our own ASCII text.
-pub(super) fn set(reply: &mut Reply, name: HeaderName, value: String) {
+pub(crate) fn set(reply: &mut Reply, name: HeaderName, value: String) {
     if let Ok(value) = HeaderValue::from_str(&value) {
         reply.headers_mut().insert(name, value);
     }

@@ -8,6 +8,7 @@ mod keys;
 mod media;
 mod profiles;
 mod rooms;
+mod spaces;
 
 use crate::table::Table;
 
@@ -19,4 +20,5 @@ pub(crate) fn mount(table: &mut Table) {
     media::mount(table);
     profiles::mount(table);
     rooms::mount(table);
+    spaces::mount(table);
 }

@@ -13,6 +13,7 @@ mod membership;
 mod multipart;
 mod pdus;
 mod receive;
+mod spaces;
 
 use colonnade_model::ruma::{EventId, RoomId};
 use colonnade_rooms::{Error, Rooms};
@@ -26,6 +27,7 @@ pub use directory::AliasTarget;
 pub use media::{Pieces, RemoteFile};
 pub use membership::{EntryKind, Template};
 pub use receive::Received;
+pub use spaces::RemoteSpace;
 
 /// Events that one request for what is missing may bring: more are a state of their own.
 const EVENTS_MAX: usize = 100_000;

@@ -144,7 +144,7 @@ impl Services {
             key_backup: key_backup::KeyBackup::new(Arc::clone(&context)),
             lifecycle: lifecycle::RoomLifecycle::new(ours, theirs, members),
             reports: reports::Reports::new(Arc::clone(&context), rooms.clone()),
-            directory: directory::Directory::new(Arc::clone(&context), rooms.clone()),
+            directory: directory::Directory::new(Arc::clone(&context), rooms.clone(), messaging),
             answers,
             context,
             limits,

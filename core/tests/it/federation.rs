@@ -3,5 +3,7 @@
 mod edus;
 mod front;
 mod media;
+mod past;
 mod reach;
 mod rooms;
+mod spaces;

@@ -1,14 +1,17 @@
 //! Finding rooms: aliases (`aliases.rs`), the published list (`published.rs`), what a room shows to
-//! those who are not in it (`summary.rs`) and the rooms below a space (`hierarchy.rs`). Changes no
-//! room, except that a deleted alias is taken out of the room's own list of them.
+//! those who are not in it (`summary.rs`; to other servers, `for_servers.rs`) and the rooms below a
+//! space (`hierarchy.rs`, and of other servers `elsewhere.rs`). Changes no room, except that a deleted alias is taken out of the room's own list of them.
 
 mod aliases;
+mod elsewhere;
+mod for_servers;
 mod hierarchy;
 mod published;
 mod summary;
 
 use std::sync::Arc;
 
+use colonnade_federation::messaging::Messaging;
 use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
@@ -17,6 +20,7 @@ use colonnade_model::{
 use colonnade_rooms::{Context, Result, Room, Rooms, no_member};
 use colonnade_storage::rooms::members::Membership;
 
+pub use for_servers::ServedSpace;
 pub use hierarchy::{Branch, HierarchyPage, HierarchyRequest};
 pub use published::{PublishedPage, PublishedRequest};
 
@@ -24,12 +28,17 @@ pub use published::{PublishedPage, PublishedRequest};
 pub struct Directory {
     context: Arc<Context>,
     rooms: Rooms,
+    messaging: Messaging,
+    remote_spaces: elsewhere::RemoteSpaces,
 }
 
 impl Directory {
-    /// Works on the database of `context`; aliases in the state of a room are changed through `rooms`.
-    pub fn new(context: Arc<Context>, rooms: Rooms) -> Self {
-        Self { context, rooms }
+    /// Works on the database of `context`; aliases in the state of a room are changed through `rooms`, other
+    /// servers asked through `messaging`.
+    pub fn new(context: Arc<Context>, rooms: Rooms, messaging: Messaging) -> Self {
+        let clock = Arc::clone(&context.clock);
+        let remote_spaces = elsewhere::RemoteSpaces::new(messaging.clone(), clock);
+        Self { context, rooms, messaging, remote_spaces }
     }
 
     /// Returns a room that a member wants to change something about.

@@ -6,6 +6,7 @@
 
 mod bundle;
 mod context;
+mod far;
 mod lens;
 mod pages;
 mod pieces;

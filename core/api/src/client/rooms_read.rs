@@ -49,7 +49,7 @@ pub(super) fn bounded(limit: UInt) -> i64 {
     i64::try_from(u64::from(limit)).unwrap_or(i64::MAX)
 }
 
-pub(super) fn direction(direction: Direction) -> timeline::Direction {
+pub(crate) fn direction(direction: Direction) -> timeline::Direction {
     match direction {
         Direction::Backward => timeline::Direction::Backward,
         Direction::Forward => timeline::Direction::Forward,

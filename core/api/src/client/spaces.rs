@@ -50,7 +50,7 @@ async fn hierarchy(call: Call<get_hierarchy::v1::Request, Session>) -> Result<Va
 
 /// Renders a room; the library's type lists the rooms whose members may join only where the join
 /// rule has such a list.
-fn whole(room: &impl Serialize) -> Result<Value> {
+pub(crate) fn whole(room: &impl Serialize) -> Result<Value> {
     let shown = serde_json::to_value(room);
     let mut shown = shown.map_err(|error| Error::internal("render a room", error))?;
     if shown.get("allowed_room_ids").is_none() {

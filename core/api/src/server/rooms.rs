@@ -12,8 +12,8 @@ use colonnade_model::{
             authorization::get_event_authorization::v1 as event_auth,
             backfill::get_backfill::v1 as get_backfill,
             event::{
-                get_event::v1 as get_event, get_room_state::v1 as room_state,
-                get_room_state_ids::v1 as room_state_ids,
+                get_event::v1 as get_event, get_event_by_timestamp::v1 as event_at_time,
+                get_room_state::v1 as room_state, get_room_state_ids::v1 as room_state_ids,
             },
             membership::{
                 create_invite::v2 as invite_v2, create_knock_event::v1 as send_knock,
@@ -32,6 +32,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::endpoint::{Origin, signed};
 use crate::{
     call::Call,
+    client::rooms_read::direction,
     reply::{self, Reply},
     request::ByteBody,
     table::Table,
@@ -56,6 +57,7 @@ pub(crate) fn mount(table: &mut Table) {
         .add_signed::<room_state::Request, _, _, _>(0, state)
         .add_signed::<room_state_ids::Request, _, _, _>(0, state_ids)
         .add_signed::<event_auth::Request, _, _, _>(0, auth_chain)
+        .add_signed::<event_at_time::Request, _, _, _>(0, at_time)
         .add_signed::<get_backfill::Request, _, _, _>(0, backfill);
     // The library reads these more strictly than other servers write them, or not at all.
     table
@@ -304,6 +306,14 @@ async fn missing(
     let events =
         federation.missing_events(origin, &room, &earliest_events, &latest_events, bounds).await?;
     Ok(reply::ok(&json!({ "events": pdus(&events) })))
+}
+
+async fn at_time(call: Call<event_at_time::Request, Origin>) -> Result<Value> {
+    let event_at_time::Request { room_id, ts, dir, .. } = &call.request;
+    let (federation, origin) = (&call.services.federation, &call.who.server);
+    let when = (i64::try_from(u64::from(ts.0)).unwrap_or(i64::MAX), direction(*dir));
+    let (event_id, origin_server_ts) = federation.at_time(origin, room_id, when).await?;
+    Ok(json!({ "event_id": event_id, "origin_server_ts": origin_server_ts }))
 }
 
 /// Renders events in the form of a transaction.

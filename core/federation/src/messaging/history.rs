@@ -4,10 +4,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use colonnade_model::ruma::{OwnedEventId, ServerName};
+use colonnade_model::ruma::{
+    MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedServerName, ServerName,
+};
 use colonnade_rooms::{Error, Room};
 use colonnade_rules::event::Event;
-use colonnade_storage::rooms::{gaps, servers};
+use colonnade_storage::rooms::{aggregations::Direction, gaps, servers};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -16,6 +18,9 @@ use crate::transport::Request;
 
 /// How long a server may take: a client waits.
 const QUESTION: Duration = Duration::from_secs(20);
+
+/// How long one may take that only looks an event up.
+const NEAREST: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
 struct Transaction {
@@ -41,18 +46,67 @@ impl Messaging {
         if from.is_empty() || !self.transport.policy().is_enabled() {
             return Ok(false);
         }
-        let mut others = servers::of_rooms(db, &[room.nid]).await?;
-        others.sort_by_key(|server| std::cmp::Reverse(server.joined));
-        for other in others.into_iter().take(SERVERS_MAX) {
-            match self.fetch_history_from(&other.server, room, &from).await {
+        for server in self.largest(room).await? {
+            match self.fetch_history_from(&server, room, &from).await {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}
                 Err(error) => {
-                    tracing::debug!(room = %room.room_id, server = %other.server, %error, "no history");
+                    tracing::debug!(room = %room.room_id, %server, %error, "no history");
                 }
             }
         }
         Ok(false)
+    }
+
+    /// Returns the servers of a room that have the most members there.
+    async fn largest(&self, room: &Room) -> Result<Vec<OwnedServerName>, Error> {
+        let mut others = servers::of_rooms(&self.rooms.context().db, &[room.nid]).await?;
+        others.sort_by_key(|server| std::cmp::Reverse(server.joined));
+        Ok(others.into_iter().map(|other| other.server).take(SERVERS_MAX).collect())
+    }
+
+    /// Asks other servers for the event of a room nearest to a time, in milliseconds since 1970, if some of its
+    /// history is missing here.
+    ///
+    /// Source: Matrix v1.19, server-server, `GET /_matrix/federation/v1/timestamp_to_event/{roomId}`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn at_time(
+        &self,
+        room: &Room,
+        ts_ms: i64,
+        direction: Direction,
+    ) -> Result<Option<(OwnedEventId, MilliSecondsSinceUnixEpoch)>, Error> {
+        #[derive(Deserialize)]
+        struct Nearest {
+            event_id: OwnedEventId,
+            origin_server_ts: MilliSecondsSinceUnixEpoch,
+        }
+        let db = &self.rooms.context().db;
+        if gaps::missing(db, room.nid, 1).await?.is_empty() || !self.transport.policy().is_enabled()
+        {
+            return Ok(None);
+        }
+        let way = match direction {
+            Direction::Forward => "f",
+            Direction::Backward => "b",
+        };
+        let address = path("v1/timestamp_to_event", &room.room_id, None);
+        let address = format!("{address}?ts={}&dir={way}", ts_ms.max(0));
+        for server in self.largest(room).await? {
+            let asked = async {
+                let request = Request::get(address.as_str()).within(NEAREST);
+                self.transport.send(&server, request).await?.json::<Nearest>().await
+            };
+            match asked.await {
+                Ok(nearest) => return Ok(Some((nearest.event_id, nearest.origin_server_ts))),
+                Err(error) => {
+                    tracing::debug!(room = %room.room_id, %server, %error, "no event at a time");
+                }
+            }
+        }
+        Ok(None)
     }
 
     async fn fetch_history_from(

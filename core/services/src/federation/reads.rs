@@ -7,10 +7,13 @@ use std::sync::Arc;
 use colonnade_model::{
     MatrixError,
     nid::EventNid,
-    ruma::{EventId, OwnedEventId, RoomId, ServerName},
+    ruma::{EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, ServerName},
 };
 use colonnade_rooms::{Result, RoomEvent};
-use colonnade_storage::rooms::events::EventFlags;
+use colonnade_storage::rooms::{
+    aggregations::{self, Direction, Lens},
+    events::EventFlags,
+};
 
 use super::FederationService;
 
@@ -18,6 +21,9 @@ use super::FederationService;
 const EVENTS_MAX: usize = 100;
 /// Events that are missing and given at a time. The specification's default is 10.
 const MISSING_MAX: usize = 20;
+
+/// Events nearest to a time that are looked at: a room hides hardly any.
+const NEAREST_MAX: i64 = 20;
 
 /// A state: its events, and those that allow them.
 pub struct StateAt {
@@ -155,5 +161,29 @@ impl FederationService {
         events.retain(|event| event.event.depth() >= min_depth);
         events.reverse();
         self.rooms.shown_to_server(&room, events, origin).await
+    }
+
+    /// Returns the event nearest to a time, in milliseconds since 1970, that another server may see.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when there is none that way, `M_FORBIDDEN`.
+    pub async fn at_time(
+        &self,
+        origin: &ServerName,
+        room_id: &RoomId,
+        when: (i64, Direction),
+    ) -> Result<(OwnedEventId, MilliSecondsSinceUnixEpoch)> {
+        let room = self.shared_room(room_id, origin).await?;
+        let (db, all) = (&self.context.db, Lens::all_but(Vec::new()));
+        let nids = aggregations::at_time(db, room.nid, when, &all, NEAREST_MAX).await?;
+        let mut events = self.rooms.events(&nids).await?;
+        let refused = EventFlags::REJECTED.0 | EventFlags::SOFT_FAILED.0;
+        events.retain(|event| event.flags.0 & refused == 0);
+        let seen = self.rooms.shown_to_server(&room, events.clone(), origin).await?;
+        // What it may not see comes back redacted.
+        let mut whole = events.iter().zip(&seen).filter(|(event, seen)| Arc::ptr_eq(event, seen));
+        let nearest = whole.next().map(|(event, _)| &event.event);
+        let nearest = nearest.ok_or_else(|| MatrixError::not_found("no event that way"))?;
+        Ok((nearest.event_id().to_owned(), nearest.origin_server_ts()))
     }
 }

@@ -43,7 +43,7 @@ pub(super) async fn say(client: &Client, room: &str, text: &str) -> String {
 }
 
 /// The texts of a room as a user sees them, oldest first.
-async fn texts(client: &Client, room: &str) -> Vec<String> {
+pub(super) async fn texts(client: &Client, room: &str) -> Vec<String> {
     let page = client.get(&path(room, "messages?dir=b&limit=100")).await.ok();
     let chunk = page["chunk"].as_array().unwrap();
     let bodies = chunk.iter().rev().filter_map(|event| event["content"]["body"].as_str());
@@ -60,7 +60,7 @@ pub(super) fn until<F: Future<Output = bool>>(holds: impl Fn() -> F) -> impl Fut
     until_by(Location::caller(), holds)
 }
 
-async fn until_by<F: Future<Output = bool>>(at: &Location<'_>, holds: impl Fn() -> F) {
+pub(super) async fn until_by<F: Future<Output = bool>>(at: &Location<'_>, holds: impl Fn() -> F) {
     let waited = tokio::time::timeout(PATIENCE, async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -70,14 +70,14 @@ async fn until_by<F: Future<Output = bool>>(at: &Location<'_>, holds: impl Fn() 
 }
 
 /// What a user is to a room, as another user sees it.
-async fn membership(client: &Client, room: &str, user: &str) -> String {
+pub(super) async fn membership(client: &Client, room: &str, user: &str) -> String {
     let state = client.get(&path(room, &format!("state/m.room.member/{}", encode(user)))).await;
     let state = if state.status == 200 { state.ok() } else { Value::Null };
     state["membership"].as_str().unwrap_or("none").to_owned()
 }
 
 /// The rooms of a kind in a first sync.
-async fn rooms_of(client: &Client, kind: &str) -> Value {
+pub(super) async fn rooms_of(client: &Client, kind: &str) -> Value {
     client.get("/_matrix/client/v3/sync").await.ok()["rooms"][kind].clone()
 }
 

@@ -87,7 +87,7 @@ impl Directory {
     }
 
     /// Returns the rooms whose members may join this one.
-    async fn allowed_rooms(&self, room: RoomNid) -> Result<Vec<OwnedRoomId>> {
+    pub(super) async fn allowed_rooms(&self, room: RoomNid) -> Result<Vec<OwnedRoomId>> {
         let rules = self.rooms.state_event(room, "m.room.join_rules", "").await?;
         let rules: Value =
             rules.and_then(|event| event.event.content_as().ok()).unwrap_or(Value::Null);
@@ -100,7 +100,7 @@ impl Directory {
         Ok(rooms.take(ALLOWED_ROOMS_MAX).collect())
     }
 
-    async fn is_in_one(&self, session: &Session, rooms: &[OwnedRoomId]) -> Result<bool> {
+    pub(super) async fn is_in_one(&self, session: &Session, rooms: &[OwnedRoomId]) -> Result<bool> {
         for room_id in rooms {
             let Some(room) = self.rooms.find(room_id).await? else { continue };
             let membership = self.rooms.membership(room.nid, session.user).await?;
@@ -117,11 +117,11 @@ impl Directory {
     }
 }
 
-fn is_world_readable(summary: &Summary) -> bool {
+pub(super) fn is_world_readable(summary: &Summary) -> bool {
     summary.history_visibility == "world_readable"
 }
 
-fn shown(room: &Room, summary: Summary, allowed: Vec<OwnedRoomId>) -> RoomSummary {
+pub(super) fn shown(room: &Room, summary: Summary, allowed: Vec<OwnedRoomId>) -> RoomSummary {
     let world_readable = is_world_readable(&summary);
     let allowed = RestrictedSummary { allowed_room_ids: allowed };
     RoomSummary {

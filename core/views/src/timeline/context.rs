@@ -55,7 +55,7 @@ impl Timeline {
     ) -> Result<Surroundings> {
         let not_found = no_event;
         let room = self.open(viewer, room_id).await?;
-        let centre = self.find(viewer, &room, event_id).await?.ok_or_else(not_found)?;
+        let centre = self.find_far(viewer, &room, event_id).await?.ok_or_else(not_found)?;
         let timeline_key = centre.row.timeline_key.ok_or_else(not_found)?;
         let limit = limit.clamp(0, AROUND_MAX);
         let span = |direction, limit, from| Span {
@@ -69,7 +69,13 @@ impl Timeline {
         };
         let format = ClientFormat::WithRoom;
         let backward = span(Direction::Backward, limit / 2, timeline_key - 1);
-        let (mut before, _) = self.scan(viewer, &room, backward).await?;
+        let (mut before, _) = self.scan(viewer, &room, backward.clone()).await?;
+        // As on a page: what is missing further down other servers may have.
+        if i64::try_from(before.len()).is_ok_and(|count| count < limit / 2)
+            && self.history.fetch_history(&room).await?
+        {
+            (before, _) = self.scan(viewer, &room, backward).await?;
+        }
         let before_json =
             self.render_within(viewer, &room, &before, format, AROUND_BYTES_MAX).await?;
         before.truncate(before_json.len());

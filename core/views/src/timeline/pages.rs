@@ -5,17 +5,13 @@
 use std::sync::Arc;
 
 use colonnade_model::{
-    MatrixError,
-    ruma::{
-        EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedUserId, RoomId,
-        api::client::filter::RoomEventFilter,
-    },
+    ruma::{EventId, OwnedUserId, RoomId, api::client::filter::RoomEventFilter},
     token::TimelineToken,
 };
 use colonnade_rooms::{Result, Room, no_event};
 use colonnade_rules::event::ClientFormat;
 use colonnade_storage::rooms::{
-    aggregations::{self, Direction},
+    aggregations::Direction,
     events::{self, EventFlags, Piece, Range},
     heads as room_rows,
     state::Part,
@@ -31,10 +27,6 @@ pub(super) const PAGE_MAX: i64 = 1_000;
 const BLOCK_MIN: i64 = 50;
 /// Rows read for one page at most; a stricter filter gets a shorter page and a token to go on.
 pub(super) const SCANNED_MAX: i64 = 5_000;
-
-/// Events nearest to a time that are looked at: the database leaves out what the viewer may not see as
-/// far as the room's order tells it, so that the first is nearly always the one.
-const NEAREST_MAX: i64 = 20;
 
 /// What a client asks for.
 #[derive(Debug, Clone)]
@@ -252,27 +244,6 @@ impl Timeline {
         let seen = self.rooms.seen(viewer.eye(), room, event_id).await?;
         let page = seen.into_iter().map(|(row, _)| Shown::from(row)).collect();
         Ok(self.visible(viewer, page).await?.pop())
-    }
-
-    /// Finds the event nearest to a time.
-    ///
-    /// # Errors
-    /// `M_NOT_FOUND` when there is none that way, `M_FORBIDDEN` outside the room.
-    pub async fn at_time(
-        &self,
-        viewer: &Viewer,
-        room_id: &RoomId,
-        ts_ms: i64,
-        direction: Direction,
-    ) -> Result<(OwnedEventId, MilliSecondsSinceUnixEpoch)> {
-        let room = self.open(viewer, room_id).await?;
-        let not_found = || MatrixError::not_found("no event that way");
-        let lens = self.lens(viewer, &room).await?;
-        let (db, when) = (&self.context.db, (ts_ms, direction));
-        let nids = aggregations::at_time(db, room.nid, when, &lens, NEAREST_MAX).await?;
-        let page = self.visible(viewer, self.read(&nids).await?).await?;
-        let shown = page.into_iter().next().ok_or_else(not_found)?;
-        Ok((shown.row.event.event_id().to_owned(), shown.row.event.origin_server_ts()))
     }
 
     /// Returns whom the viewer ignores.

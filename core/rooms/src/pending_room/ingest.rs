@@ -197,7 +197,7 @@ async fn state_before(
             pending.resolved(store, states).await
         }
         _ if missing_prevs.is_empty() => pending.state_after_all(store, prevs).await,
-        _ => return Err(unknown(&missing_prevs[0]).into()),
+        _ => Err(unknown(&missing_prevs[0]).into()),
     }
 }
 

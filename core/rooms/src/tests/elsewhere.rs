@@ -148,7 +148,8 @@ async fn the_state_at_what_is_missing_does_not_stand_for_what_is_known() {
     let head = two.rooms.head(there.nid).await.unwrap();
     let mut tips = two.rooms.ids_of(&head.extremities).await.unwrap();
     let mut expected = vec![known.event_id().to_owned(), late.event_id().to_owned()];
-    (tips.sort_unstable(), expected.sort_unstable());
+    tips.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(tips, expected, "another server's word covers nothing");
     assert_eq!(state_ids(&one, &room).await, state_ids(&two, &there).await);
 }

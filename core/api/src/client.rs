@@ -5,6 +5,7 @@ pub(crate) mod accounts;
 pub(crate) mod addresses;
 pub(crate) mod devices;
 pub(crate) mod directory;
+pub(crate) mod events;
 pub(crate) mod filters;
 pub(crate) mod key_backup;
 pub(crate) mod keys;

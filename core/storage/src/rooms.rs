@@ -1,6 +1,7 @@
 //! What is stored of rooms: events, state, members, receipts, counters and the directory.
 
 pub mod aggregations;
+pub mod arrivals;
 pub mod client_txns;
 pub mod directory;
 pub mod events;

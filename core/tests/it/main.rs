@@ -12,6 +12,7 @@ mod directory;
 mod encryption;
 mod enums;
 mod ephemeral;
+mod events;
 mod federation;
 mod hostile;
 mod intake;

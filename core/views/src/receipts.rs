@@ -231,12 +231,32 @@ impl Receipts {
     ) -> Result<Option<(Value, Option<Position>)>> {
         let (db, range) = (&self.context.db, (after, upto));
         let (changes, next) = receipts::changes_page(db, room, viewer, range, RECEIPTS_MAX).await?;
-        if changes.is_empty() {
-            return Ok(None);
-        }
+        let content = self.contents(changes).await?.remove(&room);
+        Ok(content.map(|content| (content, next)))
+    }
+
+    /// Returns the same of several rooms, a thousand receipts of all of them together at most.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn contents_across(
+        &self,
+        rooms: &[RoomNid],
+        viewer: UserNid,
+        (after, upto): (Position, Position),
+    ) -> Result<(BTreeMap<RoomNid, Value>, Option<Position>)> {
+        let (db, range) = (&self.context.db, (after, upto));
+        let read = receipts::changes_across(db, rooms, viewer, range, RECEIPTS_MAX);
+        let (changes, next) = read.await?;
+        Ok((self.contents(changes).await?, next))
+    }
+
+    /// Makes the content of `m.receipt` for each room that has one of these receipts.
+    async fn contents(&self, changes: Vec<Receipt>) -> Result<BTreeMap<RoomNid, Value>> {
+        type Content<'a> = BTreeMap<String, BTreeMap<&'a str, Map<String, Value>>>;
         let users: Vec<UserNid> = changes.iter().map(|receipt| receipt.user).collect();
         let users = self.context.interned.user_ids(&users).await?;
-        let mut content: BTreeMap<String, BTreeMap<&str, Map<String, Value>>> = BTreeMap::new();
+        let mut contents: BTreeMap<RoomNid, Content<'_>> = BTreeMap::new();
         for (receipt, user) in changes.into_iter().zip(users) {
             let kind = match receipt.kind {
                 Kind::Public => "m.read",
@@ -247,13 +267,14 @@ impl Receipts {
             if is_threaded {
                 body["thread_id"] = receipt.thread.into();
             }
+            let content = contents.entry(receipt.room).or_default();
             let by_kind = content.entry(receipt.event_id).or_default().entry(kind).or_default();
             // There is place for one: that of the whole room, which reads the thread, too (MSC4102).
             if !is_threaded || !by_kind.contains_key(user.as_str()) {
                 by_kind.insert(user.to_string(), body);
             }
         }
-        Ok(Some((json!(content), next)))
+        Ok(contents.into_iter().map(|(room, content)| (room, json!(content))).collect())
     }
 }
 

@@ -7,9 +7,11 @@ pub mod filter;
 pub mod notifier;
 
 mod account;
+mod across;
 mod answer;
 mod changed_data;
 mod chunk;
+mod event_stream;
 mod fields;
 mod joined;
 mod lazy_loaded;
@@ -25,5 +27,6 @@ mod waiting;
 mod writer;
 
 pub use answer::{Rest, SyncAnswer};
+pub use event_stream::{EventsAnswer, EventsRequest};
 pub use service::Sources;
 pub use service::{Sync, SyncRequest};

@@ -35,6 +35,7 @@ pub use context::Surroundings;
 pub use pages::{Page, PageRequest};
 pub use pieces::{JoinedMembers, MemberProfile, StateEvents};
 pub use related::{RelatedPage, RelatedRequest};
+pub(crate) use render::Invitations;
 pub use render::{Bundles, PAGE_BYTES_MAX};
 pub use search::WordIndex;
 pub use search::{Found, SearchRequest};

@@ -69,6 +69,18 @@ impl Store {
         Ok(seen.map(|seen| (event, seen)))
     }
 
+    /// Returns the room of an event that somebody names by its id alone, for a look at it in that room by
+    /// [`Store::seen`]: what is not seen there is not there.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn room_of(&self, event_id: &EventId) -> Result<Option<Arc<Room>>> {
+        match self.event_by_id(event_id).await? {
+            Some(event) => self.room(event.room).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// Says of each of these events, which may be of several rooms, whether the viewer may see it. What is
     /// shown to nobody is seen by nobody.
     ///

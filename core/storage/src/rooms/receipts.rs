@@ -5,7 +5,11 @@ use colonnade_model::{
     stream::{Position, Stream, Touch},
 };
 
-use crate::{Database, Lane, Tx, database::sql, error::Result};
+use crate::{
+    Database, Lane, Tx,
+    database::{int_list, sql},
+    error::Result,
+};
 
 /// Who is told of a receipt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -160,9 +164,36 @@ pub async fn changes_page(
         .bind(viewer.0)
         .bind(rows_max)
         .fetch_all(c))?;
+    Ok(page_of(rows, rows_max))
+}
+
+/// Returns the receipts of several rooms that changed, as [`changes_page`] does those of one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn changes_across(
+    db: &Database,
+    rooms: &[RoomNid],
+    viewer: UserNid,
+    (after, upto): (Position, Position),
+    rows_max: i64,
+) -> Result<(Vec<Receipt>, Option<Position>)> {
+    const CHANGES: &str = "SELECT room_nid, user_nid, kind, thread, event_id, event_pos, ts, pos \
+         FROM receipts WHERE room_nid IN {INTS 1} AND pos > $2 AND pos <= $3 \
+         AND (kind = 1 OR user_nid = $4) ORDER BY pos LIMIT $5";
+    let rooms = int_list(rooms.iter().map(|room| room.0));
+    let rows: Vec<Row> = read_list!(db, CHANGES, |sql, c| {
+        let query = sql::query_as(sql).bind(rooms).bind(after).bind(upto);
+        query.bind(viewer.0).bind(rows_max).fetch_all(c)
+    })?;
+    Ok(page_of(rows, rows_max))
+}
+
+/// Makes a page of the rows that were read, and says after which position the next one begins.
+fn page_of(rows: Vec<Row>, rows_max: i64) -> (Vec<Receipt>, Option<Position>) {
     let is_full = rows.len() as i64 >= rows_max;
     let next = rows.last().filter(|_| is_full).map(|last| last.pos);
-    Ok((rows.into_iter().map(Receipt::from).collect(), next))
+    (rows.into_iter().map(Receipt::from).collect(), next)
 }
 
 /// Returns how far a user has read a room: thread (empty for the whole room) and position.

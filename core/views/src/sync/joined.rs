@@ -166,7 +166,7 @@ impl Sync {
         Ok(TimelineChunk { events: found, json, limited, prev_batch })
     }
 
-    fn is_wanted(&self, context: &SyncContext, shown: &Shown) -> bool {
+    pub(super) fn is_wanted(&self, context: &SyncContext, shown: &Shown) -> bool {
         let wanted = &context.request.filter.room.timeline;
         !shown.row.flags.has(EventFlags::SOFT_FAILED)
             && filter::wants(wanted, &shown.row.event)

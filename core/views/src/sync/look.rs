@@ -99,7 +99,7 @@ impl Sync {
 
     /// Returns whose keys changed for the user. Asks only for what has moved: of most answers
     /// nothing has.
-    async fn device_lists(
+    pub(super) async fn device_lists(
         &self,
         context: &SyncContext,
         memberships: &Memberships,
@@ -187,7 +187,11 @@ impl Sync {
 
     /// What is shown of a room by people the user may not know: bounded for each, and `left` for all
     /// of an answer.
-    async fn stripped(&self, member: &Member, left: &mut usize) -> Result<Vec<Box<RawValue>>> {
+    pub(super) async fn stripped(
+        &self,
+        member: &Member,
+        left: &mut usize,
+    ) -> Result<Vec<Box<RawValue>>> {
         let Some(event) = self.from.rooms.event(member.event).await? else {
             return Ok(Vec::new());
         };

@@ -8,7 +8,7 @@ use std::sync::{
 use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
-    nid::{DeviceNid, RoomNid, UserNid},
+    nid::{DeviceNid, EventNid, RoomNid, UserNid},
     ruma::{OwnedUserId, api::client::filter::FilterDefinition, presence::PresenceState},
     stream::{Positions, Stream},
     token::SyncToken,
@@ -101,6 +101,25 @@ impl Memberships {
     pub(super) fn joined(&self) -> impl Iterator<Item = RoomNid> {
         let rooms = self.rooms.iter();
         rooms.filter(|member| member.membership == Membership::Join).map(|member| member.room)
+    }
+
+    /// Returns the one room that a user listens to: as if he were in it, for what of it he may see is decided
+    /// with each event.
+    pub(super) fn only(&self, user: UserNid, room: RoomNid) -> Self {
+        let known = self.rooms.iter().find(|member| member.room == room);
+        let known = known.filter(|member| member.membership == Membership::Join).cloned();
+        let member = known.unwrap_or(Member {
+            room,
+            user,
+            membership: Membership::Join,
+            event: EventNid(0),
+            sender: user,
+            pos: 0,
+            forgotten: false,
+            display_name: None,
+            avatar_url: None,
+        });
+        Self { rooms: vec![member], at: self.at }
     }
 }
 
@@ -239,6 +258,19 @@ impl Sync {
         if let Some(since) = &since {
             let acknowledged = since.get(Stream::ToDevice);
             self.from.to_device.acknowledge(session.device, acknowledged).await?;
+        }
+        self.arrive(session, since, request).await;
+        Ok(())
+    }
+
+    /// Notes that a user is there, and waits until this process knows as much as the user was told or did.
+    pub(super) async fn arrive(
+        &self,
+        session: &Session,
+        since: Option<Positions>,
+        request: &SyncRequest,
+    ) {
+        if let Some(since) = &since {
             // Another process may be ahead of this one, and told of more.
             for stream in DURABLE {
                 self.context.streams.hear_of(stream, since.get(stream));
@@ -249,11 +281,10 @@ impl Sync {
         // A client sees its own writes, whichever process wrote them: those of others the front has
         // asked the database for.
         self.heads.reached(self.context.streams.known()).await;
-        Ok(())
     }
 
     pub(super) fn token(&self, text: &str) -> Result<Positions, MatrixError> {
-        let bad = || MatrixError::invalid_param("since is not a token of this server");
+        let bad = || MatrixError::invalid_param("this is not a token of this server");
         let token = SyncToken::decode(text, &self.context.token_key).map_err(|_| bad())?;
         Ok(token.positions)
     }

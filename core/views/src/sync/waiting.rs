@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use colonnade_model::session::Session;
-use colonnade_model::stream::{Positions, Stream};
+use colonnade_model::{
+    nid::RoomNid,
+    stream::{Positions, Stream},
+};
 use colonnade_rooms::Result;
 use colonnade_users::{
     answers::{Need, PAGE_BYTES},
@@ -23,37 +26,99 @@ use crate::timeline::{PAGE_BYTES_MAX, Viewer};
 /// The longest a client may wait, in milliseconds.
 const TIMEOUT_MS_MAX: u64 = 5 * 60 * 1_000;
 
+/// What a look found.
+pub(super) enum Looked<T> {
+    /// Something to tell.
+    News(T),
+    /// Nothing of concern.
+    Nothing,
+}
+
+/// How a wait ended.
+pub(super) enum Waited<T> {
+    /// With something to tell.
+    News(T),
+    /// With nothing up to these positions.
+    Nothing(Positions),
+}
+
+/// From where to where to look.
+pub(super) struct Look {
+    /// Up to where the client was told all there is; `None` for an initial sync.
+    pub(super) since: Option<Positions>,
+    /// Where everything stands now.
+    pub(super) now: Positions,
+    /// The rooms that are looked at.
+    pub(super) memberships: Arc<Memberships>,
+    /// The time is over.
+    pub(super) is_last: bool,
+}
+
+/// Who waits, and for what.
+pub(super) struct Wait<'a> {
+    pub(super) session: &'a Session,
+    pub(super) request: &'a SyncRequest,
+    /// The one room of which news are waited for, whether the user is in it or not; `None` for his own.
+    pub(super) room: Option<RoomNid>,
+}
+
 impl Sync {
     /// Looks until there is something to tell or the time is over.
     pub(super) async fn answer(
         self: &Arc<Self>,
         session: &Session,
-        mut since: Option<Positions>,
+        since: Option<Positions>,
         request: Arc<SyncRequest>,
     ) -> Result<SyncAnswer> {
-        let wait = Duration::from_millis(request.timeout_ms.min(TIMEOUT_MS_MAX));
-        let deadline = Instant::now() + wait;
+        let wait = Wait { session, request: &request, room: None };
+        let waited = self.wait(wait, since, |look| self.look_from(session, look, &request));
+        match waited.await? {
+            Waited::News(answer) => Ok(answer),
+            Waited::Nothing(now) => {
+                Box::pin(self.nothing(session.device, now)).await.map(SyncAnswer::whole)
+            }
+        }
+    }
+
+    /// Looks by `look` until it finds something to tell or the time is over.
+    pub(super) async fn wait<T, Found>(
+        &self,
+        wait: Wait<'_>,
+        mut since: Option<Positions>,
+        look: impl Fn(Look) -> Found,
+    ) -> Result<Waited<T>>
+    where
+        Found: Future<Output = Result<Looked<T>>>,
+    {
+        let Wait { session, request, room } = wait;
+        let timeout = Duration::from_millis(request.timeout_ms.min(TIMEOUT_MS_MAX));
+        let deadline = Instant::now() + timeout;
         let mut stopping = self.stopping.subscribe();
         let mut watch: Option<(Watch, i64)> = None;
         loop {
             // 2. Sample, 3. look. Whoever is about to wait has registered (1.) and looked again.
             // Boxed, as every look is: a client that waits keeps only what it waits with.
             let (memberships, now) = Box::pin(self.sample(session.user)).await?;
-            let over = Instant::now() >= deadline || *stopping.borrow();
-            if self.has_moved(session, &memberships, since, &request) || request.full_state {
-                let look = self.look_from(session, (since, now), &request, &memberships);
-                let (answer, says_something) = Box::pin(look).await?;
-                if since.is_none() || request.full_state || over || says_something {
-                    return Ok(answer);
+            let memberships = match room {
+                Some(room) => Arc::new(memberships.only(session.user, room)),
+                None => memberships,
+            };
+            let at = memberships.at;
+            let is_last = Instant::now() >= deadline || *stopping.borrow();
+            if self.has_moved(session, &memberships, since, request) || request.full_state {
+                let memberships = Arc::clone(&memberships);
+                match Box::pin(look(Look { since, now, memberships, is_last })).await? {
+                    // What moved was of no concern: no need to look at it again when woken.
+                    Looked::Nothing if !is_last => since = Some(now),
+                    Looked::Nothing => return Ok(Waited::Nothing(now)),
+                    Looked::News(news) => return Ok(Waited::News(news)),
                 }
-                // What moved was of no concern: no need to look at it again when woken.
-                since = Some(now);
-            } else if over {
-                return Box::pin(self.nothing(session.device, now)).await.map(SyncAnswer::whole);
+            } else if is_last {
+                return Ok(Waited::Nothing(now));
             }
             // Registered for other rooms than now, or not at all: register and look again.
-            let Some((watch, _)) = watch.as_ref().filter(|(_, at)| *at == memberships.at) else {
-                watch = Some((self.watch(session, &memberships), memberships.at));
+            let Some((watch, _)) = watch.as_ref().filter(|(_, watched)| *watched == at) else {
+                watch = Some((self.watch(session, &memberships), at));
                 continue;
             };
             tokio::select! {
@@ -66,30 +131,43 @@ impl Sync {
     }
 
     /// Looks, as this session sees it, once there is room for the answer. Returns its first piece, which
-    /// may be all of it, and whether it says anything: nothing that has a second piece says nothing.
+    /// may be all of it, if it says anything or has to be told: nothing that has a second piece says nothing.
     async fn look_from(
         self: &Arc<Self>,
         session: &Session,
-        (since, now): (Option<Positions>, Positions),
+        look: Look,
         request: &Arc<SyncRequest>,
-        memberships: &Arc<Memberships>,
-    ) -> Result<(SyncAnswer, bool)> {
+    ) -> Result<Looked<SyncAnswer>> {
+        let Look { since, now, memberships, is_last } = look;
         let need = match since {
-            Some(since) if !request.full_state => self.need(memberships, since),
+            Some(since) if !request.full_state => self.need(&memberships, since),
             _ => Need::Pieces,
         };
         let reserved = self.from.answers.reserve(Payer::User(session.user), need).await?;
-        let ignored = self.ignored(session.user).await?;
-        let (viewer, request) = (Viewer::from(session), Arc::clone(request));
-        let (data, timelines) = Default::default();
-        let context = SyncContext { viewer, since, now, request, ignored, data, timelines };
-        let mut rest = self.make(context, Arc::clone(memberships), need == Need::Pieces);
+        let context = self.context_of(session, (since, now), Arc::clone(request)).await?;
+        let mut rest = self.make(context, memberships, need == Need::Pieces);
         let (first, rest, says_something) = match rest.step().await? {
             Some(Step::Piece(first)) => (first, Some(rest), true),
             Some(Step::Last(first, says_something)) => (first, None, says_something),
             None => (String::new(), None, false),
         };
-        Ok((SyncAnswer { first, rest, reserved }, says_something))
+        if since.is_none() || request.full_state || is_last || says_something {
+            return Ok(Looked::News(SyncAnswer { first, rest, reserved }));
+        }
+        Ok(Looked::Nothing)
+    }
+
+    /// Says who asks for what, from where to where.
+    pub(super) async fn context_of(
+        &self,
+        session: &Session,
+        (since, now): (Option<Positions>, Positions),
+        request: Arc<SyncRequest>,
+    ) -> Result<SyncContext> {
+        let ignored = self.ignored(session.user).await?;
+        let viewer = Viewer::from(session);
+        let (data, timelines) = Default::default();
+        Ok(SyncContext { viewer, since, now, request, ignored, data, timelines })
     }
 
     /// Makes an answer, as it is asked for. All pieces of one that is large are made by turns, else

@@ -234,6 +234,19 @@ impl Timeline {
         Ok(json.into_iter().next().ok_or_else(not_found)?)
     }
 
+    /// Reads one event, whichever room it is in.
+    ///
+    /// # Errors
+    /// `M_NOT_FOUND` when it does not exist or the user may not see it.
+    pub async fn event_anywhere(
+        &self,
+        viewer: &Viewer,
+        event_id: &EventId,
+    ) -> Result<Box<RawValue>> {
+        let room = self.rooms.room_of(event_id).await?.ok_or_else(no_event)?;
+        self.event(viewer, &room.room_id, event_id).await
+    }
+
     /// Finds an event of a room that the viewer may see.
     pub(super) async fn find(
         &self,

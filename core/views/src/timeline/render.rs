@@ -49,6 +49,9 @@ struct Extras {
     relations: HashMap<EventNid, Box<RawValue>>,
 }
 
+/// What those are shown of rooms who are invited by member events, or knock with them, by the event.
+pub(crate) type Invitations = HashMap<EventNid, Vec<Box<RawValue>>>;
+
 impl Timeline {
     /// Renders events, in order, with everything `unsigned` says to this viewer.
     ///
@@ -62,7 +65,37 @@ impl Timeline {
         format: ClientFormat,
         bundles: Bundles,
     ) -> Result<Vec<Box<RawValue>>> {
-        let extras = self.extras(viewer, room, page, format, bundles).await?;
+        let mut extras = self.extras(viewer, page, format).await?;
+        if bundles != Bundles::None {
+            extras.relations = self.bundles(viewer, room, page, format, bundles).await?;
+        }
+        Ok(self.written(page, format, &extras, &Invitations::new()))
+    }
+
+    /// Renders events of any rooms, in order, without what hangs on them; those by which the viewer is invited
+    /// with what he is shown.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn render_across(
+        &self,
+        viewer: &Viewer,
+        page: &[Shown],
+        invitations: &Invitations,
+    ) -> Result<Vec<Box<RawValue>>> {
+        let format = ClientFormat::WithRoom;
+        let extras = self.extras(viewer, page, format).await?;
+        Ok(self.written(page, format, &extras, invitations))
+    }
+
+    /// Writes events as JSON.
+    fn written(
+        &self,
+        page: &[Shown],
+        format: ClientFormat,
+        extras: &Extras,
+        invitations: &Invitations,
+    ) -> Vec<Box<RawValue>> {
         let now_ms = self.context.now_ms();
         let rendered = page.iter().map(|shown| {
             let nid = shown.row.nid;
@@ -77,11 +110,11 @@ impl Timeline {
                 redacted_by: extras.because.get(&nid).map(|(redaction, _)| &**redaction),
                 redacted_because: extras.because.get(&nid).map(|(_, json)| &**json),
                 relations: extras.relations.get(&nid).map(|json| &**json),
-                invite_room_state: None,
+                invite_room_state: invitations.get(&nid).map(Vec::as_slice),
             };
             shown.row.event.to_client(format, Some(&unsigned))
         });
-        Ok(rendered.collect())
+        rendered.collect()
     }
 
     /// Renders the first events of a page with all that hangs on them, at least one, until they have so many
@@ -112,7 +145,7 @@ impl Timeline {
 
     /// Returns how many of these events, the first ones, have so many bytes together as they are stored; at
     /// least one.
-    pub(super) async fn fitting(
+    pub(crate) async fn fitting(
         &self,
         nids: impl IntoIterator<Item = EventNid>,
         bytes_max: usize,
@@ -141,13 +174,12 @@ impl Timeline {
         Box::pin(self.render(viewer, room, page, format, bundles))
     }
 
+    /// Reads what `unsigned` says of events, of whichever rooms; not what hangs on them.
     async fn extras(
         &self,
         viewer: &Viewer,
-        room: &Room,
         page: &[Shown],
         format: ClientFormat,
-        bundles: Bundles,
     ) -> Result<Extras> {
         let db = &self.context.db;
         let mut extras = Extras::default();
@@ -159,9 +191,6 @@ impl Timeline {
         }
         extras.because = self.redactions(viewer, page, format).await?;
         extras.replaced = self.rooms.replaced_by(page.iter().map(|shown| &*shown.row)).await?;
-        if bundles != Bundles::None {
-            extras.relations = self.bundles(viewer, room, page, format, bundles).await?;
-        }
         Ok(extras)
     }
 

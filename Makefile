@@ -17,7 +17,7 @@ export PATH := $(TOOLS)/bin:$(PATH)
 BUILD := cargo test --workspace --locked --no-run
 
 .NOTPARALLEL:
-.PHONY: help test test-all tests tests-all needs build lint deny advisories needs-deny needs-k6 test-rust test-pingora test-postgres test-postgres-all test-workers test-workers-all test-gateway test-gateway-all simulate test-client test-load figures bench bench-gateway bench-cluster
+.PHONY: help test test-all tests tests-all needs build lint deny advisories needs-deny needs-k6 test-rust test-pingora test-postgres test-postgres-all test-workers test-workers-all test-gateway test-gateway-all simulate test-client test-interop test-load figures bench bench-gateway bench-cluster
 
 help: ## list the parts
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -68,6 +68,10 @@ test-client: build ## encrypted conversations of real clients through the gatewa
 	@if command -v rustup >/dev/null; then export RUSTUP_TOOLCHAIN=$$(rustup show active-toolchain | cut -d' ' -f1); fi; \
 	cd / && COLONNADE_BIN=$(BIN) $(CURDIR)/.ci/part test-client cargo test --locked --manifest-path $(CURDIR)/workers/sdk-tests/Cargo.toml \
 	  --target-dir $(CURDIR)/target -- --test-threads=2
+
+test-interop: build ## rooms shared with a real Synapse, which it installs (VERSIONS=1,12 for some room versions)
+	@.ci/needs openssl
+	@COLONNADE_BIN=$(BIN) .ci/part interop .ci/interop $(if $(VERSIONS),--versions $(VERSIONS))
 
 needs-k6: # k6 is no package of Debian: Go installs it, a Go that knows how to get a newer one
 	@if command -v k6 >/dev/null; then exit 0; fi; \

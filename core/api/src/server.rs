@@ -9,6 +9,7 @@ mod media;
 mod profiles;
 mod rooms;
 mod spaces;
+mod third_party;
 
 use crate::table::Table;
 
@@ -21,4 +22,5 @@ pub(crate) fn mount(table: &mut Table) {
     profiles::mount(table);
     rooms::mount(table);
     spaces::mount(table);
+    third_party::mount(table);
 }

@@ -14,6 +14,7 @@ mod multipart;
 mod pdus;
 mod receive;
 mod spaces;
+mod third_party;
 
 use colonnade_model::ruma::{EventId, RoomId};
 use colonnade_rooms::{Error, Rooms};
@@ -56,9 +57,14 @@ pub enum MessagingError {
 
 impl MessagingError {
     /// Tells whether another server may be asked instead: this one does not answer, or not sensibly. A refusal
-    /// is a word of the room.
+    /// is a word of the room; that a server cannot tell, or may not let anybody in, is none.
     pub fn is_worth_another_server(&self) -> bool {
         match self {
+            Self::Transport(TransportError::Status { errcode: Some(code), .. })
+                if code == "M_UNABLE_TO_AUTHORISE_JOIN" || code == "M_UNABLE_TO_GRANT_JOIN" =>
+            {
+                true
+            }
             Self::Transport(TransportError::Status { status, .. }) => {
                 *status >= 500 || *status == 404
             }

@@ -27,6 +27,7 @@ use std::{
 };
 
 use colonnade_model::{
+    MatrixError,
     nid::{EventNid, StateKeyNid, StateNid, TypeNid, UserNid},
     ruma::{EventId, OwnedEventId},
     slot::slot_of,
@@ -372,6 +373,23 @@ impl PendingRoom {
         match self.fresh_id(event_id) {
             Some(nid) => self.event(store, nid).await.map(Some),
             None => store.event_by_id(event_id).await,
+        }
+    }
+
+    /// Finds an event that somebody hands over for this room.
+    ///
+    /// # Errors
+    /// `M_INVALID_PARAM` when its id is that of another room's event: in the first versions servers choose
+    /// ids, and the first event with one keeps it.
+    pub(super) async fn find_own(
+        &self,
+        store: &Store,
+        event_id: &EventId,
+    ) -> Result<Option<Arc<RoomEvent>>> {
+        let found = self.find(store, event_id).await?;
+        match found.as_ref().is_some_and(|found| found.room != self.room.nid) {
+            true => Err(MatrixError::invalid_param("another room has an event of this id").into()),
+            false => Ok(found),
         }
     }
 }

@@ -214,7 +214,7 @@ impl Rooms {
 
     /// Takes an event of a room that nobody of this server is in, if it ends an invitation or a knock of a
     /// user of this server. Nothing of it can be checked but who signed it: only the server that the
-    /// invitation came from may take it back.
+    /// invitation came from may take it back, and a knock those that the room was shown to be of.
     ///
     /// # Errors
     /// `M_FORBIDDEN` for any other event.
@@ -231,8 +231,10 @@ impl Rooms {
         let waits = matches!(member.membership, Membership::Invite | Membership::Knock);
         let before = self.event(member.event).await?.ok_or_else(forbidden)?;
         let by = event.sender().server_name();
-        let is_theirs =
-            before.event.sender().server_name() == by || room.room_id.server_name() == Some(by);
+        let is_theirs = before.event.sender().server_name() == by
+            || room.room_id.server_name() == Some(by)
+            || (member.membership == Membership::Knock
+                && self.store.was_shown_of(&before, by).await?);
         // An answered knock is shown by the invitation itself.
         if !waits || !is_theirs || event.membership() == Some(MembershipState::Invite) {
             return Err(forbidden().into());

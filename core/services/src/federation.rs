@@ -7,6 +7,7 @@ mod going;
 mod invited;
 mod queries;
 mod reads;
+mod third_party;
 mod transaction;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use colonnade_views::{receipts::Receipts, typing::Typing};
 
 pub use coming::Joined;
 pub use queries::AliasTarget;
+pub use third_party::AddressInvite;
 
 use crate::membership::MembershipService;
 

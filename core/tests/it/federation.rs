@@ -3,7 +3,9 @@
 mod edus;
 mod front;
 mod media;
+mod memberships;
 mod past;
 mod reach;
 mod rooms;
 mod spaces;
+mod third_party;

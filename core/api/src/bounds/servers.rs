@@ -50,6 +50,26 @@ pub(super) static ALL: &[Bounds] = &[
     signed(Method::PUT, "/_matrix/federation/v2/send_leave/{room_id}/{event_id}", EVENT, ROOM),
     signed(Method::PUT, "/_matrix/federation/v2/invite/{room_id}/{event_id}", EVENT, INVITED),
     signed(
+        Method::PUT,
+        "/_matrix/federation/v1/exchange_third_party_invite/{room_id}",
+        "an invitation in 64 KiB",
+        ROOM,
+    ),
+    row(
+        Method::PUT,
+        "/_matrix/federation/v1/3pid/onbind",
+        Inside(Class::Stranger, "per address"),
+        "20 invitations in 64 KiB",
+        INVITED,
+    ),
+    row(
+        Method::POST,
+        "/_matrix/federation/v1/3pid/onbind",
+        Inside(Class::Stranger, "per address"),
+        "20 invitations in 64 KiB",
+        INVITED,
+    ),
+    signed(
         Method::POST,
         "/_matrix/federation/v1/get_missing_events/{room_id}",
         "20 events",

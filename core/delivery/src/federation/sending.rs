@@ -6,7 +6,10 @@ use std::{
 };
 
 use colonnade_federation::transport::{Request, TransportError};
-use colonnade_model::{ruma::ServerName, stream::Position};
+use colonnade_model::{
+    ruma::ServerName,
+    stream::{Position, Stream},
+};
 use colonnade_replication::slots::Right;
 use colonnade_rooms::Result;
 use colonnade_storage::federation::{outbox, positions};
@@ -233,6 +236,9 @@ async fn note(
             right.fence(tx).await?;
             for (place, stream) in STREAMS.into_iter().enumerate() {
                 if sent[place] > noted[place] {
+                    if stream == Stream::Events {
+                        positions::forget_ends(tx, &server, sent[place]).await?;
+                    }
                     positions::put(tx, &server, stream, sent[place]).await?;
                 }
             }

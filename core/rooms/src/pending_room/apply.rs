@@ -9,11 +9,14 @@ use std::{
 use colonnade_model::{
     nid::{EventNid, StateKeyNid, StateNid, UserNid},
     ruma::{
-        OwnedServerName, UserId,
+        OwnedServerName, ServerName, UserId,
         events::{TimelineEventType, room::member::MembershipState},
     },
 };
-use colonnade_rules::{event::relation::RelatesTo, push::PushOutcome};
+use colonnade_rules::{
+    event::{Event, relation::RelatesTo},
+    push::PushOutcome,
+};
 use colonnade_storage::rooms::{
     client_txns::ClientTxn,
     events::EventFlags,
@@ -52,6 +55,8 @@ struct MemberChanges {
     rows: Vec<NewMember>,
     /// Joined members of other servers.
     servers: BTreeMap<OwnedServerName, i64>,
+    /// Another server, an invitation or knock of whose user a user of this one ends.
+    ends_at: Option<OwnedServerName>,
     joined: i64,
     invited: i64,
 }
@@ -155,6 +160,7 @@ impl PendingRoom {
             state: (self.tip.state != Some(current)).then_some(current),
             members: members.rows,
             servers: members.servers.into_iter().collect(),
+            ends_at: members.ends_at,
             stripped: None,
             user_outcomes: meaning.user_outcomes,
         });
@@ -281,10 +287,14 @@ impl PendingRoom {
         };
         let mut rows = Vec::with_capacity(changes.len());
         for (before, after) in changes {
-            let mut last = None;
+            let (mut last, mut waited) = (None, false);
             if let Some(before) = before {
                 let event = self.event(store, *before).await?;
                 count(&event, -1);
+                waited = matches!(
+                    event.event.membership(),
+                    Some(MembershipState::Invite | MembershipState::Knock)
+                );
                 last = Some((event, Membership::Leave));
             }
             if let Some(after) = after {
@@ -296,6 +306,9 @@ impl PendingRoom {
                 last = Some((event, kind.unwrap_or(Membership::Leave)));
             }
             if let Some((event, membership)) = last {
+                if waited && matches!(membership, Membership::Leave | Membership::Ban) {
+                    result.ends_at = ends_at(&event.event, ours);
+                }
                 rows.extend(member_row(store, &event, membership).await?);
             }
         }
@@ -404,4 +417,11 @@ pub(super) async fn member_row(
         display_name: text("displayname").map(|name| name.replace('\0', "")),
         avatar_url: text("avatar_url").map(|url| url.replace('\0', "")),
     }))
+}
+
+/// Returns the server of a user of another one about whom a user of this one says something.
+fn ends_at(event: &Event, ours: &ServerName) -> Option<OwnedServerName> {
+    let user = event.state_key().and_then(|user| UserId::parse(user).ok())?;
+    let is_told = user.server_name() != ours && event.sender().server_name() == ours;
+    is_told.then(|| user.server_name().to_owned())
 }

@@ -108,6 +108,7 @@ impl PendingRoom {
                 .then_some((server, 0))
                 .into_iter()
                 .collect(),
+            ends_at: None,
             stripped: shown,
             user_outcomes: Vec::new(),
         });

@@ -29,7 +29,7 @@ impl PendingRoom {
         let mut key = lowest.saturating_sub(count.saturating_mul(TIMELINE_KEY_STEP));
         let (mut before, mut added) = (StateBefore::Given(state), Vec::new());
         for event in events {
-            let known = self.find(store, event.event_id()).await?;
+            let known = self.find_own(store, event.event_id()).await?;
             if known.as_ref().is_some_and(|known| !known.waits_outside()) {
                 continue;
             }

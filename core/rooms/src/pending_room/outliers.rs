@@ -112,6 +112,9 @@ impl PendingRoom {
         for event in store.events(&nids).await? {
             if event.room == self.room.nid {
                 known.insert(event.event.event_id().to_owned(), event);
+            } else if outliers.iter().any(|new| new.event_id() == event.event.event_id()) {
+                let why = "another room has an event of this id";
+                return Err(MatrixError::invalid_param(why).into());
             }
         }
         Ok(known)

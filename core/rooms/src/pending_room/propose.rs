@@ -131,7 +131,7 @@ impl PendingRoom {
     /// event is stored and no error.
     pub(crate) async fn receive(&mut self, store: &Store, incoming: Incoming) -> Result<Sent> {
         let Incoming { event, before } = incoming;
-        let known = self.find(store, event.event_id()).await?;
+        let known = self.find_own(store, event.event_id()).await?;
         if let Some(known) = &known
             && !known.waits_outside()
         {

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use colonnade_model::{nid::StateNid, ruma::UserId};
+use colonnade_model::{
+    nid::StateNid,
+    ruma::{ServerName, UserId},
+};
 use colonnade_rules::{
     event::{ClientFormat, Event},
     summary::STRIPPED_STATE,
@@ -98,6 +101,25 @@ impl Store {
             shown.extend(self.state_event_at(state, &event_type, state_key).await?);
         }
         Ok(shown)
+    }
+
+    /// Tells whether what another server showed of a room that is not known here was made by users of a server.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn was_shown_of(
+        &self,
+        member: &RoomEvent,
+        server: &ServerName,
+    ) -> Result<bool> {
+        let shown = self.shown_elsewhere(member).await?.unwrap_or_default();
+        let senders = shown.iter().filter_map(|shown| {
+            let event: Value = serde_json::from_str(shown.get()).ok()?;
+            UserId::parse(event["sender"].as_str()?).ok()
+        });
+        let ours = &self.context.server_name;
+        let mut senders = senders.filter(|sender| sender.server_name() != *ours);
+        Ok(senders.any(|sender| sender.server_name() == server))
     }
 
     /// Returns what another server showed of a room that is not known here.

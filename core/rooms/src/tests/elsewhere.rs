@@ -1,7 +1,7 @@
 //! Rooms of other servers: two servers that exchange events without HTTP.
 
 use colonnade_model::ruma::events::TimelineEventType;
-use colonnade_rules::event::complete;
+use colonnade_rules::event::{EventObject, complete};
 use colonnade_storage::rooms::servers;
 
 use super::*;
@@ -312,5 +312,31 @@ async fn an_invitation_to_an_unknown_room_is_a_membership_and_can_be_followed() 
         let head = two.rooms.head(there.nid).await.unwrap();
         assert_eq!((head.joined, head.invited), (2, 0));
         say(&two, &there, &bob, "thanks").await;
+    }
+}
+
+#[tokio::test]
+async fn an_event_of_another_room_is_not_taken_for_one_of_this() {
+    let one = World::named("one.org").await;
+    let alice = one.user("alice").await;
+    let users = json!({ "users": { "@alice:one.org": 100 } });
+    let version = RoomVersionId::V1;
+    let here = one.room(&alice, version.clone(), users.clone()).await;
+    let there = one.room(&alice, version, users).await;
+    let head = one.rooms.head(there.nid).await.unwrap();
+    let known = one.rooms.state_nids(head.state).await.unwrap();
+    let known = one.rooms.events(&known[..1]).await.unwrap().remove(0);
+    // In the first versions an id says nothing of its event.
+    let named = known.event.json().replace(there.room_id.as_str(), here.room_id.as_str());
+    let object = EventObject::parse(&named, &here.rules).unwrap();
+    let event = Event::parse(&object, &here.rules).unwrap();
+    assert_eq!(event.event_id(), known.event.event_id());
+    for refused in [
+        one.rooms.receive(&here, event.clone()).await.map(drop),
+        one.rooms.add_outliers(&here, vec![event.clone()]).await.map(drop),
+        one.rooms.add_history(&here, vec![event], Vec::new()).await.map(drop),
+    ] {
+        let Err(crate::Error::Client(told)) = refused else { panic!("it is refused") };
+        assert_eq!(told.errcode, "M_INVALID_PARAM");
     }
 }

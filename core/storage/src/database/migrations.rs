@@ -57,6 +57,7 @@ macro_rules! migrations {
             48 "0048_shared_rooms",
             49 "0049_device_messages",
             52 "0052_remote_media",
+            53 "0053_ended_invitations",
         )
     };
     ($engine:literal; $($number:literal $name:literal,)*) => {

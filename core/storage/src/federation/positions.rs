@@ -76,6 +76,26 @@ pub(crate) async fn begin_now(tx: &mut Tx, server: &str, stream: Stream) -> Resu
     execute!(tx, sql::query(BEGIN).bind(server.to_owned()).bind(stream as i64)).map(drop)
 }
 
+/// Notes that a server is to be told of an event of a room that it is not in: it ends an invitation, or a knock, of
+/// one of its users.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn note_end(tx: &mut Tx, server: &str, pos: Position) -> Result<()> {
+    const END: &str = "INSERT INTO destination_members (server, pos) VALUES ($1, $2)";
+    execute!(tx, sql::query(END).bind(server.to_owned()).bind(pos))?;
+    begin(tx, server, Stream::Events, pos - 1).await
+}
+
+/// Forgets the ends of invitations up to a position, of which a server was told.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget_ends(tx: &mut Tx, server: &str, upto: Position) -> Result<()> {
+    const FORGET: &str = "DELETE FROM destination_members WHERE server = $1 AND pos <= $2";
+    execute!(tx, sql::query(FORGET).bind(server.to_owned()).bind(upto)).map(drop)
+}
+
 /// Returns up to `limit` events of all rooms above `after` and up to `upto`, oldest first.
 ///
 /// # Errors
@@ -93,8 +113,8 @@ pub async fn events(
     Ok(rows.into_iter().map(sendable).collect())
 }
 
-/// Returns up to `limit` events above `after` and up to `upto` of the rooms that a server was in then, oldest
-/// first.
+/// Returns up to `limit` events above `after` and up to `upto` of the rooms that a server was in then, and those
+/// that end invitations of its users, oldest first.
 ///
 /// # Errors
 /// When the database fails.
@@ -108,7 +128,10 @@ pub async fn events_for(
     const EVENTS: &str = "SELECT s.pos, s.room_nid, s.event_nid, s.sender_nid FROM event_stream s \
          JOIN room_servers r ON r.room_nid = s.room_nid AND r.server = $1 \
          WHERE s.pos > $2 AND s.pos <= $3 AND (r.joined > 0 OR r.left_pos >= s.pos) \
-         ORDER BY s.pos LIMIT $4";
+         UNION SELECT s.pos, s.room_nid, s.event_nid, s.sender_nid FROM destination_members d \
+         JOIN event_stream s ON s.pos = d.pos \
+         WHERE d.server = $1 AND d.pos > $2 AND d.pos <= $3 \
+         ORDER BY 1 LIMIT $4";
     let server = server.to_owned();
     let rows: Vec<(i64, i64, i64, i64)> = read!(db, |c| sql::query_as(EVENTS)
         .bind(server)

@@ -30,6 +30,11 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("cluster", "server", "a few settings of the deployment"),
     ("cross_signing_keys", "user", "three of 64 KiB"),
     (
+        "destination_members",
+        "other server",
+        "one per invitation of a user of it that was taken back, until it is told",
+    ),
+    (
         "destination_outbox",
         "other server",
         "10,000 messages to its devices, given up after 30 days",

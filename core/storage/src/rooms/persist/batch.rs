@@ -158,6 +158,8 @@ pub struct Live {
     pub members: Vec<NewMember>,
     /// Other servers whose number of joined members it changes, and by how many.
     pub servers: Vec<(OwnedServerName, i64)>,
+    /// Another server, an invitation or knock of whose user it ends.
+    pub ends_at: Option<OwnedServerName>,
     /// What another server shows its user of the room, a JSON array of stripped state.
     pub stripped: Option<(UserNid, String)>,
     /// Users to whom it means something else, and what.

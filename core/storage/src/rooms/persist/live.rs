@@ -82,6 +82,9 @@ pub(crate) async fn write_live(
         tx.touch(Stream::Events, Touch::User(member.user), pos);
     }
     write_servers(tx, room, &live.servers, pos).await?;
+    if let Some(server) = &live.ends_at {
+        positions::note_end(tx, server.as_str(), pos).await?;
+    }
     if let Some((user, shown)) = &live.stripped {
         stripped::put(tx, room, *user, shown).await?;
     }

@@ -97,6 +97,7 @@ fn live(timeline_key: i64) -> Live {
         members: vec![member],
         stripped: Some((UserNid(3), "[]".to_owned())),
         servers: vec![("elsewhere.org".try_into().unwrap(), 1)],
+        ends_at: None,
         user_outcomes: vec![(UserNid(2), PushOutcome::Highlight)],
     }
 }

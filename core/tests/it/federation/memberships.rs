@@ -1,0 +1,100 @@
+//! Memberships that cross servers in other ways than one by one: what a server missed, a room that is replaced, and
+//! several servers that could help.
+
+use colonnade_testkit::{Client, federation::Federation};
+use serde_json::{Value, json};
+
+use super::rooms::{create, encode, join, membership, path, rooms_of, say, sees, until};
+
+#[tokio::test]
+async fn an_invitation_is_taken_back_although_its_server_was_away() {
+    let mut servers = Federation::start(2).await;
+    let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);
+    let mut rooms = Vec::new();
+    for _ in 0..2 {
+        let request = json!({ "preset": "private_chat", "invite": ["@bob:hs2"] });
+        rooms.push(create(&alice, request).await);
+    }
+    for room in &rooms {
+        until(|| async { rooms_of(&bob, "invite").await[room].is_object() }).await;
+    }
+    servers.cut(1);
+    for (room, how) in rooms.iter().zip(["kick", "ban"]) {
+        alice.post(&path(room, how), json!({ "user_id": "@bob:hs2" })).await.ok();
+    }
+    // Nothing in memory knows of it any more.
+    servers.restart(0).await;
+    servers.mend(1);
+    for room in &rooms {
+        until(|| async { rooms_of(&bob, "invite").await[room].is_null() }).await;
+    }
+}
+
+#[tokio::test]
+async fn a_knock_is_turned_down_although_its_server_was_away() {
+    let mut servers = Federation::start(2).await;
+    let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);
+    let state = json!([{ "type": "m.room.join_rules", "content": { "join_rule": "knock" } }]);
+    let room = create(&alice, json!({ "preset": "private_chat", "initial_state": state })).await;
+    let address = format!("/_matrix/client/v3/knock/{}?via=hs1", encode(&room));
+    bob.post(&address, json!({})).await.ok();
+    assert!(rooms_of(&bob, "knock").await[&room].is_object());
+    servers.cut(1);
+    alice.post(&path(&room, "kick"), json!({ "user_id": "@bob:hs2" })).await.ok();
+    servers.restart(0).await;
+    servers.mend(1);
+    until(|| async { rooms_of(&bob, "knock").await[&room].is_null() }).await;
+}
+
+#[tokio::test]
+async fn members_on_another_server_follow_a_room_to_its_successor() {
+    let servers = Federation::start(2).await;
+    let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);
+    for (from, to) in [("10", "12"), ("11", "11")] {
+        let room = create(&alice, json!({ "preset": "public_chat", "room_version": from })).await;
+        join(&bob, &room, "hs1").await;
+        say(&bob, &room, "old room").await;
+        sees(&alice, &room, "old room").await;
+        let upgraded = alice.post(&path(&room, "upgrade"), json!({ "new_version": to })).await.ok();
+        let new = upgraded["replacement_room"].as_str().unwrap().to_owned();
+        let tombstone = path(&room, "state/m.room.tombstone");
+        until(|| async { bob.get(&tombstone).await.status == 200 }).await;
+        assert_eq!(bob.get(&tombstone).await.ok()["replacement_room"], json!(new));
+        join(&bob, &new, "hs1").await;
+        let create = bob.get(&path(&new, "state/m.room.create")).await.ok();
+        assert_eq!(create["predecessor"]["room_id"], json!(room));
+        say(&bob, &new, "new room").await;
+        sees(&alice, &new, "new room").await;
+    }
+}
+
+async fn join_by(client: &Client, room: &str, via: &[&str]) -> Value {
+    let via: Vec<String> = via.iter().map(|server| format!("via={server}")).collect();
+    let address = format!("/_matrix/client/v3/join/{}?{}", encode(room), via.join("&"));
+    client.post(&address, json!({})).await.ok()
+}
+
+#[tokio::test]
+async fn a_restricted_room_is_joined_over_whichever_server_may_let_one_in() {
+    let servers = Federation::start(3).await;
+    let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);
+    let carol = servers[2].user("carol").await;
+    let club = create(&alice, json!({ "preset": "public_chat" })).await;
+    let allow = json!([{ "type": "m.room_membership", "room_id": club }]);
+    let rule = json!({ "join_rule": "restricted", "allow": allow });
+    let levels = json!({ "users": { "@alice:hs1": 100 }, "invite": 50 });
+    let state = json!([{ "type": "m.room.join_rules", "content": rule }]);
+    let request = json!({ "preset": "private_chat", "room_version": "10", "initial_state": state,
+        "power_level_content_override": levels });
+    let room = create(&alice, request).await;
+    join(&bob, &club, "hs1").await;
+    join(&bob, &room, "hs1").await;
+    join(&carol, &club, "hs1").await;
+    say(&carol, &club, "a member").await;
+    sees(&bob, &club, "a member").await;
+    // Nobody of hs2 may invite, and hs9 is not there: hs1 lets her in.
+    join_by(&carol, &room, &["hs9", "hs2", "hs1"]).await;
+    assert_eq!(membership(&alice, &room, "@carol:hs3").await, "join");
+    say(&carol, &room, "let in by the third").await;
+    sees(&bob, &room, "let in by the third").await;
+}

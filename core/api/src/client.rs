@@ -7,6 +7,7 @@ pub(crate) mod devices;
 pub(crate) mod directory;
 pub(crate) mod events;
 pub(crate) mod filters;
+pub(crate) mod initial;
 pub(crate) mod key_backup;
 pub(crate) mod keys;
 pub(crate) mod login;

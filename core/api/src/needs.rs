@@ -20,6 +20,7 @@ const LISTED: &[(Method, &str, Need)] = &[
     // Waits for something to tell before anything is made.
     (Method::GET, "/sync", Need::Own),
     (Method::GET, "/events", Need::Own),
+    (Method::GET, "/initialSync", Need::Own),
     // From the disk, a piece at a time.
     (Method::GET, "/download/{}/{}", Need::Little),
     (Method::GET, "/download/{}/{}/{}", Need::Little),

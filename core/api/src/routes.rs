@@ -46,6 +46,7 @@ pub fn of_clients() -> Table {
     client::reports::mount(&mut table);
     client::sync::mount(&mut table);
     client::events::mount(&mut table);
+    client::initial::mount(&mut table);
     client::search::mount(&mut table);
     table
 }

@@ -34,7 +34,7 @@ pub use refusals::{no_event, no_member, unknown_room};
 pub use service::Rooms;
 pub use settings::Settings;
 pub use signing_key::SigningKey;
-pub use store::viewpoint::Standing;
+pub use store::viewpoint::{Standing, Viewpoint};
 pub use store::visibility::Eye;
 pub use store::{Room, RoomEvent, Store};
 

@@ -26,8 +26,6 @@ const WAITS: &[(&str, &str)] = &[
     ("password_management", "third-party identifiers"),
     ("policy_server", "federation"),
     ("registration", "third-party identifiers"),
-    ("old_sync", "old synchronisation (deprecated)"),
-    ("room_initial_sync", "old synchronisation (deprecated)"),
     ("sso_login_redirect", "single sign-on and OAuth"),
     ("third_party_lookup", "application services"),
     ("third_party_membership", "third-party identifiers"),

@@ -15,6 +15,7 @@ mod ephemeral;
 mod events;
 mod federation;
 mod hostile;
+mod initial;
 mod intake;
 mod media;
 mod moving;

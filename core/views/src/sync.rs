@@ -13,6 +13,7 @@ mod changed_data;
 mod chunk;
 mod event_stream;
 mod fields;
+mod initial;
 mod joined;
 mod lazy_loaded;
 mod left;
@@ -28,5 +29,6 @@ mod writer;
 
 pub use answer::{Rest, SyncAnswer};
 pub use event_stream::{EventsAnswer, EventsRequest};
+pub use initial::InitialRequest;
 pub use service::Sources;
 pub use service::{Sync, SyncRequest};

@@ -21,6 +21,7 @@ use http::StatusCode;
 
 use crate::{
     call::Call,
+    needs::Needed,
     pieces,
     reply::{self, Reply},
     table::Table,
@@ -35,11 +36,17 @@ async fn sync(call: Call<Request, Session>) -> Result<Reply> {
     // Boxed, for a client that waits shall not carry what was needed to understand it.
     let needed = call.needed.clone();
     let (services, who, request) = Box::pin(understand(call)).await?;
-    let SyncAnswer { first, rest, reserved } = services.sync.sync(&who, request).await?;
+    let answer = services.sync.sync(&who, request).await?;
+    Ok(sent(answer, &needed))
+}
+
+/// Answers with what was written, a piece at a time if it has several.
+pub(super) fn sent(answer: SyncAnswer, needed: &Needed) -> Reply {
+    let SyncAnswer { first, rest, reserved } = answer;
     needed.keep(reserved);
-    let Some(rest) = rest else { return Ok(reply::json(StatusCode::OK, first)) };
+    let Some(rest) = rest else { return reply::json(StatusCode::OK, first) };
     let rest = try_unfold(rest, async |mut rest| Ok(rest.next().await?.map(|piece| (piece, rest))));
-    Ok(pieces::sent(first, rest))
+    pieces::sent(first, rest)
 }
 
 /// Says who asks for what.

@@ -8,7 +8,7 @@ use colonnade_model::{
 
 use crate::{
     Database, Tx,
-    database::{sql, text_list},
+    database::{int_list, sql, text_list},
     error::{Result, StorageError},
     quota::Quota,
 };
@@ -122,6 +122,19 @@ pub async fn published(db: &Database, room: RoomNid) -> Result<Option<bool>> {
     const FIND: &str = "SELECT published FROM room_summary WHERE room_nid = $1";
     let found: Option<i64> = read!(db, |c| sql::query_scalar(FIND).bind(room.0).fetch_optional(c))?;
     Ok(found.map(|published| published != 0))
+}
+
+/// Returns those of some rooms that are published in the directory.
+///
+/// # Errors
+/// When the database fails.
+pub async fn published_among(db: &Database, rooms: &[RoomNid]) -> Result<Vec<RoomNid>> {
+    const FIND: &str = "SELECT room_nid FROM room_summary \
+         WHERE published <> 0 AND room_nid IN {INTS 1}";
+    let rooms = int_list(rooms.iter().map(|room| room.0));
+    let found: Vec<i64> =
+        read_list!(db, FIND, |sql, c| sql::query_scalar(sql).bind(rooms).fetch_all(c))?;
+    Ok(found.into_iter().map(RoomNid).collect())
 }
 
 /// Publishes a room in the directory or takes it out.

@@ -29,6 +29,10 @@ pub(super) const ABSENT: &[(&str, &str, &str)] = &[
     ("getPushRulesGlobal", "/content/[]/conditions", "has a pattern in their place"),
     ("getPushRulesGlobal", "/room/[]/conditions", "has the room in their place"),
     ("getPushRulesGlobal", "/sender/[]/conditions", "has the sender in their place"),
+    ("initialSync", "/rooms/[]/invite", "only of a room that the user is invited to"),
+    ("initialSync", "/rooms/[]/messages", "who is only invited is shown none"),
+    ("initialSync", "/rooms/[]/state", "who is only invited is shown it with the invitation"),
+    ("initialSync", "/rooms/[]/account_data", "a room that he is only invited to has none to tell"),
     ("search", "/search_categories/room_events", "the request names the categories"),
     ("search", "/search_categories/room_events/results/[]/context", "only if it was asked for"),
 ];

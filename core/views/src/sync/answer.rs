@@ -1,10 +1,12 @@
 //! An answer as its client gets it: what fits into one piece whole, the rest of any other as it is taken.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use colonnade_rooms::Result;
-use colonnade_users::answers::Reserved;
+use colonnade_users::answers::{Answers, Reserved};
 use tokio::sync::mpsc;
+
+use super::writer::Writer;
 
 /// Makes an answer: returns its last piece, and whether it says anything a client wants to be woken for.
 type Making = Pin<Box<dyn Future<Output = Result<(String, bool)>> + Send>>;
@@ -23,6 +25,17 @@ impl SyncAnswer {
     /// Makes an answer of which all is there.
     pub(super) fn whole(first: String) -> Self {
         Self { first, rest: None, reserved: None }
+    }
+
+    /// Makes the first piece of an answer, which may be all of it. Says, too, whether it says anything:
+    /// nothing that has a second piece says nothing.
+    pub(super) async fn begun(mut rest: Rest, reserved: Option<Reserved>) -> Result<(Self, bool)> {
+        let (first, rest, says_something) = match rest.step().await? {
+            Some(Step::Piece(first)) => (first, Some(rest), true),
+            Some(Step::Last(first, says_something)) => (first, None, says_something),
+            None => (String::new(), None, false),
+        };
+        Ok((Self { first, rest, reserved }, says_something))
     }
 
     /// Returns all of it in one piece.
@@ -49,7 +62,7 @@ pub struct Rest {
 }
 
 /// A step on the way to a whole answer.
-pub(super) enum Step {
+enum Step {
     /// A piece; there is more.
     Piece(String),
     /// The last piece, and whether the answer says anything.
@@ -58,12 +71,33 @@ pub(super) enum Step {
 
 impl Rest {
     /// Begins with nothing. `making` hands over all pieces but the last through a channel with place for one.
-    pub(super) fn new(pieces: mpsc::Receiver<String>, making: Making) -> Self {
+    fn new(pieces: mpsc::Receiver<String>, making: Making) -> Self {
         Self { pieces, making: Some(making) }
     }
 
+    /// Begins an answer that `write` writes as it is asked for. All pieces of one that is large are made by
+    /// turns, else those after the first: few answers have a second.
+    pub(super) fn written<Writing>(
+        answers: &Arc<Answers>,
+        is_large: bool,
+        write: impl FnOnce(Writer) -> Writing + Send + 'static,
+    ) -> Self
+    where
+        Writing: Future<Output = Result<Writer>> + Send + 'static,
+    {
+        let (sender, pieces) = mpsc::channel(1);
+        let mut out = Writer::begin(Arc::clone(answers), sender);
+        let making = async move {
+            if is_large {
+                out.take_turn().await;
+            }
+            Ok(write(out).await?.end())
+        };
+        Self::new(pieces, Box::pin(making))
+    }
+
     /// Makes the next piece.
-    pub(super) async fn step(&mut self) -> Result<Option<Step>> {
+    async fn step(&mut self) -> Result<Option<Step>> {
         let Some(making) = &mut self.making else { return Ok(None) };
         tokio::select! {
             biased;

@@ -35,7 +35,7 @@ use serde_json::{
 use super::{
     notifier::RoomHead,
     service::{Memberships, Sync, SyncContext, SyncRequest},
-    waiting::{Look, Looked, Wait, Waited},
+    waiting::{Look, Outcome, Wait, Waited},
 };
 
 /// Events of rooms in one answer if the client does not say.
@@ -145,7 +145,7 @@ impl Sync {
         session: &Session,
         look: Look,
         listened: &Listened,
-    ) -> Result<Looked<News>> {
+    ) -> Result<Outcome<News>> {
         let Look { since, now, memberships, .. } = look;
         let reserved = self.from.answers.reserve(Payer::User(session.user), Need::Page).await?;
         let request = Arc::clone(&listened.request);
@@ -163,9 +163,9 @@ impl Sync {
         chunk.extend(self.news_of_presence(&context, &memberships, &heads, listened).await?);
         chunk.extend(self.news_of_data(&mut context, listened).await?);
         if chunk.is_empty() && !is_cut {
-            return Ok(Looked::Nothing);
+            return Ok(Outcome::Nothing);
         }
-        Ok(Looked::News(News { chunk, end: context.now, reserved }))
+        Ok(Outcome::News(News { chunk, end: context.now, reserved }))
     }
 
     /// Returns the rooms in which somebody typed or read, and since when that is news.
@@ -188,7 +188,7 @@ impl Sync {
     }
 
     /// Reads rooms, asked for once each.
-    async fn named(
+    pub(super) async fn named(
         &self,
         rooms: impl Iterator<Item = RoomNid>,
     ) -> Result<HashMap<RoomNid, Arc<Room>>> {
@@ -276,7 +276,7 @@ impl Sync {
 }
 
 /// Renders an event that is not of a room's history, but about the room.
-fn of_room<T: serde::Serialize>(
+pub(super) fn of_room<T: serde::Serialize>(
     event_type: &str,
     room_id: &RoomId,
     content: &T,
@@ -294,6 +294,6 @@ pub(super) fn with_user_id(event: &RawValue) -> Result<Box<RawValue>> {
     rendered(&event)
 }
 
-fn rendered(event: &Value) -> Result<Box<RawValue>> {
+pub(super) fn rendered(event: &Value) -> Result<Box<RawValue>> {
     to_raw_value(event).map_err(|error| Error::internal("render an event of the stream", error))
 }

@@ -7,7 +7,6 @@ use colonnade_model::{
     token::TimelineToken,
 };
 use colonnade_rooms::{Error, Result, Room};
-use colonnade_rules::event::ClientFormat;
 use colonnade_storage::rooms::{
     events::{self, EventFlags, Piece, Range},
     members::{self, Member, Membership},
@@ -183,7 +182,7 @@ impl Sync {
         found: &mut Vec<Shown>,
         bytes_max: usize,
     ) -> Result<Vec<Box<RawValue>>> {
-        let format = ClientFormat::WithoutRoom;
+        let format = context.format();
         let (timeline, viewer) = (&self.from.timeline, &context.viewer);
         let filter = &context.request.filter;
         let events = if filter.event_format == EventFormat::Federation {

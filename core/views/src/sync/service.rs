@@ -15,6 +15,7 @@ use colonnade_model::{
 };
 use colonnade_replication::streams::DURABLE;
 use colonnade_rooms::{Context, Result, Rooms};
+use colonnade_rules::event::ClientFormat;
 use colonnade_storage::rooms::{
     heads as room_rows,
     members::{self, Member, Membership},
@@ -147,6 +148,8 @@ pub(super) struct SyncContext {
     /// The user's account data that changed, asked for once.
     pub(super) data: tokio::sync::OnceCell<ChangedData>,
     pub(super) timelines: Timelines,
+    /// Events say which room they are of, for an answer that is not sorted by rooms.
+    pub(super) names_rooms: bool,
 }
 
 /// How many bytes the timelines of an answer have so far.
@@ -179,6 +182,11 @@ impl SyncContext {
 
     pub(super) fn now(&self, stream: Stream) -> i64 {
         self.now.get(stream)
+    }
+
+    /// Returns how events are written.
+    pub(super) fn format(&self) -> ClientFormat {
+        if self.names_rooms { ClientFormat::WithRoom } else { ClientFormat::WithoutRoom }
     }
 }
 

@@ -7,7 +7,6 @@ use colonnade_model::{
     stream::Stream,
 };
 use colonnade_rooms::{Result, Room};
-use colonnade_rules::event::ClientFormat;
 use colonnade_storage::rooms::state::Part;
 use futures_util::stream::try_unfold;
 use serde_json::value::RawValue;
@@ -109,7 +108,7 @@ impl Sync {
         let events = if filter.event_format == EventFormat::Federation {
             federation_format(&page)
         } else {
-            let format = ClientFormat::WithoutRoom;
+            let format = context.format();
             timeline.render(viewer, room, &page, format, Bundles::None).await?
         };
         Ok(with_fields(events, filter.event_fields.as_deref()))

@@ -12,14 +12,13 @@ use colonnade_users::{
     answers::{Need, PAGE_BYTES},
     bodies::Payer,
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::time::Instant;
 
 use super::{
-    answer::{Rest, Step, SyncAnswer},
+    answer::{Rest, SyncAnswer},
     filter,
     notifier::Watch,
     service::{Memberships, Sync, SyncContext, SyncRequest},
-    writer::Writer,
 };
 use crate::timeline::{PAGE_BYTES_MAX, Viewer};
 
@@ -27,7 +26,7 @@ use crate::timeline::{PAGE_BYTES_MAX, Viewer};
 const TIMEOUT_MS_MAX: u64 = 5 * 60 * 1_000;
 
 /// What a look found.
-pub(super) enum Looked<T> {
+pub(super) enum Outcome<T> {
     /// Something to tell.
     News(T),
     /// Nothing of concern.
@@ -88,7 +87,7 @@ impl Sync {
         look: impl Fn(Look) -> Found,
     ) -> Result<Waited<T>>
     where
-        Found: Future<Output = Result<Looked<T>>>,
+        Found: Future<Output = Result<Outcome<T>>>,
     {
         let Wait { session, request, room } = wait;
         let timeout = Duration::from_millis(request.timeout_ms.min(TIMEOUT_MS_MAX));
@@ -109,9 +108,9 @@ impl Sync {
                 let memberships = Arc::clone(&memberships);
                 match Box::pin(look(Look { since, now, memberships, is_last })).await? {
                     // What moved was of no concern: no need to look at it again when woken.
-                    Looked::Nothing if !is_last => since = Some(now),
-                    Looked::Nothing => return Ok(Waited::Nothing(now)),
-                    Looked::News(news) => return Ok(Waited::News(news)),
+                    Outcome::Nothing if !is_last => since = Some(now),
+                    Outcome::Nothing => return Ok(Waited::Nothing(now)),
+                    Outcome::News(news) => return Ok(Waited::News(news)),
                 }
             } else if is_last {
                 return Ok(Waited::Nothing(now));
@@ -137,7 +136,7 @@ impl Sync {
         session: &Session,
         look: Look,
         request: &Arc<SyncRequest>,
-    ) -> Result<Looked<SyncAnswer>> {
+    ) -> Result<Outcome<SyncAnswer>> {
         let Look { since, now, memberships, is_last } = look;
         let need = match since {
             Some(since) if !request.full_state => self.need(&memberships, since),
@@ -145,16 +144,17 @@ impl Sync {
         };
         let reserved = self.from.answers.reserve(Payer::User(session.user), need).await?;
         let context = self.context_of(session, (since, now), Arc::clone(request)).await?;
-        let mut rest = self.make(context, memberships, need == Need::Pieces);
-        let (first, rest, says_something) = match rest.step().await? {
-            Some(Step::Piece(first)) => (first, Some(rest), true),
-            Some(Step::Last(first, says_something)) => (first, None, says_something),
-            None => (String::new(), None, false),
-        };
+        let sync = Arc::clone(self);
+        let is_large = need == Need::Pieces;
+        let rest = Rest::written(&self.from.answers, is_large, move |mut out| async move {
+            sync.look(&context, &memberships, &mut out).await?;
+            Ok(out)
+        });
+        let (answer, says_something) = SyncAnswer::begun(rest, reserved).await?;
         if since.is_none() || request.full_state || is_last || says_something {
-            return Ok(Looked::News(SyncAnswer { first, rest, reserved }));
+            return Ok(Outcome::News(answer));
         }
-        Ok(Looked::Nothing)
+        Ok(Outcome::Nothing)
     }
 
     /// Says who asks for what, from where to where.
@@ -167,28 +167,16 @@ impl Sync {
         let ignored = self.ignored(session.user).await?;
         let viewer = Viewer::from(session);
         let (data, timelines) = Default::default();
-        Ok(SyncContext { viewer, since, now, request, ignored, data, timelines })
-    }
-
-    /// Makes an answer, as it is asked for. All pieces of one that is large are made by turns, else
-    /// those after the first: few answers have a second.
-    fn make(
-        self: &Arc<Self>,
-        context: SyncContext,
-        memberships: Arc<Memberships>,
-        is_large: bool,
-    ) -> Rest {
-        let (sender, pieces) = mpsc::channel(1);
-        let sync = Arc::clone(self);
-        let making = async move {
-            let mut out = Writer::begin(Arc::clone(&sync.from.answers), sender);
-            if is_large {
-                out.take_turn().await;
-            }
-            sync.look(&context, &memberships, &mut out).await?;
-            Ok(out.end())
-        };
-        Rest::new(pieces, Box::pin(making))
+        Ok(SyncContext {
+            viewer,
+            since,
+            now,
+            request,
+            ignored,
+            data,
+            timelines,
+            names_rooms: false,
+        })
     }
 
     /// Returns what an answer takes: as much as a page if the timelines in it are few. What is more than it

@@ -202,6 +202,12 @@ impl Writer {
         self.piece.push(bracket);
     }
 
+    /// Opens an object or a list that is an element of a list.
+    pub(super) fn open_element(&mut self, bracket: char) {
+        self.comma();
+        self.piece.push(bracket);
+    }
+
     /// Closes it.
     pub(super) fn close(&mut self, bracket: char) {
         self.piece.push(bracket);
@@ -215,6 +221,14 @@ impl Writer {
                 self.element(element.get()).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Writes a field with a list of elements.
+    pub(super) async fn elements_of(&mut self, name: &str, elements: Elements<'_>) -> Result<()> {
+        self.open(name, '[');
+        self.elements(elements).await?;
+        self.close(']');
         Ok(())
     }
 

@@ -5,16 +5,20 @@
 //! 1. An upload is answered only after its file, the file's folder and its row are on disk.
 //! 2. A name a client chose never becomes part of a path: paths are made of hashes and numbers.
 //! 3. Memory per upload or download is one buffer, whatever the size of the file.
-//! 4. A picture is decoded only after its header was found to be within the limits.
+//! 4. What is refused leaves nothing on disk, and what is on its way counts against the quota
+//!    (`media/arriving.rs`, `media/storing.rs`).
+//! 5. A picture is decoded only after its header was found to be within the limits.
 //!
 //! Files of other servers are fetched when somebody asks for them, and kept for a while (`media/elsewhere.rs`).
 
+mod arriving;
 mod body;
 mod elsewhere;
 mod files;
 mod keys;
 mod pictures;
 mod sizes;
+mod storing;
 mod sweeping;
 mod thumbnails;
 mod transfer;
@@ -56,6 +60,7 @@ const DESCRIPTION_BYTES_MAX: usize = 1_024;
 pub struct Media {
     context: Arc<Context>,
     files: files::Files,
+    arriving: arriving::Arriving,
     elsewhere: elsewhere::Elsewhere,
     /// Told whenever an id gets its content.
     filled: Notify,
@@ -73,6 +78,7 @@ impl Media {
             elsewhere: elsewhere::Elsewhere::new(ours, messaging, theirs),
             context,
             files,
+            arriving: arriving::Arriving::default(),
             filled: Notify::new(),
             decoding: Arc::new(Semaphore::new(THUMBNAILS_AT_ONCE)),
             refused: quick_cache::sync::Cache::new(REFUSED_REMEMBERED),

@@ -97,19 +97,12 @@ pub async fn find(db: &Database, media_id: &str) -> Result<Option<Upload>> {
 const KEPT: &str = "SELECT count(*), CAST(COALESCE(SUM(bytes), 0) AS BIGINT) FROM media \
      WHERE uploader_nid = $1";
 
-/// Tells whether a user may upload `bytes` more.
+/// Returns what a user keeps: ids, with content or not yet, and bytes.
 ///
 /// # Errors
-/// [`StorageError::Full`] when the user would keep more than `quota`; when the database fails.
-pub async fn require_room(
-    db: &Database,
-    uploader: UserNid,
-    bytes: i64,
-    quota: &Quota,
-) -> Result<()> {
-    let (items, kept): (i64, i64) =
-        read!(db, |c| sql::query_as(KEPT).bind(uploader.0).fetch_one(c))?;
-    quota.require(items + 1, kept.saturating_add(bytes))
+/// When the database fails.
+pub async fn kept(db: &Database, uploader: UserNid) -> Result<(i64, i64)> {
+    read!(db, |c| sql::query_as(KEPT).bind(uploader.0).fetch_one(c))
 }
 
 async fn require_within(tx: &mut Tx, uploader: UserNid, quota: &Quota) -> Result<()> {

@@ -40,6 +40,7 @@ mod timeline;
 mod u0000;
 mod unread_json;
 mod unseen;
+mod uploads;
 mod versions;
 mod viewpoint;
 mod walks;

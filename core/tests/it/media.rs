@@ -51,7 +51,7 @@ async fn open_to_all() -> TestServer {
 }
 
 /// Files below a folder.
-fn files(folder: &Path) -> Vec<std::path::PathBuf> {
+pub(crate) fn files(folder: &Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -270,7 +270,7 @@ async fn a_truncated_upload_leaves_nothing() {
     assert!(files(&folder).is_empty());
 }
 
-async fn wait_for(condition: impl Fn() -> bool) {
+pub(crate) async fn wait_for(condition: impl Fn() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     while !condition() {
         assert!(tokio::time::Instant::now() < deadline, "it never came to that");

@@ -165,13 +165,14 @@ impl Inner {
             tracing::debug!(%error, "a file does not come whole");
             io::Error::other(error)
         });
-        let received = self.files.receive(&aside, bytes_max, pieces).await;
+        let received = self.files.receive(&aside, bytes_max, pieces, |_| Ok(())).await;
         let mut aside = received.map_err(|failure| match failure {
             Failure::TooLarge => too_large(bytes_max).into(),
             Failure::Interrupted => {
                 let why = format!("{server} did not send the content whole");
                 MatrixError::unknown(why).with_status(502).into()
             }
+            Failure::Refused(error) => error.into(),
             Failure::Disk(error) => Error::internal("store what was fetched", error),
         })?;
         self.context.random.fill(&mut aside.hash);
@@ -181,7 +182,7 @@ impl Inner {
             content_type: content_type.and_then(sound),
             file_name: file_name.and_then(sound),
         };
-        let kept = self.files.keep(aside).await;
+        let kept = self.files.keep(&aside).await;
         kept.map_err(|error| Error::internal("store what was fetched", error))?;
         self.note(name, content).await
     }
@@ -205,7 +206,7 @@ impl Inner {
         }
         for file in going {
             let aside = self.context.random.alphanumeric(MEDIA_ID_LENGTH);
-            if let Err(error) = self.files.discard(&file, &aside).await {
+            if let Err(error) = self.files.delete(&file, &aside).await {
                 tracing::warn!(cause = %error.source, "a file that gives way: {error}");
             }
         }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use colonnade_storage::{database::secret_file, media::ContentHash};
+use colonnade_storage::{StorageError, database::secret_file, media::ContentHash};
 use futures_util::StreamExt as _;
 use tokio::{fs, io::AsyncWriteExt as _};
 
@@ -42,13 +42,15 @@ impl FileError {
 pub(super) enum Failure {
     /// It is larger than allowed.
     TooLarge,
+    /// It was not admitted any further.
+    Refused(StorageError),
     /// It stopped arriving.
     Interrupted,
     /// The disk.
     Disk(FileError),
 }
 
-/// A file written aside, not yet in place. Dropping it deletes it.
+/// A file written aside. Dropping it deletes it there; what was put in its place stays.
 pub(super) struct Aside {
     path: PathBuf,
     pub(super) hash: ContentHash,
@@ -59,6 +61,20 @@ impl Drop for Aside {
     fn drop(&mut self) {
         // Gone already when it was moved into place; anything else is swept at a later start.
         let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// Content moved away from its place. Dropping it moves it back.
+pub(super) struct Taken {
+    place: PathBuf,
+    aside: Option<Aside>,
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(aside) = &self.aside {
+            let _ = std::fs::rename(&aside.path, &self.place);
+        }
     }
 }
 
@@ -82,12 +98,14 @@ impl Files {
         Ok(Self { root })
     }
 
-    /// Writes a body aside, hashing it on the way; never holds more than a piece of it in memory.
+    /// Writes a body aside, hashing it on the way; never holds more than a piece of it in memory. Asks
+    /// `admit` with the bytes so far before any more are written.
     pub(super) async fn receive(
         &self,
         name: &str,
         bytes_max: u64,
         mut body: impl Body,
+        mut admit: impl FnMut(u64) -> Result<(), StorageError>,
     ) -> Result<Aside, Failure> {
         let path = self.root.join("aside").join(name);
         let disk = |doing: &'static str, path: &Path| {
@@ -111,6 +129,7 @@ impl Files {
             if aside.bytes > bytes_max {
                 return Err(Failure::TooLarge);
             }
+            admit(aside.bytes).map_err(Failure::Refused)?;
             piece.extend_from_slice(&bytes);
             if piece.len() >= PIECE_BYTES || last {
                 hasher.update(&piece);
@@ -127,16 +146,29 @@ impl Files {
         Ok(aside)
     }
 
-    /// Moves a file into its place and makes that durable. The same content may be there already:
+    /// Puts a file into its place, too, and makes that durable. The same content may be there already:
     /// then it is replaced by itself, which also mends a file that was damaged.
-    pub(super) async fn keep(&self, aside: Aside) -> Result<(), FileError> {
+    pub(super) async fn keep(&self, aside: &Aside) -> Result<(), FileError> {
         let (first, second, place) = self.place(&aside.hash);
         make_folder(&second).await?;
-        fs::rename(&aside.path, &place).await.map_err(FileError::new("create", &place))?;
+        let twin = Aside { path: aside.path.with_extension("twin"), hash: aside.hash, bytes: 0 };
+        if fs::hard_link(&aside.path, &twin.path).await.is_err() {
+            // Not every file system has two names for one file.
+            fs::copy(&aside.path, &twin.path).await.map_err(FileError::new("copy", &twin.path))?;
+            sync_path(&twin.path).await.map_err(FileError::new("sync", &twin.path))?;
+        }
+        fs::rename(&twin.path, &place).await.map_err(FileError::new("create", &place))?;
         for folder in [&second, &first, &self.root] {
-            sync_folder(folder).await.map_err(FileError::new("sync", folder))?;
+            sync_path(folder).await.map_err(FileError::new("sync", folder))?;
         }
         Ok(())
+    }
+
+    /// Puts a file into its place once more if somebody took it from there meanwhile.
+    pub(super) async fn keep_still(&self, aside: &Aside) -> Result<(), FileError> {
+        let (_, _, place) = self.place(&aside.hash);
+        let is_there = fs::try_exists(&place).await.map_err(FileError::new("read", &place))?;
+        if is_there { Ok(()) } else { self.keep(aside).await }
     }
 
     /// Opens the content with this hash.
@@ -202,27 +234,42 @@ impl Files {
         Ok(hashes)
     }
 
-    /// Deletes the content with this hash and what was made of it, unless it was written once more
-    /// in the meantime. True when it is gone.
-    pub(super) async fn discard(&self, hash: &ContentHash, name: &str) -> Result<bool, FileError> {
-        let (_, second, place) = self.place(hash);
-        let aside = self.root.join("aside").join(name);
-        let facts = fs::metadata(&place).await.map_err(FileError::new("read", &place))?;
-        fs::rename(&place, &aside).await.map_err(FileError::new("move", &place))?;
-        let moved = fs::metadata(&aside).await.map_err(FileError::new("read", &aside))?;
-        if written(&moved) != written(&facts) {
-            fs::rename(&aside, &place).await.map_err(FileError::new("move", &aside))?;
-            return Ok(false);
+    /// Moves the content with this hash away under a name of its own; `None` when there is none.
+    pub(super) async fn take(
+        &self,
+        hash: &ContentHash,
+        name: &str,
+    ) -> Result<Option<Taken>, FileError> {
+        let (_, _, place) = self.place(hash);
+        let path = self.root.join("aside").join(name);
+        match fs::rename(&place, &path).await {
+            Ok(()) => Ok(Some(Taken { place, aside: Some(Aside { path, hash: *hash, bytes: 0 }) })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(FileError::new("move", &place)(error)),
         }
-        fs::remove_file(&aside).await.map_err(FileError::new("delete", &aside))?;
+    }
+
+    /// Deletes content that was taken, and what was made of it.
+    pub(super) async fn discard(&self, mut taken: Taken) -> Result<(), FileError> {
+        let Some(aside) = taken.aside.take() else { return Ok(()) };
+        let (_, second, place) = self.place(&aside.hash);
+        drop(aside);
         let hash = place.file_name().unwrap_or_default().to_string_lossy().into_owned() + ".";
-        let Some(mut files) = entries(&second).await? else { return Ok(true) };
+        let Some(mut files) = entries(&second).await? else { return Ok(()) };
         while let Some(file) = files.next_entry().await.map_err(FileError::new("list", &second))? {
             if file.file_name().to_string_lossy().starts_with(&hash) {
                 let _ = fs::remove_file(file.path()).await;
             }
         }
-        Ok(true)
+        Ok(())
+    }
+
+    /// Deletes content that nothing else can be, and what was made of it.
+    pub(super) async fn delete(&self, hash: &ContentHash, name: &str) -> Result<(), FileError> {
+        match self.take(hash, name).await? {
+            Some(taken) => self.discard(taken).await,
+            None => Ok(()),
+        }
     }
 
     /// Returns the two folders and the file for a hash.
@@ -249,9 +296,9 @@ fn written(facts: &std::fs::Metadata) -> Option<Duration> {
     facts.modified().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok())
 }
 
-/// Makes the entries of a folder durable.
-async fn sync_folder(folder: &Path) -> io::Result<()> {
-    fs::File::open(folder).await?.sync_all().await
+/// Makes a file, or the entries of a folder, durable.
+async fn sync_path(path: &Path) -> io::Result<()> {
+    fs::File::open(path).await?.sync_all().await
 }
 
 /// Makes a folder for our own user's eyes only.

@@ -8,10 +8,10 @@ use colonnade_model::{
     MatrixError,
     ruma::{OwnedServerName, ServerName},
 };
-use colonnade_rooms::{Error, Result, quotas};
+use colonnade_rooms::{Error, Result};
 use colonnade_storage::{
-    StorageError, media as table,
-    media::{Content, ContentHash, Reserved, Upload},
+    media as table,
+    media::{Content, Reserved, Upload},
 };
 use futures_util::Stream;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
@@ -20,9 +20,12 @@ use tokio_util::io::ReaderStream;
 use super::{
     DESCRIPTION_BYTES_MAX, Media, PENDING_LIFETIME_MS, PENDING_PER_USER_MAX, WAIT_DEFAULT,
     WAIT_LOOK, WAIT_MAX,
+    arriving::Arrival,
     body::{Body, MEDIA_ID_LENGTH},
     files::{Failure, FileError},
-    not_found, too_large,
+    not_found,
+    storing::{Arrived, Row, no_room, not_stored},
+    too_large,
 };
 
 /// Bytes read from a file at a time for a download.
@@ -76,26 +79,23 @@ impl Media {
         described: Described,
         body: impl Body,
     ) -> Result<String> {
-        self.require_room(session, &described).await?;
-        let content = self.receive(described, body).await?;
+        let arrival = self.admit(session, &described, 1).await?;
+        let arrived = self.receive(described, body, arrival).await?;
         let media_id = self.context.random.alphanumeric(MEDIA_ID_LENGTH);
-        let (id, uploader, now_ms) = (media_id.clone(), session.user, self.context.now_ms());
-        let quota = self.context.settings.limits.media();
-        let inserted = self.context.db.write(move |tx| {
-            Box::pin(
-                async move { table::insert(tx, &id, uploader, &content, now_ms, &quota).await },
-            )
-        });
-        inserted.await.map_err(no_room)?;
+        let row = Row::New { media_id: media_id.clone(), uploader: session.user };
+        self.store(arrived, row).await?;
         Ok(media_id)
     }
 
-    /// Refuses a body before any of it is read that its user has no room for. Whoever does not say how
-    /// large it is is asked again when it is there.
-    async fn require_room(&self, session: &Session, described: &Described) -> Result<()> {
-        let bytes = i64::try_from(described.bytes.unwrap_or(0)).unwrap_or(i64::MAX);
-        let (db, quota) = (&self.context.db, self.context.settings.limits.media());
-        table::require_room(db, session.user, bytes, &quota).await.map_err(no_room)
+    /// Refuses a body before any of it is read that its user has no room for, be it for what is on its
+    /// way. Whoever does not say how large it is is asked as it comes. `items` says how many ids it
+    /// needs: none when it has one.
+    async fn admit(&self, session: &Session, described: &Described, items: i64) -> Result<Arrival> {
+        let quota = self.context.settings.limits.media();
+        let mut arrival = self.arriving.begin(session.user, quota);
+        let kept = table::kept(&self.context.db, session.user).await?;
+        arrival.admit(kept, items, described.bytes.unwrap_or(0)).map_err(no_room)?;
+        Ok(arrival)
     }
 
     /// Makes a media id to upload to later. Returns it and when it is forgotten, in milliseconds
@@ -156,14 +156,10 @@ impl Media {
         body: impl Body,
     ) -> Result<()> {
         self.may_fill(session, server_name, media_id).await?;
-        self.require_room(session, &described).await?;
-        let content = self.receive(described, body).await?;
-        let (id, uploader) = (media_id.to_owned(), session.user);
-        let quota = self.context.settings.limits.media();
-        let filled = self.context.db.write(move |tx| {
-            Box::pin(async move { table::fill(tx, &id, uploader, &content, &quota).await })
-        });
-        if !filled.await.map_err(no_room)? {
+        let arrival = self.admit(session, &described, 0).await?;
+        let arrived = self.receive(described, body, arrival).await?;
+        let row = Row::Reserved { media_id: media_id.to_owned(), uploader: session.user };
+        if !self.store(arrived, row).await? {
             return Err(taken());
         }
         self.filled.notify_waiters();
@@ -302,8 +298,13 @@ impl Media {
         }))
     }
 
-    /// Writes a body to disk, durably, and says what it is.
-    async fn receive(&self, described: Described, body: impl Body) -> Result<Content> {
+    /// Writes a body aside, durably, and says what it is.
+    async fn receive(
+        &self,
+        described: Described,
+        body: impl Body,
+        mut arrival: Arrival,
+    ) -> Result<Arrived> {
         let bytes_max = self.upload_bytes_max();
         if described.bytes.is_some_and(|bytes| bytes > bytes_max) {
             return Err(too_large(bytes_max));
@@ -312,17 +313,15 @@ impl Media {
         let file_name = described.file_name.map(|name| sound(name, "file name"));
         let (content_type, file_name) = (content_type.transpose()?, file_name.transpose()?);
         let name = self.context.random.alphanumeric(MEDIA_ID_LENGTH);
-        let aside =
-            self.files.receive(&name, bytes_max, body).await.map_err(|failure| match failure {
-                Failure::TooLarge => too_large(bytes_max),
-                Failure::Interrupted => {
-                    MatrixError::unknown("the upload did not arrive whole").into()
-                }
-                Failure::Disk(error) => not_stored(error),
-            })?;
-        let (hash, bytes): (ContentHash, u64) = (aside.hash, aside.bytes);
-        self.files.keep(aside).await.map_err(not_stored)?;
-        Ok(Content { hash, bytes, content_type, file_name })
+        let received = self.files.receive(&name, bytes_max, body, |bytes| arrival.reach(bytes));
+        let aside = received.await.map_err(|failure| match failure {
+            Failure::TooLarge => too_large(bytes_max),
+            Failure::Refused(error) => no_room(error),
+            Failure::Interrupted => MatrixError::unknown("the upload did not arrive whole").into(),
+            Failure::Disk(error) => not_stored(error),
+        })?;
+        let content = Content { hash: aside.hash, bytes: aside.bytes, content_type, file_name };
+        Ok(Arrived { aside, content, arrival })
     }
 }
 
@@ -335,35 +334,12 @@ fn sound(text: String, what: &str) -> Result<String> {
     Ok(text.chars().filter(|letter| !letter.is_control()).collect())
 }
 
-/// Says that a user keeps as much as it may, with the code of the specification.
-///
-/// Source: Matrix v1.19, client-server, `POST /_matrix/media/v3/upload`, 403.
-fn no_room(error: StorageError) -> Error {
-    match error {
-        StorageError::Full(full) => MatrixError::forbidden(quotas::over(&full).message).into(),
-        other => other.into(),
-    }
-}
-
 fn taken() -> Error {
     MatrixError::cannot_overwrite_media("this media id has content already").into()
 }
 
-/// A full disk is something to try again later, and to tell the operator in as many words.
-fn not_stored(error: FileError) -> Error {
-    match error.source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            tracing::error!(cause = %error.source, "no space for uploads: {error}; free some");
-            MatrixError::unavailable("the server has no space for uploads now").into()
-        }
-        _ => Error::internal("store an upload", error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use colonnade_storage::quota::{Bound, Full};
-
     use super::*;
 
     #[test]
@@ -372,16 +348,5 @@ mod tests {
         let longest = "x".repeat(DESCRIPTION_BYTES_MAX);
         assert_eq!(sound(longest.clone(), "file name").unwrap(), longest);
         assert!(sound(longest + "x", "file name").is_err());
-    }
-
-    #[test]
-    fn a_full_quota_of_uploads_is_forbidden_by_number_and_by_bytes() {
-        for in_bytes in [false, true] {
-            let bound = Bound { setting: "limits.media_files_max", max: 3 };
-            let full = Full { what: "uploaded files", bound, in_bytes };
-            let Error::Client(error) = no_room(StorageError::Full(full)) else { panic!("told") };
-            assert_eq!((error.status, &*error.errcode), (403, "M_FORBIDDEN"));
-            assert!(error.message.contains("limits.media_files_max"), "{}", error.message);
-        }
     }
 }

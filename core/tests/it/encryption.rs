@@ -5,6 +5,7 @@
 mod backup;
 mod cross_signing;
 mod keys;
+mod sharing;
 mod signing;
 mod through_sync;
 mod to_device;

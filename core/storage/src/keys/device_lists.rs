@@ -135,12 +135,14 @@ pub struct Moved {
     pub user: UserNid,
     /// The room.
     pub room: RoomNid,
+    /// Was joined at the beginning of the range.
+    pub was_in: bool,
     /// Is joined at the end of the range: came, or went and came back.
     pub is_in: bool,
 }
 
 /// Returns who entered or left the rooms that concern `viewer` after `from` up to `upto`: every move
-/// of the viewer, and the moves of others in rooms the viewer is joined to now. Whoever left and came
+/// of the viewer, and the moves of others in rooms the viewer was joined to at `from` or is now. Whoever left and came
 /// back within the range has entered: nobody was told of what the user did meanwhile.
 ///
 /// # Errors
@@ -156,7 +158,9 @@ pub async fn moves(
          AND p.room_nid = l.room_nid AND p.pos <= $2 ORDER BY p.pos DESC LIMIT 1), 0) \
          FROM member_log l WHERE l.pos > $2 AND l.pos <= $3 AND (l.user_nid = $1 OR EXISTS \
          (SELECT 1 FROM room_members m WHERE m.room_nid = l.room_nid AND m.user_nid = $1 \
-         AND m.membership = $4)) ORDER BY l.pos";
+         AND m.membership = $4) OR (SELECT v.membership FROM member_log v WHERE v.user_nid = $1 \
+         AND v.room_nid = l.room_nid AND v.pos <= $2 ORDER BY v.pos DESC LIMIT 1) = $4) \
+         ORDER BY l.pos";
     let rows: Vec<(i64, i64, i64, i64)> = read!(db, |c| sql::query_as(MOVES)
         .bind(viewer.0)
         .bind(from)
@@ -178,6 +182,7 @@ pub async fn moves(
         .map(|((user, room), stay)| Moved {
             user: UserNid(user),
             room: RoomNid(room),
+            was_in: stay.began_in,
             is_in: stay.is_in,
         })
         .collect())
@@ -202,6 +207,28 @@ pub async fn joined(db: &Database, rooms: &[RoomNid]) -> Result<Vec<UserNid>> {
         let list = int_list(chunk.iter().map(|room| room.0));
         let rows: Vec<i64> = read_list!(db, JOINED, |sql, c| sql::query_scalar(sql)
             .bind(list)
+            .bind(JOIN)
+            .fetch_all(c))?;
+        users.extend(rows.into_iter().map(UserNid));
+    }
+    Ok(users)
+}
+
+/// Returns everybody who was joined to one of `rooms` at a position.
+///
+/// # Errors
+/// When the database fails.
+pub async fn joined_at(db: &Database, rooms: &[RoomNid], pos: Position) -> Result<Vec<UserNid>> {
+    const JOINED_AT: &str = "SELECT DISTINCT l.user_nid FROM member_log l \
+         WHERE l.room_nid IN {INTS 1} AND l.pos <= $2 AND l.membership = $3 AND NOT EXISTS \
+         (SELECT 1 FROM member_log n WHERE n.user_nid = l.user_nid AND n.room_nid = l.room_nid \
+         AND n.pos > l.pos AND n.pos <= $2)";
+    let mut users = Vec::new();
+    for chunk in rooms.chunks(LIST_MAX) {
+        let list = int_list(chunk.iter().map(|room| room.0));
+        let rows: Vec<i64> = read_list!(db, JOINED_AT, |sql, c| sql::query_scalar(sql)
+            .bind(list)
+            .bind(pos)
             .bind(JOIN)
             .fetch_all(c))?;
         users.extend(rows.into_iter().map(UserNid));

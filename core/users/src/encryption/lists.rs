@@ -7,13 +7,13 @@ use std::collections::HashSet;
 use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
-    nid::UserNid,
+    nid::{RoomNid, UserNid},
     ruma::OwnedUserId,
     stream::{Positions, Stream},
     token::SyncToken,
 };
 use colonnade_rooms::Result;
-use colonnade_storage::keys::device_lists;
+use colonnade_storage::keys::device_lists::{self, Moved};
 
 use super::Encryption;
 
@@ -50,17 +50,25 @@ impl Encryption {
         if events_from < events_upto
             && device_lists::any_membership(db, events_from, events_upto).await?
         {
-            let (mut entered, mut exited) = (Vec::new(), Vec::new());
-            for moved in device_lists::moves(db, user, events_from, events_upto).await? {
-                match (moved.user == user, moved.is_in) {
-                    (true, true) => entered.push(moved.room),
-                    (true, false) => exited.push(moved.room),
-                    (false, true) => drop(changed.insert(moved.user)),
-                    (false, false) => drop(left.insert(moved.user)),
+            let moves = device_lists::moves(db, user, events_from, events_upto).await?;
+            let (own, others): (Vec<_>, Vec<_>) =
+                moves.into_iter().partition(|moved| moved.user == user);
+            let rooms = |of: fn(&Moved) -> bool| -> Vec<RoomNid> {
+                own.iter().filter(|moved| of(moved)).map(|moved| moved.room).collect()
+            };
+            let (entered, exited) = (rooms(|own| own.is_in), rooms(|own| !own.is_in));
+            let (not_now, not_before): (HashSet<_>, HashSet<_>) =
+                (exited.iter().copied().collect(), rooms(|own| !own.was_in).into_iter().collect());
+            for moved in others {
+                // Who came to a room without the user, or went from one, is no news.
+                match moved.is_in {
+                    true if !not_now.contains(&moved.room) => drop(changed.insert(moved.user)),
+                    false if !not_before.contains(&moved.room) => drop(left.insert(moved.user)),
+                    _ => {}
                 }
             }
             changed.extend(device_lists::joined(db, &entered).await?);
-            left.extend(device_lists::joined(db, &exited).await?);
+            left.extend(device_lists::joined_at(db, &exited, events_from).await?);
             left.remove(&user);
             let gone: Vec<UserNid> = left.iter().copied().collect();
             for sharing in device_lists::sharing(db, user, &gone).await? {

@@ -400,19 +400,29 @@ async fn changes_reach_those_who_share_a_room(world: World) {
     assert!(!device_lists::any_membership(&db, 2, 9).await.unwrap());
     let moved = device_lists::moves(&db, ALICE, 1, 9).await.unwrap();
     let room = colonnade_model::nid::RoomNid(10);
-    assert_eq!(moved, [Moved { user: BOB, room, is_in: true }]);
+    assert_eq!(moved, [Moved { user: BOB, room, was_in: false, is_in: true }]);
     join(BOB, 10, 3, 1).await;
     assert_eq!(device_lists::moves(&db, ALICE, 2, 9).await.unwrap(), []);
     join(BOB, 10, 4, 4).await;
     let moved = device_lists::moves(&db, ALICE, 2, 9).await.unwrap();
-    assert_eq!(moved, [Moved { user: BOB, room, is_in: false }]);
+    assert_eq!(moved, [Moved { user: BOB, room, was_in: true, is_in: false }]);
     join(BOB, 10, 5, 1).await;
     let moved = device_lists::moves(&db, ALICE, 2, 9).await.unwrap();
-    assert_eq!(moved, [Moved { user: BOB, room, is_in: true }], "went and came back");
+    let came_back = Moved { user: BOB, room, was_in: true, is_in: true };
+    assert_eq!(moved, [came_back], "went and came back");
     join(BOB, 10, 6, 4).await;
     assert_eq!(device_lists::moves(&db, ALICE, 4, 9).await.unwrap(), [], "came and went");
     assert_eq!(device_lists::sharing(&db, ALICE, &[BOB]).await.unwrap(), []);
     assert_eq!(device_lists::joined(&db, &[room]).await.unwrap(), [ALICE]);
+    for (pos, members) in [(1, &[ALICE][..]), (3, &[ALICE, BOB]), (4, &[ALICE]), (5, &[ALICE, BOB])]
+    {
+        let mut found = device_lists::joined_at(&db, &[room], pos).await.unwrap();
+        found.sort_unstable();
+        assert_eq!(found, members, "at {pos}");
+    }
+    join(ALICE, 10, 7, 4).await;
+    let moved = device_lists::moves(&db, ALICE, 5, 9).await.unwrap();
+    assert_eq!(moved.len(), 2, "both went, from a room that ALICE was in: {moved:?}");
 }
 
 on_both!(

@@ -110,6 +110,36 @@ async fn strangers_who_guess_do_not_keep_a_user_out() {
 }
 
 #[tokio::test]
+async fn who_guesses_at_others_from_an_address_keeps_nobody_out_who_is_known_there() {
+    let server = TestServer::with_settings(strict()).await;
+    if server.takes_turns() {
+        return;
+    }
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let client = server.anonymous();
+    let school = "192.0.2.30";
+    login_from(&client, school, "alice", "password-alice").await.ok();
+    let guess = async |name: &str| login_from(&client, school, name, "guess").await;
+    for n in 0..40 {
+        let answer = guess(&format!("pupil{n}")).await;
+        assert_eq!(answer.status, if n < 3 { 403 } else { 429 });
+    }
+    // Known by the address, known by the device, not known.
+    login_from(&client, school, "alice", "password-alice").await.ok();
+    login_from(&bob, school, "carol", "password-bob").await.err(429, "M_LIMIT_EXCEEDED");
+    login_from(&client, school, "bob", "password-bob").await.err(429, "M_LIMIT_EXCEEDED");
+    login_from(&bob, school, "bob", "password-bob").await.ok();
+    // Being known is no way to guess, neither at the user nor at others.
+    for _ in 0..3 {
+        guess("alice").await.err(403, "M_FORBIDDEN");
+    }
+    guess("alice").await.err(429, "M_LIMIT_EXCEEDED");
+    login_from(&client, school, "alice", "password-alice").await.err(429, "M_LIMIT_EXCEEDED");
+    login_from(&alice, school, "alice", "password-alice").await.ok();
+    guess("pupil41").await.err(429, "M_LIMIT_EXCEEDED");
+}
+
+#[tokio::test]
 async fn a_user_who_opens_many_sessions_of_stages_ends_his_own() {
     let server = TestServer::start().await;
     let (alice, mallory) = (server.user("alice").await, server.user("mallory").await);

@@ -2,7 +2,9 @@
 //!
 //! An account has one bucket for all addresses that it was never used from, however its name is
 //! spelled, and one for each address and each device that it was: strangers who guess at a password
-//! use up their own, and do not keep the user out. An address has a bucket for all accounts together.
+//! use up their own, and do not keep the user out. An address has a bucket for all accounts together that
+//! are not known by something: whoever guesses from the address of a school or an office keeps nobody out
+//! who was in from there before. What fails there counts for the address, too, as long as it has any left.
 //!
 //! A failure is one line in the log, of a form that programs like fail2ban read:
 //! `failed login from <address> for <account>`. docs/operating/fail2ban.md holds the filter, and
@@ -50,18 +52,29 @@ impl Attempts {
         user_id: Option<&OwnedUserId>,
         origin: &Origin,
     ) -> Result<Attempt> {
-        let mut attempt = self.limits.attempt();
-        if let Some(address) = origin.address {
-            // Right ones cost a hash, too.
-            self.limits.check(Class::Other, address)?;
-            attempt = attempt.and(Class::Login, address)?;
-        }
-        let Some(user_id) = user_id else { return Ok(attempt) };
-        let known = match user {
+        let way_in = match user {
             Some(user) => self.way_in(user, origin).await?,
-            None => String::new(),
+            None => None,
         };
-        Ok(attempt.and(Class::Login, Key::name(&format!("log in as {user_id} {known}")))?)
+        let named = |user_id, way_in: &str| Key::name(&format!("log in as {user_id} {way_in}"));
+        let attempt = self.limits.attempt();
+        if let (Some(user_id), Some(way_in)) = (user_id, way_in) {
+            // Others at the address may have used up what it has.
+            let attempt = attempt.and(Class::Login, named(user_id, &way_in))?;
+            self.limits.check(Class::Other, named(user_id, &way_in))?;
+            let Some(address) = origin.address else { return Ok(attempt) };
+            return Ok(attempt.also(Class::Login, address));
+        }
+        let attempt = match origin.address {
+            Some(address) => {
+                // Right ones cost a hash, too.
+                self.limits.check(Class::Other, address)?;
+                attempt.and(Class::Login, address)?
+            }
+            None => attempt,
+        };
+        let Some(user_id) = user_id else { return Ok(attempt) };
+        Ok(attempt.and(Class::Login, named(user_id, ""))?)
     }
 
     /// Begins an attempt of a user who is logged in to prove who he is once more.
@@ -72,22 +85,22 @@ impl Attempts {
         Ok(self.limits.attempt().and(Class::Login, user)?)
     }
 
-    /// Names what of the origin the user is known by; empty for nothing.
-    async fn way_in(&self, user: UserNid, origin: &Origin) -> Result<String> {
+    /// Names what of the origin the user is known by, if anything.
+    async fn way_in(&self, user: UserNid, origin: &Origin) -> Result<Option<String>> {
         let db = &self.context.db;
         if let Some(token) = &origin.token
             && let Some(session) = sessions::find(db, tokens::hash(token)).await?
             && session.user == user
         {
-            return Ok(format!("on device {}", session.device));
+            return Ok(Some(format!("on device {}", session.device)));
         }
-        let Some(address) = origin.address else { return Ok(String::new()) };
+        let Some(address) = origin.address else { return Ok(None) };
         let network = network(address);
         let known = login_addresses::of_user(db, user).await?;
         let is_known = |text: &String| {
             *text == network || text.parse::<IpAddr>().is_ok_and(|ip| self::network(ip) == network)
         };
-        Ok(if known.iter().any(is_known) { format!("from {network}") } else { String::new() })
+        Ok(known.iter().any(is_known).then(|| format!("from {network}")))
     }
 }
 

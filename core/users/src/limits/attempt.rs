@@ -33,6 +33,15 @@ impl Attempt {
         Ok(self)
     }
 
+    /// Counts the attempt under another key, too, if that has any left; it is made in any case.
+    pub fn also(mut self, class: Class, key: impl Into<Key>) -> Self {
+        let key = (class, key.into());
+        if self.limits.context.settings.rate_limits.enabled && self.limits.take(key, 1).is_ok() {
+            self.taken.push(key);
+        }
+        self
+    }
+
     /// Gives back what was counted: the attempt was right.
     pub fn was_right(mut self) {
         for key in self.taken.drain(..) {

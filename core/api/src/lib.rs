@@ -17,7 +17,7 @@ mod pieces;
 mod server;
 
 pub use reply::Reply;
-pub use request::{ByteBody, ClientAddress};
+pub use request::{ByteBody, ClientAddress, OverTls};
 pub use router::Router;
 
 /// Returns what `/versions` names as unstable features, each with the path by which it shows.

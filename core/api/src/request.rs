@@ -17,6 +17,11 @@ pub type ByteBody = UnsyncBoxBody<Bytes, std::io::Error>;
 #[derive(Debug, Clone, Copy)]
 pub struct ClientAddress(pub IpAddr);
 
+/// Says that the client spoke TLS to the proxy in front, put into the request's extensions by the
+/// listener.
+#[derive(Debug, Clone, Copy)]
+pub struct OverTls;
+
 /// Returns where a request came from.
 pub(crate) fn address_of(extensions: &http::Extensions) -> Option<IpAddr> {
     extensions.get::<ClientAddress>().map(|address| address.0)

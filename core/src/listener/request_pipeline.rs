@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use colonnade_api::{
-    ByteBody, ClientAddress, Reply, Router, reply, request_target, router::EndpointName,
+    ByteBody, ClientAddress, OverTls, Reply, Router, reply, request_target, router::EndpointName,
 };
 use colonnade_model::{MatrixError, Random};
 use futures_util::FutureExt as _;
@@ -77,6 +77,9 @@ impl Front {
         spans::continue_trace(&span, request.headers());
         if let Some(address) = client_address(request.headers(), peer, &self.trusted_proxies) {
             request.extensions_mut().insert(ClientAddress(address));
+        }
+        if is_over_tls(request.headers(), peer, &self.trusted_proxies) {
+            request.extensions_mut().insert(OverTls);
         }
         let method = request.method().clone();
         let patience = Patience::of(request.uri().path());
@@ -196,18 +199,28 @@ impl Patience {
 /// Finds the client's address. Forwarding headers count only from this machine and from `trusted`
 /// ones: the gateway there has checked them, and added the address it saw itself at the end.
 fn client_address(headers: &HeaderMap, peer: Option<IpAddr>, trusted: &[IpNet]) -> Option<IpAddr> {
-    let is_ours = |address: &IpAddr| {
-        let address = address.to_canonical();
-        address.is_loopback() || trusted.iter().any(|range| range.contains(&address))
-    };
-    if peer.is_some_and(|peer| !is_ours(&peer)) {
+    if peer.is_some_and(|peer| !is_ours(&peer, trusted)) {
         return peer;
     }
     let chain = headers.get("x-forwarded-for").and_then(|chain| chain.to_str().ok());
     let hops = chain.unwrap_or_default().rsplit(',').take(HOPS_MAX);
     let hops: Vec<IpAddr> = hops.map_while(|hop| hop.trim().parse().ok()).collect();
-    let outside = hops.iter().find(|hop| !is_ours(hop));
+    let outside = hops.iter().find(|hop| !is_ours(hop, trusted));
     outside.or(hops.last()).copied().or(peer).map(|address| address.to_canonical())
+}
+
+/// Tells whether the client spoke TLS to whoever passed its request on; others than [`client_address`]
+/// believes are not asked.
+fn is_over_tls(headers: &HeaderMap, peer: Option<IpAddr>, trusted: &[IpNet]) -> bool {
+    let scheme = headers.get("x-forwarded-proto").map(HeaderValue::as_bytes);
+    peer.is_none_or(|peer| is_ours(&peer, trusted))
+        && scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https"))
+}
+
+/// Tells whether an address is this machine's or a trusted one's.
+fn is_ours(address: &IpAddr, trusted: &[IpNet]) -> bool {
+    let address = address.to_canonical();
+    address.is_loopback() || trusted.iter().any(|range| range.contains(&address))
 }
 
 /// Puts the deadlines around a body, if there is one.
@@ -289,6 +302,23 @@ mod tests {
         assert_eq!(address("1.1.1.1, 198.51.100.7, 127.0.0.1", None), some("198.51.100.7"));
         assert_eq!(address("nonsense", None), None);
         assert_eq!(address("", Some("::ffff:127.0.0.1")), some("127.0.0.1"));
+    }
+
+    #[test]
+    fn the_scheme_is_believed_where_the_address_is() {
+        let is_over_tls = |scheme: &'static str, peer: Option<&str>| {
+            let headers = HeaderMap::from_iter([(
+                http::HeaderName::from_static("x-forwarded-proto"),
+                HeaderValue::from_static(scheme),
+            )]);
+            let peer = peer.map(|peer| peer.parse().unwrap());
+            is_over_tls(&headers, peer, &["10.0.0.0/24".parse().unwrap()])
+        };
+        for peer in [None, Some("127.0.0.1"), Some("10.0.0.9")] {
+            assert!(is_over_tls("https", peer), "{peer:?}");
+            assert!(!is_over_tls("http", peer), "{peer:?}");
+        }
+        assert!(!is_over_tls("https", Some("203.0.113.9")));
     }
 
     #[test]

@@ -153,6 +153,13 @@ async fn a_trial_server_says_where_it_was_asked_at() {
     let path = "/.well-known/matrix/client";
     let answer = server.anonymous().get(path).await.ok();
     assert_eq!(answer["m.homeserver"]["base_url"], json!(server.url));
+    // A proxy on this machine that speaks TLS says so.
+    let by_tls = [("x-forwarded-proto", "https")];
+    let answer = server.anonymous().raw(Method::GET, path, &by_tls, vec![]).await.answer().ok();
+    if !server.has_gateway() {
+        let base_url = json!(server.url.replace("http://", "https://"));
+        assert_eq!(answer["m.homeserver"]["base_url"], base_url);
+    }
     let server = server.restart_with(|settings| settings.is_local_trial = false).await;
     if !server.has_gateway() {
         // Processes know by themselves that they are a trial.

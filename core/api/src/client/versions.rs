@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use crate::{
     call::Call,
     reply::{self, Reply},
-    request::ByteBody,
+    request::{ByteBody, OverTls},
     table::Table,
 };
 
@@ -110,7 +110,8 @@ async fn well_known(
     _args: Vec<String>,
 ) -> Result<Reply> {
     let settings = &services.context.settings;
-    let asked_at = || host(&request).map(|host| format!("http://{host}"));
+    let scheme = if request.extensions().get::<OverTls>().is_some() { "https" } else { "http" };
+    let asked_at = || host(&request).map(|host| format!("{scheme}://{host}"));
     let base_url = match &settings.public_base_url {
         Some(base_url) => Some(base_url.clone()),
         None if settings.is_local_trial => asked_at(),

@@ -42,12 +42,9 @@ impl Auth {
             Some(Value::Object(fields)) => fields.clone(),
             Some(_) => return Err(MatrixError::bad_json("auth is not an object")),
         };
-        let text = |key: &str| match fields.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
-            Some(_) => Err(MatrixError::bad_json(format!("the {key} in auth is not text"))),
-        };
-        let (stage, session) = (text("type")?, text("session")?);
+        let owned = |key: &str| Ok(text(&fields, key)?.map(str::to_owned));
+        let (stage, session): (Option<String>, Option<String>) =
+            (owned("type")?, owned("session")?);
         if session.as_deref().is_some_and(|session| session.contains('\0')) {
             return Err(MatrixError::invalid_param("the session contains a NUL character"));
         }
@@ -61,14 +58,23 @@ impl Auth {
 
     /// Returns whom a password is said to be of.
     pub(super) fn named(&self) -> Result<Named, MatrixError> {
-        let text = |key: &str| self.fields.get(key).and_then(Value::as_str);
-        names::named(self.fields.get("identifier"), text("user"), text("medium").is_some())
+        let (user, medium) = (text(&self.fields, "user")?, text(&self.fields, "medium")?);
+        names::named(self.fields.get("identifier"), user, medium.is_some())
     }
 
     /// Returns what a stage needs as text.
     pub(super) fn text(&self, key: &str) -> Result<&str, MatrixError> {
-        let text = self.fields.get(key).and_then(Value::as_str);
+        let text = text(&self.fields, key)?;
         text.ok_or_else(|| MatrixError::missing_param(format!("auth has no {key}")))
+    }
+}
+
+/// Reads a field that is text where it is there.
+fn text<'f>(fields: &'f Map<String, Value>, key: &str) -> Result<Option<&'f str>, MatrixError> {
+    match fields.get(key) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(MatrixError::bad_json(format!("the {key} in auth is not text"))),
     }
 }
 
@@ -90,6 +96,13 @@ mod tests {
         assert_eq!((old.stage(), old.session.as_deref()), (Some("m.login.password"), Some("s")));
         assert_eq!(old.text("password").unwrap_err().errcode, "M_MISSING_PARAM");
         assert_eq!(read(json!({ "medium": "email" })).named(), Ok(Named::Unknown));
+        for key in ["user", "medium"] {
+            assert_eq!(read(json!({ key: 5 })).named().unwrap_err().errcode, "M_BAD_JSON", "{key}");
+        }
+        assert_eq!(
+            read(json!({ "password": 5 })).text("password").unwrap_err().errcode,
+            "M_BAD_JSON"
+        );
         assert!(Auth::read(Some(&Value::Null)).unwrap().is_none());
         for wrong in [json!([]), json!("x"), json!({ "session": 7 }), json!({ "type": {} })] {
             assert_eq!(Auth::read(Some(&wrong)).unwrap_err().errcode, "M_BAD_JSON", "{wrong}");

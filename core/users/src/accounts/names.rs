@@ -59,7 +59,7 @@ pub enum Named {
 /// Source: Matrix v1.19, client-server, "Identifier types".
 ///
 /// # Errors
-/// `M_MISSING_PARAM` when nobody is named, `M_UNKNOWN` for an unknown type of identifier.
+/// `M_MISSING_PARAM` when nobody is named, `M_BAD_JSON` when the name is not text, `M_UNKNOWN` for an unknown type of identifier.
 pub fn named(
     identifier: Option<&Value>,
     user: Option<&str>,
@@ -74,11 +74,11 @@ pub fn named(
         };
     };
     match identifier.get("type").and_then(Value::as_str) {
-        Some("m.id.user") => {
-            let name = identifier.get("user").and_then(Value::as_str);
-            let name = name.ok_or_else(|| missing("the identifier has no user"))?;
-            Ok(Named::User(name.to_owned()))
-        }
+        Some("m.id.user") => match identifier.get("user") {
+            Some(Value::String(name)) => Ok(Named::User(name.clone())),
+            None | Some(Value::Null) => Err(missing("the identifier has no user")),
+            Some(_) => Err(MatrixError::bad_json("the identifier's user is not text")),
+        },
         Some("m.id.thirdparty" | "m.id.phone") => Ok(Named::Unknown),
         _ => Err(MatrixError::unknown("the type of the identifier is not known")),
     }
@@ -148,6 +148,8 @@ mod tests {
             read(json!({ "type": "m.id.user" }), None, false),
             Err("M_MISSING_PARAM".into())
         );
+        let number = json!({ "type": "m.id.user", "user": 5 });
+        assert_eq!(read(number, None, false), Err("M_BAD_JSON".into()));
         for wrong in [json!({}), json!("a"), json!({ "type": "m.id.nobody" }), json!([])] {
             assert_eq!(read(wrong.clone(), Some("b"), false), Err("M_UNKNOWN".into()), "{wrong}");
         }

@@ -441,6 +441,8 @@ mod tests {
             (named("@a:elsewhere"), Some("M_FORBIDDEN")),
             (json!({ "identifier": { "type": "m.id.phone" } }), Some("M_FORBIDDEN")),
             (json!({ "identifier": { "type": "org.example" } }), Some("M_UNKNOWN")),
+            (json!({ "user": 5 }), Some("M_BAD_JSON")),
+            (json!({ "identifier": { "type": "m.id.user", "user": 5 } }), Some("M_BAD_JSON")),
         ] {
             assert_eq!(code(auth.clone()).as_deref(), expected, "{auth}");
         }

@@ -7,11 +7,13 @@
 //!
 //! nginx looks for exact locations, then `^~` prefixes, then regular expressions in file order,
 //! then the longest prefix: rules are written in that order. Its patterns may match anywhere in
-//! the path; ours take the whole path, so `^`, `$` and what they need are added.
+//! the path; ours take the whole path, so `^`, `$` and what they need are added. It looks at the path
+//! decoded, ours see it with escapes (`import/patterns.rs`).
 
 mod access;
 mod importer;
 mod nginx;
+mod patterns;
 mod server;
 
 use access::Closed;

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use super::access::Closed;
 use super::nginx::Directive;
+use super::patterns::HIDDEN_DOTS;
 
 /// A body limit nginx has when none is written, and an operator may have relied on.
 pub(super) const NGINX_BODY_DEFAULT: &str = "1m";
@@ -241,6 +242,13 @@ impl Importer {
         }
         lines.extend([String::new(), "routes:".to_owned()]);
         let rules = std::mem::take(&mut self.rules);
+        let denies = |rule: &Rule| rule.targets.iter().any(|(pool, _)| pool.is_none());
+        if rules.iter().any(denies) {
+            let text =
+                "paths with `..` between escaped slashes are denied: nginx would resolve them";
+            self.note(0, text);
+            lines.push(format!("  - {{ match: {}, deny: true }}", quoted(HIDDEN_DOTS)));
+        }
         for rule in &rules {
             for (pool, absent) in &rule.targets {
                 lines.push(self.rule_line(rule, pool.as_deref(), absent.as_deref()));

@@ -3,6 +3,10 @@
 use super::access::{Closed, Meaning, meaning};
 use super::importer::{Importer, Rule, Server, Upstream, pool_name};
 use super::nginx::Directive;
+use super::patterns::Place;
+
+/// The pattern of all paths.
+const EVERYTHING: &str = "^/.*$";
 
 impl Importer {
     /// Finds the servers, and what is around them.
@@ -143,21 +147,17 @@ impl Importer {
 
     fn location(&mut self, directive: &Directive, block: &[Directive], outer: &Closed) {
         let words: Vec<&str> = directive.words[1..].iter().map(String::as_str).collect();
-        let (class, pattern, length) = match words[..] {
-            ["=", path] => (0, format!("^{}$", regex::escape(path)), 0),
-            ["^~", path] => (1, format!("^{}.*$", regex::escape(path)), path.len()),
-            ["~", regex] => (2, whole(regex), 0),
-            ["~*", regex] => (2, format!("(?i){}", whole(regex)), 0),
+        let words = apart(words);
+        let (class, place, length) = match words[..] {
+            ["=", path] => (0, Some(Place::Exact(path)), 0),
+            ["^~", path] => (1, Some(Place::Prefix(path)), path.len()),
+            ["~", regex] => (2, Some(Place::Regex { regex, any_case: false }), 0),
+            ["~*", regex] => (2, Some(Place::Regex { regex, any_case: true }), 0),
             [path] if path.starts_with('@') => {
                 return self.note(directive.line, format!("location {path} is left out"));
             }
-            [path] => (3, format!("^{}.*$", regex::escape(path)), path.len()),
-            _ => {
-                let text =
-                    "a location that cannot be read: everything is denied until it is mended";
-                self.note(directive.line, text);
-                (0, "^/.*$".to_owned(), 0)
-            }
+            [path] => (3, Some(Place::Prefix(path)), path.len()),
+            _ => (0, None, 0),
         };
         let name = words.join(" ");
         let closed = outer.within(block);
@@ -191,7 +191,23 @@ impl Importer {
             targets = Some(vec![(None, None)]);
         }
         let denies = targets.as_ref().is_some_and(|targets| targets == &[(None, None)]);
-        let pattern = if denies { any_slashes(&pattern) } else { pattern };
+        let pattern = match place {
+            Some(place) if denies => place.denying(),
+            Some(place) => Some(place.passing()),
+            None => None,
+        };
+        let Some(pattern) = pattern else {
+            let text =
+                format!("location {name} cannot be read: everything is denied until it is mended");
+            self.note(directive.line, text);
+            let targets = vec![(None, None)];
+            return self.rules.push(Rule {
+                class: 0,
+                length: 0,
+                pattern: EVERYTHING.to_owned(),
+                targets,
+            });
+        };
         let known = |rule: &Rule| rule.class == class && rule.pattern == pattern;
         if let Some(targets) = targets.filter(|_| !self.rules.iter().any(known)) {
             self.rules.push(Rule { class, length, pattern, targets });
@@ -260,42 +276,13 @@ impl Importer {
     }
 }
 
-/// A pattern that takes the whole path where nginx's takes part of it.
-fn whole(regex: &str) -> String {
-    let regex = regex.replace("\\/", "/");
-    let begin = if regex.starts_with('^') { "" } else { "^.*" };
-    let ends = regex.ends_with('$') && !regex.ends_with("\\$");
-    // An alternation at the top would escape what is added around it.
-    let (open, close) = if regex.contains('|') && !ends { ("(?:", ")") } else { ("", "") };
-    let inner = regex.trim_start_matches('^');
-    let start = if regex.starts_with('^') { "^" } else { begin };
-    format!("{start}{open}{inner}{close}{}", if ends { "" } else { ".*$" })
-}
-
-/// Makes a pattern that denies take what nginx takes for a slash: several of them, and escaped ones. A slash in a
-/// class of characters stays as it is.
-fn any_slashes(pattern: &str) -> String {
-    let mut made = String::with_capacity(pattern.len());
-    let (mut escaped, mut in_class) = (false, false);
-    let mut letters = pattern.chars().peekable();
-    while let Some(letter) = letters.next() {
-        match letter {
-            '/' if !in_class => {
-                // An escaped slash is a slash.
-                if escaped {
-                    made.pop();
-                }
-                let is_repeated = letters.peek().is_some_and(|next| "?*+{".contains(*next));
-                made.push_str(if is_repeated { "(?:(?:/|%2F)+)" } else { "(?:/|%2F)+" });
-            }
-            _ => made.push(letter),
+/// Splits what says how a location matches from where, if they are written as one word.
+fn apart(words: Vec<&str>) -> Vec<&str> {
+    let [word] = words[..] else { return words };
+    for how in ["=", "^~", "~*", "~"] {
+        if let Some(place) = word.strip_prefix(how) {
+            return vec![&word[..how.len()], place];
         }
-        match letter {
-            '[' if !escaped => in_class = true,
-            ']' if !escaped => in_class = false,
-            _ => {}
-        }
-        escaped = letter == '\\' && !escaped;
     }
-    made
+    words
 }

@@ -219,6 +219,55 @@ fn closed_patterns_stay_closed_however_slashes_are_written() {
     }
 }
 
+/// A rule sees an escape where nginx sees a character.
+#[test]
+fn closed_places_stay_closed_whatever_needs_an_escape() {
+    for (location, targets) in [
+        ("\"/a b\"", &["/a%20b", "/a%20b/x"][..]),
+        ("= \"/a b\"", &["/a%20b"]),
+        ("=/glued", &["/glued"]),
+        ("~*/GLUED", &["/x/glued"]),
+        ("/\u{e9}", &["/%C3%A9", "/%c3%a9x"]),
+        ("/per%cent", &["/per%25cent"]),
+        ("^~ \"/a{b|c}\"", &["/a%7Bb%7Cc%7D", "/a{b|c}"]),
+        ("\"/[x]\"", &["/[x]", "/%5Bx%5D", "/[x%5d/y"]),
+        ("~ ^/a.b$", &["/a%20b", "/axb", "/a%2Fb", "/a%25b"]),
+        ("~ ^/[^/]+/shut", &["/a%20b/shut", "/a%C3%A9/shut"]),
+        ("~* ^/sec\\sret|^/b$", &["/sec%20ret", "/SEC%09RET/x", "/B", "/b%0A"]),
+        ("~ \\.php$", &["/x.php", "/x.php%0A", "/a%20b.php"]),
+        ("~ \"^/(\u{e9}|e){2}$\"", &["/e%C3%A9", "/ee"]),
+        ("~ ^/a(?!b)", &["/ac", "/x"]),
+        ("/p!q", &["/x%2F..%2Fp!q", "/.%2Fp!q", "/x/..%2Fp!q", "/x%2f%2e%2e%2fp%21q"]),
+        ("~* ^/secret", &["/x%2F.%2F..%2Fsecret", "/x/..%2FSecret", "/%2Fsecret"]),
+    ] {
+        let (config, _) = imported(&format!(
+            "upstream a {{ server 127.0.0.1:1; }}\n\
+             server {{ listen 80; location {location} {{ deny all; proxy_pass http://a; }}\n\
+             location / {{ proxy_pass http://a; }} }}"
+        ));
+        for target in targets {
+            assert_eq!(pool_of(&config, "GET", target), "none", "{location} {target}");
+        }
+        let opens = if location.contains("(?!") { "none" } else { "a" };
+        for open in ["/open", "/x%2Fy", "/..a", "/a..%2Fb", "/x.phps"] {
+            assert_eq!(pool_of(&config, "GET", open), opens, "{location} {open}");
+        }
+    }
+}
+
+#[test]
+fn places_that_pass_are_met_whatever_needs_an_escape() {
+    let (config, _) = imported(
+        "upstream a { server 127.0.0.1:1; }\n\
+         location \"/a b\" { proxy_pass http://a; }\n\
+         location = /\u{e9} { proxy_pass http://a; }",
+    );
+    for target in ["/a%20b/c", "/%C3%A9"] {
+        assert_eq!(pool_of(&config, "GET", target), "a", "{target}");
+    }
+    assert_eq!(pool_of(&config, "GET", "/x%2F..%2Fy"), "none");
+}
+
 #[test]
 fn what_is_inherited_closes_too_and_can_be_taken_back() {
     for (server, location, open) in [

@@ -1,10 +1,11 @@
-//! Agreement with a real nginx: the same keys meet the same workers. Skipped, with a word, where no
+//! Agreement with a real nginx: the same keys meet the same workers, and what it closes is closed. Skipped, with a word, where no
 //! nginx is installed.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use colonnade_gateway::import_nginx;
 use pingora_ketama::{Bucket, Continuum};
 
 use crate::client::{gateway, get};
@@ -23,8 +24,8 @@ impl Drop for Nginx {
     }
 }
 
-/// Starts nginx in the foreground, as one process, with this `http` block.
-async fn nginx(upstreams: &str) -> Option<Nginx> {
+/// Starts nginx in the foreground, as one process, with these upstreams and locations.
+async fn nginx(upstreams: &str, locations: &str) -> Option<Nginx> {
     let binary = ["/usr/sbin/nginx", "/usr/local/sbin/nginx", "/usr/bin/nginx"]
         .into_iter()
         .find(|path| std::path::Path::new(path).exists())?;
@@ -40,7 +41,7 @@ async fn nginx(upstreams: &str) -> Option<Nginx> {
          fastcgi_temp_path {root}/f; uwsgi_temp_path {root}/u; scgi_temp_path {root}/s;\n\
          {upstreams}\n\
          server {{ listen 127.0.0.1:{port};\n\
-         location ~ ^/rooms/(?<room>[^/]+)$ {{ proxy_pass http://workers; }} }} }}\n"
+         {locations} }} }}\n"
     );
     let file = folder.path().join("nginx.conf");
     std::fs::write(&file, config).unwrap();
@@ -75,7 +76,8 @@ async fn compare(at: &str) -> Option<usize> {
     let servers: Vec<String> =
         weighed().map(|(address, weight)| format!("server {address} weight={weight};")).collect();
     let upstream = format!("upstream workers {{ hash $room consistent; {} }}", servers.join(" "));
-    let nginx = nginx(&upstream).await?;
+    let location = "location ~ ^/rooms/(?<room>[^/]+)$ { proxy_pass http://workers; }";
+    let nginx = nginx(&upstream, location).await?;
     let listed: Vec<String> =
         weighed().map(|(address, weight)| format!("\"{address} weight={weight}\"")).collect();
     let gateway = gateway(&format!(
@@ -121,4 +123,81 @@ async fn keys_meet_the_worker_nginx_would_choose_over_ipv6() {
         Some(same) => assert!(same < 150, "Pingora's ring agrees now: decision 34 says otherwise"),
         None => eprintln!("SKIPPED: no nginx on this machine, agreement not checked"),
     }
+}
+
+/// Pieces of paths that nginx and rules read in different ways.
+const PIECES: [&str; 24] = [
+    "/",
+    "/",
+    "/",
+    "//",
+    "%2F",
+    "%2f",
+    ".",
+    "..",
+    "%2e%2E",
+    "%0A",
+    "%20",
+    "%25",
+    "%C3%A9",
+    "%21",
+    "%23",
+    "%3F",
+    "[",
+    "%5D",
+    "a",
+    "secret",
+    "SECRET",
+    "p!q",
+    "b.php",
+    "per%25cent",
+];
+
+const LOCATIONS: &str = r#"
+    location "/a b" { deny all; }
+    location /é { deny all; }
+    location ^~ /per%cent { deny all; }
+    location = /p!q { deny all; }
+    location /p!q/ { deny all; }
+    location =/a { return 403; }
+    location ~ \.php$ { deny all; }
+    location ~ ^/..secret { deny all; }
+    location ~* ^/secret { deny all; }
+    location ~ "/[^/]{2}/[a-c]$" { deny all; }
+    location ~ "^/(\[|\s|é)+$" { deny all; }
+    location / { proxy_pass http://workers; }
+"#;
+
+#[tokio::test]
+async fn what_nginx_closes_is_closed_here() {
+    let worker = Worker::named("open").await;
+    let upstream = format!("upstream workers {{ server {}; }}", worker.address);
+    let Some(nginx) = nginx(&upstream, LOCATIONS).await else {
+        eprintln!("SKIPPED: no nginx on this machine, agreement not checked");
+        return;
+    };
+    let routes = import_nginx("nginx.conf", &format!("{upstream}\n{LOCATIONS}")).unwrap().routes;
+    let own = routes.find("limits:").unwrap();
+    let gateway = gateway(&routes[own..]);
+    let mut random = 7_u64;
+    let mut next = |below: usize| {
+        // Knuth's MMIX generator: the same paths in every run.
+        random =
+            random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(random >> 33).unwrap() % below
+    };
+    let (mut closed, mut open) = (0, 0);
+    for _ in 0..600 {
+        let pieces = 1 + next(6);
+        let rest: String = (0..pieces).map(|_| PIECES[next(PIECES.len())]).collect();
+        let target = format!("/{rest}");
+        let theirs = get(nginx.address, &target).await;
+        let ours = get(gateway.addrs()[0], &target).await;
+        if theirs.status == 403 {
+            assert_ne!(ours.body, "open", "{target} is open\n{routes}");
+            closed += 1;
+        }
+        open += usize::from(theirs.body == "open" && ours.body == "open");
+    }
+    assert!(closed > 30 && open > 30, "{closed} closed, {open} open: too few of one kind");
 }

@@ -1,6 +1,7 @@
 //! The server-server endpoints, one file per area; each mounts its own. Who asks is another server, proved by
 //! its signature over the request (`endpoint.rs`), except for what anybody may know.
 
+mod devices;
 mod directory;
 mod discovery;
 mod endpoint;
@@ -15,6 +16,7 @@ use crate::table::Table;
 
 /// Mounts the endpoints of all areas.
 pub(crate) fn mount(table: &mut Table) {
+    devices::mount(table);
     directory::mount(table);
     discovery::mount(table);
     keys::mount(table);

@@ -25,9 +25,18 @@ use colonnade_federation::transport::Transport;
 use colonnade_model::stream::Positions;
 use colonnade_replication::Latest;
 use colonnade_rooms::{Context, Rooms};
+use colonnade_users::encryption::Encryption;
 use colonnade_views::typing::Typing;
 
 pub use sender::FederationSender;
+
+/// What is told that is no event, and where it is found.
+pub struct EduSources {
+    /// Who types here.
+    pub typing: Arc<Typing>,
+    /// Devices and their keys.
+    pub encryption: Arc<Encryption>,
+}
 
 /// Begins to send, as long as what is returned lives. `positions` says how far the streams have come.
 pub fn start(
@@ -35,9 +44,10 @@ pub fn start(
     rooms: Rooms,
     transport: Transport,
     positions: Arc<Latest<Positions>>,
-    who_types: Arc<Typing>,
+    sources: EduSources,
 ) -> Arc<FederationSender> {
-    let sender = FederationSender::new(context, rooms, transport, positions, who_types);
+    let told = (sources.typing, sources.encryption);
+    let sender = FederationSender::new(context, rooms, transport, positions, told);
     let sender = Arc::new(sender);
     if sender.transport.policy().is_enabled() {
         tokio::spawn(fan_out::run(Arc::downgrade(&sender)));

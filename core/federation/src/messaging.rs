@@ -4,6 +4,7 @@
 //!
 //! Whatever comes back is a PDU like any other: it is checked ([`pdus`](self)) before a room sees it.
 
+mod devices;
 mod directory;
 mod gaps;
 mod history;
@@ -24,6 +25,9 @@ use crate::{
     transport::{Transport, TransportError},
 };
 
+pub use devices::{
+    Claims, DeviceListSnapshot, DeviceSnapshot, KeysByDevice, KeysByUser, QueriedKeys,
+};
 pub use directory::AliasTarget;
 pub use media::{Pieces, RemoteFile};
 pub use membership::{EntryKind, Template};

@@ -30,14 +30,19 @@ struct UserServices {
 }
 
 impl UserServices {
-    fn start(context: &Arc<Context>) -> Self {
+    fn start(context: &Arc<Context>, messaging: Messaging) -> Self {
         let limits = limits::Limits::start(Arc::clone(context));
         let accounts = Arc::new(accounts::Accounts::new(Arc::clone(context), Arc::clone(&limits)));
         let account_data = Arc::new(account_data::AccountDataService::new(Arc::clone(context)));
         let (who, rates) = (Arc::clone(&accounts), Arc::clone(&limits));
         Self {
             push: Arc::new(push::Push::new(Arc::clone(context), Arc::clone(&account_data))),
-            encryption: Arc::new(encryption::Encryption::new(Arc::clone(context), who, rates)),
+            encryption: Arc::new(encryption::Encryption::new(
+                Arc::clone(context),
+                who,
+                rates,
+                messaging,
+            )),
             to_device: Arc::new(to_device::ToDevice::new(Arc::clone(context))),
             presence: presence::Presence::start(Arc::clone(context)),
             answers: answers::Answers::new(context.settings.requests.answers_bytes_max),
@@ -107,7 +112,7 @@ impl Services {
         let server_keys = KeyRing::new(Arc::clone(&context), transport.clone());
         let rooms = Rooms::start(&context);
         let messaging = Messaging::new(transport.clone(), server_keys.clone(), rooms.clone());
-        let users = UserServices::start(&context);
+        let users = UserServices::start(&context, messaging.clone());
         let media = media::Media::start(Arc::clone(&context), messaging.clone()).await?;
         let ViewServices { timeline, receipts, typing, sync, positions } =
             ViewServices::start(&context, &rooms, &users, messaging.clone()).await?;
@@ -117,8 +122,7 @@ impl Services {
         let receivers = limits.listen(presence.listen(typing.listen(receivers)));
         receivers.listen(&context.streams);
         let (ours, theirs, asking) = (Arc::clone(&context), rooms.clone(), messaging.clone());
-        let membership = membership::MembershipService::new(ours, theirs, asking);
-        let membership = Arc::new(membership);
+        let membership = Arc::new(membership::MembershipService::new(ours, theirs, asking));
         let (ours, theirs) = (Arc::clone(&context), rooms.clone());
         let federation = federation::FederationService::new(
             ours,
@@ -130,11 +134,14 @@ impl Services {
                 receipts: Arc::clone(&receipts),
                 presence: Arc::clone(&presence),
                 to_device: Arc::clone(&to_device),
+                encryption: Arc::clone(&encryption),
             },
         );
         let (ours, theirs) = (Arc::clone(&context), rooms.clone());
+        let (who_types, keys) = (Arc::clone(&typing), Arc::clone(&encryption));
+        let sources = delivery::EduSources { typing: who_types, encryption: keys };
         let federation_sender =
-            delivery::start(ours, theirs, transport.clone(), positions, Arc::clone(&typing));
+            delivery::start(ours, theirs, transport.clone(), positions, sources);
         let (ours, theirs, members) = (Arc::clone(&context), rooms.clone(), membership.clone());
         let services = Arc::new(Self {
             bodies: bodies::Bodies::new(context.settings.requests.bodies_bytes_max),

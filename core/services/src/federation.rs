@@ -18,7 +18,7 @@ use colonnade_model::{
     ruma::{RoomId, ServerName, UserId},
 };
 use colonnade_rooms::{Context, Result, Room, Rooms};
-use colonnade_users::{presence::Presence, to_device::ToDevice};
+use colonnade_users::{encryption::Encryption, presence::Presence, to_device::ToDevice};
 use colonnade_views::{receipts::Receipts, typing::Typing};
 
 pub use coming::Joined;
@@ -37,6 +37,8 @@ pub struct EduOwners {
     pub presence: Arc<Presence>,
     /// Messages to devices.
     pub to_device: Arc<ToDevice>,
+    /// Device lists and cross-signing keys.
+    pub encryption: Arc<Encryption>,
 }
 
 /// Serves other servers.

@@ -4,6 +4,7 @@
 pub mod destinations;
 pub mod inbound_messages;
 pub mod outbox;
+pub mod outgoing_changes;
 pub mod outgoing_receipts;
 pub mod positions;
 pub mod server_keys;

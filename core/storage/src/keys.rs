@@ -3,3 +3,4 @@
 pub mod device_lists;
 pub mod encryption;
 pub mod key_backup;
+pub mod remote_devices;

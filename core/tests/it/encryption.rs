@@ -10,6 +10,8 @@ mod signing;
 mod through_sync;
 mod to_device;
 
+pub(crate) use cross_signing::bootstrap;
+
 use colonnade_model::ruma::{
     CanonicalJsonObject,
     serde::Base64,
@@ -20,9 +22,9 @@ use colonnade_users::accounts::Session;
 use serde_json::{Value, json};
 
 /// A key that signs as a client's does.
-struct Signer {
+pub(crate) struct Signer {
     pair: Ed25519KeyPair,
-    public: String,
+    pub(crate) public: String,
 }
 
 impl Signer {
@@ -34,7 +36,7 @@ impl Signer {
     }
 
     /// Adds this key's signature under `signer` and `ed25519:<name>`.
-    fn sign(&self, object: &mut Value, signer: &str, name: &str) {
+    pub(crate) fn sign(&self, object: &mut Value, signer: &str, name: &str) {
         let canonical: CanonicalJsonObject = serde_json::from_value(object.clone()).unwrap();
         let text = to_canonical_json_string_for_signing(&canonical).unwrap();
         let signature = self.pair.sign(text.as_bytes()).base64();
@@ -64,7 +66,7 @@ fn device_keys(client: &Client, signer: &Signer) -> Value {
     keys
 }
 
-async fn upload_device(client: &Client) -> (Signer, Value) {
+pub(crate) async fn upload_device(client: &Client) -> (Signer, Value) {
     let signer = Signer::new();
     let keys = device_keys(client, &signer);
     client.post(UPLOAD, json!({ "device_keys": keys })).await.ok();

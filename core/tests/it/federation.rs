@@ -1,5 +1,6 @@
 //! Several homeservers over TLS, and peers that do not behave.
 
+mod devices;
 mod edus;
 mod front;
 mod media;

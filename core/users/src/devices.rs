@@ -73,10 +73,11 @@ impl Devices {
             return Ok(());
         }
         let (user, device) = (session.user, stored.device);
+        let name = [stored.device_id.to_string()];
         let write = self.context.db.write(move |tx| {
             Box::pin(async move {
                 devices::rename(tx, device, display_name).await?;
-                device_lists::changed(tx, user).await
+                device_lists::changed(tx, user, &name).await
             })
         });
         write.await?;

@@ -81,4 +81,11 @@ pub(super) static ALL: &[Bounds] = &[
         "a term of 255 bytes, 500 rooms a page",
         Nothing,
     ),
+    signed(Method::POST, "/_matrix/federation/v1/user/keys/query", "10,000 names, 1 MiB", Nothing),
+    signed(
+        Method::POST,
+        "/_matrix/federation/v1/user/keys/claim",
+        "20,000 keys, 1 MiB",
+        Held("keys that are given out once; many of one device are its fallback key"),
+    ),
 ];

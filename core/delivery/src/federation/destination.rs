@@ -10,7 +10,7 @@ use colonnade_model::{
     ruma::{OwnedRoomId, OwnedServerName, OwnedUserId},
     stream::{Position, Stream},
 };
-use colonnade_storage::rooms::receipts::Receipt;
+use colonnade_storage::{federation::outgoing_changes::KeyChange, rooms::receipts::Receipt};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -20,16 +20,18 @@ const WAITING_MAX: usize = 200;
 const TYPING_MAX: usize = 200;
 
 /// The streams that destinations are told of, each from its position on.
-pub(super) const STREAMS: [Stream; 2] = [Stream::Events, Stream::Receipts];
+pub(super) const STREAMS: [Stream; 3] = [Stream::Events, Stream::Receipts, Stream::DeviceLists];
 /// The places of these.
 pub(super) const EVENTS: usize = 0;
 pub(super) const RECEIPTS: usize = 1;
+pub(super) const KEY_CHANGES: usize = 2;
 
 /// Something of a stream that a destination is to be told.
 #[derive(Debug, Clone)]
 pub(super) enum Item {
     Event(EventNid),
     Receipt(Arc<Receipt>),
+    KeyChange(Arc<KeyChange>),
 }
 
 /// What waits of one stream.

@@ -6,10 +6,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use colonnade_model::{
     nid::{RoomNid, UserNid},
-    ruma::{OwnedRoomId, OwnedUserId},
+    ruma::{DeviceId, OwnedRoomId, OwnedUserId},
 };
 use colonnade_rooms::Result;
-use colonnade_storage::rooms::receipts::Receipt;
+use colonnade_storage::{federation::outgoing_changes::KeyChange, rooms::receipts::Receipt};
 use serde_json::{Map, Value, json};
 
 use super::sender::FederationSender;
@@ -56,6 +56,30 @@ pub(super) async fn of_receipts(
 fn add(content: &mut Map<String, Value>, room: &OwnedRoomId, user: &OwnedUserId, body: Value) {
     let of_room = content.entry(room.as_str()).or_insert_with(|| json!({ "m.read": {} }));
     of_room["m.read"][user.as_str()] = body;
+}
+
+/// Makes an EDU of each change of keys, as these are now.
+pub(super) async fn of_key_changes(
+    sender: &FederationSender,
+    changes: &[Arc<KeyChange>],
+) -> Result<Vec<Value>> {
+    let users: Vec<UserNid> = changes.iter().map(|change| change.user).collect();
+    let users = sender.context.interned.user_ids(&users).await?;
+    let mut edus = Vec::new();
+    for (change, user) in changes.iter().zip(users) {
+        let Some(device) = change.device_id.as_deref() else {
+            let content = sender.encryption.signing_key_update(&user).await?;
+            edus.extend(content.map(|content| edu("m.signing_key_update", content)));
+            continue;
+        };
+        let device = <&DeviceId>::from(device);
+        let mut content = sender.encryption.device_update(change.user, &user, device).await?;
+        content.insert("stream_id".to_owned(), change.pos.into());
+        let prev: Vec<_> = change.prev.into_iter().collect();
+        content.insert("prev_id".to_owned(), prev.into());
+        edus.push(edu("m.device_list_update", content.into()));
+    }
+    Ok(edus)
 }
 
 /// Makes an EDU of a user who types, or stopped.

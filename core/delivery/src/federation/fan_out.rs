@@ -7,14 +7,14 @@ use std::{
 };
 
 use colonnade_model::{
-    nid::RoomNid,
+    nid::{RoomNid, UserNid},
     ruma::{OwnedServerName, UserId, events::room::member::MembershipState},
     stream::{Position, Stream},
 };
 use colonnade_rooms::{Result, RoomEvent};
 use colonnade_storage::{
     federation::{
-        outbox, outgoing_receipts,
+        outbox, outgoing_changes, outgoing_receipts,
         positions::{self, Sendable},
     },
     rooms::servers::{self, RoomServer},
@@ -22,7 +22,7 @@ use colonnade_storage::{
 use tokio::sync::broadcast::error::RecvError;
 
 use super::{
-    destination::{EVENTS, Item, RECEIPTS, STREAMS},
+    destination::{EVENTS, Item, KEY_CHANGES, RECEIPTS, STREAMS},
     sender::FederationSender,
     sending,
 };
@@ -35,7 +35,7 @@ const RETRY: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_secs(30);
 
 /// The streams that are handed out: those that destinations are told of, and that of messages to devices.
-const HANDED_OUT: [Stream; 3] = [STREAMS[0], STREAMS[1], Stream::ToDevice];
+const HANDED_OUT: [Stream; 4] = [STREAMS[0], STREAMS[1], STREAMS[2], Stream::ToDevice];
 
 /// Hands out what is new as long as the sender lives.
 pub(super) async fn run(sender: Weak<FederationSender>) {
@@ -94,6 +94,7 @@ async fn hand_out(sender: &Arc<FederationSender>, stream: Stream) -> Result<bool
     let (count, last, told) = match stream {
         Stream::ToDevice => messages(sender, (after, upto)).await?,
         Stream::Receipts => receipts(sender, (after, upto)).await?,
+        Stream::DeviceLists => key_changes(sender, (after, upto)).await?,
         _ => events(sender, (after, upto)).await?,
     };
     let is_all = i64::try_from(count).is_ok_and(|count| count < TOGETHER);
@@ -145,6 +146,35 @@ async fn receipts(
                 let destination = sending::destination(sender, &other.server);
                 destination.add(RECEIPTS, pos, Item::Receipt(Arc::clone(&receipt)));
                 told.insert(other.server.clone());
+            }
+        }
+    }
+    Ok((count, last, told))
+}
+
+async fn key_changes(
+    sender: &Arc<FederationSender>,
+    (after, upto): (Position, Position),
+) -> Result<HandedOut> {
+    let db = &sender.context.db;
+    let rows = outgoing_changes::between(db, after, upto, TOGETHER).await?;
+    let (count, last) = (rows.len(), rows.last().map_or(upto, |change| change.pos));
+    let ours = sender.local(rows, |change| change.user).await?;
+    let users: BTreeSet<UserNid> = ours.iter().map(|change| change.user).collect();
+    let users: Vec<UserNid> = users.into_iter().collect();
+    let mut of_users: HashMap<UserNid, Vec<OwnedServerName>> = HashMap::new();
+    for (user, server) in outgoing_changes::servers_of(db, &users).await? {
+        let server = OwnedServerName::try_from(server.as_str());
+        of_users.entry(user).or_default().extend(server.ok());
+    }
+    let mut told = HashSet::new();
+    for change in ours {
+        let change = Arc::new(change);
+        for server in of_users.get(&change.user).into_iter().flatten() {
+            if sender.right(server).is_some() {
+                let item = Item::KeyChange(Arc::clone(&change));
+                sending::destination(sender, server).add(KEY_CHANGES, change.pos, item);
+                told.insert(server.clone());
             }
         }
     }

@@ -10,8 +10,8 @@ use colonnade_model::{
 };
 use colonnade_rooms::Result;
 use colonnade_storage::{
-    federation::{outbox, outgoing_receipts, positions},
-    rooms::{events::EventFlags, receipts::Receipt},
+    federation::{outbox, outgoing_changes, outgoing_receipts, positions},
+    rooms::events::EventFlags,
 };
 use serde_json::Value;
 
@@ -22,8 +22,8 @@ use super::{
 };
 
 /// Rows of each of [`STREAMS`] in a transaction: 50 PDUs (Matrix v1.19, server-server, "Transactions"), and
-/// receipts, each of which may take an EDU for itself.
-const ROWS_MAX: [usize; STREAMS.len()] = [50, 30];
+/// receipts and changes of keys, each of which may take an EDU for itself.
+const ROWS_MAX: [usize; STREAMS.len()] = [50, 30, 20];
 /// Messages to devices in a transaction, which has 100 EDUs.
 const MESSAGES_MAX: usize = 30;
 /// Bytes of messages to devices after which no more are taken: servers take transactions of some megabytes, and
@@ -57,7 +57,7 @@ impl Parcel {
         let mut parcel =
             Self { pdus: Vec::new(), edus: Vec::new(), upto: after, messages_upto: None };
         parcel.take_messages(sender, destination).await?;
-        let (mut events, mut receipts) = (Vec::new(), Vec::new());
+        let (mut events, mut receipts, mut changes) = (Vec::new(), Vec::new(), Vec::new());
         for (stream, after) in after.into_iter().enumerate() {
             let (upto, items) = next_items(sender, destination, stream, after).await?;
             parcel.upto[stream] = upto;
@@ -65,11 +65,13 @@ impl Parcel {
                 match item {
                     Item::Event(event) => events.push(event),
                     Item::Receipt(receipt) => receipts.push(receipt),
+                    Item::KeyChange(change) => changes.push(change),
                 }
             }
         }
         parcel.add_events(sender, &events).await?;
-        parcel.add_receipts(sender, &receipts).await?;
+        parcel.edus.extend(edus::of_receipts(sender, &receipts).await?);
+        parcel.edus.extend(edus::of_key_changes(sender, &changes).await?);
         for ((room, user), is_typing) in take_typing(&mut destination.waiting.lock()) {
             parcel.edus.push(edus::of_typist(&room, &user, is_typing));
         }
@@ -89,15 +91,6 @@ impl Parcel {
                 self.pdus.extend(serde_json::from_str::<Value>(event.event.json()).ok());
             }
         }
-        Ok(())
-    }
-
-    async fn add_receipts(
-        &mut self,
-        sender: &FederationSender,
-        receipts: &[Arc<Receipt>],
-    ) -> Result<()> {
-        self.edus.extend(edus::of_receipts(sender, receipts).await?);
         Ok(())
     }
 
@@ -211,6 +204,13 @@ async fn read(
         let (count, last) = (rows.len(), rows.last().map_or(upto, |(pos, _)| *pos));
         let ours = sender.local(rows, |(_, receipt)| receipt.user).await?;
         let ours = ours.into_iter().map(|(pos, receipt)| (pos, Item::Receipt(Arc::new(receipt))));
+        return Ok(Found { count, last, ours: ours.collect() });
+    }
+    if stream == Stream::DeviceLists {
+        let rows = outgoing_changes::between_for(db, server, after, upto, READ_TOGETHER).await?;
+        let (count, last) = (rows.len(), rows.last().map_or(upto, |change| change.pos));
+        let ours = sender.local(rows, |change| change.user).await?.into_iter();
+        let ours = ours.map(|change| (change.pos, Item::KeyChange(Arc::new(change))));
         return Ok(Found { count, last, ours: ours.collect() });
     }
     let rows = positions::events_for(db, server, after, upto, READ_TOGETHER).await?;

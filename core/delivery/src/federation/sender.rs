@@ -17,6 +17,7 @@ use colonnade_replication::{
 };
 use colonnade_rooms::{Context, Result, Rooms};
 use colonnade_storage::ownership::pools::FEDERATION_SENDER;
+use colonnade_users::encryption::Encryption;
 use colonnade_views::typing::Typing;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -38,6 +39,8 @@ pub struct FederationSender {
     pub(super) fanned_out: Mutex<Positions>,
     /// Who types here.
     pub(super) typing: Arc<Typing>,
+    /// Devices here and their keys.
+    pub(super) encryption: Arc<Encryption>,
     pub(super) catching_up: Semaphore,
 }
 
@@ -47,7 +50,7 @@ impl FederationSender {
         rooms: Rooms,
         transport: Transport,
         positions: Arc<Latest<Positions>>,
-        typing: Arc<Typing>,
+        (typing, encryption): (Arc<Typing>, Arc<Encryption>),
     ) -> Self {
         Self {
             context,
@@ -57,6 +60,7 @@ impl FederationSender {
             destinations: Mutex::default(),
             fanned_out: Mutex::default(),
             typing,
+            encryption,
             catching_up: Semaphore::new(CATCHING_UP_MAX),
         }
     }

@@ -11,7 +11,11 @@ use colonnade_model::{
     ruma::{OwnedEventId, OwnedRoomId, OwnedUserId, RoomId, ServerName, UserId},
 };
 use colonnade_rooms::{Error, Result, Room};
-use colonnade_users::{presence::RemotePresence, to_device::DirectToDevice};
+use colonnade_users::{
+    encryption::{DeviceListUpdate, SigningKeyUpdate},
+    presence::RemotePresence,
+    to_device::DirectToDevice,
+};
 use colonnade_views::{receipts::ReceivedReceipt, typing::RemoteTyping};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -98,6 +102,10 @@ impl FederationService {
             "m.receipt" => self.take_receipts(origin, read(edu)?).await,
             "m.presence" => self.take_presence(origin, read(edu)?).await,
             "m.direct_to_device" => self.take_to_device(origin, read(edu)?).await,
+            "m.device_list_update" => self.take_device_list(origin, read(edu)?).await,
+            "m.signing_key_update" | "org.matrix.signing_key_update" => {
+                self.take_signing_keys(origin, read(edu)?).await
+            }
             _ => Err(MatrixError::unrecognized("not a type of EDU that is known here").into()),
         }
     }
@@ -178,6 +186,18 @@ impl FederationService {
     async fn take_to_device(&self, origin: &ServerName, received: DirectToDevice) -> Result<()> {
         require_own(&received.sender, origin)?;
         self.owners.to_device.receive(origin, received).await
+    }
+
+    async fn take_device_list(&self, origin: &ServerName, update: DeviceListUpdate) -> Result<()> {
+        require_own(&update.user_id, origin)?;
+        let user = self.known_user(&update.user_id).await?;
+        self.owners.encryption.device_changed(user, update).await
+    }
+
+    async fn take_signing_keys(&self, origin: &ServerName, update: SigningKeyUpdate) -> Result<()> {
+        require_own(&update.user_id, origin)?;
+        let user = self.known_user(&update.user_id).await?;
+        self.owners.encryption.signing_keys_changed(user, update).await
     }
 
     /// Returns a room that this server and the other are in, and that lets the other take part.

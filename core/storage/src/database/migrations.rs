@@ -56,6 +56,8 @@ macro_rules! migrations {
             44 "0044_federation",
             48 "0048_shared_rooms",
             49 "0049_device_messages",
+            50 "0050_told_device_lists",
+            51 "0051_remote_devices",
             52 "0052_remote_media",
             53 "0053_ended_invitations",
         )

@@ -20,15 +20,19 @@ const JOIN: i64 = 1;
 /// Rows handed to one statement as a list.
 const LIST_MAX: usize = 5_000;
 
-/// Tells everybody who shares a room with `user`, and the user, to look at the user's keys again.
+/// Tells everybody who shares a room with `user`, and the user, to look at the user's keys again. Those that changed are
+/// of these devices; of none of them: the cross-signing keys, or anything of a user of another server.
 ///
 /// Takes a position: call it last in the transaction.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn changed(tx: &mut Tx, user: UserNid) -> Result<Position> {
+pub async fn changed(tx: &mut Tx, user: UserNid, devices: &[String]) -> Result<Position> {
     const ROOMS: &str = "SELECT room_nid FROM room_members WHERE user_nid = $1 AND membership = $2";
-    let pos = insert(tx, user, None).await?;
+    let pos = match devices {
+        [] => insert(tx, user, None).await?,
+        devices => insert_devices(tx, user, devices).await?,
+    };
     // Last of all: whoever joins a room after this is told as one who came.
     let rooms: Vec<i64> =
         run!(tx, |c| sql::query_scalar(ROOMS).bind(user.0).bind(JOIN).fetch_all(c))?;
@@ -47,6 +51,36 @@ pub async fn changed_for(tx: &mut Tx, user: UserNid, viewer: UserNid) -> Result<
     let pos = insert(tx, user, Some(viewer)).await?;
     tx.touch(Stream::DeviceLists, Touch::User(viewer), pos);
     Ok(pos)
+}
+
+/// Writes a change of each device, and returns the position of the last. Each names the one before it.
+async fn insert_devices(tx: &mut Tx, user: UserNid, devices: &[String]) -> Result<Position> {
+    const BEFORE: &str = "SELECT pos FROM device_list_heads WHERE user_nid = $1";
+    const INSERT: &str = "INSERT INTO device_changes (pos, user_nid, device_id, prev_pos) \
+         VALUES ($1, $2, $3, $4)";
+    const HEAD: &str = "INSERT INTO device_list_heads (user_nid, pos) VALUES ($1, $2) \
+         ON CONFLICT (user_nid) DO UPDATE SET pos = excluded.pos";
+    let mut before: Option<i64> =
+        run!(tx, |c| sql::query_scalar(BEFORE).bind(user.0).fetch_optional(c))?;
+    let first = tx.seal(Stream::DeviceLists, devices.len()).await?;
+    let mut last = first;
+    for (pos, device) in (first..).zip(devices) {
+        let device = device.clone();
+        execute!(tx, sql::query(INSERT).bind(pos).bind(user.0).bind(device).bind(before))?;
+        (before, last) = (Some(pos), pos);
+    }
+    execute!(tx, sql::query(HEAD).bind(user.0).bind(last))?;
+    Ok(last)
+}
+
+/// Returns the last change of a device of a user; 0 when there was none.
+///
+/// # Errors
+/// When the database fails.
+pub async fn last_change(db: &Database, user: UserNid) -> Result<Position> {
+    const LAST: &str = "SELECT pos FROM device_list_heads WHERE user_nid = $1";
+    let last: Option<i64> = read!(db, |c| sql::query_scalar(LAST).bind(user.0).fetch_optional(c))?;
+    Ok(last.unwrap_or(0))
 }
 
 async fn insert(tx: &mut Tx, user: UserNid, viewer: Option<UserNid>) -> Result<Position> {
@@ -95,8 +129,9 @@ pub async fn repeated(
 ) -> Result<Option<(Position, Vec<Position>)>> {
     const LOOK: &str = "SELECT d.pos, CAST(CASE WHEN EXISTS (SELECT 1 FROM device_changes n \
             WHERE n.user_nid = d.user_nid AND n.pos > d.pos \
-              AND COALESCE(n.viewer_nid, 0) = COALESCE(d.viewer_nid, 0)) THEN 1 ELSE 0 END AS BIGINT) \
-         FROM (SELECT pos, user_nid, viewer_nid FROM device_changes WHERE pos > $1 \
+              AND COALESCE(n.viewer_nid, 0) = COALESCE(d.viewer_nid, 0) \
+              AND (n.device_id IS NULL) = (d.device_id IS NULL)) THEN 1 ELSE 0 END AS BIGINT) \
+         FROM (SELECT pos, user_nid, viewer_nid, device_id FROM device_changes WHERE pos > $1 \
             ORDER BY pos LIMIT $2) AS d ORDER BY d.pos";
     let rows: Vec<(i64, i64)> =
         read!(db, |c| sql::query_as(LOOK).bind(after).bind(limit).fetch_all(c))?;

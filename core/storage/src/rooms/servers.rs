@@ -1,13 +1,20 @@
 //! The other servers of rooms. Rows are written by [`crate::rooms::persist`] with the memberships they
 //! follow from.
 
-use colonnade_model::{nid::RoomNid, ruma::OwnedServerName, stream::Position};
+use colonnade_model::{
+    nid::{RoomNid, UserNid},
+    ruma::OwnedServerName,
+    stream::Position,
+};
 
 use crate::{
     Database,
     database::{int_list, sql},
     error::{Result, StorageError},
 };
+
+/// Users named in one statement.
+const LIST_MAX: usize = 1_000;
 
 /// Another server of a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,6 +72,25 @@ pub async fn is_in(db: &Database, room: RoomNid, server: &str) -> Result<bool> {
     let joined: Option<i64> =
         read!(db, |c| sql::query_scalar(IN).bind(room.0).bind(server).fetch_optional(c))?;
     Ok(joined.is_some())
+}
+
+/// Returns those of some users of other servers who are in a room with somebody of this one.
+///
+/// # Errors
+/// When the database fails.
+pub async fn sharing(db: &Database, users: &[UserNid]) -> Result<Vec<UserNid>> {
+    const SHARING: &str = "SELECT DISTINCT m.user_nid FROM room_members m \
+         JOIN room_heads h ON h.room_nid = m.room_nid \
+         WHERE m.user_nid IN {INTS 1} AND m.membership = 1 AND h.joined > \
+         (SELECT COALESCE(SUM(s.joined), 0) FROM room_servers s WHERE s.room_nid = m.room_nid)";
+    let mut found = Vec::new();
+    for chunk in users.chunks(LIST_MAX) {
+        let list = int_list(chunk.iter().map(|user| user.0));
+        let rows: Vec<i64> =
+            read_list!(db, SHARING, |sql, c| sql::query_scalar(sql).bind(list).fetch_all(c))?;
+        found.extend(rows.into_iter().map(UserNid));
+    }
+    Ok(found)
 }
 
 /// Returns every server that shares a room with this one.

@@ -67,9 +67,11 @@ async fn rows_say_what_the_commits_announced(world: World) {
             ts: 1,
         };
         receipts::put(&db, receipt, 100).await.unwrap();
-        db.write(move |tx| Box::pin(async move { device_lists::changed(tx, UserNid(user)).await }))
-            .await
-            .unwrap();
+        db.write(move |tx| {
+            Box::pin(async move { device_lists::changed(tx, UserNid(user), &[]).await })
+        })
+        .await
+        .unwrap();
     }
     db.write(|tx| {
         Box::pin(async move { device_lists::changed_for(tx, UserNid(1), UserNid(2)).await })

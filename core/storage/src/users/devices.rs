@@ -141,6 +141,17 @@ pub async fn all_of(tx: &mut Tx, user: UserNid) -> Result<Vec<DeviceNid>> {
     Ok(nids.into_iter().map(DeviceNid).collect())
 }
 
+/// Returns the names of devices, inside a transaction that deletes them.
+///
+/// # Errors
+/// When the database fails.
+pub async fn names(tx: &mut Tx, devices: &[DeviceNid]) -> Result<Vec<String>> {
+    const NAMES: &str =
+        "SELECT device_id FROM devices WHERE device_nid IN {INTS 1} ORDER BY device_nid";
+    let list = int_list(devices.iter().map(|device| device.0));
+    run_list!(tx, NAMES, |sql, c| sql::query_scalar(sql).bind(list).fetch_all(c))
+}
+
 /// Tells whether a device is there, and not logged out meanwhile, for what is about to be stored for it.
 ///
 /// # Errors

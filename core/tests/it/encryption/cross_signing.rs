@@ -9,10 +9,10 @@ const UPLOAD_SIGNING: &str = "/_matrix/client/v3/keys/device_signing/upload";
 pub(super) const UPLOAD_SIGNATURES: &str = "/_matrix/client/v3/keys/signatures/upload";
 
 /// A user's cross-signing keys.
-pub(super) struct Keys {
-    pub(super) master: Signer,
-    pub(super) self_signing: Signer,
-    pub(super) user_signing: Signer,
+pub(crate) struct Keys {
+    pub(crate) master: Signer,
+    pub(crate) self_signing: Signer,
+    pub(crate) user_signing: Signer,
 }
 
 impl Keys {
@@ -33,7 +33,7 @@ impl Keys {
     }
 }
 
-pub(super) async fn bootstrap(client: &Client) -> Keys {
+pub(crate) async fn bootstrap(client: &Client) -> Keys {
     let keys = Keys::new();
     client.post(UPLOAD_SIGNING, keys.upload(&client.user_id)).await.ok();
     keys

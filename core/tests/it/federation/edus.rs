@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::rooms::{create, encode, join, path, say, until};
 
 /// Two servers, alice on the first, bob on the second, and a room of both.
-async fn pair() -> (Federation, Client, Client, String) {
+pub(super) async fn pair() -> (Federation, Client, Client, String) {
     let servers = Federation::start(2).await;
     let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);
     let room = create(&alice, json!({ "preset": "public_chat" })).await;
@@ -17,7 +17,7 @@ async fn pair() -> (Federation, Client, Client, String) {
 }
 
 /// Sends EDUs to the first server as another, in a transaction of this name.
-async fn push(from: &TestServer, txn_id: &str, edus: &[Value]) {
+pub(super) async fn push(from: &TestServer, txn_id: &str, edus: &[Value]) {
     let body = json!({ "origin": from.name, "origin_server_ts": 1, "pdus": [], "edus": edus });
     let address = format!("/_matrix/federation/v1/send/{txn_id}");
     let transport = &from.inside().await.services.transport;
@@ -25,11 +25,11 @@ async fn push(from: &TestServer, txn_id: &str, edus: &[Value]) {
     transport.send(server_name!("hs1"), request).await.unwrap();
 }
 
-fn edu(edu_type: &str, content: Value) -> Value {
+pub(super) fn edu(edu_type: &str, content: Value) -> Value {
     json!({ "edu_type": edu_type, "content": content })
 }
 
-async fn sync(client: &Client, since: Option<&str>) -> Value {
+pub(super) async fn sync(client: &Client, since: Option<&str>) -> Value {
     let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
     client.get(&format!("/_matrix/client/v3/sync?timeout=0{since}")).await.ok()
 }

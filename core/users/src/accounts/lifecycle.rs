@@ -68,8 +68,9 @@ impl Accounts {
                 if gone.is_empty() {
                     return Ok(Vec::new());
                 }
+                let names = devices::names(tx, &gone).await?;
                 let dead = forget(tx, &gone).await?;
-                device_lists::changed(tx, user).await?;
+                device_lists::changed(tx, user, &names).await?;
                 Ok(dead)
             })
         });

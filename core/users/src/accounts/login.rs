@@ -240,6 +240,7 @@ impl Accounts {
         };
         let devices_max = self.context.settings.limits.devices().items.max;
         let network = address.map(attempts::network);
+        let device_name = device_id.to_string();
         let write = self.context.db.write(move |tx| {
             Box::pin(async move {
                 // A password that was changed meanwhile, which ended all sessions, opens none.
@@ -250,10 +251,13 @@ impl Accounts {
                     login_addresses::note(tx, user, network, now_ms).await?;
                 }
                 let (device, is_new) = devices::create(tx, user, device, now_ms).await?;
+                let mut changed = Vec::new();
                 let dead = if is_new {
+                    changed.push(device_name);
                     // Nobody is locked out by devices that were forgotten: the one seen longest ago
                     // makes room.
                     let beyond = devices::beyond(tx, user, device, devices_max).await?;
+                    changed.extend(devices::names(tx, &beyond).await?);
                     lifecycle::forget(tx, &beyond).await?
                 } else {
                     sessions::revoke(tx, &[device]).await?
@@ -261,7 +265,7 @@ impl Accounts {
                 minted.stored.device = device;
                 sessions::insert(tx, minted.stored).await?;
                 if is_new {
-                    device_lists::changed(tx, user).await?;
+                    device_lists::changed(tx, user, &changed).await?;
                 }
                 Ok(Some((minted, dead)))
             })

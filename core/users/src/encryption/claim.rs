@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use colonnade_federation::messaging::Claims;
 use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
@@ -21,13 +22,16 @@ use colonnade_storage::{
     keys::encryption::one_time_keys::{self, OneTimeKey, Supply},
 };
 
-use super::{Encryption, unreachable_server};
+use super::{Encryption, elsewhere::WITHIN};
 use crate::limits::{Class, Key};
 
 /// Keys claimed in one transaction, so that a claim for a large room does not hold the writer long.
 const BATCH: usize = 100;
 /// Keys claimed by one request: every device of a large room.
-const CLAIMS_MAX: usize = 20_000;
+pub(super) const CLAIMS_MAX: usize = 20_000;
+
+/// Claimed keys, by users.
+pub(super) type KeysOfUsers = BTreeMap<OwnedUserId, OneTimeKeys>;
 
 /// One key that is asked for.
 #[derive(Debug, Clone)]
@@ -55,17 +59,30 @@ impl Encryption {
         if count > CLAIMS_MAX {
             return Err(MatrixError::too_large("too many keys are claimed at once").into());
         }
-        let mut local = Vec::with_capacity(request.one_time_keys.len());
-        for (user_id, devices) in request.one_time_keys {
-            if let Some(server) = self.elsewhere(&user_id) {
-                response.failures.insert(server.to_string(), unreachable_server());
-            } else {
-                local.push((user_id, devices));
-            }
+        let within = request.timeout.map_or(WITHIN.1, |within| within.min(WITHIN.0));
+        let (elsewhere, here): (Claims, Claims) = request
+            .one_time_keys
+            .into_iter()
+            .partition(|(user_id, _)| self.elsewhere(user_id).is_some());
+        response.one_time_keys = self.claim_here(&session.user.to_string(), here).await?;
+        let (claimed, failures) = self.claim_elsewhere(elsewhere, within).await?;
+        response.failures = failures;
+        for (user_id, devices) in claimed {
+            let devices = devices.into_iter().filter_map(|(device_id, keys)| {
+                // What is no map of keys is passed over.
+                Some((device_id, serde_json::from_str(keys.get()).ok()?))
+            });
+            response.one_time_keys.insert(user_id, devices.collect());
         }
-        let mut wanted = self.find_devices(local).await?;
+        Ok(response)
+    }
+
+    /// Hands out keys of devices of this server to somebody.
+    pub(super) async fn claim_here(&self, claimant: &str, here: Claims) -> Result<KeysOfUsers> {
+        let mut keys = KeysOfUsers::new();
+        let mut wanted = self.find_devices(here.into_iter().collect()).await?;
         for wanted in &mut wanted {
-            let key = Key::name(&format!("{} claims of {}", session.user, wanted.device));
+            let key = Key::name(&format!("{claimant} claims of {}", wanted.device));
             let is_within = self.limits.check(Class::Claim, key).is_ok();
             wanted.supply = if is_within { Supply::OneTime } else { Supply::Fallback };
         }
@@ -73,11 +90,11 @@ impl Encryption {
             let claimed = self.claim_batch(batch).await?;
             for (wanted, key) in batch.iter().zip(claimed) {
                 if let Some(key) = key {
-                    insert(&mut response.one_time_keys, wanted, key)?;
+                    insert(&mut keys, wanted, key)?;
                 }
             }
         }
-        Ok(response)
+        Ok(keys)
     }
 
     /// Finds the devices asked for, in the order of their local ids: claims that run at the same

@@ -7,7 +7,7 @@ use colonnade_model::{
     MatrixError,
     nid::UserNid,
     ruma::{
-        CanonicalJsonObject,
+        CanonicalJsonObject, UserId,
         api::client::keys::upload_signing_keys::v3::Request,
         encryption::{CrossSigningKey, KeyUsage},
         serde::{Base64, Raw},
@@ -21,6 +21,8 @@ use colonnade_storage::{
         encryption::cross_signing::{self, Usage},
     },
 };
+
+use serde_json::value::RawValue;
 
 use super::{Encryption, signed};
 use crate::accounts::{Auth, Session};
@@ -94,7 +96,7 @@ impl Encryption {
         let mut keys = Vec::with_capacity(given.len());
         for (usage, raw) in given {
             if let Some(raw) = raw {
-                keys.push(parse(session, usage, &raw)?);
+                keys.push(parse(&session.user_id, usage, &raw)?);
             }
         }
         let master = self.check_signatures(session, &keys).await?;
@@ -194,7 +196,7 @@ impl Encryption {
                     let row = cross_signing::CrossSigningKey { user, usage, public_key, key };
                     cross_signing::put(tx, row).await?;
                 }
-                device_lists::changed(tx, user).await?;
+                device_lists::changed(tx, user, &[]).await?;
                 Ok(Put::Stored)
             })
         });
@@ -216,8 +218,22 @@ fn compare(stored: &[cross_signing::CrossSigningKey], keys: &[NewKey]) -> Standi
     if keys.iter().all(is_stored) { Standing::Same } else { Standing::Change }
 }
 
+/// Reads a cross-signing key of a user of another server: its public key, and its text with his own signatures.
+///
+/// # Errors
+/// As for an upload.
+pub(super) fn remote_key(
+    user_id: &UserId,
+    usage: Usage,
+    raw: &RawValue,
+) -> Result<(String, String), MatrixError> {
+    let raw = Raw::from_json(raw.to_owned());
+    let key = parse(user_id, usage, &raw)?;
+    Ok((key.public_key, signed::text(key.object)))
+}
+
 fn parse(
-    session: &Session,
+    user_id: &UserId,
     usage: Usage,
     raw: &Raw<CrossSigningKey>,
 ) -> Result<NewKey, MatrixError> {
@@ -228,7 +244,7 @@ fn parse(
         MatrixError::bad_json(format!("the cross-signing key is malformed: {error}"))
     })?;
     let invalid = |why: &str| Err(MatrixError::invalid_param(why));
-    if key.user_id != session.user_id {
+    if key.user_id != user_id {
         return invalid("the cross-signing key belongs to another user");
     }
     let expected = match usage {
@@ -253,16 +269,13 @@ fn parse(
     if *key_id != format!("ed25519:{public_key}") {
         return invalid("the key's id is not ed25519: and the public key");
     }
-    signed::keep_signatures_by(&mut object, session.user_id.as_str());
+    signed::keep_signatures_by(&mut object, user_id.as_str());
     Ok(NewKey { usage, public_key, object })
 }
 
 #[cfg(test)]
 mod tests {
-    use colonnade_model::{
-        nid::DeviceNid,
-        ruma::{CanonicalJsonValue, user_id},
-    };
+    use colonnade_model::ruma::{CanonicalJsonValue, user_id};
     use serde_json::{Value, json, value::to_raw_value};
 
     use super::*;
@@ -271,15 +284,13 @@ mod tests {
     const PUBLIC: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
     fn read(change: impl Fn(&mut Value)) -> Result<NewKey, MatrixError> {
-        let (user_id, user) = (user_id!("@a:b").to_owned(), UserNid(1));
-        let (device_id, device) = ("D".into(), DeviceNid(1));
-        let session = Session { user_id, user, device_id, device, address: None };
         let mut key = json!({
             "user_id": "@a:b", "usage": ["master"], "keys": { format!("ed25519:{PUBLIC}"): PUBLIC },
             "signatures": { "@a:b": { "ed25519:D": "sig" }, "@other:b": { "ed25519:E": "sig" } },
         });
         change(&mut key);
-        parse(&session, Usage::Master, &Raw::from_json(to_raw_value(&key).unwrap()))
+        let raw = Raw::from_json(to_raw_value(&key).unwrap());
+        parse(user_id!("@a:b"), Usage::Master, &raw)
     }
 
     #[test]

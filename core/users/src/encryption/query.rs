@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use colonnade_federation::messaging::QueriedKeys;
 use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
-    nid::UserNid,
+    nid::{DeviceNid, UserNid},
     ruma::{
         OwnedDeviceId, OwnedUserId,
         api::client::keys::get_keys::v3::{Request, Response},
@@ -18,22 +19,33 @@ use colonnade_model::{
 use colonnade_rooms::Result;
 use colonnade_storage::{
     StorageError,
-    keys::encryption::{
-        cross_signing::{self, Usage},
-        device_keys::{self, Signature},
+    keys::{
+        encryption::{
+            cross_signing::{self, Usage},
+            device_keys::{self, DeviceKeys, NamedDeviceKeys, Signature},
+        },
+        remote_devices,
     },
 };
 use serde_json::{Map, Value, json};
 
-use super::{Encryption, unreachable_server};
+use super::{
+    Encryption,
+    elsewhere::{WITHIN, Wanted},
+};
 use crate::answers::Growth;
 
 /// Users and devices named by one request: some clients name all members of all their rooms at once, and
 /// the answer has some kilobytes for each.
-const NAMED_MAX: usize = 10_000;
+pub(super) const NAMED_MAX: usize = 10_000;
 
 /// Users whose keys are read at a time: with ten devices each, some ten thousand rows.
 const USERS_AT_ONCE: usize = 250;
+
+/// Who looks when it is another server: nobody, who has signed nothing.
+const NOBODY: UserNid = UserNid(i64::MIN);
+/// The device of a user of another server, which has no number here.
+const NO_DEVICE: DeviceNid = DeviceNid(i64::MIN);
 
 /// A user asked about: the name, and the devices asked for (none: all).
 type QueriedDevices = HashMap<UserNid, (OwnedUserId, Vec<OwnedDeviceId>)>;
@@ -57,41 +69,83 @@ impl Encryption {
             let why = format!("more than {NAMED_MAX} users or devices are named at once");
             return Err(MatrixError::too_large(why).into());
         }
+        let within = request.timeout.map_or(WITHIN.1, |within| within.min(WITHIN.0));
+        let (elsewhere, here): (Wanted, Wanted) = request
+            .device_keys
+            .into_iter()
+            .partition(|(user_id, _)| self.elsewhere(user_id).is_some());
         let mut response = Response::default();
-        let here = request.device_keys.keys().map(|user_id| &**user_id);
-        let here = here.filter(|user_id| self.elsewhere(user_id).is_none());
+        let viewer = Some(session.user);
+        self.query_here(viewer, here, growth, &mut response).await?;
+        if !elsewhere.is_empty() {
+            let found = self.query_elsewhere(elsewhere.clone(), within).await?;
+            response.failures = found.failures;
+            for keys in found.answers {
+                growth.add(add_answer(&mut response, keys)).await?;
+            }
+            let kept = found.kept.into_iter().map(|(user_id, user)| {
+                let devices = elsewhere.get(&user_id).cloned().unwrap_or_default();
+                (user, (user_id, devices))
+            });
+            self.add_all(viewer, &kept.collect(), growth, &mut response).await?;
+        }
+        Ok(response)
+    }
+
+    /// Adds the keys of users of this server; of no devices means of all.
+    pub(super) async fn query_here(
+        &self,
+        viewer: Option<UserNid>,
+        wanted: Wanted,
+        growth: &Growth,
+        response: &mut Response,
+    ) -> Result<()> {
         let known: HashMap<OwnedUserId, UserNid> = {
-            let known = self.context.interned.find_users(here).await?;
+            let known = self.context.interned.find_users(wanted.keys().map(|user| &**user)).await?;
             known.into_iter().map(|(user_id, nid)| (user_id.to_owned(), nid)).collect()
         };
-        let mut asked = QueriedDevices::with_capacity(request.device_keys.len());
-        for (user_id, devices) in request.device_keys {
-            if let Some(server) = self.elsewhere(&user_id) {
-                response.failures.insert(server.to_string(), unreachable_server());
-            } else if let Some(user) = known.get(&user_id).copied() {
-                response.device_keys.insert(user_id.clone(), BTreeMap::new());
-                asked.insert(user, (user_id, devices));
-            }
+        let asked = wanted.into_iter().filter_map(|(user_id, devices)| {
+            Some((known.get(&user_id).copied()?, (user_id, devices)))
+        });
+        self.add_all(viewer, &asked.collect(), growth, response).await
+    }
+
+    async fn add_all(
+        &self,
+        viewer: Option<UserNid>,
+        asked: &QueriedDevices,
+        growth: &Growth,
+        response: &mut Response,
+    ) -> Result<()> {
+        for (user_id, _) in asked.values() {
+            response.device_keys.insert(user_id.clone(), BTreeMap::new());
         }
         let users: Vec<UserNid> = asked.keys().copied().collect();
         for users in users.chunks(USERS_AT_ONCE) {
-            let bytes = self.add_keys(session, users, &asked, &mut response).await?;
+            let bytes = self.add_keys(viewer, users, asked, response).await?;
             growth.add(bytes).await?;
         }
-        Ok(response)
+        Ok(())
     }
 
     /// Adds the keys of some of the users asked about, and returns how many bytes they have.
     async fn add_keys(
         &self,
-        session: &Session,
+        viewer: Option<UserNid>,
         users: &[UserNid],
         asked: &QueriedDevices,
         response: &mut Response,
     ) -> Result<usize> {
         let mut bytes = 0;
-        let signatures = self.visible_signatures(session, users).await?;
-        for named in device_keys::of_users(&self.context.db, users).await? {
+        let signatures = self.visible_signatures(viewer, users).await?;
+        let db = &self.context.db;
+        let remote = remote_devices::of_users(db, users).await?.into_iter();
+        let remote = remote.filter_map(|(user, device)| {
+            let (device_id, display_name) = (device.device_id, device.display_name);
+            let keys = DeviceKeys { user, device_id, device: NO_DEVICE, keys: device.keys? };
+            Some(NamedDeviceKeys { keys, display_name })
+        });
+        for named in device_keys::of_users(db, users).await?.into_iter().chain(remote) {
             let keys = named.keys;
             let Some((user_id, devices)) = asked.get(&keys.user) else { continue };
             let device_id = OwnedDeviceId::from(keys.device_id.clone());
@@ -108,13 +162,13 @@ impl Encryption {
             let of_user = response.device_keys.entry(user_id.clone()).or_default();
             of_user.insert(device_id, raw);
         }
-        bytes += self.add_cross_signing(session, users, asked, &signatures, response).await?;
+        bytes += self.add_cross_signing(viewer, users, asked, &signatures, response).await?;
         Ok(bytes)
     }
 
     async fn add_cross_signing(
         &self,
-        session: &Session,
+        viewer: Option<UserNid>,
         users: &[UserNid],
         asked: &QueriedDevices,
         signatures: &Signatures,
@@ -124,7 +178,7 @@ impl Encryption {
         for key in cross_signing::of_users(&self.context.db, users).await? {
             let Some((user_id, _)) = asked.get(&key.user) else { continue };
             // Whom a user has verified is the user's own business.
-            if key.usage == Usage::UserSigning && key.user != session.user {
+            if key.usage == Usage::UserSigning && Some(key.user) != viewer {
                 continue;
             }
             let extra = signatures.get(&(key.user, key.public_key));
@@ -140,10 +194,14 @@ impl Encryption {
         Ok(bytes)
     }
 
-    async fn visible_signatures(&self, viewer: &Session, users: &[UserNid]) -> Result<Signatures> {
+    async fn visible_signatures(
+        &self,
+        viewer: Option<UserNid>,
+        users: &[UserNid],
+    ) -> Result<Signatures> {
         let db = &self.context.db;
         let mut by_key = Signatures::new();
-        let signatures = device_keys::signatures(db, users, viewer.user).await?;
+        let signatures = device_keys::signatures(db, users, viewer.unwrap_or(NOBODY)).await?;
         let signers: Vec<UserNid> = signatures.iter().map(|signature| signature.signer).collect();
         let signers = self.context.interned.user_ids(&signers).await?;
         for (signature, signer) in signatures.into_iter().zip(signers) {
@@ -152,6 +210,32 @@ impl Encryption {
         }
         Ok(by_key)
     }
+}
+
+/// Adds what another server answered, as far as it has the form, and returns how many bytes that has.
+fn add_answer(response: &mut Response, keys: QueriedKeys) -> usize {
+    let mut bytes = 0;
+    let QueriedKeys { device_keys, master_keys, self_signing_keys } = keys;
+    for (user_id, devices) in device_keys {
+        let devices = devices.into_iter().filter(|(_, keys)| keys.get().starts_with('{'));
+        let devices = devices.map(|(device_id, keys)| {
+            bytes += keys.get().len();
+            (device_id, Raw::from_json(keys))
+        });
+        let devices = devices.collect();
+        response.device_keys.insert(user_id, devices);
+    }
+    let maps = [
+        (master_keys, &mut response.master_keys),
+        (self_signing_keys, &mut response.self_signing_keys),
+    ];
+    for (keys, shown) in maps {
+        for (user_id, key) in keys.into_iter().filter(|(_, key)| key.get().starts_with('{')) {
+            bytes += key.get().len();
+            shown.insert(user_id, Raw::from_json(key));
+        }
+    }
+    bytes
 }
 
 /// Adds signatures, and `unsigned` to the key of a device. Both are there even if they are empty:

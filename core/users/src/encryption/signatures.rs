@@ -154,6 +154,7 @@ impl Encryption {
         let stored = self.context.db.write(move |tx| {
             Box::pin(async move {
                 let (mut changed, mut replaced) = (BTreeSet::new(), Vec::new());
+                let mut own = Vec::new();
                 let mut standing: HashMap<KeyAsRead, bool> = HashMap::new();
                 for Checked { user_id, signature, keys } in signatures {
                     let mut stand = true;
@@ -171,18 +172,24 @@ impl Encryption {
                         replaced.push((user_id, signature.target_key));
                         continue;
                     }
-                    let target = signature.target;
+                    let (target, name) = (signature.target, signature.target_key.clone());
                     if device_keys::sign(tx, signature).await? {
-                        changed.insert(target);
+                        match target == signer {
+                            true => own.push(name),
+                            false => drop(changed.insert(target)),
+                        }
                     }
                 }
                 device_keys::require_signed_within(tx, signer, &quota).await?;
                 for target in changed {
-                    if target == signer {
-                        device_lists::changed(tx, signer).await?;
-                    } else {
-                        device_lists::changed_for(tx, target, signer).await?;
-                    }
+                    device_lists::changed_for(tx, target, signer).await?;
+                }
+                let devices = device_keys::names_among(tx, signer, &own).await?;
+                if devices.len() < own.len() {
+                    device_lists::changed(tx, signer, &[]).await?;
+                }
+                if !devices.is_empty() {
+                    device_lists::changed(tx, signer, &devices).await?;
                 }
                 Ok(replaced)
             })

@@ -36,7 +36,7 @@ const KEYS_MAX: usize = 1_000;
 /// Bytes of one key object: a public key and a signature or two.
 const KEY_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of the identity keys of a device, signatures included.
-const DEVICE_KEYS_BYTES_MAX: usize = 32 * 1024;
+pub(super) const DEVICE_KEYS_BYTES_MAX: usize = 32 * 1024;
 
 /// The two shapes of a one-time key; what the strings say is for the clients to judge.
 #[derive(Deserialize)]
@@ -82,6 +82,7 @@ impl Encryption {
         fallback: Vec<one_time_keys::OneTimeKey>,
     ) -> Result<()> {
         let (user, device) = (session.user, session.device);
+        let name = [session.device_id.to_string()];
         let quota = self.context.settings.limits.one_time_keys();
         let stored = self.context.db.write(move |tx| {
             Box::pin(async move {
@@ -100,7 +101,7 @@ impl Encryption {
                     None => false,
                 };
                 if changed {
-                    device_lists::changed(tx, user).await?;
+                    device_lists::changed(tx, user, &name).await?;
                 }
                 to_device::forget(tx, device).await?;
                 Ok(Some(uploaded))

@@ -113,7 +113,7 @@ async fn keys_of_a_backup_are_removed_in_pieces(world: World) {
 async fn changes_that_are_repeated_are_forgotten_and_nobody_misses_any(world: World) {
     let db = world.open().await;
     for who in [ALICE, BOB, ALICE, ALICE] {
-        let change = db.write(move |tx| Box::pin(device_lists::changed(tx, who)));
+        let change = db.write(move |tx| Box::pin(device_lists::changed(tx, who, &[])));
         change.await.unwrap();
     }
     for _ in 0..2 {

@@ -174,6 +174,20 @@ pub async fn stands(tx: &mut Tx, key: &KeyAsRead) -> Result<bool> {
     Ok(false)
 }
 
+/// Returns those of some names of keys that are devices of a user.
+///
+/// # Errors
+/// When the database fails.
+pub async fn names_among(tx: &mut Tx, user: UserNid, names: &[String]) -> Result<Vec<String>> {
+    const NAMES: &str = "SELECT device_id FROM device_keys WHERE user_nid = $1 ORDER BY device_id";
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut found: Vec<String> = run!(tx, |c| sql::query_scalar(NAMES).bind(user.0).fetch_all(c))?;
+    found.retain(|name| names.contains(name));
+    Ok(found)
+}
+
 /// Stores a signature and tells whether it is new.
 ///
 /// # Errors

@@ -376,7 +376,7 @@ async fn changes_reach_those_who_share_a_room(world: World) {
         .unwrap()
     };
     let changed = async |user: UserNid| {
-        db.write(move |tx| Box::pin(async move { device_lists::changed(tx, user).await }))
+        db.write(move |tx| Box::pin(async move { device_lists::changed(tx, user, &[]).await }))
             .await
             .unwrap()
     };

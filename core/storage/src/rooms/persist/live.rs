@@ -2,7 +2,7 @@
 //! log of the current state, and the memberships that became current with it.
 
 use colonnade_model::{
-    nid::{EventNid, RoomNid},
+    nid::{EventNid, RoomNid, UserNid},
     ruma::OwnedServerName,
     stream::{Position, Stream, Touch},
 };
@@ -13,6 +13,7 @@ use crate::{
     database::{Bulk, Cell, sql},
     error::Result,
     federation::positions,
+    keys::remote_devices,
     rooms::stripped,
 };
 
@@ -78,6 +79,9 @@ pub(crate) async fn write_live(
         rows.states.row([room.0.into(), pos.into(), state.0.into()]);
     }
     write_members(tx, room, &live.members, pos).await?;
+    // Whether his server told everything meanwhile depends on where he and we were.
+    let moved: Vec<UserNid> = live.members.iter().map(|member| member.user).collect();
+    remote_devices::doubt(tx, &moved).await?;
     for member in &live.members {
         tx.touch(Stream::Events, Touch::User(member.user), pos);
     }
@@ -197,6 +201,7 @@ async fn write_servers(
             // It knows what is before: by the state that it gave, or was given.
             positions::begin(tx, &server, Stream::Events, pos).await?;
             positions::begin_now(tx, &server, Stream::Receipts).await?;
+            positions::begin_now(tx, &server, Stream::DeviceLists).await?;
         }
     }
     Ok(())

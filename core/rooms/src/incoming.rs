@@ -17,6 +17,9 @@ pub struct Incoming {
 pub enum StateBefore {
     /// It follows from the events before it, which are all known.
     Followed,
+    /// The same; and the server of its sender, which is not in the room, or no longer, handed it over: this
+    /// server tells the others.
+    HandedOver,
     /// Another server says it: these events, stored before. Some of what the event follows is not
     /// known here.
     Given(Vec<EventNid>),

@@ -114,7 +114,7 @@ async fn events(
 ) -> Result<HandedOut> {
     let events = positions::events(&sender.context.db, after, upto, TOGETHER).await?;
     let (count, last) = (events.len(), events.last().map_or(upto, |event| event.pos));
-    let ours = sender.local(events, |event| event.sender).await?;
+    let ours = sender.told_by_us(events).await?;
     let of_rooms = servers_of(sender, ours.iter().map(|event| event.room)).await?;
     let mut told = HashSet::new();
     for event in ours {
@@ -225,6 +225,12 @@ async fn destinations(
     let mut concerned: BTreeSet<OwnedServerName> =
         others.iter().filter(was_in).map(|server| server.server.clone()).collect();
     let stored = sender.rooms.events(&[event.event]).await?;
+    if event.is_handed_over {
+        // Whoever handed it over has it.
+        let from = stored.first().map(|stored| stored.event.sender().server_name().to_owned());
+        concerned.retain(|server| from.as_ref() != Some(server));
+        return Ok(concerned);
+    }
     let ends = |stored: &&Arc<RoomEvent>| {
         matches!(stored.event.membership(), Some(MembershipState::Leave | MembershipState::Ban))
     };

@@ -215,7 +215,7 @@ async fn read(
     }
     let rows = positions::events_for(db, server, after, upto, READ_TOGETHER).await?;
     let (count, last) = (rows.len(), rows.last().map_or(upto, |event| event.pos));
-    let ours = sender.local(rows, |event| event.sender).await?;
+    let ours = sender.told_by_us(rows).await?;
     let ours = ours.into_iter().map(|event| (event.pos, Item::Event(event.event)));
     Ok(Found { count, last, ours: ours.collect() })
 }

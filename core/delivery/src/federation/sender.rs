@@ -16,7 +16,7 @@ use colonnade_replication::{
     slots::{Duty, Right},
 };
 use colonnade_rooms::{Context, Result, Rooms};
-use colonnade_storage::ownership::pools::FEDERATION_SENDER;
+use colonnade_storage::{federation::positions::Sendable, ownership::pools::FEDERATION_SENDER};
 use colonnade_users::encryption::Encryption;
 use colonnade_views::typing::Typing;
 use parking_lot::Mutex;
@@ -68,6 +68,16 @@ impl FederationSender {
     /// Returns by what right this process sends to a destination, if it does.
     pub(super) fn right(&self, server: &ServerName) -> Option<Right> {
         self.context.slots.right(Duty::of(FEDERATION_SENDER, server.as_str()))
+    }
+
+    /// Leaves of some events those of users of this server, and those that others handed over.
+    pub(super) async fn told_by_us(&self, events: Vec<Sendable>) -> Result<Vec<Sendable>> {
+        let handed: Vec<Sendable> =
+            events.iter().filter(|event| event.is_handed_over).copied().collect();
+        let mut ours = self.local(events, |event| event.sender).await?;
+        ours.extend(handed);
+        ours.sort_by_key(|event| event.pos);
+        Ok(ours)
     }
 
     /// Leaves of some rows those that are of users of this server.

@@ -77,6 +77,7 @@ enum RoomCommand {
 /// A [`StateBefore`] on its way, other than what an event follows.
 #[derive(Debug, Serialize, Deserialize)]
 enum WireBefore {
+    HandedOver,
     Given(Vec<EventNid>),
     Between(Vec<(Vec<EventNid>, EventNid)>),
     Entered(Vec<EventNid>),
@@ -326,6 +327,7 @@ impl WireBefore {
     fn of(before: &StateBefore) -> Option<Self> {
         Some(match before {
             StateBefore::Followed => return None,
+            StateBefore::HandedOver => Self::HandedOver,
             StateBefore::Given(events) => Self::Given(events.clone()),
             StateBefore::Between(states) => Self::Between(states.clone()),
             StateBefore::Entered(events) => Self::Entered(events.clone()),
@@ -337,6 +339,7 @@ impl WireBefore {
 impl From<WireBefore> for StateBefore {
     fn from(wire: WireBefore) -> Self {
         match wire {
+            WireBefore::HandedOver => Self::HandedOver,
             WireBefore::Given(events) => Self::Given(events),
             WireBefore::Between(states) => Self::Between(states),
             WireBefore::Entered(events) => Self::Entered(events),

@@ -70,6 +70,7 @@ impl PendingRoom {
         txn: Option<ClientTxn>,
     ) -> Result<Sent> {
         let flags = match admitted.verdict {
+            Verdict::Accepted if admitted.is_handed_over => EventFlags::HANDED_OVER,
             Verdict::Accepted => EventFlags::default(),
             Verdict::SoftFailed => EventFlags::SOFT_FAILED,
             Verdict::Rejected => EventFlags::REJECTED,
@@ -137,7 +138,7 @@ impl PendingRoom {
             self.tip.custom_rules = None;
         }
         let meaning = unread::evaluate(self, store, admitted, joined).await?;
-        let mut row = row(admitted, EventFlags::default(), txn);
+        let mut row = row(admitted, room_event.flags, txn);
         row.redacts = admitted.event.redacts().map(|id| id.to_string());
         let summary = self.summarise(store, &changes.core, joined).await?;
 

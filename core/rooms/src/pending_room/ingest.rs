@@ -51,6 +51,8 @@ pub(crate) struct Admitted {
     pub(crate) was_outlier: bool,
     /// The state before it is all that is known of the room.
     pub(crate) enters: bool,
+    /// Its server handed it over, for this one to tell the others.
+    pub(crate) is_handed_over: bool,
     pub(crate) auths: Vec<EventNid>,
     pub(crate) state_before: Option<StateNid>,
     pub(crate) state_after: StateNid,
@@ -108,6 +110,7 @@ struct Place {
     auths: Vec<EventNid>,
     state_before: Option<StateNid>,
     enters: bool,
+    is_handed_over: bool,
     /// Its id here, if it is stored as an outlier.
     outlier: Option<EventNid>,
 }
@@ -173,7 +176,9 @@ pub(crate) async fn received(
     let auths = auth_events.iter().map(|event| event.nid).collect();
     let enters = matches!(before, StateBefore::Entered(_));
     let state_before = Some(state_before);
-    let place = Place { prevs, missing_prevs, auths, state_before, enters, outlier };
+    let is_handed_over = matches!(before, StateBefore::HandedOver);
+    let place =
+        Place { prevs, missing_prevs, auths, state_before, enters, is_handed_over, outlier };
     admit(pending, store, event, place, verdict).await
 }
 
@@ -292,7 +297,8 @@ async fn admit(
     place: Place,
     verdict: Verdict,
 ) -> Result<Admitted> {
-    let Place { prevs, missing_prevs, auths, state_before, enters, outlier } = place;
+    let Place { prevs, missing_prevs, auths, state_before, enters, is_handed_over, outlier } =
+        place;
     let context = &store.context;
     let sender = context.interned.user(event.sender()).await?;
     let type_name = event.event_type().to_string();
@@ -330,6 +336,7 @@ async fn admit(
         missing_prevs,
         was_outlier: outlier.is_some(),
         enters,
+        is_handed_over,
         auths,
         state_before,
         state_after: state_after.ok_or_else(nowhere)?,

@@ -13,6 +13,7 @@ use colonnade_model::{
 };
 use colonnade_rooms::{
     Result, Room, RoomEvent,
+    incoming::{Incoming, StateBefore},
     proposal::{content, draft_error, member},
     remote::Outcome,
 };
@@ -149,9 +150,10 @@ impl FederationService {
         }
     }
 
-    /// Puts an event into a room.
+    /// Puts an event into a room whose server handed it over.
     pub(super) async fn take(&self, room: &Arc<Room>, event: Event) -> Result<Arc<RoomEvent>> {
-        let (sent, outcome) = self.rooms.receive(room, event).await?;
+        let handed_over = Incoming { event, before: StateBefore::HandedOver };
+        let (sent, outcome) = self.rooms.receive(room, handed_over).await?;
         let gone = || MatrixError::internal("an event vanished");
         match outcome {
             Outcome::Accepted => Ok(self.rooms.event(sent.nid).await?.ok_or_else(gone)?),

@@ -8,7 +8,7 @@ use colonnade_model::{
     stream::{Position, Stream},
 };
 
-use crate::{Database, Tx, database::sql, error::Result};
+use crate::{Database, Tx, database::sql, error::Result, rooms::events::EventFlags};
 
 /// An event that may have to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,10 +21,18 @@ pub struct Sendable {
     pub event: EventNid,
     /// Who sent it.
     pub sender: UserNid,
+    /// Whether its server handed it over, for this one to tell the others.
+    pub is_handed_over: bool,
 }
 
-fn sendable((pos, room, event, sender): (i64, i64, i64, i64)) -> Sendable {
-    Sendable { pos, room: RoomNid(room), event: EventNid(event), sender: UserNid(sender) }
+fn sendable((pos, room, event, sender, flags): (i64, i64, i64, i64, i64)) -> Sendable {
+    Sendable {
+        pos,
+        room: RoomNid(room),
+        event: EventNid(event),
+        sender: UserNid(sender),
+        is_handed_over: EventFlags(flags).has(EventFlags::HANDED_OVER),
+    }
 }
 
 /// Returns how far every destination was told of a stream.
@@ -106,9 +114,10 @@ pub async fn events(
     upto: Position,
     limit: i64,
 ) -> Result<Vec<Sendable>> {
-    const EVENTS: &str = "SELECT pos, room_nid, event_nid, sender_nid FROM event_stream \
-         WHERE pos > $1 AND pos <= $2 ORDER BY pos LIMIT $3";
-    let rows: Vec<(i64, i64, i64, i64)> =
+    const EVENTS: &str = "SELECT s.pos, s.room_nid, s.event_nid, s.sender_nid, e.flags \
+         FROM event_stream s JOIN events e ON e.event_nid = s.event_nid \
+         WHERE s.pos > $1 AND s.pos <= $2 ORDER BY s.pos LIMIT $3";
+    let rows: Vec<(i64, i64, i64, i64, i64)> =
         read!(db, |c| sql::query_as(EVENTS).bind(after).bind(upto).bind(limit).fetch_all(c))?;
     Ok(rows.into_iter().map(sendable).collect())
 }
@@ -125,15 +134,17 @@ pub async fn events_for(
     upto: Position,
     limit: i64,
 ) -> Result<Vec<Sendable>> {
-    const EVENTS: &str = "SELECT s.pos, s.room_nid, s.event_nid, s.sender_nid FROM event_stream s \
+    const EVENTS: &str = "SELECT s.pos, s.room_nid, s.event_nid, s.sender_nid, e.flags \
+         FROM event_stream s JOIN events e ON e.event_nid = s.event_nid \
          JOIN room_servers r ON r.room_nid = s.room_nid AND r.server = $1 \
          WHERE s.pos > $2 AND s.pos <= $3 AND (r.joined > 0 OR r.left_pos >= s.pos) \
-         UNION SELECT s.pos, s.room_nid, s.event_nid, s.sender_nid FROM destination_members d \
-         JOIN event_stream s ON s.pos = d.pos \
+         UNION SELECT s.pos, s.room_nid, s.event_nid, s.sender_nid, e.flags \
+         FROM destination_members d JOIN event_stream s ON s.pos = d.pos \
+         JOIN events e ON e.event_nid = s.event_nid \
          WHERE d.server = $1 AND d.pos > $2 AND d.pos <= $3 \
          ORDER BY 1 LIMIT $4";
     let server = server.to_owned();
-    let rows: Vec<(i64, i64, i64, i64)> = read!(db, |c| sql::query_as(EVENTS)
+    let rows: Vec<(i64, i64, i64, i64, i64)> = read!(db, |c| sql::query_as(EVENTS)
         .bind(server)
         .bind(after)
         .bind(upto)

@@ -43,6 +43,8 @@ impl EventFlags {
     pub const SOFT_FAILED: Self = Self(4);
     /// Redacted: the stored JSON is what redaction left.
     pub const REDACTED: Self = Self(8);
+    /// Its server handed it over: this one tells the other servers of the room.
+    pub const HANDED_OVER: Self = Self(16);
 
     /// Tells whether all of `flags` are set.
     pub fn has(self, flags: Self) -> bool {

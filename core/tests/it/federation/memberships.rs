@@ -90,11 +90,26 @@ async fn a_restricted_room_is_joined_over_whichever_server_may_let_one_in() {
     join(&bob, &club, "hs1").await;
     join(&bob, &room, "hs1").await;
     join(&carol, &club, "hs1").await;
-    say(&carol, &club, "a member").await;
-    sees(&bob, &club, "a member").await;
+    until(|| async { membership(&bob, &club, "@carol:hs3").await == "join" }).await;
     // Nobody of hs2 may invite, and hs9 is not there: hs1 lets her in.
     join_by(&carol, &room, &["hs9", "hs2", "hs1"]).await;
     assert_eq!(membership(&alice, &room, "@carol:hs3").await, "join");
+    until(|| async { membership(&bob, &room, "@carol:hs3").await == "join" }).await;
     say(&carol, &room, "let in by the third").await;
     sees(&bob, &room, "let in by the third").await;
+}
+
+#[tokio::test]
+async fn what_a_server_hands_over_the_other_servers_of_the_room_are_told() {
+    let mut servers = Federation::start(3).await;
+    let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);
+    let carol = servers[2].user("carol").await;
+    let room = create(&alice, json!({ "preset": "public_chat" })).await;
+    join(&bob, &room, "hs1").await;
+    // While one of them is away, and from the database.
+    servers.cut(1);
+    join(&carol, &room, "hs1").await;
+    servers.restart(0).await;
+    servers.mend(1);
+    until(|| async { membership(&bob, &room, "@carol:hs3").await == "join" }).await;
 }

@@ -88,7 +88,7 @@ struct Waiting {
 }
 
 /// A room that the user may see, and the rooms below it.
-struct Looked {
+struct RoomBelow {
     summary: RoomSummary,
     children: Vec<Child>,
 }
@@ -125,7 +125,7 @@ impl Directory {
                 continue;
             }
             let looked = self.look_anywhere(session, &next, suggested, &mut asking).await?;
-            let Some(Looked { summary, children }) = looked else {
+            let Some(RoomBelow { summary, children }) = looked else {
                 if next.depth == 0 {
                     return Err(Self::not_shown(&session.user_id, room_id).into());
                 }
@@ -158,7 +158,7 @@ impl Directory {
         next: &Waiting,
         suggested: bool,
         asking: &mut Asking<'_>,
-    ) -> Result<Option<Looked>> {
+    ) -> Result<Option<RoomBelow>> {
         let room = self.rooms.find(&next.room_id).await?;
         let is_here = match &room {
             Some(room) => self.rooms.is_resident(room).await?,
@@ -175,7 +175,7 @@ impl Directory {
                 true => self.children(&room, suggested).await?,
                 false => Vec::new(),
             };
-            return Ok(Some(Looked { summary: looked.summary, children }));
+            return Ok(Some(RoomBelow { summary: looked.summary, children }));
         };
         let (summary, children) = match &found {
             Elsewhere::Room(summary) => (&**summary, &[][..]),
@@ -189,7 +189,7 @@ impl Directory {
             below.extend(child_elsewhere(event, suggested)?);
         }
         below.sort_by_cached_key(order);
-        Ok(Some(Looked { summary: summary.clone(), children: below }))
+        Ok(Some(RoomBelow { summary: summary.clone(), children: below }))
     }
 
     /// Tells whether a user may see a room that another server shows to this one.

@@ -48,7 +48,6 @@ async fn the_stream_is_one_list_of_all_rooms_in_order() {
     let bob = server.user("bob").await;
     let rooms = [room_of(&[&alice, &bob]).await, room_of(&[&bob, &alice]).await];
     let first = page(&alice, None, "timeout=0").await;
-    assert_eq!(first["start"], first["end"]);
     assert_eq!(first["chunk"], json!([]), "the stream begins now");
     let mut said = Vec::new();
     for n in 0..12 {

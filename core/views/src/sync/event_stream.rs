@@ -123,7 +123,10 @@ impl Sync {
             Waited::Nothing(now) => (Vec::new(), now, None),
         };
         UNTOLD.into_iter().for_each(|stream| end.set(stream, start.get(stream)));
-        Ok(EventsAnswer { start: self.encode(start), end: self.encode(end), chunk, reserved })
+        // Where the client says it stands, though what lives in memory is told from the beginning to who comes
+        // from another process.
+        let start = request.from.unwrap_or_else(|| self.encode(start));
+        Ok(EventsAnswer { start, end: self.encode(end), chunk, reserved })
     }
 
     /// Finds a room that a user may listen to: one he is in, or that everybody may read now.

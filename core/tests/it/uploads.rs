@@ -131,6 +131,10 @@ async fn uploads_on_their_way_count_against_the_quota() {
         limits.media_bytes_max = 10_000;
     })
     .await;
+    if server.takes_turns() || server.has_gateway() {
+        // Each process counts what arrives at it; the transaction has the last word.
+        return;
+    }
     let (alice, bob) = (server.user("alice").await, server.user("bob").await);
     let target = format!("POST {UPLOAD}");
     let mut sockets = Vec::new();

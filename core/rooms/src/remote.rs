@@ -193,13 +193,9 @@ impl Rooms {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn never_seen(&self, room: &Room, ids: &[OwnedEventId]) -> Result<Vec<OwnedEventId>> {
+    pub async fn never_seen(&self, ids: &[OwnedEventId]) -> Result<Vec<OwnedEventId>> {
         let known = self.store.events_by_ids(ids).await?;
-        let known: HashSet<&EventId> = known
-            .iter()
-            .filter(|event| event.room == room.nid)
-            .map(|event| event.event.event_id())
-            .collect();
+        let known: HashSet<&EventId> = known.iter().map(|event| event.event.event_id()).collect();
         Ok(ids.iter().filter(|id| !known.contains(&***id)).cloned().collect())
     }
 

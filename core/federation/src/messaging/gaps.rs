@@ -103,7 +103,7 @@ impl Messaging {
             return Err(MessagingError::Unusable(format!("a state of {} events", pdu_ids.len())));
         }
         let all: Vec<OwnedEventId> = auth_chain_ids.into_iter().chain(pdu_ids.clone()).collect();
-        let unknown = self.rooms.never_seen(room, &all).await?;
+        let unknown = self.rooms.never_seen(&all).await?;
         match unknown.len() {
             0 => {}
             1..=SINGLE_MAX => {
@@ -136,7 +136,7 @@ impl Messaging {
         room: &Arc<Room>,
         event: &Event,
     ) -> Result<(), MessagingError> {
-        let unknown = self.rooms.never_seen(room, event.auth_events()).await?;
+        let unknown = self.rooms.never_seen(event.auth_events()).await?;
         if unknown.is_empty() {
             return Ok(());
         }
@@ -187,7 +187,7 @@ impl Messaging {
             events.iter().map(|event| event.event_id().to_owned()).collect();
         let elsewhere: Vec<OwnedEventId> = named.difference(&here).cloned().collect();
         let mut lacking: BTreeSet<OwnedEventId> =
-            self.rooms.never_seen(room, &elsewhere).await?.into_iter().collect();
+            self.rooms.never_seen(&elsewhere).await?.into_iter().collect();
         let mut whole = Vec::with_capacity(events.len());
         for event in events {
             // They come in the order of their auth events, so what lacks one is known by then.

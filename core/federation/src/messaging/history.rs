@@ -124,7 +124,7 @@ impl Messaging {
         let mut usable = Vec::with_capacity(events.len());
         for event in events {
             self.fetch_auth_events(server, room, &event).await?;
-            if self.rooms.never_seen(room, event.auth_events()).await?.is_empty() {
+            if self.rooms.never_seen(event.auth_events()).await?.is_empty() {
                 usable.push(event);
             }
         }

@@ -167,7 +167,7 @@ impl Messaging {
         let mut states = Vec::with_capacity(missing.len());
         for id in missing {
             let state = self.state_before(origin, room, &id).await?;
-            if !self.rooms.never_seen(room, std::slice::from_ref(&id)).await?.is_empty() {
+            if !self.rooms.never_seen(std::slice::from_ref(&id)).await?.is_empty() {
                 let found = self.one_by_one(origin, room, vec![id.clone()]).await?;
                 for event in &found {
                     self.fetch_auth_events(origin, room, event).await?;

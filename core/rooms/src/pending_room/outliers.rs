@@ -87,7 +87,7 @@ impl PendingRoom {
         Ok(sent.collect())
     }
 
-    /// Finds which of the events, and of those that allow them, are known in this room.
+    /// Finds which of the events are known in this room, and which of those that allow them in any.
     async fn known_among(
         &self,
         store: &Store,
@@ -110,18 +110,22 @@ impl PendingRoom {
         let found = events::find_nids(&store.context.db, &asked).await?;
         let nids: Vec<EventNid> = found.values().copied().collect();
         for event in store.events(&nids).await? {
-            if event.room == self.room.nid {
-                known.insert(event.event.event_id().to_owned(), event);
-            } else if outliers.iter().any(|new| new.event_id() == event.event.event_id()) {
+            let is_one = |new: &Event| new.event_id() == event.event.event_id();
+            if event.room != self.room.nid && outliers.iter().any(is_one) {
                 let why = "another room has an event of this id";
                 return Err(MatrixError::invalid_param(why).into());
             }
+            known.insert(event.event.event_id().to_owned(), event);
         }
         Ok(known)
     }
 
     /// Tells whether an event is allowed by its auth events.
     fn checked_by(&self, allowing: &[Arc<RoomEvent>], event: &Event) -> bool {
+        if allowing.iter().any(|allowing| allowing.room != self.room.nid) {
+            tracing::debug!(event_id = %event.event_id(), "events of another room cannot allow it");
+            return false;
+        }
         let rules = &self.room.rules.authorization;
         let by_id = |id: &EventId| {
             let found = allowing.iter().find(|found| found.event.event_id() == id);

@@ -3,13 +3,19 @@
 //!
 //! Source: Matrix v1.19, client-server, "Room history visibility", applied to a server as to its users.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use colonnade_model::{
-    nid::StateNid,
+    nid::{StateNid, UserNid},
     ruma::{ServerName, events::room::member::MembershipState},
 };
-use colonnade_storage::rooms::{members, state::Part};
+use colonnade_storage::{
+    rooms::{members, state::Part},
+    users::accounts,
+};
 
 use super::{Room, RoomEvent, Store};
 use crate::{Error, Result};
@@ -38,10 +44,16 @@ impl Store {
         };
         let restricted: Vec<StateNid> = states.iter().copied().filter(is_restricted).collect();
         let present = self.present_at(room, &restricted, server).await?;
+        let said = events.iter().filter(|event| event.state_key_nid.is_none());
+        let senders: BTreeSet<UserNid> = said.map(|event| event.sender).collect();
+        let senders: Vec<UserNid> = senders.into_iter().collect();
+        // Who erased his account has said nothing to those who ask for it now.
+        let erased = accounts::erased_among(&self.context.db, &senders).await?;
         let mut shown = Vec::with_capacity(events.len());
         for event in events {
             let hidden = event.event.sender().server_name() != server
-                && event.state_before.is_some_and(|state| present.get(&state) == Some(&false));
+                && event.state_before.is_some_and(|state| present.get(&state) == Some(&false))
+                || event.state_key_nid.is_none() && erased.contains(&event.sender);
             shown.push(match hidden {
                 false => event,
                 true => {

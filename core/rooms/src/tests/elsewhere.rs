@@ -136,6 +136,7 @@ async fn the_state_at_what_is_missing_does_not_stand_for_what_is_known() {
     let topic = |topic: &str| content(json!({ "topic": topic })).unwrap();
     let change = state_event(&alice.user_id, "m.room.topic", String::new(), topic("changed"));
     let (_, state) = fetch(&one, &two, &room).await;
+    one.clock.advance(1);
     let missing = one.rooms.propose(&room, change).await.unwrap();
     let missing = (*one.rooms.event(missing.nid).await.unwrap().unwrap().event).clone();
     let late = say(&one, &room, &alice, "late").await;

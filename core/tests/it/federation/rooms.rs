@@ -287,3 +287,22 @@ async fn history_from_before_one_came_is_fetched_when_it_is_read() {
     let last = page["chunk"].as_array().unwrap().last().unwrap().clone();
     assert_eq!(last["type"], "m.room.create", "down to the beginning");
 }
+
+#[tokio::test]
+async fn what_somebody_said_who_erased_the_account_is_not_told() {
+    let servers = Federation::start(2).await;
+    let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);
+    let carol = servers[0].user("carol").await;
+    let room = create(&alice, json!({ "preset": "public_chat" })).await;
+    join(&carol, &room, "hs1").await;
+    say(&carol, &room, "forget this").await;
+    say(&alice, &room, "keep this").await;
+    let auth = json!({
+        "type": "m.login.password", "password": "password-carol",
+        "identifier": { "type": "m.id.user", "user": carol.user_id },
+    });
+    let erase = json!({ "auth": auth, "erase": true });
+    carol.post("/_matrix/client/v3/account/deactivate", erase).await.ok();
+    join(&bob, &room, "hs1").await;
+    assert_eq!(texts(&bob, &room).await, ["keep this"]);
+}

@@ -7,7 +7,7 @@ use std::{
 };
 
 use colonnade_model::{
-    nid::{RoomNid, UserNid},
+    nid::{EventNid, RoomNid, UserNid},
     ruma::{OwnedServerName, UserId, events::room::member::MembershipState},
     stream::{Position, Stream},
 };
@@ -116,10 +116,14 @@ async fn events(
     let (count, last) = (events.len(), events.last().map_or(upto, |event| event.pos));
     let ours = sender.told_by_us(events).await?;
     let of_rooms = servers_of(sender, ours.iter().map(|event| event.room)).await?;
+    let nids: Vec<EventNid> = ours.iter().map(|event| event.event).collect();
+    let stored = sender.rooms.events(&nids).await?;
+    let stored: HashMap<EventNid, Arc<RoomEvent>> =
+        stored.into_iter().map(|stored| (stored.nid, stored)).collect();
     let mut told = HashSet::new();
     for event in ours {
         let others = of_rooms.get(&event.room).map_or(&[][..], Vec::as_slice);
-        for server in destinations(sender, &event, others).await? {
+        for server in destinations(sender, &event, stored.get(&event.event), others) {
             if sender.right(&server).is_some() {
                 let destination = sending::destination(sender, &server);
                 destination.add(EVENTS, event.pos, Item::Event(event.event));
@@ -214,34 +218,34 @@ async fn servers_of(
 
 /// Returns the servers that an event concerns: those with members in the room, those whose last member it
 /// takes out, and that of a user whose invitation or knock it ends. An invitation itself is another conversation.
-async fn destinations(
+fn destinations(
     sender: &FederationSender,
     event: &Sendable,
+    stored: Option<&Arc<RoomEvent>>,
     others: &[RoomServer],
-) -> Result<BTreeSet<OwnedServerName>> {
+) -> BTreeSet<OwnedServerName> {
     let was_in = |server: &&RoomServer| {
         server.joined > 0 || server.left.is_some_and(|left: Position| left >= event.pos)
     };
     let mut concerned: BTreeSet<OwnedServerName> =
         others.iter().filter(was_in).map(|server| server.server.clone()).collect();
-    let stored = sender.rooms.events(&[event.event]).await?;
     if event.is_handed_over {
         // Whoever handed it over has it.
-        let from = stored.first().map(|stored| stored.event.sender().server_name().to_owned());
+        let from = stored.map(|stored| stored.event.sender().server_name().to_owned());
         concerned.retain(|server| from.as_ref() != Some(server));
-        return Ok(concerned);
+        return concerned;
     }
     let ends = |stored: &&Arc<RoomEvent>| {
         matches!(stored.event.membership(), Some(MembershipState::Leave | MembershipState::Ban))
     };
-    let about = stored.first().filter(ends);
+    let about = stored.filter(ends);
     let user = about.and_then(|stored| UserId::parse(stored.event.state_key()?).ok());
     if let Some(user) = user
         && user.server_name() != sender.context.server_name
     {
         concerned.insert(user.server_name().to_owned());
     }
-    Ok(concerned)
+    concerned
 }
 
 /// Wakes destinations that are reached again.

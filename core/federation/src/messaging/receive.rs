@@ -115,37 +115,41 @@ impl Messaging {
         room: &Arc<Room>,
         event: Event,
     ) -> Result<(Event, Outcome), MessagingError> {
-        if self.rooms.unknown_among(room, event.prev_events()).await?.is_empty() {
-            return self.take_following(origin, room, event).await;
+        let unknown = self.rooms.unknown_among(room, event.prev_events()).await?;
+        if unknown.is_empty() {
+            return self.take_after(origin, room, event, unknown).await;
         }
         match self.between(origin, room, &event).await {
             Ok(between) => {
                 for between in between {
-                    self.take_following(origin, room, between).await?;
+                    let unknown = self.rooms.unknown_among(room, between.prev_events()).await?;
+                    self.take_after(origin, room, between, unknown).await?;
                 }
                 // Whoever sends an event has what it follows: what he does not give is nothing to build on.
                 if !self.rooms.unknown_among(room, event.prev_events()).await?.is_empty() {
                     let why = "its sender does not give the events before it".to_owned();
                     return Err(MessagingError::Unusable(why));
                 }
+                self.take_after(origin, room, event, Vec::new()).await
             }
             Err(MessagingError::Transport(error)) => {
                 tracing::debug!(%origin, room = %room.room_id, %error, "no events in between");
+                self.take_after(origin, room, event, unknown).await
             }
-            Err(error) => return Err(error),
+            Err(error) => Err(error),
         }
-        self.take_following(origin, room, event).await
     }
 
-    /// Takes an event. Of what it follows and is not known the other server says the state there.
-    async fn take_following(
+    /// Takes an event. Of what it follows and is not known, which is `unknown`, the other server says the state
+    /// there.
+    async fn take_after(
         &self,
         origin: &ServerName,
         room: &Arc<Room>,
         event: Event,
+        unknown: Vec<OwnedEventId>,
     ) -> Result<(Event, Outcome), MessagingError> {
         self.fetch_auth_events(origin, room, &event).await?;
-        let unknown = self.rooms.unknown_among(room, event.prev_events()).await?;
         let id = event.event_id().to_owned();
         let before =
             match unknown.is_empty() || self.rooms.unknown_among(room, &[id]).await?.is_empty() {

@@ -129,36 +129,12 @@ pub(crate) async fn received(
 ) -> Result<Admitted> {
     let (prevs, missing_prevs) = followed(pending, store, event.prev_events()).await?;
     let auth_events = known(pending, store, event.auth_events()).await?;
-    let is_foreign = auth_events.iter().any(|auth| auth.room != pending.room.nid);
     let state_before = state_before(pending, store, before, &prevs, &missing_prevs).await?;
-    let rules = pending.room.rules.authorization.clone();
-
-    let mut allowing = Allowing::new();
-    for auth in auth_events.iter().chain(create_event(pending, store).await?.iter()) {
-        if let Some(state_key) = auth.event.state_key() {
-            let key = (auth.event.event_type().to_string().into(), state_key.to_owned());
-            allowing.insert(key, Arc::clone(auth));
-        }
-    }
-    let by_id = |id: &EventId| {
-        let found = allowing.values().find(|found| found.event.event_id() == id);
-        found.map(|found| Arc::clone(&found.event))
-    };
-    let by_auth_events = match is_foreign {
-        true => Err(Rejection {
-            rule: "auth.events",
-            why: "events of another room cannot allow it".to_owned(),
-        }),
-        false => check_by_auth_events(&event, &rules, by_id),
-    };
-    let by_auth_events = by_auth_events
-        .and_then(|()| check_by_state(&event, &rules, |kind, key| held(&allowing, kind, key)));
-    let verdict = match by_auth_events {
-        Err(rejection) => {
-            tracing::debug!(event_id = %event.event_id(), %rejection, "rejected by auth events");
-            Verdict::Rejected
-        }
-        Ok(()) => {
+    let mut allowing = auth_events.clone();
+    allowing.extend(create_event(pending, store).await?);
+    let verdict = match allowed_by(pending, &event, &allowing) {
+        false => Verdict::Rejected,
+        true => {
             let current = match before {
                 StateBefore::Entered(_) => Some(state_before),
                 _ => pending.tip.state,
@@ -180,6 +156,37 @@ pub(crate) async fn received(
     let place =
         Place { prevs, missing_prevs, auths, state_before, enters, is_handed_over, outlier };
     admit(pending, store, event, place, verdict).await
+}
+
+/// Tells whether a received event is allowed by the events that it says allow it, and the create event.
+pub(super) fn allowed_by(
+    pending: &PendingRoom,
+    event: &Event,
+    allowing: &[Arc<RoomEvent>],
+) -> bool {
+    if allowing.iter().any(|allowing| allowing.room != pending.room.nid) {
+        tracing::debug!(event_id = %event.event_id(), "events of another room cannot allow it");
+        return false;
+    }
+    let rules = &pending.room.rules.authorization;
+    let by_id = |id: &EventId| {
+        let found = allowing.iter().find(|found| found.event.event_id() == id);
+        found.map(|found| Arc::clone(&found.event))
+    };
+    let by_key: Allowing = allowing
+        .iter()
+        .filter_map(|allowing| {
+            let state_key = allowing.event.state_key()?.to_owned();
+            let kind = allowing.event.event_type().to_string().into();
+            Some(((kind, state_key), Arc::clone(allowing)))
+        })
+        .collect();
+    let checked = check_by_auth_events(event, rules, by_id)
+        .and_then(|()| check_by_state(event, rules, |kind, key| held(&by_key, kind, key)));
+    if let Err(rejection) = &checked {
+        tracing::debug!(event_id = %event.event_id(), %rejection, "rejected by auth events");
+    }
+    checked.is_ok()
 }
 
 /// Finds the state before a received event, which follows these.

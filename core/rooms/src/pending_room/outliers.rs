@@ -1,20 +1,10 @@
 //! Adding outliers: events of another server that allow others or make up a state, and of which the state
 //! before is not known. Clients do not see them.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
-use colonnade_model::{
-    MatrixError,
-    nid::EventNid,
-    ruma::{EventId, OwnedEventId},
-};
-use colonnade_rules::{
-    auth::{StateKey, check_by_auth_events, check_by_state},
-    event::Event,
-};
+use colonnade_model::{MatrixError, nid::EventNid, ruma::OwnedEventId};
+use colonnade_rules::event::Event;
 use colonnade_storage::rooms::{
     events::{self, EventFlags},
     interned::StateKey as NamedKey,
@@ -23,7 +13,7 @@ use colonnade_storage::rooms::{
 
 use super::{
     PendingRoom,
-    ingest::{create_id, held},
+    ingest::{allowed_by, create_id},
 };
 use crate::{Result, proposal::Sent, store::RoomEvent, store::Store};
 
@@ -55,7 +45,7 @@ impl PendingRoom {
         let create = create_id(self);
         for (place, event) in (0..).zip(new) {
             let allowing = allowing(&known, event, create.as_ref())?;
-            let flags = match self.checked_by(&allowing, event) {
+            let flags = match allowed_by(self, event, &allowing) {
                 true => EventFlags::OUTLIER,
                 false => EventFlags::OUTLIER.with(EventFlags::REJECTED),
             };
@@ -118,33 +108,6 @@ impl PendingRoom {
             known.insert(event.event.event_id().to_owned(), event);
         }
         Ok(known)
-    }
-
-    /// Tells whether an event is allowed by its auth events.
-    fn checked_by(&self, allowing: &[Arc<RoomEvent>], event: &Event) -> bool {
-        if allowing.iter().any(|allowing| allowing.room != self.room.nid) {
-            tracing::debug!(event_id = %event.event_id(), "events of another room cannot allow it");
-            return false;
-        }
-        let rules = &self.room.rules.authorization;
-        let by_id = |id: &EventId| {
-            let found = allowing.iter().find(|found| found.event.event_id() == id);
-            found.map(|found| Arc::clone(&found.event))
-        };
-        let by_key: BTreeMap<StateKey, Arc<RoomEvent>> = allowing
-            .iter()
-            .filter_map(|allowing| {
-                let state_key = allowing.event.state_key()?.to_owned();
-                let kind = allowing.event.event_type().to_string().into();
-                Some(((kind, state_key), Arc::clone(allowing)))
-            })
-            .collect();
-        let checked = check_by_auth_events(event, rules, by_id)
-            .and_then(|()| check_by_state(event, rules, |kind, key| held(&by_key, kind, key)));
-        if let Err(rejection) = &checked {
-            tracing::debug!(event_id = %event.event_id(), %rejection, "rejected by auth events");
-        }
-        checked.is_ok()
     }
 }
 

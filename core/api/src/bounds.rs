@@ -36,7 +36,7 @@ pub fn of(method: &Method, path: &str) -> Option<&'static Bounds> {
 }
 
 /// A path without its version, the prefix of a proposal and the names of its arguments.
-fn shape_of(path: &str) -> Vec<&str> {
+pub(crate) fn shape_of(path: &str) -> Vec<&str> {
     let mut segments: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     if segments.first() == Some(&"_matrix") && segments.len() > 3 {
         let is_unstable = segments[2] == "unstable" && segments[3].contains('.');

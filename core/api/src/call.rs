@@ -27,6 +27,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     bounds,
+    guests::Guests,
     needs::Needed,
     request::{ByteBody, JSON_BYTES_MAX, address_of, require_json},
 };
@@ -62,8 +63,13 @@ pub trait Caller: AuthScheme<Output: Send> {
         from: Option<IpAddr>,
     ) -> impl Future<Output = Result<Self::Who>> + Send;
 
+    /// Returns the session of who calls, if somebody is logged in.
+    fn session(who: &Self::Who) -> Option<&Session>;
+
     /// Names the user who calls, if somebody is logged in.
-    fn user(who: &Self::Who) -> Option<UserNid>;
+    fn user(who: &Self::Who) -> Option<UserNid> {
+        Self::session(who).map(|session| session.user)
+    }
 }
 
 impl Caller for NoAuthentication {
@@ -72,7 +78,7 @@ impl Caller for NoAuthentication {
         Ok(())
     }
 
-    fn user((): &()) -> Option<UserNid> {
+    fn session((): &()) -> Option<&Session> {
         None
     }
 }
@@ -83,7 +89,7 @@ impl Caller for NoAccessToken {
         Ok(())
     }
 
-    fn user((): &()) -> Option<UserNid> {
+    fn session((): &()) -> Option<&Session> {
         None
     }
 }
@@ -94,8 +100,8 @@ impl Caller for AccessToken {
         services.accounts.authenticate_from(&token, from).await
     }
 
-    fn user(who: &Session) -> Option<UserNid> {
-        Some(who.user)
+    fn session(who: &Session) -> Option<&Session> {
+        Some(who)
     }
 }
 
@@ -112,8 +118,8 @@ impl Caller for AccessTokenOptional {
         }
     }
 
-    fn user(who: &Option<Session>) -> Option<UserNid> {
-        who.as_ref().map(|session| session.user)
+    fn session(who: &Option<Session>) -> Option<&Session> {
+        who.as_ref()
     }
 }
 
@@ -127,8 +133,8 @@ impl Caller for AppserviceTokenOptional {
         AccessTokenOptional::who(services, token, from).await
     }
 
-    fn user(who: &Option<Session>) -> Option<UserNid> {
-        who.as_ref().map(|session| session.user)
+    fn session(who: &Option<Session>) -> Option<&Session> {
+        who.as_ref()
     }
 }
 
@@ -157,14 +163,19 @@ pub(crate) fn caller<'s, A: Caller, B>(
     let from = address_of(request.extensions());
     let token = A::extract_authentication(request);
     let token = token.map_err(|error| missing_token(&error.into().to_string()));
+    let guests = Guests::of(request.extensions());
     async move {
         let found = match token {
             Ok(token) => A::who(services, token, from).await,
             Err(error) => Err(error.into()),
         };
         match found {
-            Ok(who) => match A::user(&who) {
-                Some(user) => Ok((who, Payer::User(user))),
+            Ok(who) => match A::session(&who) {
+                Some(session) => {
+                    guests.admit(session)?;
+                    let payer = Payer::User(session.user);
+                    Ok((who, payer))
+                }
                 None => Ok((who, stranger(services, from)?)),
             },
             Err(Error::Client(refusal)) if refusal.status == 401 => {

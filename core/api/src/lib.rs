@@ -12,6 +12,7 @@ pub mod table;
 
 mod client;
 mod enums;
+mod guests;
 mod needs;
 mod pieces;
 mod server;

@@ -23,6 +23,7 @@ use crate::{
     bounds::{self, Rate},
     call::{Call, Caller, caller, collect},
     enums,
+    guests::Guests,
     needs::{self, Needed},
     reply::{self, Reply},
     request::{ByteBody, Erased, JSON_BYTES_MAX, address_of, require_json},
@@ -52,6 +53,8 @@ pub struct Route {
     pub rate: Option<Rate>,
     /// What its answer needs.
     pub need: Need,
+    /// Whether guests may call it.
+    pub(crate) guests: Guests,
     /// Runs it.
     pub run: Erased,
 }
@@ -227,7 +230,8 @@ impl Table {
     fn push(&mut self, method: Method, path: &'static str, name: &'static str, run: Erased) {
         let rate = bounds::of(&method, path).map(|bounds| bounds.rate);
         let need = needs::of(&method, path);
-        self.routes.push(Route { method, path: path.to_owned(), name, rate, need, run });
+        let guests = Guests::at(&method, path);
+        self.routes.push(Route { method, path: path.to_owned(), name, rate, need, guests, run });
     }
 
     /// Mounts a typed endpoint at one further path, for what its type does not list.

@@ -17,6 +17,8 @@ pub struct Session {
     pub device_id: OwnedDeviceId,
     /// The device's local id.
     pub device: DeviceNid,
+    /// The user is a guest, who may do little.
+    pub is_guest: bool,
     /// Where the request comes from, if that is known.
     pub address: Option<IpAddr>,
 }

@@ -98,6 +98,8 @@ pub(super) struct Added {
     pub(super) events: Vec<NewEvent>,
     pub(super) redacted: Vec<Arc<RoomEvent>>,
     pub(super) summary_changed: bool,
+    /// It lets guests in no more.
+    pub(super) closed_to_guests: bool,
     /// What must hold when it is written.
     pub(super) demands: Vec<Demand>,
 }
@@ -112,6 +114,7 @@ impl Added {
         self.events.extend(later.events);
         self.redacted.extend(later.redacted);
         self.summary_changed |= later.summary_changed;
+        self.closed_to_guests |= later.closed_to_guests;
         self.demands.extend(later.demands);
     }
 }
@@ -253,7 +256,7 @@ impl PendingRoom {
     pub(super) fn settle(&mut self, store: &Store, batch: &persist::Batch, persisted: &Persisted) {
         store.states().committed(&batch.states);
         let positions: HashMap<_, _> = persisted.positions.iter().copied().collect();
-        let Added { fresh, redacted, .. } = std::mem::take(&mut self.kept);
+        let Added { fresh, redacted, closed_to_guests, .. } = std::mem::take(&mut self.kept);
         let placed = |event: Arc<RoomEvent>| {
             let mut event = Arc::unwrap_or_clone(event);
             event.pos = positions.get(&event.nid).copied().or(event.pos);
@@ -266,6 +269,9 @@ impl PendingRoom {
         store.committed(committed.into_values());
         if let Some((_, last)) = persisted.positions.last() {
             self.tip.last_pos = *last;
+        }
+        if closed_to_guests {
+            store.closed_to_guests.notify_one();
         }
         self.kept_tip = self.tip.clone();
         self.trie = Pending::default();

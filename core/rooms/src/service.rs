@@ -41,6 +41,22 @@ impl Rooms {
         &self.store
     }
 
+    /// Waits until a room of this process lets guests in no more.
+    pub async fn closed_to_guests(&self) {
+        self.store.closed_to_guests.notified().await;
+    }
+
+    /// Tells whether a room lets guests in.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn has_guests(&self, room: &Room) -> Result<bool> {
+        let access = self.state_event(room.nid, "m.room.guest_access", "").await?;
+        let content: Option<serde_json::Value> =
+            access.and_then(|event| event.event.content_as().ok());
+        Ok(content.is_some_and(|content| content["guest_access"] == "can_join"))
+    }
+
     /// Returns a room a user wants to write to; whether he may is found out where it is written.
     ///
     /// # Errors

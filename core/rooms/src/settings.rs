@@ -57,13 +57,21 @@ pub struct Registration {
     pub tokens: Vec<RegistrationToken>,
     /// Lets an administrator's script register users at `/_synapse/admin/v1/register`.
     pub shared_secret: Option<String>,
+    /// Anybody may be a guest, who needs no password and may do little.
+    pub guests: bool,
     /// A new account has its localpart as display name.
     pub localpart_as_displayname: bool,
 }
 
 impl Default for Registration {
     fn default() -> Self {
-        Self { open: None, tokens: Vec::new(), shared_secret: None, localpart_as_displayname: true }
+        Self {
+            open: None,
+            tokens: Vec::new(),
+            shared_secret: None,
+            guests: false,
+            localpart_as_displayname: true,
+        }
     }
 }
 

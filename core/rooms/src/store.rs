@@ -37,6 +37,7 @@ use colonnade_storage::{
 };
 use parking_lot::Mutex;
 use quick_cache::{Weighter, sync::Cache};
+use tokio::sync::Notify;
 
 use crate::store::custom_push_rules::CustomPushRules;
 use crate::{Context, Error, Result};
@@ -118,6 +119,8 @@ pub struct Store {
     rooms: Cache<OwnedRoomId, Arc<Room>>,
     by_nid: Cache<RoomNid, Arc<Room>>,
     events: Cache<EventNid, Arc<RoomEvent>, ByBytes>,
+    /// Told when a room lets guests in no more.
+    pub(crate) closed_to_guests: Notify,
     /// Counts the changes of events (redactions): a reader that began before one must not put the
     /// event it read into the cache.
     changes: Mutex<u64>,
@@ -134,6 +137,7 @@ impl Store {
             rooms: Cache::new(ROOMS_MAX),
             by_nid: Cache::new(ROOMS_MAX),
             events: Cache::with_weighter(events_max, EVENTS_BYTES_MAX, ByBytes),
+            closed_to_guests: Notify::new(),
             changes: Mutex::new(0),
         }
     }

@@ -118,7 +118,7 @@ impl World {
         let user_id = UserId::parse(format!("@{name}:{}", self.context.server_name)).unwrap();
         let user = self.context.interned.user(&user_id).await.unwrap();
         let device = DeviceNid(user.0);
-        Session { user_id, user, device_id: "D".into(), device, address: None }
+        Session { user_id, user, device_id: "D".into(), device, is_guest: false, address: None }
     }
 
     async fn room(&self, creator: &Session, version: RoomVersionId, levels: Value) -> Arc<Room> {

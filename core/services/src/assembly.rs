@@ -174,6 +174,7 @@ impl Services {
             federation_sender,
         });
         background_jobs::start(&services);
+        membership::guests::start(&services);
         Ok(services)
     }
 }

@@ -65,7 +65,7 @@ impl World {
 
     async fn user(&self) -> (Session, String) {
         let login = Some(Login { refreshable: true, ..Login::default() });
-        let registration = Registration { username: Some("alice".to_owned()), login };
+        let registration = Registration { username: Some("alice".to_owned()), guest: None, login };
         let accounts = &self.writer.accounts;
         let admission = Admission::by_operator();
         let made = accounts.register(admission, registration, "correct horse").await.unwrap();

@@ -2,6 +2,7 @@
 //! shows of a user is copied from the user's profile.
 
 mod elsewhere;
+pub(crate) mod guests;
 mod invitation;
 mod join;
 mod moderate;

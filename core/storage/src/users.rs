@@ -4,6 +4,7 @@ pub mod account_data;
 pub mod accounts;
 pub mod devices;
 pub mod filters;
+pub mod guests;
 pub mod login_addresses;
 pub mod presence;
 pub mod profiles;

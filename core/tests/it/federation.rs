@@ -7,6 +7,6 @@ mod media;
 mod memberships;
 mod past;
 mod reach;
-mod rooms;
+pub(crate) mod rooms;
 mod spaces;
 mod third_party;

@@ -14,6 +14,7 @@ mod enums;
 mod ephemeral;
 mod events;
 mod federation;
+mod guests;
 mod hostile;
 mod initial;
 mod intake;

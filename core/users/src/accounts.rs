@@ -9,6 +9,8 @@
 mod attempts;
 mod auth;
 mod cache;
+mod cleared;
+mod guests;
 pub(crate) mod lifecycle;
 mod login;
 pub mod names;
@@ -132,6 +134,7 @@ impl Accounts {
             user: row.user,
             device_id: row.device_id,
             device: row.device,
+            is_guest: row.is_guest,
             address: None,
         };
         let known = Arc::new(cache::Cached::new(session, row.expires_ts));

@@ -27,8 +27,8 @@ pub(crate) fn mount(table: &mut Table) {
 }
 
 async fn who_am_i(call: Call<whoami::v3::Request, Session>) -> Result<whoami::v3::Response> {
-    let Session { user_id, device_id, .. } = call.who;
-    Ok(whoami::v3::Response { user_id, device_id: Some(device_id), is_guest: false })
+    let Session { user_id, device_id, is_guest, .. } = call.who;
+    Ok(whoami::v3::Response { user_id, device_id: Some(device_id), is_guest })
 }
 
 /// Without a token these two would prove the user by an e-mail address, which no account has.

@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     call::{self, Call, read_json},
+    guests::require_field,
     reply::{self, Reply},
     request::ByteBody,
     table::Table,
@@ -109,6 +110,7 @@ async fn set_field(
         return Err(MatrixError::unrecognized("no such endpoint").into());
     };
     let (who, _, mut body) = change_of(&services, request, user_id).await?;
+    require_field(&who, name)?;
     let given = body.remove(name);
     let given = given.ok_or_else(|| MatrixError::missing_param(format!("{name} is missing")))?;
     services.set_profile_fields(&who, vec![(name.clone(), Some(given))]).await?;
@@ -135,6 +137,7 @@ async fn delete_field(
 ) -> Result<delete_profile_field::v3::Response> {
     let delete_profile_field::v3::Request { user_id, field } = call.request;
     require_own(&call.who, &user_id)?;
+    require_field(&call.who, field.as_str())?;
     let fields = vec![(field.as_str().to_owned(), None)];
     call.services.set_profile_fields(&call.who, fields).await?;
     Ok(delete_profile_field::v3::Response {})

@@ -14,6 +14,7 @@ use colonnade_rooms::Result;
 use colonnade_services::Services;
 use colonnade_users::{
     accounts::{Auth, LoggedIn, Login, Registration, shared_secret::SharedSecretRegistration},
+    bodies::Payer,
     limits::Class,
 };
 use http::{Method, Request};
@@ -50,6 +51,7 @@ struct RegisterBody {
     inhibit_login: bool,
     #[serde(default)]
     refresh_token: bool,
+    guest_access_token: Option<String>,
     #[serde(rename = "type")]
     login_type: Option<String>,
 }
@@ -63,16 +65,20 @@ async fn register(
     limit(&services, Class::Registration, address)?;
     let payer = stranger(&services, address)?;
     let client = naming::client(request.headers());
-    require_user(request.uri().query().unwrap_or_default())?;
+    if is_guest(request.uri().query().unwrap_or_default())? {
+        return register_guest(&services, payer, request, client).await;
+    }
     let body: RegisterBody = read_json(&services, payer, request.into_body()).await?;
     if body.login_type.as_deref() == Some("m.login.application_service") {
         let why = "application services cannot register users on this server";
         return Err(MatrixError::unknown(why).into());
     }
     // Before the stages, so that nobody goes through them for a name that is taken.
-    if let Some(name) = &body.username {
-        services.accounts.require_available(name).await?;
-    }
+    let guest = match (&body.guest_access_token, &body.username) {
+        (Some(token), name) => Some(services.accounts.guest(token, name.as_deref()).await?),
+        (None, Some(name)) => services.accounts.require_available(name).await.map(|_| None)?,
+        (None, None) => None,
+    };
     let auth = Auth::read(body.auth.as_ref())?;
     // Clients ask for the stages without one.
     let missing = || MatrixError::missing_param("no password");
@@ -87,8 +93,8 @@ async fn register(
         refreshable: body.refresh_token,
         address,
     };
-    let registration =
-        Registration { username: body.username, login: (!body.inhibit_login).then_some(login) };
+    let login = (!body.inhibit_login).then_some(login);
+    let registration = Registration { username: body.username, guest, login };
     let accounts = &services.accounts;
     let (user_id, logged_in) = accounts.register(admission, registration, &password).await?;
     Ok(match logged_in {
@@ -97,14 +103,31 @@ async fn register(
     })
 }
 
-/// Makes sure that an ordinary user is to be registered, not a guest.
-fn require_user(query: &str) -> Result<(), MatrixError> {
+/// What counts of the body of who wants to be a guest.
+#[derive(Deserialize)]
+struct GuestBody {
+    initial_device_display_name: Option<String>,
+}
+
+async fn register_guest(
+    services: &Services,
+    payer: Payer,
+    request: Request<ByteBody>,
+    client: Option<String>,
+) -> Result<Reply> {
+    let address = address_of(request.extensions());
+    let body: GuestBody = read_json(services, payer, request.into_body()).await?;
+    let name = body.initial_device_display_name.or(client);
+    let logged_in = services.accounts.register_guest(name, address).await?;
+    Ok(reply::ok(&render(&logged_in)))
+}
+
+/// Tells whether a guest is to be registered, not a user.
+fn is_guest(query: &str) -> Result<bool, MatrixError> {
     let kind = form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "kind");
     match kind.as_ref().map(|(_, kind)| kind.as_ref()) {
-        None | Some("user") => Ok(()),
-        Some("guest") => {
-            Err(MatrixError::guest_access_forbidden("this server does not have guests"))
-        }
+        None | Some("user") => Ok(false),
+        Some("guest") => Ok(true),
         Some(_) => Err(MatrixError::invalid_param("the kind of account is neither user nor guest")),
     }
 }

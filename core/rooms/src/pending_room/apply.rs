@@ -171,6 +171,7 @@ impl PendingRoom {
         self.tip.joined = joined;
         self.tip.invited += members.invited;
         if let Some(summary) = summary {
+            self.added.closed_to_guests |= self.tip.summary.guest_access && !summary.guest_access;
             self.tip.summary = summary;
             self.added.summary_changed = true;
         }

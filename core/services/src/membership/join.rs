@@ -108,6 +108,7 @@ impl MembershipService {
             }
             None => self.join_over(&located, &session.user_id, &content).await?,
         };
+        self.keep_if_welcome(session, &room).await?;
         if !names_itself {
             self.came_in(&session.user_id, &shown).await?;
         }
@@ -195,6 +196,7 @@ impl MembershipService {
                 self.require_invitable(&invited).await?;
             }
             Some("join") if state_key == session.user_id.as_str() => {
+                self.require_guests_welcome(session, room).await?;
                 // Ours to say, not the client's.
                 content.remove("join_authorised_via_users_server");
                 if let Some(authoriser) = self.authoriser(session.user, room).await? {

@@ -51,7 +51,14 @@ mod tests {
     fn a_member_event_is_ones_own_by_type_and_state_key() {
         let user_id = user_id!("@a:b").to_owned();
         let (user, device) = (UserNid(1), DeviceNid(1));
-        let session = Session { user_id, user, device_id: "D".into(), device, address: None };
+        let session = Session {
+            user_id,
+            user,
+            device_id: "D".into(),
+            device,
+            is_guest: false,
+            address: None,
+        };
         assert!(is_own_member_event(&session, "m.room.member", "@a:b"));
         assert!(!is_own_member_event(&session, "m.room.member", "@c:b"));
         assert!(!is_own_member_event(&session, "m.room.member", ""));

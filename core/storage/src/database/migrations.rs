@@ -60,6 +60,7 @@ macro_rules! migrations {
             51 "0051_remote_devices",
             52 "0052_remote_media",
             53 "0053_ended_invitations",
+            59 "0059_guests",
         )
     };
     ($engine:literal; $($number:literal $name:literal,)*) => {

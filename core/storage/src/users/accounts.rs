@@ -24,6 +24,8 @@ pub struct Account {
     pub erased: bool,
     /// The kind of user an administrator's script asked for.
     pub user_type: Option<String>,
+    /// Made without proof, and may do little.
+    pub guest: bool,
     /// When it was made, in milliseconds since the Unix epoch.
     pub created_ts: i64,
 }
@@ -34,8 +36,8 @@ pub struct Account {
 /// When the database fails.
 pub async fn create(tx: &mut Tx, account: Account) -> Result<bool> {
     const INSERT: &str = "INSERT INTO accounts \
-         (user_nid, password, admin, deactivated, erased, user_type, created_ts) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (user_nid) DO NOTHING";
+         (user_nid, password, admin, deactivated, erased, user_type, created_ts, guest) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (user_nid) DO NOTHING";
     let inserted = execute!(
         tx,
         sql::query(INSERT)
@@ -46,6 +48,7 @@ pub async fn create(tx: &mut Tx, account: Account) -> Result<bool> {
             .bind(i64::from(account.erased))
             .bind(account.user_type)
             .bind(account.created_ts)
+            .bind(i64::from(account.guest))
     )?;
     Ok(inserted == 1)
 }
@@ -55,11 +58,11 @@ pub async fn create(tx: &mut Tx, account: Account) -> Result<bool> {
 /// # Errors
 /// When the database fails.
 pub async fn find(db: &Database, user: UserNid) -> Result<Option<Account>> {
-    const FIND: &str = "SELECT password, admin, deactivated, erased, user_type, created_ts \
+    const FIND: &str = "SELECT password, admin, deactivated, erased, user_type, created_ts, guest \
          FROM accounts WHERE user_nid = $1";
-    type Row = (Option<String>, i64, i64, i64, Option<String>, i64);
+    type Row = (Option<String>, i64, i64, i64, Option<String>, i64, i64);
     let row: Option<Row> = read!(db, |c| sql::query_as(FIND).bind(user.0).fetch_optional(c))?;
-    Ok(row.map(|(password, admin, deactivated, erased, user_type, created_ts)| Account {
+    Ok(row.map(|(password, admin, deactivated, erased, user_type, created_ts, guest)| Account {
         user,
         password,
         admin: admin != 0,
@@ -67,6 +70,7 @@ pub async fn find(db: &Database, user: UserNid) -> Result<Option<Account>> {
         erased: erased != 0,
         user_type,
         created_ts,
+        guest: guest != 0,
     }))
 }
 

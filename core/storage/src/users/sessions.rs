@@ -33,6 +33,8 @@ pub struct SessionRow {
     pub expires_ts: Option<i64>,
     /// The refresh token that dies when this token is first used.
     pub replaces: Option<TokenHash>,
+    /// The user is a guest.
+    pub is_guest: bool,
 }
 
 /// A new access token, with its refresh token if there is one.
@@ -84,14 +86,14 @@ pub async fn insert(tx: &mut Tx, tokens: NewTokens) -> Result<()> {
 /// When the database fails.
 pub async fn find(db: &Database, access: TokenHash) -> Result<Option<SessionRow>> {
     const FIND: &str = "SELECT d.user_nid, u.user_id, d.device_nid, d.device_id, t.expires_ts, \
-         t.replaces FROM access_tokens t \
+         t.replaces, a.guest FROM access_tokens t \
          JOIN devices d ON d.device_nid = t.device_nid \
          JOIN accounts a ON a.user_nid = d.user_nid AND a.deactivated = 0 \
          JOIN users u ON u.user_nid = d.user_nid WHERE t.hash = $1";
-    type Row = (i64, String, i64, String, Option<i64>, Option<Vec<u8>>);
+    type Row = (i64, String, i64, String, Option<i64>, Option<Vec<u8>>, i64);
     let row: Option<Row> =
         read!(db, |c| sql::query_as(FIND).bind(access.to_vec()).fetch_optional(c))?;
-    let Some((user, user_id, device, device_id, expires_ts, replaces)) = row else {
+    let Some((user, user_id, device, device_id, expires_ts, replaces, guest)) = row else {
         return Ok(None);
     };
     let user_id = UserId::parse(&user_id)
@@ -104,6 +106,7 @@ pub async fn find(db: &Database, access: TokenHash) -> Result<Option<SessionRow>
         device_id: device_id.into(),
         expires_ts,
         replaces,
+        is_guest: guest != 0,
     }))
 }
 

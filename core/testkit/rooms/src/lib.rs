@@ -89,7 +89,7 @@ impl World {
         let user_id = UserId::parse(format!("@{name}:localhost")).expect("a user id");
         let user = self.context.interned.user(&user_id).await.expect("a local id");
         let device = DeviceNid(user.0);
-        Session { user_id, user, device_id: "D".into(), device, address: None }
+        Session { user_id, user, device_id: "D".into(), device, is_guest: false, address: None }
     }
 
     /// Makes a room that everybody may join.

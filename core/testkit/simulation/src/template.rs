@@ -138,7 +138,8 @@ async fn make() -> colonnade_rooms::Result<Template> {
             refreshable: false,
             address: None,
         };
-        let account = Registration { username: Some(name.to_owned()), login: Some(login) };
+        let account =
+            Registration { username: Some(name.to_owned()), guest: None, login: Some(login) };
         let (_, logged_in) =
             services.accounts.register(Admission::by_operator(), account, "correct horse").await?;
         users.push(logged_in.expect("a session was asked for").session);

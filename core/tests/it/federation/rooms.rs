@@ -6,9 +6,9 @@ use colonnade_testkit::{Client, federation::Federation};
 use serde_json::{Value, json};
 
 /// How long something may take to arrive: much longer than it does.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     [
         ('%', "%25"),
         ('#', "%23"),
@@ -22,28 +22,28 @@ pub(super) fn encode(text: &str) -> String {
     .fold(text.to_owned(), |text, (from, to)| text.replace(*from, to))
 }
 
-pub(super) fn path(room: &str, rest: &str) -> String {
+pub(crate) fn path(room: &str, rest: &str) -> String {
     format!("/_matrix/client/v3/rooms/{}/{rest}", encode(room))
 }
 
-pub(super) async fn create(client: &Client, request: Value) -> String {
+pub(crate) async fn create(client: &Client, request: Value) -> String {
     let made = client.post("/_matrix/client/v3/createRoom", request).await.ok();
     made["room_id"].as_str().unwrap().to_owned()
 }
 
-pub(super) async fn join(client: &Client, room: &str, via: &str) -> Value {
+pub(crate) async fn join(client: &Client, room: &str, via: &str) -> Value {
     let address = format!("/_matrix/client/v3/join/{}?via={via}", encode(room));
     client.post(&address, json!({})).await.ok()
 }
 
-pub(super) async fn say(client: &Client, room: &str, text: &str) -> String {
+pub(crate) async fn say(client: &Client, room: &str, text: &str) -> String {
     let address = path(room, &format!("send/m.room.message/{}", text.replace(' ', "-")));
     let body = json!({ "msgtype": "m.text", "body": text });
     client.put(&address, body).await.ok()["event_id"].as_str().unwrap().to_owned()
 }
 
 /// The texts of a room as a user sees them, oldest first.
-pub(super) async fn texts(client: &Client, room: &str) -> Vec<String> {
+pub(crate) async fn texts(client: &Client, room: &str) -> Vec<String> {
     let page = client.get(&path(room, "messages?dir=b&limit=100")).await.ok();
     let chunk = page["chunk"].as_array().unwrap();
     let bodies = chunk.iter().rev().filter_map(|event| event["content"]["body"].as_str());
@@ -56,11 +56,11 @@ pub(super) async fn sees(client: &Client, room: &str, text: &str) {
 }
 
 #[track_caller]
-pub(super) fn until<F: Future<Output = bool>>(holds: impl Fn() -> F) -> impl Future<Output = ()> {
+pub(crate) fn until<F: Future<Output = bool>>(holds: impl Fn() -> F) -> impl Future<Output = ()> {
     until_by(Location::caller(), holds)
 }
 
-pub(super) async fn until_by<F: Future<Output = bool>>(at: &Location<'_>, holds: impl Fn() -> F) {
+pub(crate) async fn until_by<F: Future<Output = bool>>(at: &Location<'_>, holds: impl Fn() -> F) {
     let waited = tokio::time::timeout(PATIENCE, async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -70,7 +70,7 @@ pub(super) async fn until_by<F: Future<Output = bool>>(at: &Location<'_>, holds:
 }
 
 /// What a user is to a room, as another user sees it.
-pub(super) async fn membership(client: &Client, room: &str, user: &str) -> String {
+pub(crate) async fn membership(client: &Client, room: &str, user: &str) -> String {
     let state = client.get(&path(room, &format!("state/m.room.member/{}", encode(user)))).await;
     let state = if state.status == 200 { state.ok() } else { Value::Null };
     state["membership"].as_str().unwrap_or("none").to_owned()

@@ -49,6 +49,7 @@ mod tests {
             user: UserNid(1),
             device_id: "DEVICE".into(),
             device: DeviceNid(1),
+            is_guest: false,
             address: None,
         };
         Cached::new(session, None)

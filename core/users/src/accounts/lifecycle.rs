@@ -117,7 +117,8 @@ impl Accounts {
         let user_id = names::new_user(localpart.unwrap_or(name), &self.context.server_name)?;
         let (password, user_type) = (Some(password), None);
         let cleared = Default::default();
-        let account = NewAccount { user_id: &user_id, password, admin, user_type, cleared };
+        let account =
+            NewAccount { user_id: &user_id, password, admin, user_type, guest: false, cleared };
         self.create(account).await?;
         Ok(user_id)
     }

@@ -274,7 +274,7 @@ impl Accounts {
         self.cache.remove(&dead);
         let device = minted.stored.device;
         Ok(LoggedIn {
-            session: Session { user_id, user, device_id, device, address },
+            session: Session { user_id, user, device_id, device, is_guest: false, address },
             access_token: minted.access,
             refresh_token: minted.refresh,
             expires_in_ms: minted.expires_in_ms,

@@ -2,7 +2,7 @@
 
 use colonnade_model::ruma::UserId;
 
-use super::uia;
+use super::cleared;
 
 /// A new account.
 pub(super) struct NewAccount<'n> {
@@ -10,6 +10,7 @@ pub(super) struct NewAccount<'n> {
     pub(super) password: Option<&'n str>,
     pub(super) admin: bool,
     pub(super) user_type: Option<String>,
+    pub(super) guest: bool,
     /// What it took to be allowed to make it.
-    pub(super) cleared: uia::Cleared,
+    pub(super) cleared: cleared::Cleared,
 }

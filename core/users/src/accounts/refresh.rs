@@ -38,7 +38,15 @@ impl Accounts {
         let known = colonnade_storage::users::devices::list(db, user).await?;
         let known = known.into_iter().find(|known| known.device == device).ok_or_else(unknown)?;
         Ok(LoggedIn {
-            session: Session { user_id, user, device_id: known.device_id, device, address: None },
+            // Guests have no refresh tokens.
+            session: Session {
+                user_id,
+                user,
+                device_id: known.device_id,
+                device,
+                is_guest: false,
+                address: None,
+            },
             access_token: minted.access,
             refresh_token: minted.refresh,
             expires_in_ms: minted.expires_in_ms,

@@ -6,43 +6,43 @@ use colonnade_model::{
     MatrixError,
     nid::UserNid,
     ruma::{OwnedUserId, UserId},
+    session::Session,
 };
 use colonnade_rooms::{Error, Result};
-use colonnade_storage::{
-    StorageError,
-    users::{
-        accounts::{self, Account},
-        profiles::{self, DISPLAYNAME},
-        uia as table, words,
-    },
+use colonnade_storage::users::{
+    accounts::{self, Account},
+    profiles::{self, DISPLAYNAME},
+    uia as table, words,
 };
 use serde_json::Value;
 
-use super::{Accounts, Auth, LoggedIn, Login, login::Proven, names, new_account::NewAccount, uia};
+use super::{
+    Accounts, Auth, LoggedIn, Login, cleared, login::Proven, names, new_account::NewAccount, uia,
+};
 use crate::profiles::words_of;
 
 /// Letters of a user name we choose.
-const NAME_LENGTH: usize = 12;
-/// Why a transaction is undone that would use a session of stages twice.
-const SESSION_GONE: &str = "the session of stages has ended";
+pub(super) const NAME_LENGTH: usize = 12;
 
 /// A request for an account.
 #[derive(Debug, Default)]
 pub struct Registration {
     /// The name; one of our choice when `None`.
     pub username: Option<String>,
+    /// The guest whose account it becomes; `None` for a new one.
+    pub guest: Option<Session>,
     /// The first session; `None` for an account only.
     pub login: Option<Login>,
 }
 
 /// The right to register once, from [`Accounts::check_registration`].
 #[derive(Debug)]
-pub struct Admission(uia::Cleared);
+pub struct Admission(pub(super) cleared::Cleared);
 
 impl Admission {
     /// Says that somebody may register who passed no stages, since the operator wants it so.
     pub fn by_operator() -> Self {
-        Self(uia::Cleared::default())
+        Self(cleared::Cleared::default())
     }
 }
 
@@ -100,7 +100,10 @@ impl Accounts {
     ) -> Result<(OwnedUserId, Option<LoggedIn>)> {
         // Nobody can come back to a session the client does not know: what it holds is given back.
         let lost = cleared.session.clone().filter(|_| cleared.is_unknown);
-        let made = self.make(cleared, registration.username.as_deref(), password).await;
+        let made = match registration.guest {
+            Some(guest) => self.upgrade(cleared, guest, password).await,
+            None => self.make(cleared, registration.username.as_deref(), password).await,
+        };
         if let (Err(_), Some(name)) = (&made, lost) {
             self.context.db.write(move |tx| Box::pin(table::end(tx, name))).await?;
         }
@@ -117,7 +120,7 @@ impl Accounts {
 
     async fn make(
         &self,
-        cleared: uia::Cleared,
+        cleared: cleared::Cleared,
         username: Option<&str>,
         password: &str,
     ) -> Result<(UserNid, OwnedUserId)> {
@@ -129,13 +132,14 @@ impl Accounts {
             }
         };
         let (admin, user_type, password) = (false, None, Some(password));
-        let account = NewAccount { user_id: &user_id, password, admin, user_type, cleared };
+        let account =
+            NewAccount { user_id: &user_id, password, admin, user_type, guest: false, cleared };
         Ok((self.create(account).await?, user_id))
     }
 
     /// Stores a new account, and ends the session of stages that led to it.
     pub(super) async fn create(&self, account: NewAccount<'_>) -> Result<UserNid> {
-        let NewAccount { user_id, password, admin, user_type, cleared } = account;
+        let NewAccount { user_id, password, admin, user_type, guest, cleared } = account;
         let password = match password {
             Some(text) => Some(self.passwords.hash(text).await?),
             None => None,
@@ -148,9 +152,11 @@ impl Accounts {
             deactivated: false,
             erased: false,
             user_type,
+            guest,
             created_ts: self.context.now_ms(),
         };
-        let words = words_of(user_id, None);
+        // Nobody looks for guests by their names, which say nothing.
+        let words = if guest { Vec::new() } else { words_of(user_id, None) };
         let named = self.context.settings.registration.localpart_as_displayname;
         let name = named.then(|| Value::from(user_id.localpart()));
         let write = self.context.db.write(move |tx| {
@@ -159,15 +165,8 @@ impl Accounts {
                 if !accounts::create(tx, account).await? {
                     return Ok(Created::InUse);
                 }
-                if let Some(session) = cleared.session
-                    && !table::end(tx, session).await?
-                {
-                    // Another request used it: the account goes with the transaction.
-                    return Err(StorageError::Conflict(SESSION_GONE.to_owned()));
-                }
-                if let Some(token) = cleared.token {
-                    table::token_used(tx, token).await?;
-                }
+                // Unless another request used it: then the account goes with the transaction.
+                cleared.spend(tx).await?;
                 words::replace(tx, user, words).await?;
                 profiles::set(tx, user, DISPLAYNAME.to_owned(), name).await?;
                 Ok(Created::Done)
@@ -176,8 +175,7 @@ impl Accounts {
         match write.await {
             Ok(Created::Done) => Ok(user),
             Ok(Created::InUse) => Err(in_use(user_id)),
-            Err(StorageError::Conflict(why)) if why == SESSION_GONE => Err(uia::unknown_session()),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(cleared::refusal(error)),
         }
     }
 

@@ -109,7 +109,8 @@ impl Accounts {
         let user_id = names::new_user(&registration.username, &self.context.server_name)?;
         let SharedSecretRegistration { password, admin, user_type, .. } = registration;
         let (password, cleared) = (Some(&*password), Default::default());
-        let account = NewAccount { user_id: &user_id, password, admin, user_type, cleared };
+        let account =
+            NewAccount { user_id: &user_id, password, admin, user_type, guest: false, cleared };
         let user = self.create(account).await?;
         let proven = Proven { user, user_id, password: None };
         self.open_session(proven, Login::default()).await

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::{
     attempts::{self, Attempts},
     auth::{Auth, LIFETIME_MS},
+    cleared::{Cleared, unknown_session},
     names::{self, Named},
     passwords::Passwords,
     registration_tokens::RegistrationTokens,
@@ -84,17 +85,6 @@ impl<'c> Caller<'c> {
 pub(super) fn owner_at(address: Option<IpAddr>) -> String {
     let network = address.map(attempts::network);
     format!("address {}", network.as_deref().unwrap_or("unknown"))
-}
-
-/// Every stage of a flow was passed; the session still has to be ended.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Cleared {
-    /// The session, if it is stored.
-    pub(super) session: Option<String>,
-    /// The digest of the registration token it holds.
-    pub(super) token: Option<String>,
-    /// The client does not know the session, so nobody can come back to it.
-    pub(super) is_unknown: bool,
 }
 
 /// Checks proofs.
@@ -348,10 +338,6 @@ fn not_offered() -> Error {
     MatrixError::forbidden("this stage is not among the flows of this request").into()
 }
 
-pub(super) fn unknown_session() -> Error {
-    MatrixError::unknown("the authentication session is not known, or took too long").into()
-}
-
 /// Renders the 401 answer: what can be done, what was done, and why a stage failed.
 fn demand(flows: &[Vec<Stage>], session: &UiaSession, why: Option<&MatrixError>) -> Error {
     let flows: Vec<Value> = flows
@@ -421,7 +407,7 @@ mod tests {
     fn a_proof_is_of_the_caller() {
         let (user_id, user) = (user_id!("@a:b").to_owned(), UserNid(1));
         let (device_id, device) = ("D".into(), DeviceNid(1));
-        let caller = Session { user_id, user, device_id, device, address: None };
+        let caller = Session { user_id, user, device_id, device, is_guest: false, address: None };
         let code = |auth: Value| {
             let auth = Auth::read(Some(&auth)).unwrap().unwrap();
             match require_same_user(&auth, &caller) {

@@ -4,18 +4,24 @@
 //!
 //! Whatever comes back is a PDU like any other: it is checked ([`pdus`](self)) before a room sees it.
 
+mod check_pool;
 mod devices;
 mod directory;
 mod gaps;
 mod history;
 mod invite;
+mod join;
+mod join_figures;
 mod media;
 mod membership;
 mod multipart;
 mod pdus;
 mod receive;
 mod spaces;
+mod state_answer;
 mod third_party;
+
+use std::sync::Arc;
 
 use colonnade_model::ruma::{EventId, RoomId};
 use colonnade_rooms::{Error, Rooms};
@@ -29,6 +35,7 @@ pub use devices::{
     Claims, DeviceListSnapshot, DeviceSnapshot, KeysByDevice, KeysByUser, QueriedKeys,
 };
 pub use directory::AliasTarget;
+pub use join_figures::JoinFigures;
 pub use media::{Pieces, RemoteFile};
 pub use membership::{EntryKind, Template};
 pub use receive::Received;
@@ -43,6 +50,8 @@ pub struct Messaging {
     transport: Transport,
     keys: KeyRing,
     rooms: Rooms,
+    checks: Arc<check_pool::CheckPool>,
+    joins: Arc<JoinFigures>,
 }
 
 /// Why a conversation led to nothing.
@@ -81,7 +90,13 @@ impl MessagingError {
 impl Messaging {
     /// Begins.
     pub fn new(transport: Transport, keys: KeyRing, rooms: Rooms) -> Self {
-        Self { transport, keys, rooms }
+        let checks = Arc::new(check_pool::CheckPool::new());
+        Self { transport, keys, rooms, checks, joins: Arc::default() }
+    }
+
+    /// Returns how joins of rooms of other servers go.
+    pub fn join_figures(&self) -> &JoinFigures {
+        &self.joins
     }
 
     /// Returns the way to other servers.

@@ -9,8 +9,12 @@ use colonnade_model::ruma::{EventId, OwnedEventId};
 
 use crate::event::Event;
 
+mod arriving;
+
 #[cfg(test)]
 mod tests;
+
+pub use self::arriving::Arriving;
 
 /// A batch in order.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

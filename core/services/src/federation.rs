@@ -21,7 +21,7 @@ use colonnade_rooms::{Context, Result, Room, Rooms};
 use colonnade_users::{encryption::Encryption, presence::Presence, to_device::ToDevice};
 use colonnade_views::{receipts::Receipts, typing::Typing};
 
-pub use coming::Joined;
+pub use coming::{Joined, MembersTold};
 pub use queries::AliasTarget;
 pub use third_party::AddressInvite;
 
@@ -62,6 +62,12 @@ impl FederationService {
     ) -> Self {
         let transactions = Transactions::new(context.db.clone());
         Self { context, rooms, membership, messaging, transactions, owners }
+    }
+
+    /// Returns how many joins of rooms of other servers are under way, and how many events all of them stored
+    /// since the start.
+    pub fn join_figures(&self) -> (u64, u64) {
+        self.messaging.join_figures().read()
     }
 
     /// Returns a room that another server is in, and that lets it take part.

@@ -93,6 +93,7 @@ impl Metrics {
         text += &histogram("colonnade_commit_writes", &stats.batch_writes);
         text += &histogram("colonnade_commit_seconds", &stats.commit_seconds);
         text += &owner_calls(&services.rooms.owner_calls());
+        text += &joins(services.federation.join_figures());
         text + &caches(&services.cache_figures())
     }
 }
@@ -104,6 +105,14 @@ fn owner_calls(calls: &[(&str, u64)]) -> String {
         text += &format!("colonnade_owner_calls_total{{result=\"{result}\"}} {count}\n");
     }
     text
+}
+
+/// Renders how joins of rooms of other servers go: how many, and the events they stored.
+fn joins((under_way, events): (u64, u64)) -> String {
+    format!(
+        "# TYPE colonnade_joins_under_way gauge\ncolonnade_joins_under_way {under_way}\n\
+         # TYPE colonnade_join_events_total counter\ncolonnade_join_events_total {events}\n"
+    )
 }
 
 /// Renders the figures of the caches.

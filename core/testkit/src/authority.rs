@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use rustls::{
     ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -69,18 +69,22 @@ impl Authority {
     /// # Panics
     /// When it cannot be made.
     pub fn acceptor(&self, host: &str) -> TlsAcceptor {
-        let params = CertificateParams::new(vec![host.to_owned()]).expect("a name of a host");
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &self.certificate, &self.key);
-        let certificate = certificate.expect("a certificate");
-        let chain = vec![CertificateDer::from(certificate.der().to_vec())];
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        Self::acceptor_of(&self.issue(host))
+    }
+
+    /// Returns what accepts TLS with a certificate of an authority.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn acceptor_of(issued: &Issued) -> TlsAcceptor {
+        let certificate = CertificateDer::from_pem_slice(issued.certificate.as_bytes());
+        let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("a key");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("versions of TLS")
             .with_no_client_auth()
-            .with_single_cert(chain, key)
+            .with_single_cert(vec![certificate.expect("a certificate")], key)
             .expect("a certificate with its key");
         TlsAcceptor::from(Arc::new(config))
     }

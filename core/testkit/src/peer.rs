@@ -31,6 +31,8 @@ pub struct Asked {
     pub method: String,
     /// The path and query, as they were sent.
     pub target: String,
+    /// All of the head.
+    pub head: String,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -80,6 +82,15 @@ impl PeerAddress {
         answer: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static,
     ) -> Peer {
         let acceptor = authority.acceptor(self.name);
+        self.answer_as(acceptor, answer)
+    }
+
+    /// Begins to answer with a certificate of the test's own.
+    pub fn answer_as(
+        self,
+        acceptor: TlsAcceptor,
+        answer: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Peer {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (noted, answer) = (Arc::clone(&asked), Arc::new(answer));
         let serving = tokio::spawn(async move {
@@ -128,7 +139,7 @@ async fn read(stream: &mut TlsStream<tokio::net::TcpStream>) -> Option<Asked> {
     let length = lower.lines().find_map(|line| line.strip_prefix("content-length: "));
     let mut body = vec![0; length.map_or(Some(0), |length| length.parse().ok())?];
     stream.read_exact(&mut body).await.ok()?;
-    Some(Asked { method, target, body })
+    Some(Asked { method, target, head, body })
 }
 
 /// An answer of success with headers, each with its line end.

@@ -3,6 +3,7 @@
 mod devices;
 mod edus;
 mod front;
+mod joins;
 mod media;
 mod memberships;
 mod past;

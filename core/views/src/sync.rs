@@ -32,3 +32,4 @@ pub use event_stream::{EventsAnswer, EventsRequest};
 pub use initial::InitialRequest;
 pub use service::Sources;
 pub use service::{Sync, SyncRequest};
+pub use summary::heroes_of;

@@ -7,7 +7,8 @@ use colonnade_federation::transaction::Transaction;
 use colonnade_model::{
     MatrixError,
     ruma::{
-        EventId, OwnedEventId, OwnedRoomId, RoomId, RoomVersionId, UserId,
+        EventId, OwnedEventId, OwnedRoomId, OwnedServerName, RoomId, RoomVersionId, ServerName,
+        UserId,
         api::federation::{
             authorization::get_event_authorization::v1 as event_auth,
             backfill::get_backfill::v1 as get_backfill,
@@ -25,8 +26,12 @@ use colonnade_model::{
     },
 };
 use colonnade_rooms::{Result, RoomEvent};
-use colonnade_services::{Services, federation::Joined};
+use colonnade_services::{
+    Services,
+    federation::{Joined, MembersTold},
+};
 use http::{Method, Request, StatusCode};
+use serde::{Serialize, Serializer, ser::Error as _};
 use serde_json::{Value, json, value::RawValue};
 
 use super::endpoint::{Origin, signed};
@@ -88,6 +93,8 @@ struct Handed {
     room: OwnedRoomId,
     event_id: String,
     pdu: Box<RawValue>,
+    /// Which members it wants to be told, if it joins.
+    members: MembersTold,
 }
 
 impl Handed {
@@ -96,9 +103,19 @@ impl Handed {
         request: Request<ByteBody>,
         args: &[String],
     ) -> Result<Self> {
-        let (origin, _, body) = signed(services, request, EVENT_BYTES_MAX).await?;
+        let (origin, parts, body) = signed(services, request, EVENT_BYTES_MAX).await?;
         let event_id = args.get(1).cloned().unwrap_or_default();
-        Ok(Self { origin, room: named(args)?, event_id, pdu: raw(&body)? })
+        let members = members_told(parts.uri.query().unwrap_or_default());
+        Ok(Self { origin, room: named(args)?, event_id, pdu: raw(&body)?, members })
+    }
+}
+
+/// Reads which members a server wants to be told.
+fn members_told(query: &str) -> MembersTold {
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    match pairs.any(|(key, value)| key == "omit_members" && value == "true") {
+        true => MembersTold::Heroes,
+        false => MembersTold::All,
     }
 }
 
@@ -142,7 +159,8 @@ async fn join_v2(
     request: Request<ByteBody>,
     args: Vec<String>,
 ) -> Result<Reply> {
-    Ok(reply::ok(&join(&services, request, &args).await?))
+    let joined = join(&services, request, &args).await?;
+    Ok(reply::ok(&JoinedBody::of(&joined, &services.context.server_name)))
 }
 
 async fn join_v1(
@@ -150,24 +168,49 @@ async fn join_v1(
     request: Request<ByteBody>,
     args: Vec<String>,
 ) -> Result<Reply> {
-    Ok(reply::ok(&json!([200, join(&services, request, &args).await?])))
+    let joined = join(&services, request, &args).await?;
+    Ok(reply::ok(&(200, JoinedBody::of(&joined, &services.context.server_name))))
 }
 
-async fn join(services: &Services, request: Request<ByteBody>, args: &[String]) -> Result<Value> {
-    let Handed { origin, room, event_id, pdu } = Handed::read(services, request, args).await?;
-    let joined = services.federation.take_join(&origin.server, &room, &event_id, pdu).await?;
-    Ok(joined_json(&joined, services.context.server_name.as_str()))
+async fn join(services: &Services, request: Request<ByteBody>, args: &[String]) -> Result<Joined> {
+    let Handed { origin, room, event_id, pdu, members } =
+        Handed::read(services, request, args).await?;
+    services.federation.take_join(&origin.server, &room, &event_id, pdu, members).await
 }
 
-fn joined_json(joined: &Joined, ours: &str) -> Value {
-    json!({
-        "origin": ours,
-        "event": pdu(&joined.event),
-        "state": pdus(&joined.state),
-        "auth_chain": pdus(&joined.auth_chain),
-        "members_omitted": false,
-        "servers_in_room": joined.servers,
-    })
+/// The answer to a join. Events are written as they are stored: there may be a hundred thousand.
+#[derive(Serialize)]
+struct JoinedBody<'j> {
+    origin: &'j ServerName,
+    event: Pdu<'j>,
+    members_omitted: bool,
+    servers_in_room: &'j [OwnedServerName],
+    auth_chain: Vec<Pdu<'j>>,
+    state: Vec<Pdu<'j>>,
+}
+
+impl<'j> JoinedBody<'j> {
+    fn of(joined: &'j Joined, ours: &'j ServerName) -> Self {
+        Self {
+            origin: ours,
+            event: Pdu(&joined.event),
+            members_omitted: joined.members == MembersTold::Heroes,
+            servers_in_room: &joined.servers,
+            auth_chain: pdus(&joined.auth_chain),
+            state: pdus(&joined.state),
+        }
+    }
+}
+
+/// An event as other servers read it.
+struct Pdu<'e>(&'e RoomEvent);
+
+impl Serialize for Pdu<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let json: &RawValue =
+            serde_json::from_str(self.0.event.json()).map_err(S::Error::custom)?;
+        json.serialize(serializer)
+    }
 }
 
 async fn knock(call: Call<send_knock::Request, Origin>) -> Result<Value> {
@@ -196,7 +239,7 @@ async fn leave_v1(
 }
 
 async fn leave(services: &Services, request: Request<ByteBody>, args: &[String]) -> Result<()> {
-    let Handed { origin, room, event_id, pdu } = Handed::read(services, request, args).await?;
+    let Handed { origin, room, event_id, pdu, .. } = Handed::read(services, request, args).await?;
     services.federation.take_leave(&origin.server, &room, &event_id, pdu).await
 }
 
@@ -226,7 +269,8 @@ async fn invited_v1(
     struct Unsigned {
         invite_room_state: Vec<Value>,
     }
-    let Handed { origin, room, event_id, pdu } = Handed::read(&services, request, &args).await?;
+    let Handed { origin, room, event_id, pdu, .. } =
+        Handed::read(&services, request, &args).await?;
     let shown: InvitedV1 = serde_json::from_str(pdu.get())
         .map_err(|error| MatrixError::bad_json(error.to_string()))?;
     let (origin, shown) = (&origin.server, shown.unsigned.invite_room_state);
@@ -250,10 +294,15 @@ async fn event(call: Call<get_event::Request, Origin>) -> Result<Value> {
     Ok(transaction_of(&call, &[event]))
 }
 
-async fn state(call: Call<room_state::Request, Origin>) -> Result<Value> {
+async fn state(call: Call<room_state::Request, Origin>) -> Result<Reply> {
     let (room, event): (_, &EventId) = (&call.request.room_id, &call.request.event_id);
     let (state, chain) = call.services.federation.state(&call.who.server, room, event).await?;
-    Ok(json!({ "pdus": pdus(&state), "auth_chain": pdus(&chain) }))
+    #[derive(Serialize)]
+    struct State<'s> {
+        auth_chain: Vec<Pdu<'s>>,
+        pdus: Vec<Pdu<'s>>,
+    }
+    Ok(reply::ok(&State { auth_chain: pdus(&chain), pdus: pdus(&state) }))
 }
 
 async fn state_ids(call: Call<room_state_ids::Request, Origin>) -> Result<Value> {
@@ -326,12 +375,8 @@ fn transaction_of<R>(call: &Call<R, Origin>, events: &[Arc<RoomEvent>]) -> Value
     })
 }
 
-fn pdus(events: &[Arc<RoomEvent>]) -> Vec<Value> {
-    events.iter().map(|event| pdu(event)).collect()
-}
-
-fn pdu(event: &RoomEvent) -> Value {
-    text(event.event.json())
+fn pdus(events: &[Arc<RoomEvent>]) -> Vec<Pdu<'_>> {
+    events.iter().map(|event| Pdu(event)).collect()
 }
 
 fn text(json: &str) -> Value {

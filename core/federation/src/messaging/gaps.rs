@@ -39,14 +39,6 @@ struct StateIds {
 }
 
 #[derive(Deserialize)]
-struct State {
-    #[serde(default)]
-    pdus: Vec<Box<RawValue>>,
-    #[serde(default)]
-    auth_chain: Vec<Box<RawValue>>,
-}
-
-#[derive(Deserialize)]
 struct Chain {
     #[serde(default)]
     auth_chain: Vec<Box<RawValue>>,
@@ -113,14 +105,7 @@ impl Messaging {
             _ => {
                 let request = Request::get(path_at("v1/state", &room.room_id, event));
                 let request = request.within(QUESTION * 4).taking(STATE_BYTES_MAX);
-                let State { mut pdus, auth_chain } =
-                    self.transport.send(server, request).await?.json().await?;
-                pdus.extend(auth_chain);
-                if pdus.len() > EVENTS_MAX {
-                    return Err(MessagingError::Unusable("a state without end".to_owned()));
-                }
-                let pdus = self.usable(room, pdus).await?;
-                self.add_what_hangs_together(room, pdus).await?;
+                self.store_state(room, self.transport.send(server, request).await?).await?;
             }
         }
         Ok(self.rooms.nids_of(room, &pdu_ids).await?)

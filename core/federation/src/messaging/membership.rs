@@ -1,36 +1,25 @@
-//! Coming into a room over a server that is in it, leaving it so, and knocking: the other server fills an event
-//! in, this one signs it, the other one takes it.
+//! Leaving a room over a server that is in it, and knocking; and what these and joining begin with: the other
+//! server fills an event in, this one signs it, the other one takes it.
 //!
 //! Source: Matrix v1.19, server-server, "Joining Rooms", "Knocking upon a room", "Leaving Rooms".
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use colonnade_model::{
     MatrixError,
-    ruma::{
-        CanonicalJsonObject, CanonicalJsonValue, OwnedEventId, RoomId, RoomVersionId, ServerName,
-        UserId,
-    },
+    ruma::{CanonicalJsonObject, CanonicalJsonValue, RoomId, RoomVersionId, ServerName, UserId},
     versions,
 };
-use colonnade_rooms::{
-    Error, Room,
-    incoming::{Incoming, StateBefore},
-    remote::Outcome,
-};
+use colonnade_rooms::Error;
 use colonnade_rules::event::{Event, complete};
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use super::{EVENTS_MAX, Messaging, MessagingError, path, pdus::in_order};
-use crate::transport::Request;
+use super::{Messaging, MessagingError, path, state_answer::Form};
+use crate::transport::{Request, Response};
 
-/// How long a server may take to answer a join with a room of many members.
-const JOIN: Duration = Duration::from_secs(180);
-/// How long other questions may take.
+/// How long a question may take.
 const QUESTION: Duration = Duration::from_secs(30);
-/// How large a room may be when it is joined, in bytes.
-const ROOM_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// How large the answer to a leave may be, in bytes: it says nothing.
 const LEFT_BYTES_MAX: u64 = 64 * 1024;
 
@@ -68,16 +57,6 @@ impl EntryKind {
 struct Made {
     room_version: Option<RoomVersionId>,
     event: CanonicalJsonObject,
-}
-
-#[derive(Deserialize)]
-struct Joined {
-    #[serde(default)]
-    state: Vec<Box<RawValue>>,
-    #[serde(default)]
-    auth_chain: Vec<Box<RawValue>>,
-    #[serde(default)]
-    event: Option<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -149,65 +128,6 @@ impl Messaging {
             .map_err(|error| MessagingError::Unusable(error.to_string()))
     }
 
-    /// Joins a room over a server that is in it: sends it the join, stores the state it answers with and
-    /// enters the room.
-    ///
-    /// # Errors
-    /// [`MessagingError`].
-    pub async fn send_join(
-        &self,
-        server: &ServerName,
-        version: &RoomVersionId,
-        join: Event,
-    ) -> Result<Arc<Room>, MessagingError> {
-        let room_id = join.room_id().to_owned();
-        let joined: Joined =
-            self.put_in_either_form(server, "send_join", &join, JOIN, ROOM_BYTES_MAX).await?;
-        let (state, chain) = (joined.state, joined.auth_chain);
-        if state.len() + chain.len() > EVENTS_MAX {
-            return Err(MessagingError::Unusable(format!("{} events", state.len() + chain.len())));
-        }
-        let room = self.rooms.elsewhere(&room_id, version).await?;
-        let join = match joined.event {
-            Some(event) => self.completed_join(&room, &join, event).await?,
-            None => join,
-        };
-        let chain_len = chain.len();
-        let all: Vec<Box<RawValue>> = chain.into_iter().chain(state).collect();
-        tracing::info!(room = %room_id, events = all.len(), %server, "a room is being joined");
-        let looked = self.look_at(&room.rules, all).await?;
-        let in_state: BTreeSet<OwnedEventId> =
-            looked[chain_len..].iter().filter_map(|one| one.event_id.clone()).collect();
-        let in_state: Vec<OwnedEventId> = in_state.into_iter().collect();
-        let events = in_order(&room, looked);
-        require_create(&room, &events)?;
-        self.add_what_hangs_together(&room, events).await?;
-        let state = self.rooms.nids_of(&room, &in_state).await?;
-        let before = StateBefore::Entered(state);
-        match self.rooms.receive(&room, Incoming { event: join, before }).await? {
-            (_, Outcome::Rejected) => {
-                let why = "the room's own state does not allow the join".to_owned();
-                Err(MessagingError::Unusable(why))
-            }
-            _ => Ok(room),
-        }
-    }
-
-    /// Takes a join that the other server signed too, as restricted rooms want it. It must be the event
-    /// that was sent.
-    async fn completed_join(
-        &self,
-        room: &Room,
-        sent: &Event,
-        returned: Box<RawValue>,
-    ) -> Result<Event, MessagingError> {
-        let mut events = self.usable(room, vec![returned]).await?;
-        match events.pop().filter(|event| event.event_id() == sent.event_id()) {
-            Some(event) => Ok(event),
-            None => Ok(sent.clone()),
-        }
-    }
-
     /// Leaves a room over a server that is in it.
     ///
     /// # Errors
@@ -217,24 +137,29 @@ impl Messaging {
         server: &ServerName,
         leave: &Event,
     ) -> Result<(), MessagingError> {
-        let Value::Object(_) =
-            self.put_in_either_form(server, "send_leave", leave, QUESTION, LEFT_BYTES_MAX).await?
-        else {
-            return Err(MessagingError::Unusable("no object for a leave".to_owned()));
+        let (response, form) =
+            self.put_in_either_form(server, "send_leave", leave, QUESTION, LEFT_BYTES_MAX).await?;
+        let answer: Value = response.json().await?;
+        let said = match form {
+            Form::Object => &answer,
+            Form::BehindStatus => &answer[1],
         };
-        Ok(())
+        match said.is_object() {
+            true => Ok(()),
+            false => Err(MessagingError::Unusable("no object for a leave".to_owned())),
+        }
     }
 
     /// Sends an event to the second version of an endpoint; to a server of before, which does not know that, to the
     /// first, whose answer stands behind a status in an array.
-    async fn put_in_either_form<T: DeserializeOwned>(
+    pub(super) async fn put_in_either_form(
         &self,
         server: &ServerName,
         endpoint: &str,
         event: &Event,
         within: Duration,
         bytes_max: u64,
-    ) -> Result<T, MessagingError> {
+    ) -> Result<(Response, Form), MessagingError> {
         let last = Some(event.event_id().as_str());
         let request = |version: &str| {
             let address = path(&format!("{version}/{endpoint}"), event.room_id(), last);
@@ -243,11 +168,9 @@ impl Messaging {
         };
         match self.transport.send(server, request("v2")?).await {
             Err(error) if error.is_unrecognized() => {}
-            answer => return Ok(answer?.json().await?),
+            answer => return Ok((answer?, Form::Object)),
         }
-        let answer = self.transport.send(server, request("v1")?).await?;
-        let (_, answer): (u16, T) = answer.json().await?;
-        Ok(answer)
+        Ok((self.transport.send(server, request("v1")?).await?, Form::BehindStatus))
     }
 
     /// Knocks at a room over a server that is in it; returns the state that it shows of the room.
@@ -263,19 +186,6 @@ impl Messaging {
         let request = Request::put(address, &raw(knock)?)?.within(QUESTION).ignoring_backoff();
         let knocked: Knocked = self.transport.send(server, request).await?.json().await?;
         Ok(knocked.knock_room_state)
-    }
-}
-
-/// A room begins with a create event that says its version.
-fn require_create(room: &Room, events: &[Event]) -> Result<(), MessagingError> {
-    let create = events.iter().find(|event| event.is_state(&"m.room.create".into(), ""));
-    let version = create.and_then(|create| {
-        let content: Value = create.content_as().ok()?;
-        Some(content["room_version"].as_str().unwrap_or("1").to_owned())
-    });
-    match version.as_deref() == Some(room.version.as_str()) {
-        true => Ok(()),
-        false => Err(MessagingError::Unusable("a room without a beginning".to_owned())),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Checking what comes from another server, many PDUs at a time: their keys are fetched together, and the
-//! signatures looked at on threads that may compute.
+//! signatures looked at in turns of the [`CheckPool`](super::check_pool).
+
+use std::collections::BTreeSet;
 
 use colonnade_model::{
     MatrixError,
@@ -7,18 +9,18 @@ use colonnade_model::{
         OwnedEventId, ServerName, events::TimelineEventType, room_version_rules::RoomVersionRules,
     },
 };
-use colonnade_rooms::{Error, Result, Room};
+use colonnade_rooms::{Result, Room};
 use colonnade_rules::{event::Event, order};
 use serde_json::value::RawValue;
 
-use super::Messaging;
+use super::{Messaging, check_pool::Work};
 use crate::{
     keys::{VerificationKeys, WantedKey},
     pdu::{Pdu, PublicKeys, Refused, RequiredKeys},
 };
 
-/// PDUs that are checked in one go on a thread that may compute: about a fifth of a second.
-const TOGETHER: usize = 1_000;
+/// PDUs that are checked in one turn: a whole transaction, some ten milliseconds.
+const TOGETHER: usize = 100;
 
 /// A PDU that was looked at: its id, if it has the form of an event, and the event or why it is dropped.
 pub(super) struct Looked {
@@ -63,17 +65,31 @@ impl Messaging {
             if some.is_empty() {
                 return Ok(looked);
             }
-            looked.extend(self.look_at_some(rules, some).await?);
+            looked.extend(self.look_at_some(Work::Events, rules, some).await?);
         }
+    }
+
+    /// Checks PDUs of a room's state in one turn, in their order.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn look_at_state(
+        &self,
+        room: &Room,
+        pdus: Vec<Box<RawValue>>,
+    ) -> Result<Vec<Looked>> {
+        self.look_at_some(Work::State, &room.rules, pdus).await
     }
 
     async fn look_at_some(
         &self,
+        work: Work,
         rules: &RoomVersionRules,
         pdus: Vec<Box<RawValue>>,
     ) -> Result<Vec<Looked>> {
         let rules = rules.clone();
-        let (read, wanted) = compute(move || {
+        let checks = &self.checks;
+        let reading = checks.run(work, move || {
             let read: Vec<Result<Pdu, Refused>> =
                 pdus.iter().map(|pdu| Pdu::read(pdu.get(), &rules)).collect();
             let required = read.iter().flatten().flat_map(Pdu::required_keys);
@@ -84,12 +100,12 @@ impl Messaging {
                     valid_at_ms: valid_at(required),
                 })
             });
-            let wanted: Vec<WantedKey> = wanted.collect();
-            (read, wanted)
-        })
-        .await?;
+            let wanted: BTreeSet<WantedKey> = wanted.collect();
+            (read, wanted.into_iter().collect::<Vec<_>>())
+        });
+        let (read, wanted) = reading.await?;
         let keys = self.keys.verification_keys(&wanted).await?;
-        compute(move || read.into_iter().map(|pdu| look(pdu, &keys)).collect()).await
+        checks.run(work, move || read.into_iter().map(|pdu| look(pdu, &keys)).collect()).await
     }
 
     /// Checks a PDU that another server hands over.
@@ -132,16 +148,22 @@ impl Messaging {
     }
 }
 
-/// Returns what of PDUs that were looked at passed, as [`Messaging::usable`] says.
-pub(super) fn in_order(room: &Room, looked: Vec<Looked>) -> Vec<Event> {
-    let mut events = Vec::with_capacity(looked.len());
-    for Looked { event_id, result } in looked {
-        match result {
-            Ok(event) if event.room_id() == room.room_id => events.push(event),
+impl Looked {
+    /// Returns the event, if it passed and is of the room.
+    pub(super) fn usable_in(self, room: &Room) -> Option<Event> {
+        match self.result {
+            Ok(event) if event.room_id() == room.room_id => return Some(event),
             Ok(event) => tracing::debug!(event_id = %event.event_id(), "of another room"),
-            Err(error) => tracing::debug!(?event_id, %error, "a PDU is dropped"),
+            Err(error) => tracing::debug!(event_id = ?self.event_id, %error, "a PDU is dropped"),
         }
+        None
     }
+}
+
+/// Returns what of PDUs that were looked at passed, as [`Messaging::usable`] says.
+fn in_order(room: &Room, looked: Vec<Looked>) -> Vec<Event> {
+    let mut events: Vec<Event> =
+        looked.into_iter().filter_map(|looked| looked.usable_in(room)).collect();
     // From room version 12 on nobody names it, and everything rests on it.
     events.sort_by_key(|event| !event.is_state(&TimelineEventType::RoomCreate, ""));
     let order = order::by_auth_events(&events).order;
@@ -158,10 +180,4 @@ fn look(pdu: Result<Pdu, Refused>, keys: &VerificationKeys) -> Looked {
     let required = pdu.required_keys().to_vec();
     let checked = pdu.check(&At { keys, required: &required });
     Looked { event_id, result: checked.map(|checked| checked.event) }
-}
-
-/// Runs what computes for long where it keeps nobody waiting.
-async fn compute<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Error::from(MatrixError::internal(format!("a check ended: {error}"))))
 }

@@ -6,7 +6,7 @@ use colonnade_model::ruma::{OwnedEventId, RoomVersionId};
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{Order, by_auth_events};
+use super::{Arriving, Order, by_auth_events};
 use crate::{
     event::Event,
     sample::{Room, StateIds},
@@ -38,7 +38,44 @@ fn room(version: RoomVersionId) -> (Vec<Arc<Event>>, StateIds) {
     (events, state)
 }
 
+/// The places of events in what is given out while they arrive.
+fn arrived(arriving: &mut Arriving, batch: &[Arc<Event>]) -> Vec<OwnedEventId> {
+    let mut given = Vec::new();
+    for event in batch {
+        arriving.add((**event).clone());
+        given.extend(arriving.take_ready().iter().map(|event| event.event_id().to_owned()));
+    }
+    given
+}
+
 proptest! {
+    #[test]
+    fn what_arrives_is_given_out_after_what_allows_it(
+        seed in prop::collection::vec(any::<prop::sample::Index>(), 12),
+        new in any::<bool>(),
+    ) {
+        let version = if new { RoomVersionId::V12 } else { RoomVersionId::V4 };
+        let (mut events, _) = room(version);
+        for (place, index) in seed.iter().enumerate().take(events.len()) {
+            let other = index.index(events.len());
+            events.swap(place, other);
+        }
+        // Twice, as lists of a state and of its auth chain overlap.
+        let twice: Vec<_> = events.iter().chain(&events).cloned().collect();
+        let mut arriving = Arriving::from_nothing();
+        let given = arrived(&mut arriving, &twice);
+        prop_assert_eq!(given.len(), events.len());
+        prop_assert_eq!((arriving.waiting(), arriving.lacking().len()), (0, 0));
+        for (place, id) in given.iter().enumerate() {
+            let event = events.iter().find(|event| event.event_id() == id).unwrap();
+            for allowing in event.auth_events() {
+                prop_assert!(given[..place].contains(allowing));
+            }
+        }
+        let first = events.iter().find(|event| event.event_id() == given[0]).unwrap();
+        prop_assert!(first.is_state(&"m.room.create".into(), ""));
+    }
+
     #[test]
     fn every_event_comes_after_those_that_allow_it(
         seed in prop::collection::vec(any::<prop::sample::Index>(), 12),
@@ -111,4 +148,18 @@ fn a_chain_of_thousands_needs_no_stack() {
     batch.reverse();
     let places = order(&batch).order;
     assert_eq!(places, (0..20_000).rev().collect::<Vec<_>>());
+}
+
+#[test]
+fn what_waits_for_what_never_arrives_says_so() {
+    let mut arriving = Arriving::in_room();
+    let batch = [named("c", &["b"]), named("b", &["a"]), named("self", &["self"])];
+    assert_eq!(arrived(&mut arriving, &batch), Vec::<OwnedEventId>::new());
+    assert_eq!((arriving.waiting(), arriving.ready()), (3, 0));
+    assert_eq!(arriving.lacking(), ["$a:x"]);
+    arriving.note_known(arriving.lacking());
+    let ids: Vec<_> =
+        arriving.take_ready().iter().map(|event| event.event_id().to_string()).collect();
+    assert_eq!(ids, ["$b:x", "$c:x"]);
+    assert_eq!((arriving.waiting(), arriving.lacking().len()), (1, 0), "a circle");
 }

@@ -2,10 +2,11 @@
 //!
 //! Source: Matrix v1.19, server-server, "Joining Rooms", "Knocking upon a room".
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use colonnade_model::{
     MatrixError,
+    nid::{EventNid, StateNid},
     ruma::{
         CanonicalJsonObject, OwnedServerName, OwnedUserId, RoomId, RoomVersionId, ServerName,
         UserId, events::room::member::MembershipState,
@@ -18,7 +19,8 @@ use colonnade_rooms::{
     remote::Outcome,
 };
 use colonnade_rules::event::{Event, complete};
-use colonnade_storage::rooms::servers;
+use colonnade_storage::rooms::{servers, state::Part};
+use colonnade_views::sync::heroes_of;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{FederationService, require_own};
@@ -26,15 +28,27 @@ use super::{FederationService, require_own};
 /// Bytes of state that whoever knocks is shown of the room.
 const SHOWN_BYTES_MAX: usize = 128 * 1024;
 
+/// Which members a server is told whose user joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MembersTold {
+    /// All of them.
+    All,
+    /// Those alone that a room without a name is named after: it asks for the others later.
+    Heroes,
+}
+
 /// What a server is answered whose user joined.
 pub struct Joined {
     /// The join, as it was taken: with this server's signature where that lets the user in.
     pub event: Arc<RoomEvent>,
     /// The room's state before it.
     pub state: Vec<Arc<RoomEvent>>,
-    /// The events that allow those of the state.
+    /// Which members are in that.
+    pub members: MembersTold,
+    /// The events that allow the join and those of the state. Where members are left out, without those that are
+    /// in the state.
     pub auth_chain: Vec<Arc<RoomEvent>>,
-    /// Servers in the room.
+    /// Servers that were in the room before.
     pub servers: Vec<OwnedServerName>,
 }
 
@@ -79,6 +93,7 @@ impl FederationService {
         room_id: &RoomId,
         event_id: &str,
         pdu: Box<RawValue>,
+        members: MembersTold,
     ) -> Result<Joined> {
         let room = self.open_room(room_id, origin).await?;
         let (pdu, is_co_signed) = self.co_signed(&room, pdu)?;
@@ -88,25 +103,60 @@ impl FederationService {
             // What was true when the event was filled in may be so no more.
             self.membership.authorise_join(&room, &user, &mut CanonicalJsonObject::new()).await?;
         }
+        let servers = self.servers_in(&room).await?;
         let event = self.take(&room, join).await?;
-        let state = match event.state_before {
-            Some(state) => self.rooms.state_nids(state).await?,
-            None => Vec::new(),
+        let state = match (event.state_before, members) {
+            (Some(state), MembersTold::All) => self.rooms.state_nids(state).await?,
+            (Some(state), MembersTold::Heroes) => {
+                self.state_with_heroes(&room, state, &user).await?
+            }
+            (None, _) => Vec::new(),
         };
-        let chain = self.rooms.auth_chain(&state).await?;
-        let mut servers: Vec<OwnedServerName> = servers::of_rooms(&self.context.db, &[room.nid])
-            .await?
-            .into_iter()
-            .filter(|server| server.joined > 0)
-            .map(|server| server.server)
-            .collect();
-        servers.push(self.context.server_name.clone());
+        let told: Vec<EventNid> = state.iter().copied().chain([event.nid]).collect();
+        let mut chain = self.rooms.auth_chain(&told).await?;
+        if members == MembersTold::Heroes {
+            let state: HashSet<EventNid> = state.iter().copied().collect();
+            chain.retain(|event| !state.contains(event));
+        }
         Ok(Joined {
             event,
             state: self.rooms.events(&state).await?,
+            members,
             auth_chain: self.rooms.events(&chain).await?,
             servers,
         })
+    }
+
+    /// Returns a state without its members but those that the room is named after, should it have neither a
+    /// name nor an alias.
+    async fn state_with_heroes(
+        &self,
+        room: &Room,
+        state: StateNid,
+        viewer: &UserId,
+    ) -> Result<Vec<EventNid>> {
+        let rooms = &self.rooms;
+        let core = rooms.states().list(state, Part::Core).await?;
+        let mut nids: Vec<EventNid> = core.iter().map(|entry| entry.event).collect();
+        for named in ["m.room.name", "m.room.canonical_alias"] {
+            if rooms.state_event_at(state, named, "").await?.is_some() {
+                return Ok(nids);
+            }
+        }
+        let nid = self.context.interned.user(viewer).await?;
+        for hero in heroes_of(&self.context, room.nid, (viewer, nid)).await? {
+            let member = rooms.state_event_at(state, "m.room.member", hero.as_str()).await?;
+            nids.extend(member.map(|member| member.nid));
+        }
+        Ok(nids)
+    }
+
+    /// Returns the servers with members in a room, this one included.
+    async fn servers_in(&self, room: &Room) -> Result<Vec<OwnedServerName>> {
+        let others = servers::of_rooms(&self.context.db, &[room.nid]).await?;
+        let present = others.into_iter().filter(|other| other.joined > 0);
+        let ours = self.context.server_name.clone();
+        Ok(present.map(|other| other.server).chain([ours]).collect())
     }
 
     /// Takes the knock of a user of another server; returns what is shown of the room.

@@ -139,13 +139,16 @@ impl Rooms {
     }
 
     /// Tells whether what happens in a room is to be asked of other servers: nobody of this one is in it,
-    /// and others are, or were.
+    /// and others are, or were, or nothing is known of it but that somebody knocked.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn is_elsewhere(&self, room: &Room) -> Result<bool> {
+        if self.is_resident(room).await? {
+            return Ok(false);
+        }
         let others = servers::of_rooms(&self.context.db, &[room.nid]).await?;
-        Ok(!others.is_empty() && !self.is_resident(room).await?)
+        Ok(!others.is_empty() || self.state_event(room.nid, "m.room.create", "").await?.is_none())
     }
 
     /// Makes the event that a user of another server would send now, without hash and signatures, for

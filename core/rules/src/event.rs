@@ -179,6 +179,13 @@ impl Event {
         &self.event_type
     }
 
+    /// Tells whether its type or state key is longer than the specification allows, as in old room versions some
+    /// are.
+    pub fn is_overlong(&self) -> bool {
+        self.event_type.to_string().len() > FIELD_BYTES_MAX
+            || self.state_key.as_ref().is_some_and(|state_key| state_key.len() > FIELD_BYTES_MAX)
+    }
+
     /// Returns its state key; an event with one is a state event.
     pub fn state_key(&self) -> Option<&str> {
         self.state_key.as_deref()

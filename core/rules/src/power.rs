@@ -195,6 +195,12 @@ impl PowerLevels {
             && (user == author || self.user(user) >= self.redact)
     }
 
+    /// Tells whether a member may redact whatever anybody said.
+    pub fn may_redact_any(&self, user: &UserId) -> bool {
+        self.may_send_message(user, &TimelineEventType::RoomRedaction)
+            && self.user(user) >= self.redact
+    }
+
     /// Tells whether a redaction that is in the room takes effect: its sender has the redact
     /// level, or both events are of one server. Whose an event is says its sender (Matrix v1.19,
     /// rooms, v3, §Handling redactions), in room versions 1 and 2 its id (rooms, v1,

@@ -66,7 +66,7 @@ impl Messaging {
         let request = Request::get(address).within(within).taking(bytes_max + AROUND_BYTES_MAX);
         match self.transport.send(server, request).await {
             Ok(response) => self.unpacked(response, bounds).await,
-            Err(error) if is_unknown_endpoint(&error) => {
+            Err(error) if error.is_unrecognized() => {
                 let host = escaped(server.as_str());
                 let address = format!(
                     "/_matrix/media/v3/download/{host}/{id}?timeout_ms={wait_ms}&allow_remote=false"
@@ -108,15 +108,6 @@ impl Messaging {
             Ok(parts.piece().await?.map(|piece| (piece, parts)))
         });
         Ok(RemoteFile::new(&headers, pieces.boxed()))
-    }
-}
-
-/// Tells whether a server says that it knows no such endpoint, rather than no such file.
-fn is_unknown_endpoint(error: &TransportError) -> bool {
-    match error {
-        TransportError::Status { errcode: Some(code), .. } => code == "M_UNRECOGNIZED",
-        TransportError::Status { errcode: None, status, .. } => matches!(status, 404 | 405),
-        _ => false,
     }
 }
 

@@ -75,6 +75,10 @@ impl PendingRoom {
             Verdict::SoftFailed => EventFlags::SOFT_FAILED,
             Verdict::Rejected => EventFlags::REJECTED,
         };
+        let flags = match admitted.missing_prevs.is_empty() {
+            true => flags,
+            false => flags.with(EventFlags::AFTER_GAP),
+        };
         let mut room_event = self.hold(&admitted, flags);
         if admitted.verdict != Verdict::Accepted {
             let mut row = row(&admitted, flags, txn);

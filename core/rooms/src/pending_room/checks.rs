@@ -19,7 +19,7 @@ use colonnade_storage::{
         directory,
         members::{self, Membership},
         persist::Demand,
-        relations,
+        relations, servers,
     },
 };
 use serde_json::Value;
@@ -243,13 +243,18 @@ async fn redaction(pending: &mut PendingRoom, store: &Store, proposal: &Proposal
     let Some(target) = &proposal.redacts else {
         return Err(MatrixError::bad_json("a redaction says what it `redacts`").into());
     };
-    let found = pending.find(store, target).await?;
-    let target = found.filter(|found| found.room == pending.room.nid).ok_or_else(no_event)?;
-    if !sees(pending, store, &proposal.sender, &target).await? {
-        return Err(no_event().into());
-    }
     let state = pending.tip.state;
     let levels = power_levels::levels(pending, store, state).await?;
+    let Some(target) = pending.find(store, target).await? else {
+        // It may be on its way: whoever may redact anything redacts it when it comes.
+        let may = levels.is_some_and(|levels| levels.may_redact_any(&proposal.sender));
+        let others = servers::of_rooms(&store.context.db, &[pending.room.nid]).await?;
+        let is_alone = others.iter().all(|other| other.joined <= 0);
+        return if may && !is_alone { Ok(()) } else { Err(no_event().into()) };
+    };
+    if target.room != pending.room.nid || !sees(pending, store, &proposal.sender, &target).await? {
+        return Err(no_event().into());
+    }
     let may = levels.is_some_and(|levels| {
         levels.may_redact(&proposal.sender, target.event.sender())
             && *target.event.event_type() != TimelineEventType::RoomCreate

@@ -1,16 +1,21 @@
 //! States that another server says: of a room one enters, before an event whose history is missing here, and
 //! of a room of which nothing is known but one's own membership.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use colonnade_model::{
     MatrixError,
     nid::{EventNid, StateKeyNid, StateNid},
+    ruma::{OwnedServerName, UserId},
 };
 use colonnade_rules::{push::PushOutcome, trie::Entry};
 use colonnade_storage::rooms::{
     events::EventFlags, members::Membership, persist::Live, state::Part,
 };
+use serde_json::Value;
 
 use super::{
     PendingRoom,
@@ -21,6 +26,8 @@ use crate::{Error, Result, proposal::Sent, store::RoomEvent, store::Store};
 
 /// Events of a state read at a time.
 const PIECE: usize = 1_000;
+/// Events that are shown of a room whose senders' servers are noted: who wants to leave asks one of them.
+const SERVERS_MAX: usize = 10;
 
 impl PendingRoom {
     /// Makes the state that consists of these events, or the one after an event if this is the one before it.
@@ -88,10 +95,13 @@ impl PendingRoom {
         let room_event = RoomEvent { state_before: None, state_after: None, ..held };
         let member = member_row(store, &room_event, membership).await?;
         let user = member.as_ref().map(|member| member.user);
+        let sender = admitted.event.sender().server_name().to_owned();
+        let mut servers = servers_of(&stripped);
+        servers.insert(sender);
+        servers.remove(&store.context.server_name);
         let shown = (membership == Membership::Invite || membership == Membership::Knock)
             .then(|| user.map(|user| (user, stripped)))
             .flatten();
-        let server = admitted.event.sender().server_name().to_owned();
         let mut row = row(&admitted, EventFlags::OUTLIER, None);
         (row.state_before, row.state_after) = (None, None);
         row.live = Some(Live {
@@ -103,11 +113,8 @@ impl PendingRoom {
             thread: None,
             state: Some(admitted.state_after),
             members: member.into_iter().collect(),
-            // Noted as a server of the room that has no members that are known.
-            servers: (server != store.context.server_name)
-                .then_some((server, 0))
-                .into_iter()
-                .collect(),
+            // Noted as servers of the room that have no members that are known.
+            servers: servers.into_iter().map(|server| (server, 0)).collect(),
             ends_at: None,
             stripped: shown,
             user_outcomes: Vec::new(),
@@ -132,6 +139,13 @@ impl PendingRoom {
         events.extend(self.events_of(store, &fresh).await?);
         Ok(events)
     }
+}
+
+/// Returns the servers whose users made what is shown of a room: the first of them.
+fn servers_of(stripped: &str) -> BTreeSet<OwnedServerName> {
+    let shown: Vec<Value> = serde_json::from_str(stripped).unwrap_or_default();
+    let senders = shown.iter().filter_map(|event| UserId::parse(event["sender"].as_str()?).ok());
+    senders.map(|sender| sender.server_name().to_owned()).take(SERVERS_MAX).collect()
 }
 
 /// A membership event has no membership this server knows.

@@ -168,6 +168,10 @@ pub(super) fn allowed_by(
         tracing::debug!(event_id = %event.event_id(), "events of another room cannot allow it");
         return false;
     }
+    if event.is_overlong() {
+        tracing::debug!(event_id = %event.event_id(), "a type or state key that is too long");
+        return false;
+    }
     let rules = &pending.room.rules.authorization;
     let by_id = |id: &EventId| {
         let found = allowing.iter().find(|found| found.event.event_id() == id);

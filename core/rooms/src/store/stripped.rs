@@ -36,11 +36,6 @@ impl Store {
         member: &RoomEvent,
         bytes_max: usize,
     ) -> Result<Vec<Box<RawValue>>> {
-        if member.state_before.is_none()
-            && let Some(shown) = self.shown_elsewhere(member).await?
-        {
-            return Ok(shown);
-        }
         let strip = |event: &Event| event.to_client(ClientFormat::Stripped, None);
         let mut itself = strip(&member.event);
         if itself.get().len() > bytes_max {
@@ -48,6 +43,16 @@ impl Store {
         }
         let mut left = bytes_max.saturating_sub(itself.get().len());
         let mut shown = Vec::with_capacity(STRIPPED_STATE.len() + 2);
+        if member.state_before.is_none() {
+            let there = self.shown_elsewhere(member).await?.unwrap_or_default();
+            // The membership that this server has is the one that is shown.
+            for stripped in there.into_iter().filter(|stripped| !is_of(stripped, member)) {
+                if stripped.get().len() <= left {
+                    left -= stripped.get().len();
+                    shown.push(stripped);
+                }
+            }
+        }
         if let Some(state) = member.state_before {
             let sender = member.event.sender().as_str();
             let is_other = member.event.state_key() != Some(sender);
@@ -132,6 +137,12 @@ impl Store {
         let corrupt = |why| StorageError::corrupt("invite_states", "body", member.room, why);
         Ok(Some(serde_json::from_slice(&shown).map_err(corrupt)?))
     }
+}
+
+/// Tells whether what another server shows is a membership of the user whom a member event is about.
+fn is_of(stripped: &RawValue, member: &RoomEvent) -> bool {
+    let Ok(shown) = serde_json::from_str::<Value>(stripped.get()) else { return true };
+    shown["type"] == "m.room.member" && shown["state_key"].as_str() == member.event.state_key()
 }
 
 /// Leaves of a member event what clients show, as far as it is short.

@@ -306,6 +306,7 @@ async fn an_invitation_to_an_unknown_room_is_a_membership_and_can_be_followed() 
         let event = two.rooms.event(member.event).await.unwrap().unwrap();
         let stripped = two.rooms.stripped_state(&event, 65_536).await.unwrap();
         assert!(stripped[0].get().contains("Far away"));
+        assert!(stripped[1].get().contains("invite"), "the invitation itself");
 
         let there = enter(&one, &two, &room, &bob).await;
         assert_eq!(state_ids(&one, &room).await, state_ids(&two, &there).await);
@@ -339,5 +340,54 @@ async fn an_event_of_another_room_is_not_taken_for_one_of_this() {
     ] {
         let Err(crate::Error::Client(told)) = refused else { panic!("it is refused") };
         assert_eq!(told.errcode, "M_INVALID_PARAM");
+    }
+}
+
+#[tokio::test]
+async fn a_knock_is_all_that_is_known_of_a_room_and_does_not_make_it_one_of_here() {
+    let (one, two, _, room) = two_servers(RoomVersionId::V11).await;
+    let bob = two.user("bob").await;
+    let there = two.rooms.elsewhere(&room.room_id, &room.version).await.unwrap();
+    let by_alice = json!([{ "sender": "@alice:one.org" }, { "sender": "@carol:two.org" }]);
+    for (shown, known) in [(json!([]), vec![]), (by_alice, vec!["one.org"])] {
+        let template = json!({ "type": "m.room.member", "state_key": bob.user_id,
+            "sender": bob.user_id, "room_id": room.room_id, "depth": 9, "origin_server_ts": 1,
+            "content": { "membership": "knock", "reason": known.join("") },
+            "auth_events": [], "prev_events": [] });
+        let template = serde_json::from_value(template).unwrap();
+        let (name, key) = (&two.context.server_name, two.context.signing_key.current());
+        let event = complete(template, name, &*key, &room.rules, &SystemRandom).unwrap();
+        let before = StateBefore::OutOfBand(shown.to_string());
+        two.rooms.receive(&there, Incoming { event, before }).await.unwrap();
+        assert!(two.rooms.is_elsewhere(&there).await.unwrap());
+        let others = servers::of_rooms(&two.context.db, &[there.nid]).await.unwrap();
+        let others: Vec<&str> = others.iter().map(|other| other.server.as_str()).collect();
+        assert_eq!(others, known);
+    }
+    assert!(!one.rooms.is_elsewhere(&room).await.unwrap());
+}
+
+#[tokio::test]
+async fn what_is_too_long_is_rejected_where_characters_were_counted_and_followed() {
+    for (version, is_event) in [(RoomVersionId::V10, true), (RoomVersionId::V11, false)] {
+        let (one, two, _, room) = two_servers(version).await;
+        let bob = two.user("bob").await;
+        let there = enter(&one, &two, &room, &bob).await;
+        let long = "\u{1f4a5}".repeat(70);
+        let mut said = state_event(&bob.user_id, "org.example.short", String::new(), joined());
+        said.state_key = None;
+        let mut template = two.rooms.template(&there, said).await.unwrap();
+        template.insert("type".to_owned(), long.into());
+        let key = two.context.signing_key.current();
+        let name = &two.context.server_name;
+        let made = complete(template, name, &*key, &room.rules, &SystemRandom);
+        let made = made.unwrap();
+        let read = EventObject::parse(made.json(), &room.rules)
+            .and_then(|object| Event::parse(&object, &room.rules));
+        assert_eq!(read.is_ok(), is_event, "{}", room.version);
+        if is_event {
+            let (_, outcome) = one.rooms.receive(&room, made).await.unwrap();
+            assert_eq!(outcome, Outcome::Rejected);
+        }
     }
 }

@@ -16,6 +16,17 @@ use super::{
 const CHECKED: [&str; 7] =
     ["type", "sender", "room_id", "event_id", "state_key", "prev_events", "auth_events"];
 
+/// The fields whose characters were counted where the specification limits bytes, before room version 11.
+const COUNTED_ONCE: [&str; 2] = ["type", "state_key"];
+
+/// Tells whether a text is longer than a field may be, but was taken by servers before room version 11, which
+/// counted characters. Such an event is one that is rejected: what follows it stands.
+fn fits_once(text: &str, rules: &RoomVersionRules) -> bool {
+    text.len() > FIELD_BYTES_MAX
+        && !rules.authorization.use_room_create_sender
+        && text.chars().count() <= FIELD_BYTES_MAX
+}
+
 /// Checks the form of an object that takes so many bytes.
 pub(super) fn check(
     object: &EventObject,
@@ -34,8 +45,17 @@ pub(super) fn check(
         }
     }
     fields.insert("depth".to_owned(), CanonicalJsonValue::Integer(Int::from(1)));
-    check_pdu_format(&fields, &rules.event_format).map_err(Malformed)?;
-    texts(object)?;
+    for field in COUNTED_ONCE {
+        if object.string(field).is_some_and(|text| fits_once(text, rules)) {
+            fields.insert(field.to_owned(), CanonicalJsonValue::String("fits".to_owned()));
+        }
+    }
+    // An event that names the create event where it must not is an event all the same: the authorization
+    // rules reject it, and others may follow it (Matrix v1.19, rooms, v12, §Authorization rules).
+    let mut format = rules.event_format.clone();
+    format.allow_room_create_in_auth_events = true;
+    check_pdu_format(&fields, &format).map_err(Malformed)?;
+    texts(object, rules)?;
     depth(object, rules)?;
     references(object, rules)?;
     match object.object("content") {
@@ -45,11 +65,14 @@ pub(super) fn check(
 }
 
 /// Checks what is stored as text. U+0000 is not forbidden by the specification, but PostgreSQL cannot store it.
-fn texts(object: &EventObject) -> Result<(), Malformed> {
+fn texts(object: &EventObject, rules: &RoomVersionRules) -> Result<(), Malformed> {
     for field in ["type", "sender", "room_id", "event_id", "state_key"] {
         let Some(value) = object.get(field) else { continue };
         match object.string(field) {
-            Some(text) if text.len() > FIELD_BYTES_MAX => {
+            Some(text)
+                if text.len() > FIELD_BYTES_MAX
+                    && !(COUNTED_ONCE.contains(&field) && fits_once(text, rules)) =>
+            {
                 return Err(Malformed(format!("`{field}` is longer than {FIELD_BYTES_MAX}")));
             }
             Some(text) if text.contains('\0') => {

@@ -68,7 +68,10 @@ impl MembershipService {
             known.sort_by_key(|server| std::cmp::Reverse(server.joined));
             servers.extend(known.into_iter().map(|server| server.server));
         }
-        servers.extend(room_id.server_name().map(ToOwned::to_owned));
+        // What a room is called says where it began, not who is in it: it counts where nothing else is said.
+        if via.is_empty() {
+            servers.extend(room_id.server_name().map(ToOwned::to_owned));
+        }
         let mut distinct: Vec<OwnedServerName> = Vec::new();
         for server in servers {
             if server != self.context.server_name && !distinct.contains(&server) {

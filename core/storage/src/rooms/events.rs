@@ -45,6 +45,9 @@ impl EventFlags {
     pub const REDACTED: Self = Self(8);
     /// Its server handed it over: this one tells the other servers of the room.
     pub const HANDED_OVER: Self = Self(16);
+    /// Something that it follows was missing when it came: what is before it here may not be what was said
+    /// before it. [`crate::rooms::gaps`] knows whether it is missing still.
+    pub const AFTER_GAP: Self = Self(32);
 
     /// Tells whether all of `flags` are set.
     pub fn has(self, flags: Self) -> bool {

@@ -113,3 +113,82 @@ async fn what_a_server_hands_over_the_other_servers_of_the_room_are_told() {
     servers.mend(1);
     until(|| async { membership(&bob, &room, "@carol:hs3").await == "join" }).await;
 }
+
+#[tokio::test]
+async fn whoever_is_let_in_again_is_shown_his_invitation() {
+    let servers = Federation::start(2).await;
+    let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);
+    let room = create(&alice, json!({ "preset": "public_chat" })).await;
+    join(&bob, &room, "hs1").await;
+    let about = json!({ "user_id": "@bob:hs2" });
+    alice.post(&path(&room, "ban"), about.clone()).await.ok();
+    until(|| async { rooms_of(&bob, "join").await[&room].is_null() }).await;
+    alice.post(&path(&room, "unban"), about.clone()).await.ok();
+    alice.post(&path(&room, "invite"), about).await.ok();
+    until(|| async { rooms_of(&bob, "invite").await[&room].is_object() }).await;
+    let shown = rooms_of(&bob, "invite").await[&room]["invite_state"]["events"].clone();
+    let shown = shown.as_array().unwrap();
+    let is_own = |event: &&Value| event["state_key"] == "@bob:hs2";
+    let own: Vec<&Value> = shown.iter().filter(is_own).collect();
+    assert_eq!(own.len(), 1, "{shown:?}");
+    assert_eq!(own[0]["content"]["membership"], "invite");
+    join(&bob, &room, "hs1").await;
+}
+
+#[tokio::test]
+async fn whoever_knocked_may_knock_again_and_take_it_back() {
+    let servers = Federation::start(2).await;
+    let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);
+    let state = json!([{ "type": "m.room.join_rules", "content": { "join_rule": "knock" } }]);
+    for version in ["10", "12"] {
+        let request = json!({ "preset": "private_chat", "initial_state": state,
+            "room_version": version });
+        let room = create(&alice, request).await;
+        let address = format!("/_matrix/client/v3/knock/{}?via=hs1", encode(&room));
+        for reason in ["hello", "hello again"] {
+            bob.post(&address, json!({ "reason": reason })).await.ok();
+            assert_eq!(membership(&alice, &room, "@bob:hs2").await, "knock");
+        }
+        let shown = rooms_of(&bob, "knock").await[&room]["knock_state"]["events"].clone();
+        let own = shown.as_array().unwrap().iter().find(|event| event["state_key"] == "@bob:hs2");
+        assert_eq!(own.unwrap()["content"]["reason"], "hello again");
+        bob.post(&path(&room, "leave"), json!({})).await.ok();
+        until(|| async { membership(&alice, &room, "@bob:hs2").await == "leave" }).await;
+    }
+}
+
+#[tokio::test]
+async fn a_room_is_joined_over_the_servers_that_are_named_and_no_others() {
+    let servers = Federation::start(3).await;
+    let (alice, carol) = (servers[0].user("alice").await, servers[2].user("carol").await);
+    let request = json!({ "preset": "public_chat", "room_version": "10" });
+    let room = create(&alice, request).await;
+    let over = |via: &str| format!("/_matrix/client/v3/join/{}{via}", encode(&room));
+    let refused = carol.post(&over("?via=hs2"), json!({})).await;
+    assert_ne!(refused.status, 200, "hs2 does not know it");
+    // Without a word about servers the one that the room is named after is asked.
+    carol.post(&over(""), json!({})).await.ok();
+}
+
+#[tokio::test]
+async fn what_did_not_arrive_yet_is_redacted_when_it_does() {
+    let servers = Federation::start(2).await;
+    let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);
+    let levels = json!({ "redact": 0 });
+    let request = json!({ "preset": "public_chat", "power_level_content_override": levels });
+    let room = create(&alice, request).await;
+    join(&bob, &room, "hs1").await;
+    servers.cut(1);
+    let secret = say(&alice, &room, "a secret").await;
+    let redact = |event: &str| path(&room, &format!("redact/{}/{}", encode(event), event.len()));
+    bob.put(&redact(&secret), json!({})).await.ok();
+    until(|| async {
+        let seen = alice.get(&path(&room, &format!("event/{}", encode(&secret)))).await.ok();
+        seen["content"] == json!({})
+    })
+    .await;
+    // In a room of this server alone there is nothing that could arrive.
+    let alone = create(&alice, json!({ "power_level_content_override": levels })).await;
+    let nothing = path(&alone, &format!("redact/{}/1", encode("$nothing:hs1")));
+    alice.put(&nothing, json!({})).await.err(404, "M_NOT_FOUND");
+}

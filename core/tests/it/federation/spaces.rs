@@ -122,3 +122,17 @@ async fn another_server_is_shown_what_its_users_could_see_or_join() {
     let shown = served(&servers[1], &far).await.unwrap();
     assert_eq!(shown["inaccessible_children"], json!([open]));
 }
+
+#[tokio::test]
+async fn a_room_that_opens_itself_to_a_server_is_shown_at_once() {
+    let servers = Federation::start(2).await;
+    let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);
+    let club = space(&alice, "Club", "public").await;
+    let allow = json!([{ "type": "m.room_membership", "room_id": club }]);
+    let inner = room(&bob, "Inner", json!({ "join_rule": "restricted", "allow": allow })).await;
+    put_below(&alice, &club, &inner, "hs2").await;
+    // Nobody of hs2 is in the club: it cannot know that Alice is.
+    assert_eq!(names(&alice, &club, "").await, ["Club"]);
+    join(&bob, &club, "hs1").await;
+    assert_eq!(names(&alice, &club, "").await, ["Club", "Inner"]);
+}

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use colonnade_federation::messaging::{Messaging, RemoteSpace};
+use colonnade_federation::{
+    messaging::{Messaging, MessagingError, RemoteSpace},
+    transport::TransportError,
+};
 use colonnade_model::{
     clock::Clock,
     ruma::{OwnedRoomId, OwnedServerName, RoomId, room::RoomSummary},
@@ -117,6 +120,7 @@ impl Asking<'_> {
         }
         let messaging = &self.spaces.messaging;
         let policy = messaging.transport().policy();
+        let mut is_refused = false;
         for server in via.iter().filter(|server| policy.permits(server)).take(SERVERS_MAX) {
             if self.asked == ASKED_MAX || Instant::now() >= self.deadline {
                 // Nothing is remembered of what nobody was asked for.
@@ -132,13 +136,25 @@ impl Asking<'_> {
                     return space;
                 }
                 Ok(Err(error)) => {
+                    is_refused |= is_refusal(&error);
                     tracing::debug!(%server, room = %room_id, %error, "nothing is said of a space");
                 }
                 Err(_) => return None,
             }
         }
+        if is_refused {
+            // Whom a server refuses it may show the room in a moment: somebody joined, or was invited.
+            return None;
+        }
         let until_ms = now_ms.saturating_add(NOTHING_MS);
         self.spaces.said.insert(key, Remembered { until_ms, space: None });
         None
     }
+}
+
+/// Tells whether a server answered that it does not show a room, or does not know it.
+fn is_refusal(error: &MessagingError) -> bool {
+    let MessagingError::Transport(error) = error else { return false };
+    !error.is_unrecognized()
+        && matches!(error, TransportError::Status { status, .. } if *status < 500)
 }

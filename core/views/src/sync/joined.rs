@@ -2,6 +2,7 @@
 //! receipts, who types.
 
 use colonnade_model::{
+    nid::EventNid,
     ruma::api::client::filter::EventFormat,
     stream::{Position, Stream},
     token::TimelineToken,
@@ -9,6 +10,7 @@ use colonnade_model::{
 use colonnade_rooms::{Error, Result, Room};
 use colonnade_storage::rooms::{
     events::{self, EventFlags, Piece, Range},
+    gaps,
     members::{self, Member, Membership},
 };
 use futures_util::{
@@ -130,6 +132,7 @@ impl Sync {
         let limit = if bytes_max == 0 { 0 } else { usize::try_from(limit).unwrap_or(0) };
         let mut found: Vec<Shown> = Vec::new();
         let (mut top, mut scanned, mut bytes, mut more) = (upto, 0, 0, true);
+        let mut has_gap = false;
         while more && found.len() <= limit && bytes < bytes_max.max(1) && scanned < SCANNED_MAX {
             let block = (limit + 1 - found.len()).max(20) as i64;
             let range = Range { after, upto: top, newest_first: true, limit: block };
@@ -139,7 +142,12 @@ impl Sync {
             scanned += rows.len();
             let Some(lowest) = rows.last().and_then(|row| row.pos) else { break };
             top = lowest - 1;
-            let page = self.from.timeline.shown(rows).await?;
+            let mut page = self.from.timeline.shown(rows).await?;
+            if let Some(first) = self.after_gap(room, &page).await? {
+                // Nobody knows here what was said before this.
+                page.truncate(first + 1);
+                (has_gap, more) = (true, false);
+            }
             let page = page.into_iter().filter(|shown| self.is_wanted(context, shown));
             let page = self.from.timeline.visible(&context.viewer, page.collect()).await?;
             bytes += page.iter().map(|shown| shown.row.event.json().len()).sum::<usize>();
@@ -151,7 +159,7 @@ impl Sync {
         let shown_bytes = json.iter().map(|event| event.get().len()).sum();
         context.timelines.tell(shown_bytes);
         let is_cut = bytes >= bytes_max.max(1) || scanned >= SCANNED_MAX;
-        let limited = known > found.len() || (more && is_cut);
+        let limited = has_gap || known > found.len() || (more && is_cut);
         found.reverse();
         json.reverse();
         let prev_batch = match found.first().and_then(|first| first.row.timeline_key) {
@@ -163,6 +171,17 @@ impl Sync {
             }
         };
         Ok(TimelineChunk { events: found, json, limited, prev_batch })
+    }
+
+    /// Returns where among events, newest first, one stands before which history is missing.
+    async fn after_gap(&self, room: &Room, page: &[Shown]) -> Result<Option<usize>> {
+        let is_one = |shown: &&Shown| shown.row.flags.has(EventFlags::AFTER_GAP);
+        let one: Vec<EventNid> = page.iter().filter(is_one).map(|shown| shown.row.nid).collect();
+        if one.is_empty() {
+            return Ok(None);
+        }
+        let open = gaps::after_gaps(&self.context.db, room.nid, &one).await?;
+        Ok(page.iter().position(|shown| open.contains(&shown.row.nid)))
     }
 
     pub(super) fn is_wanted(&self, context: &SyncContext, shown: &Shown) -> bool {

@@ -17,17 +17,17 @@ export PATH := $(TOOLS)/bin:$(PATH)
 BUILD := cargo test --workspace --locked --no-run
 
 .NOTPARALLEL:
-.PHONY: help test test-all tests tests-all needs build lint deny advisories needs-deny needs-k6 test-rust test-pingora test-postgres test-postgres-all test-workers test-workers-all test-gateway test-gateway-all simulate test-client test-interop test-load figures bench bench-gateway bench-cluster
+.PHONY: help test test-all tests tests-all needs build lint deny advisories needs-deny needs-k6 test-rust test-pingora test-postgres test-postgres-all test-workers test-workers-all test-gateway test-gateway-all simulate test-client test-interop test-peer test-load figures bench bench-gateway bench-cluster
 
 help: ## list the parts
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-test: needs lint deny tests test-client test-load ## what proves that it works, in the order of how soon it fails
+test: needs lint deny tests test-client test-peer test-load ## what proves that it works, in the order of how soon it fails
 
-test-all: needs lint deny tests-all simulate test-client test-load ## the same, with all API tests in every shape and thousands of seeds
+test-all: needs lint deny tests-all simulate test-client test-peer test-load ## the same, with all API tests in every shape and thousands of seeds
 
 needs: # programs of the system, all of them before the first long step
-	@.ci/needs build postgres redis openssl curl pgbouncer chromium
+	@.ci/needs build postgres redis openssl curl venv pgbouncer chromium
 
 build: ## the program and all tests
 	$(BUILD)
@@ -63,15 +63,17 @@ simulate: ## the cluster in one thread, by SEEDS seeds from FIRST on: make simul
 	  cargo test --release --locked -p colonnade-testkit-simulation --test seeds -- --nocapture whatever
 
 test-client: build ## encrypted conversations of real clients through the gateway
-	@# From outside: .cargo/config.toml makes our ruma exhaustive, which the client's older one is not ready for.
-	@# There nothing names our toolchain. The target folder is ours: half of the client's dependencies are built.
-	@if command -v rustup >/dev/null; then export RUSTUP_TOOLCHAIN=$$(rustup show active-toolchain | cut -d' ' -f1); fi; \
-	cd / && COLONNADE_BIN=$(BIN) $(CURDIR)/.ci/part test-client cargo test --locked --manifest-path $(CURDIR)/workers/sdk-tests/Cargo.toml \
-	  --target-dir $(CURDIR)/target -- --test-threads=2
+	@COLONNADE_BIN=$(BIN) .ci/part test-client .ci/clients --test-threads=2
 
-test-interop: build ## rooms shared with a real Synapse, which it installs (VERSIONS=1,12 for some room versions)
-	@.ci/needs openssl
-	@COLONNADE_BIN=$(BIN) .ci/part interop .ci/interop $(if $(VERSIONS),--versions $(VERSIONS))
+test-interop: build ## rooms shared with a real Synapse, then a real Dendrite, which it installs (VERSIONS=1,12, PEER=dendrite for less)
+	@.ci/needs openssl venv
+	@verdict=0; for peer in $(or $(PEER),synapse dendrite); do \
+	  COLONNADE_BIN=$(BIN) .ci/part interop-$$peer .ci/interop --peer $$peer $(if $(VERSIONS),--versions $(VERSIONS)) || verdict=1; \
+	done; exit $$verdict
+
+test-peer: build ## rooms shared with a real Synapse, the shortest of it
+	@.ci/needs openssl venv
+	@COLONNADE_BIN=$(BIN) .ci/part test-peer .ci/interop --short
 
 needs-k6: # k6 is no package of Debian: Go installs it, a Go that knows how to get a newer one
 	@if command -v k6 >/dev/null; then exit 0; fi; \

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use matrix_sdk::{
-    Client, Room,
+    Client, Room, RoomMemberships,
     config::{RequestConfig, SyncSettings},
     deserialized_responses::TimelineEventKind,
     encryption::{EncryptionSettings, verification::SasVerification},
@@ -12,7 +12,7 @@ use matrix_sdk::{
         EventId, OwnedEventId, RoomId, UInt, UserId,
         api::client::{
             account::register::v3::Request as Register,
-            uiaa::{AuthData, Dummy},
+            uiaa::{AuthData, Dummy, MatrixUserIdentifier, Password, UserIdentifier},
         },
         events::key::verification::mac::ToDeviceKeyVerificationMacEvent,
     },
@@ -64,6 +64,22 @@ impl Device {
         Self::syncing(client).await
     }
 
+    /// Makes the user's cross-signing keys, with the password where the server asks for it.
+    ///
+    /// # Panics
+    /// When the server refuses them.
+    pub async fn make_identity(&self) {
+        let encryption = self.client.encryption();
+        let Err(asked) = encryption.bootstrap_cross_signing(None).await else { return };
+        let asked = asked.as_uiaa_response().expect("a server that asks for the password").clone();
+        let name = self.user_id().localpart();
+        let user = UserIdentifier::Matrix(MatrixUserIdentifier::new(name.to_owned()));
+        let mut proof = Password::new(user, password(name));
+        proof.session = asked.session;
+        let proof = Some(AuthData::Password(proof));
+        encryption.bootstrap_cross_signing(proof).await.expect("the first keys");
+    }
+
     async fn syncing(client: Client) -> Self {
         client.encryption().wait_for_e2ee_initialization_tasks().await;
         // One sync uploads the keys; only then may others look for this device.
@@ -101,14 +117,15 @@ impl Device {
     }
 
     /// Waits until this device knows itself joined to a room, and knows `members` members.
-    pub async fn room(&self, room_id: &RoomId, members: u64) -> Room {
+    pub async fn room(&self, room_id: &RoomId, members: usize) -> Room {
         let what = format!("{} sees {members} members of {room_id}", self.user_id());
         eventually(&what, || async {
             let room = self.client.get_room(room_id)?;
             let is_there = room.state() == matrix_sdk::RoomState::Joined
-                && room.joined_members_count() == members
                 && room.encryption_state().is_encrypted();
-            is_there.then_some(room)
+            // Counted here: not every server says how many there are.
+            let known = room.members(RoomMemberships::JOIN).await.ok()?.len();
+            (is_there && known == members).then_some(room)
         })
         .await
     }

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, process::Stdio};
 
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -21,11 +22,52 @@ impl Server {
     /// # Panics
     /// When there is no binary (build it, or name one in COLONNADE_BIN) or it does not start.
     pub async fn start() -> Self {
+        Self::start_in(tempfile::tempdir().expect("a folder")).await
+    }
+
+    /// Starts two servers that find each other: each answers servers by TLS on an address of its own.
+    ///
+    /// # Panics
+    /// When there is no binary, or one does not start.
+    pub async fn start_pair() -> Vec<Self> {
+        let folders =
+            [tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder")];
+        let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().expect("a key");
+        let authority = params.self_signed(&key).expect("a certificate");
+        let mut servers = Vec::new();
+        for (folder, host) in folders.into_iter().zip(["127.0.0.2", "127.0.0.3"]) {
+            let path = |name: &str| folder.path().join(name);
+            let own = KeyPair::generate().expect("a key");
+            let params = CertificateParams::new(vec![host.to_owned()]).expect("an address");
+            let issued = params.signed_by(&own, &authority, &key).expect("a certificate");
+            std::fs::write(path("ca.pem"), authority.pem()).expect("a file");
+            std::fs::write(path("own.pem"), issued.pem()).expect("a file");
+            std::fs::write(path("own.key"), own.serialize_pem()).expect("a file");
+            let at = format!("{host}:{}", free_port(host));
+            let config = serde_json::json!({
+                "server_name": at,
+                "registration": { "open": true },
+                "federation": {
+                    "trusted_ca_files": [path("ca.pem")],
+                    "listen": [{ "bind": at, "certificate": path("own.pem"), "key": path("own.key") }],
+                },
+                "outgoing": { "allowed_ranges": ["127.0.0.0/8"] },
+            });
+            // JSON is YAML, too.
+            std::fs::write(path("colonnade.yaml"), config.to_string()).expect("a file");
+            servers.push(Self::start_in(folder).await);
+        }
+        servers
+    }
+
+    async fn start_in(folder: TempDir) -> Self {
         let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/debug/colonnade");
         let binary = std::env::var_os("COLONNADE_BIN").map_or_else(|| built.into(), PathBuf::from);
         assert!(binary.exists(), "{} is not there: run make test-client", binary.display());
-        let folder = tempfile::tempdir().expect("a folder");
-        let port = free_port();
+        let port = free_port("127.0.0.1");
         let process = launch(&binary, &folder, port);
         let mut server = Self { binary, folder, port, process };
         server.ready().await;
@@ -96,8 +138,8 @@ fn launch(binary: &PathBuf, folder: &TempDir, port: u16) -> Child {
         .expect("the server starts")
 }
 
-/// Asks the system for a port that is free now.
-fn free_port() -> u16 {
-    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+/// Asks the system for a port of an address of this machine that is free now.
+fn free_port(host: &str) -> u16 {
+    let socket = std::net::TcpListener::bind((host, 0)).expect("a free port");
     socket.local_addr().expect("an address").port()
 }

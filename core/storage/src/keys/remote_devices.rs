@@ -148,7 +148,7 @@ pub async fn apply(tx: &mut Tx, change: RemoteChange) -> Result<Applied> {
 ///
 /// # Errors
 /// When the database fails.
-pub(crate) async fn doubt(tx: &mut Tx, users: &[UserNid]) -> Result<()> {
+pub async fn doubt(tx: &mut Tx, users: &[UserNid]) -> Result<()> {
     const DOUBT: &str = "UPDATE remote_device_lists SET is_stale = 1, generation = generation + 1 \
          WHERE user_nid IN {INTS 1}";
     for chunk in users.chunks(LIST_MAX) {

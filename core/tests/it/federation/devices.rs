@@ -178,3 +178,34 @@ async fn cross_signing_keys_cross_and_are_signed_from_afar() {
     let master = query(&alice, BOB).await["master_keys"][BOB].clone();
     assert!(master["signatures"]["@alice:hs1"].is_object(), "{master}");
 }
+
+/// Dendrite tells of a new signature of a device so, and in no other way.
+#[tokio::test]
+async fn a_list_is_asked_for_again_when_the_users_keys_are_said_again() {
+    let (servers, alice, bob, _room) = pair().await;
+    upload_device(&bob).await;
+    bootstrap(&bob).await;
+    let is_kept = || async {
+        servers.cut(1);
+        let found = query(&alice, BOB).await;
+        servers.mend(1);
+        found["failures"] == json!({})
+    };
+    let comes_to_be_kept = || async {
+        query(&alice, BOB).await;
+        is_kept().await
+    };
+    until(|| async { query(&alice, BOB).await["self_signing_keys"][BOB].is_object() }).await;
+    until(comes_to_be_kept).await;
+    let found = query(&alice, BOB).await;
+    let said = json!({
+        "user_id": BOB,
+        "master_key": found["master_keys"][BOB],
+        "self_signing_key": found["self_signing_keys"][BOB],
+    });
+    let before = token(&alice).await;
+    push(&servers[1], "again", &[edu("m.signing_key_update", said)]).await;
+    hears_of_bob(&alice, &before).await;
+    assert!(!is_kept().await, "what there is may lack the signature");
+    until(comes_to_be_kept).await;
+}

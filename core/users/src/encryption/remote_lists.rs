@@ -135,7 +135,9 @@ impl Encryption {
         Ok(())
     }
 
-    /// Takes new cross-signing keys of a user of another server, as [`Encryption::device_changed`] does.
+    /// Takes new cross-signing keys of a user of another server, as [`Encryption::device_changed`] does. Some servers
+    /// (Dendrite) say the keys again when one of the user's devices was signed with them, and nothing of the device: so
+    /// the list is asked for again before anybody is told of it.
     ///
     /// # Errors
     /// When the database fails.
@@ -155,6 +157,7 @@ impl Encryption {
         let write = self.context.db.write(move |tx| {
             Box::pin(async move {
                 put_signing_keys(tx, user, keys).await?;
+                remote_devices::doubt(tx, &[user]).await?;
                 device_lists::changed(tx, user, &[]).await
             })
         });

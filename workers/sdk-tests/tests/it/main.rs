@@ -1,4 +1,5 @@
 //! Conversations of the matrix-sdk client with `colonnade up`, every request through the gateway.
 
+mod across;
 mod backup;
 mod conversation;

@@ -2,7 +2,10 @@
 //!
 //! PDUs of one room are taken one after the other, in their order; those of different rooms at once.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use colonnade_model::{
     nid::EventNid,
@@ -121,7 +124,10 @@ impl Messaging {
         }
         match self.between(origin, room, &event).await {
             Ok(between) => {
-                for between in between {
+                let named = between.iter().flat_map(|event| event.prev_events().iter().cloned());
+                let named: Vec<OwnedEventId> = named.chain(unknown.iter().cloned()).collect();
+                let missing = self.rooms.unknown_among(room, &named).await?;
+                for between in leading_to(&unknown, between, &missing) {
                     let unknown = self.rooms.unknown_among(room, between.prev_events()).await?;
                     self.take_after(origin, room, between, unknown).await?;
                 }
@@ -197,4 +203,27 @@ impl Messaging {
             Err(error) => Err(error.to_string()),
         }
     }
+}
+
+/// Returns those of some events that are between what is known and `wanted`, each after those it follows. Who does not
+/// know ours gives what is older, too, from before this server came into the room: that stays where it is.
+fn leading_to(wanted: &[OwnedEventId], events: Vec<Event>, missing: &[OwnedEventId]) -> Vec<Event> {
+    let missing: HashSet<&OwnedEventId> = missing.iter().collect();
+    let mut events: HashMap<OwnedEventId, Event> =
+        events.into_iter().map(|event| (event.event_id().to_owned(), event)).collect();
+    let mut ordered = Vec::with_capacity(events.len());
+    // Each is opened, and after what it follows closed; one that is open or closed is left alone, so circles end.
+    let mut open: Vec<(OwnedEventId, Option<Event>)> =
+        wanted.iter().rev().map(|id| (id.clone(), None)).collect();
+    while let Some((id, followed)) = open.pop() {
+        if let Some(event) = followed {
+            ordered.push(event);
+        } else if let Some(event) = events.remove(&id) {
+            let before: Vec<OwnedEventId> =
+                event.prev_events().iter().filter(|id| missing.contains(id)).cloned().collect();
+            open.push((id, Some(event)));
+            open.extend(before.into_iter().map(|id| (id, None)));
+        }
+    }
+    ordered
 }

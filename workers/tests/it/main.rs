@@ -4,6 +4,7 @@
 
 mod admin;
 mod answers;
+mod apart;
 mod authority;
 mod bodies;
 mod cluster;

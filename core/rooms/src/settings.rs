@@ -57,10 +57,18 @@ pub struct Registration {
     pub tokens: Vec<RegistrationToken>,
     /// Lets an administrator's script register users at `/_synapse/admin/v1/register`.
     pub shared_secret: Option<String>,
-    /// Anybody may be a guest, who needs no password and may do little.
-    pub guests: bool,
+    /// Anybody may be a guest, who needs no password and may do little. `None`: where anybody may register,
+    /// who may do more.
+    pub guests: Option<bool>,
     /// A new account has its localpart as display name.
     pub localpart_as_displayname: bool,
+}
+
+impl Registration {
+    /// Tells whether anybody may be a guest.
+    pub fn has_guests(&self) -> bool {
+        self.guests.unwrap_or(self.open == Some(true))
+    }
 }
 
 impl Default for Registration {
@@ -69,7 +77,7 @@ impl Default for Registration {
             open: None,
             tokens: Vec::new(),
             shared_secret: None,
-            guests: false,
+            guests: None,
             localpart_as_displayname: true,
         }
     }

@@ -13,7 +13,7 @@ use colonnade_replication::{Bus, InProcess, Slots};
 use colonnade_rooms::{Context, Settings, rpc};
 use colonnade_storage::{Database, Location, rooms::interned::Interned};
 use colonnade_users::{
-    accounts::{Admission, LoggedIn, Login, Registration, Session},
+    accounts::{Admission, LoggedIn, Registration, Session},
     limits::{Class, Key},
 };
 use serde_json::{Value, json, value::to_raw_value};
@@ -64,11 +64,14 @@ impl World {
     }
 
     async fn user(&self) -> (Session, String) {
-        let login = Some(Login { refreshable: true, ..Login::default() });
-        let registration = Registration { username: Some("alice".to_owned()), guest: None, login };
+        let registration = Registration {
+            username: Some("alice".to_owned()),
+            refreshable: Some(true),
+            ..Registration::default()
+        };
         let accounts = &self.writer.accounts;
         let admission = Admission::by_operator();
-        let made = accounts.register(admission, registration, "correct horse").await.unwrap();
+        let made = accounts.register(admission, registration, Some("correct horse")).await.unwrap();
         let LoggedIn { session, access_token, .. } = made.1.unwrap();
         (session, access_token)
     }

@@ -64,14 +64,49 @@ async fn registering_makes_an_account_and_a_session() {
 }
 
 #[tokio::test]
+async fn a_session_of_stages_remembers_what_was_asked_and_answers_twice_the_same() {
+    let server = TestServer::start().await;
+    let client = server.anonymous();
+    let request = json!({ "username": "carla", "password": "geh\u{e4}use", "device_id": "DESK",
+        "initial_device_display_name": "Desk" });
+    let session = client.post(REGISTER, request).await.body["session"].clone();
+    let done = json!({ "auth": { "type": "m.login.dummy", "session": session } });
+    let made = client.post(REGISTER, done.clone()).await.ok();
+    assert_eq!(
+        (&made["user_id"], &made["device_id"]),
+        (&json!("@carla:localhost"), &json!("DESK"))
+    );
+    let carla = with_token(&server, &made["access_token"]);
+    let devices = carla.get(DEVICES).await.ok();
+    assert_eq!(devices["devices"][0]["display_name"], "Desk");
+    client.post(LOGIN, by_password("carla", "geh\u{e4}use")).await.ok();
+    let again = client.post(REGISTER, done).await.ok();
+    assert_eq!(again["user_id"], made["user_id"]);
+    let auth = json!({ "type": "m.login.dummy", "session": session });
+    let named = json!({ "username": "carla", "password": "geh\u{e4}use", "auth": auth });
+    assert_eq!(client.post(REGISTER, named).await.ok()["user_id"], made["user_id"]);
+    with_token(&server, &again["access_token"]).get(WHOAMI).await.ok();
+    // What is said later counts, and a session may remember that no device is wanted.
+    let request = json!({ "username": "dora", "password": "x", "inhibit_login": true });
+    let session = client.post(REGISTER, request).await.body["session"].clone();
+    let auth = json!({ "type": "m.login.dummy", "session": session });
+    let made = client.post(REGISTER, json!({ "username": "dorothy", "auth": auth })).await.ok();
+    assert_eq!(made, json!({ "user_id": "@dorothy:localhost" }));
+    // Whoever never named a password has to.
+    let session = client.post(REGISTER, json!({ "username": "eve" })).await.body["session"].clone();
+    let auth = json!({ "type": "m.login.dummy", "session": session });
+    client.post(REGISTER, json!({ "auth": auth })).await.err(400, "M_MISSING_PARAM");
+    let late = json!({ "auth": auth, "password": "x" });
+    assert_eq!(client.post(REGISTER, late).await.ok()["user_id"], "@eve:localhost");
+}
+
+#[tokio::test]
 async fn registering_refuses_what_cannot_be() {
     let server = TestServer::start().await;
     let client = server.anonymous();
     for name in ["", "a b", "émile", "a:b", "a\u{0}b", &"x".repeat(300)] {
         client.post(REGISTER, dummy(name)).await.err(400, "M_INVALID_USERNAME");
     }
-    let guest = format!("{REGISTER}?kind=guest");
-    client.post(&guest, json!({})).await.err(403, "M_GUEST_ACCESS_FORBIDDEN");
     client.post(&format!("{REGISTER}?kind=cat"), json!({})).await.err(400, "M_INVALID_PARAM");
     let appservice = json!({ "type": "m.login.application_service", "username": "bridge" });
     client.post(REGISTER, appservice).await.err(400, "M_UNKNOWN");

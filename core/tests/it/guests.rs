@@ -9,9 +9,7 @@ const REGISTER: &str = "/_matrix/client/v3/register";
 const WHOAMI: &str = "/_matrix/client/v3/account/whoami";
 
 async fn with_guests() -> TestServer {
-    let mut settings = open_settings();
-    settings.registration.guests = true;
-    TestServer::with_settings(settings).await
+    TestServer::start().await
 }
 
 async fn guest(server: &TestServer) -> Client {
@@ -32,6 +30,26 @@ async fn hall(owner: &Client, guests: &str) -> String {
 async fn let_in(owner: &Client, room: &str, guests: &str) {
     let content = json!({ "guest_access": guests });
     owner.put(&path(room, "state/m.room.guest_access"), content).await.ok();
+}
+
+#[tokio::test]
+async fn there_are_guests_where_the_operator_lets_them_or_anybody_may_register() {
+    let guest = format!("{REGISTER}?kind=guest");
+    for (open, guests, may) in [
+        (Some(true), None, true),
+        (Some(true), Some(false), false),
+        (Some(false), None, false),
+        (Some(false), Some(true), true),
+    ] {
+        let mut settings = open_settings();
+        (settings.registration.open, settings.registration.guests) = (open, guests);
+        let server = TestServer::with_settings(settings).await;
+        let answer = server.anonymous().post(&guest, json!({})).await;
+        match may {
+            true => drop(answer.ok()),
+            false => drop(answer.err(403, "M_GUEST_ACCESS_FORBIDDEN")),
+        }
+    }
 }
 
 #[tokio::test]
@@ -171,7 +189,7 @@ async fn guests_read_what_is_open_to_the_world_and_nothing_else() {
 
 #[tokio::test]
 async fn guests_of_one_server_are_seen_out_of_rooms_of_another() {
-    let servers = Federation::with(2, |_, settings| settings.registration.guests = true).await;
+    let servers = Federation::start(2).await;
     let (alice, guest) = (servers[0].user("alice").await, guest(&servers[1]).await);
     let open = hall(&alice, "can_join").await;
     let closed = hall(&alice, "forbidden").await;

@@ -13,7 +13,7 @@ use colonnade_model::{
 use colonnade_rooms::Result;
 use colonnade_services::Services;
 use colonnade_users::{
-    accounts::{Auth, LoggedIn, Login, Registration, shared_secret::SharedSecretRegistration},
+    accounts::{Auth, LoggedIn, Registration, shared_secret::SharedSecretRegistration},
     bodies::Payer,
     limits::Class,
 };
@@ -47,10 +47,8 @@ struct RegisterBody {
     device_id: Option<OwnedDeviceId>,
     initial_device_display_name: Option<String>,
     auth: Option<Value>,
-    #[serde(default)]
-    inhibit_login: bool,
-    #[serde(default)]
-    refresh_token: bool,
+    inhibit_login: Option<bool>,
+    refresh_token: Option<bool>,
     guest_access_token: Option<String>,
     #[serde(rename = "type")]
     login_type: Option<String>,
@@ -73,30 +71,29 @@ async fn register(
         let why = "application services cannot register users on this server";
         return Err(MatrixError::unknown(why).into());
     }
-    // Before the stages, so that nobody goes through them for a name that is taken.
+    let auth = Auth::read(body.auth.as_ref())?;
+    let is_begun = auth.as_ref().is_some_and(Auth::has_session);
     let guest = match (&body.guest_access_token, &body.username) {
         (Some(token), name) => Some(services.accounts.guest(token, name.as_deref()).await?),
-        (None, Some(name)) => services.accounts.require_available(name).await.map(|_| None)?,
-        (None, None) => None,
+        // Before the stages, so that nobody goes through them for a name that is taken.
+        (None, Some(name)) if !is_begun => {
+            services.accounts.require_available(name).await.map(|_| None)?
+        }
+        (None, _) => None,
     };
-    let auth = Auth::read(body.auth.as_ref())?;
-    // Clients ask for the stages without one.
-    let missing = || MatrixError::missing_param("no password");
-    let password = match (&auth, body.password) {
-        (Some(_), None) => return Err(missing().into()),
-        (_, password) => password.unwrap_or_default(),
-    };
-    let admission = services.accounts.check_registration(auth.as_ref(), address).await?;
-    let login = Login {
+    let registration = Registration {
+        username: body.username,
         device_id: body.device_id,
-        display_name: body.initial_device_display_name.or(client),
+        display_name: body.initial_device_display_name,
+        inhibit_login: body.inhibit_login,
         refreshable: body.refresh_token,
+        guest,
+        client,
         address,
     };
-    let login = (!body.inhibit_login).then_some(login);
-    let registration = Registration { username: body.username, guest, login };
-    let accounts = &services.accounts;
-    let (user_id, logged_in) = accounts.register(admission, registration, &password).await?;
+    let (accounts, password) = (&services.accounts, body.password.as_deref());
+    let admission = accounts.check_registration(auth.as_ref(), &registration, password).await?;
+    let (user_id, logged_in) = accounts.register(admission, registration, password).await?;
     Ok(match logged_in {
         Some(logged_in) => reply::ok(&render(&logged_in)),
         None => reply::ok(&json!({ "user_id": user_id })),

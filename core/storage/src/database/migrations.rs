@@ -61,6 +61,7 @@ macro_rules! migrations {
             52 "0052_remote_media",
             53 "0053_ended_invitations",
             59 "0059_guests",
+            61 "0061_remembered_registrations",
         )
     };
     ($engine:literal; $($number:literal $name:literal,)*) => {

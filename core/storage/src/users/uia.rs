@@ -24,6 +24,10 @@ pub struct UiaSession {
     pub token: String,
     /// When it was opened, in milliseconds since the Unix epoch.
     pub created_ts: i64,
+    /// What was asked for when it was opened, as JSON; empty: nothing that is remembered.
+    pub request: String,
+    /// The user that it led to; empty: none yet.
+    pub made: String,
 }
 
 /// How many sessions there may be.
@@ -48,8 +52,8 @@ pub async fn open(tx: &mut Tx, session: UiaSession, bounds: Bounds) -> Result<bo
     const STRANGERS: &str = "SELECT CAST(count(*) AS BIGINT) FROM \
          (SELECT 1 FROM uia_sessions WHERE user_nid = 0 LIMIT $1) counted";
     const PUT: &str = "INSERT INTO uia_sessions \
-         (session, action, user_nid, owner, completed, token, created_ts) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7)";
+         (session, action, user_nid, owner, completed, token, created_ts, request) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
     execute!(tx, sql::query(EXPIRE).bind(bounds.oldest_ts))?;
     execute!(tx, sql::query(EVICT).bind(session.owner.clone()).bind(bounds.owned_max - 1))?;
     if session.user.is_none() {
@@ -69,6 +73,7 @@ pub async fn open(tx: &mut Tx, session: UiaSession, bounds: Bounds) -> Result<bo
             .bind(session.completed.join(" "))
             .bind(session.token)
             .bind(session.created_ts)
+            .bind(session.request)
     )?;
     Ok(true)
 }
@@ -78,14 +83,14 @@ pub async fn open(tx: &mut Tx, session: UiaSession, bounds: Bounds) -> Result<bo
 /// # Errors
 /// When the database fails.
 pub async fn find(db: &Database, session: &str, oldest_ts: i64) -> Result<Option<UiaSession>> {
-    const FIND: &str = "SELECT action, user_nid, owner, completed, token, created_ts \
+    const FIND: &str = "SELECT action, user_nid, owner, completed, token, created_ts, request, made \
          FROM uia_sessions WHERE session = $1 AND created_ts >= $2";
-    let row: Option<(String, i64, String, String, String, i64)> =
-        read!(db, |c| sql::query_as(FIND)
-            .bind(session.to_owned())
-            .bind(oldest_ts)
-            .fetch_optional(c))?;
-    Ok(row.map(|(action, user, owner, completed, token, created_ts)| UiaSession {
+    type Row = (String, i64, String, String, String, i64, String, String);
+    let row: Option<Row> = read!(db, |c| sql::query_as(FIND)
+        .bind(session.to_owned())
+        .bind(oldest_ts)
+        .fetch_optional(c))?;
+    Ok(row.map(|(action, user, owner, completed, token, created_ts, request, made)| UiaSession {
         session: session.to_owned(),
         action,
         user: (user != 0).then_some(UserNid(user)),
@@ -93,6 +98,8 @@ pub async fn find(db: &Database, session: &str, oldest_ts: i64) -> Result<Option
         completed: stages(&completed),
         token,
         created_ts,
+        request,
+        made,
     }))
 }
 
@@ -159,6 +166,17 @@ pub async fn pass(
 pub async fn end(tx: &mut Tx, session: String) -> Result<bool> {
     const END: &str = "DELETE FROM uia_sessions WHERE session = $1";
     Ok(execute!(tx, sql::query(END).bind(session))? == 1)
+}
+
+/// Ends a session that led to a user, and keeps its name with that until it is too old; false when it had ended
+/// already, so that only one request can use it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn finish(tx: &mut Tx, session: String, made: String) -> Result<bool> {
+    const FINISH: &str = "UPDATE uia_sessions SET made = $2, request = '', token = '' \
+         WHERE session = $1 AND made = ''";
+    Ok(execute!(tx, sql::query(FINISH).bind(session).bind(made))? == 1)
 }
 
 /// Notes that a registration token led to an account.

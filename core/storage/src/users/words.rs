@@ -29,8 +29,8 @@ pub async fn replace(tx: &mut Tx, user: UserNid, words: Vec<Vec<u8>>) -> Result<
     Ok(())
 }
 
-/// Returns up to `limit` users with a word that is at least `from` and below `upto`, except
-/// `searcher`.
+/// Returns up to `limit` users with a word that is at least `from` and below `upto`: `searcher`, too, where he is in a
+/// public room, but for [`Reach::Everybody`].
 ///
 /// # Errors
 /// When the database fails.
@@ -45,8 +45,8 @@ pub async fn search(
     const EVERYBODY: &str = "SELECT DISTINCT user_nid FROM user_words \
          WHERE word >= $1 AND word < $2 AND user_nid <> $3 ORDER BY user_nid LIMIT $4";
     const SHARED_OR_PUBLIC: &str = "SELECT f.user_nid FROM (SELECT DISTINCT user_nid \
-         FROM user_words WHERE word >= $1 AND word < $2 AND user_nid <> $3) f \
-         WHERE EXISTS (SELECT 1 FROM room_members t \
+         FROM user_words WHERE word >= $1 AND word < $2) f \
+         WHERE f.user_nid <> $3 AND EXISTS (SELECT 1 FROM room_members t \
            JOIN room_members m ON m.room_nid = t.room_nid \
            WHERE t.user_nid = f.user_nid AND t.membership = 1 \
              AND m.user_nid = $5 AND m.membership = 1) \

@@ -20,7 +20,7 @@ use colonnade_services::{
     lifecycle::{NewRoomRequest, Preset},
 };
 use colonnade_storage::{Database, Location, rooms::interned::Interned};
-use colonnade_users::accounts::{Admission, Login, Registration, Session};
+use colonnade_users::accounts::{Admission, Registration, Session};
 use parking_lot::Mutex;
 
 use crate::dice::{Chance, Dice};
@@ -132,16 +132,14 @@ async fn make() -> colonnade_rooms::Result<Template> {
     .await?;
     let mut users = Vec::new();
     for name in USERS {
-        let login = Login {
+        let account = Registration {
+            username: Some(name.to_owned()),
             device_id: Some(name.to_uppercase().into()),
-            display_name: None,
-            refreshable: false,
-            address: None,
+            ..Registration::default()
         };
-        let account =
-            Registration { username: Some(name.to_owned()), guest: None, login: Some(login) };
-        let (_, logged_in) =
-            services.accounts.register(Admission::by_operator(), account, "correct horse").await?;
+        let admission = Admission::by_operator();
+        let password = Some("correct horse");
+        let (_, logged_in) = services.accounts.register(admission, account, password).await?;
         users.push(logged_in.expect("a session was asked for").session);
     }
     let mut rooms = Vec::new();

@@ -51,6 +51,11 @@ impl Auth {
         Ok(Some(Self { stage, session, fields }))
     }
 
+    /// Tells whether it goes on with a session of stages.
+    pub fn has_session(&self) -> bool {
+        self.session.is_some()
+    }
+
     /// Returns the name of the stage.
     pub(super) fn stage(&self) -> Option<&str> {
         self.stage.as_deref()

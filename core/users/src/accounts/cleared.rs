@@ -16,17 +16,21 @@ pub(super) struct Cleared {
     pub(super) token: Option<String>,
     /// The client does not know the session, so nobody can come back to it.
     pub(super) is_unknown: bool,
+    /// What was asked for when the session was opened, as JSON; empty: nothing.
+    pub(super) request: String,
+    /// The user that the session led to already.
+    pub(super) made: Option<String>,
 }
 
 impl Cleared {
-    /// Ends the session, and counts the registration token as used.
+    /// Ends the session, which led to a user, and counts the registration token as used.
     ///
     /// # Errors
     /// When another request ended it: whatever else the transaction does goes with it. [`refusal`] tells
     /// the client.
-    pub(super) async fn spend(self, tx: &mut Tx) -> StorageResult<()> {
+    pub(super) async fn spend(self, tx: &mut Tx, user_id: String) -> StorageResult<()> {
         if let Some(session) = self.session
-            && !table::end(tx, session).await?
+            && !table::finish(tx, session, user_id).await?
         {
             return Err(StorageError::Conflict(SESSION_GONE.to_owned()));
         }

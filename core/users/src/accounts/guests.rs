@@ -13,7 +13,7 @@ use super::{
     Accounts, LoggedIn, Login,
     cleared::{self, Cleared},
     login::Proven,
-    new_account::NewAccount,
+    new_account::{NewAccount, NewPassword},
     register::NAME_LENGTH,
 };
 use crate::profiles::words_of;
@@ -28,7 +28,7 @@ impl Accounts {
         device_name: Option<String>,
         address: Option<IpAddr>,
     ) -> Result<LoggedIn> {
-        if !self.context.settings.registration.guests {
+        if !self.context.settings.registration.has_guests() {
             let why = "this server does not have guests";
             return Err(MatrixError::guest_access_forbidden(why).into());
         }
@@ -76,17 +76,17 @@ impl Accounts {
         &self,
         cleared: Cleared,
         guest: Session,
-        password: &str,
+        password: NewPassword<'_>,
     ) -> Result<(UserNid, OwnedUserId)> {
-        let hashed = self.passwords.hash(password).await?;
+        let hashed = self.hashed(password).await?;
         let Session { user, user_id, .. } = guest;
-        let words = words_of(&user_id, None);
+        let (words, name) = (words_of(&user_id, None), user_id.to_string());
         let write = self.context.db.write(move |tx| {
             Box::pin(async move {
                 if !guests::upgrade(tx, user, hashed).await? {
                     return Ok(false);
                 }
-                cleared.spend(tx).await?;
+                cleared.spend(tx, name).await?;
                 colonnade_storage::users::words::replace(tx, user, words).await?;
                 Ok(true)
             })

@@ -18,7 +18,10 @@ use colonnade_storage::{
     },
 };
 
-use super::{Accounts, names, new_account::NewAccount};
+use super::{
+    Accounts, names,
+    new_account::{NewAccount, NewPassword},
+};
 
 /// Devices of a user that are to be forgotten.
 #[derive(Debug, Clone)]
@@ -115,7 +118,7 @@ impl Accounts {
             rest.strip_suffix(self.context.server_name.as_str())?.strip_suffix(':')
         });
         let user_id = names::new_user(localpart.unwrap_or(name), &self.context.server_name)?;
-        let (password, user_type) = (Some(password), None);
+        let (password, user_type) = (Some(NewPassword::Plain(password)), None);
         let cleared = Default::default();
         let account =
             NewAccount { user_id: &user_id, password, admin, user_type, guest: false, cleared };

@@ -17,7 +17,7 @@ use super::{
     Accounts, LoggedIn, Login,
     login::Proven,
     names,
-    new_account::NewAccount,
+    new_account::{NewAccount, NewPassword},
     uia::{owner_at, store},
 };
 
@@ -70,6 +70,8 @@ impl Accounts {
             completed: Vec::new(),
             token: String::new(),
             created_ts: self.context.now_ms(),
+            request: String::new(),
+            made: String::new(),
         };
         store(&self.context, session, NONCES_MAX).await?;
         Ok(nonce)
@@ -108,7 +110,7 @@ impl Accounts {
         }
         let user_id = names::new_user(&registration.username, &self.context.server_name)?;
         let SharedSecretRegistration { password, admin, user_type, .. } = registration;
-        let (password, cleared) = (Some(&*password), Default::default());
+        let (password, cleared) = (Some(NewPassword::Plain(&password)), Default::default());
         let account =
             NewAccount { user_id: &user_id, password, admin, user_type, guest: false, cleared };
         let user = self.create(account).await?;

@@ -121,7 +121,7 @@ impl Uia {
     /// known (any more).
     pub async fn check(&self, session: &Session, auth: Option<&Auth>, action: &str) -> Result<()> {
         let flows = [vec![Stage::Password]];
-        let cleared = self.check_flows(Caller::User(session), auth, action, &flows).await?;
+        let cleared = self.check_flows(Caller::User(session), auth, action, &flows, "").await?;
         if let Some(name) = cleared.session {
             let ended = self.context.db.write(move |tx| Box::pin(uia::end(tx, name))).await?;
             if !ended {
@@ -132,16 +132,19 @@ impl Uia {
     }
 
     /// Makes sure that every stage of one of the flows is done. Ending the session is left to the
-    /// caller, who does it together with what it was for.
+    /// caller, who does it together with what it was for. A session that is opened without a proof remembers
+    /// `request`.
     pub(super) async fn check_flows(
         &self,
         caller: Caller<'_>,
         auth: Option<&Auth>,
         action: &str,
         flows: &[Vec<Stage>],
+        request: &str,
     ) -> Result<Cleared> {
         let Some(auth) = auth else {
-            let opened = self.new_session(caller, action);
+            let opened =
+                UiaSession { request: request.to_owned(), ..self.new_session(caller, action) };
             self.open(caller, &opened).await?;
             return Err(demand(flows, &opened, None));
         };
@@ -155,6 +158,9 @@ impl Uia {
             Some(name) => self.resume(name, caller, action).await?,
             None => self.new_session(caller, action),
         };
+        if !known.made.is_empty() {
+            return Ok(Cleared { made: Some(known.made), ..Cleared::default() });
+        }
         match self.pass(caller, auth, flows).await {
             Ok(Some(stage)) => {
                 // What only has to be seen once needs no row, unless it holds something.
@@ -187,6 +193,8 @@ impl Uia {
             session: Some(known.session),
             token: Some(known.token).filter(|token| !token.is_empty()),
             is_unknown: auth.session.is_none(),
+            request: known.request,
+            made: None,
         })
     }
 
@@ -262,6 +270,8 @@ impl Uia {
             completed: Vec::new(),
             token: String::new(),
             created_ts: self.context.now_ms(),
+            request: String::new(),
+            made: String::new(),
         }
     }
 
@@ -375,6 +385,8 @@ mod tests {
             completed: vec!["m.login.dummy".to_owned()],
             token: String::new(),
             created_ts: 1,
+            request: String::new(),
+            made: String::new(),
         }
     }
 

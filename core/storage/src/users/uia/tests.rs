@@ -13,6 +13,8 @@ fn session(name: &str, owner: &str, created_ts: i64) -> UiaSession {
         completed: Vec::new(),
         token: String::new(),
         created_ts,
+        request: String::new(),
+        made: String::new(),
     }
 }
 

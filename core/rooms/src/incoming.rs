@@ -2,6 +2,7 @@
 
 use colonnade_model::nid::EventNid;
 use colonnade_rules::event::Event;
+use serde::{Deserialize, Serialize};
 
 /// An event that another server made, whose form, hash and signatures were checked.
 #[derive(Debug, Clone)]
@@ -10,6 +11,20 @@ pub struct Incoming {
     pub event: Event,
     /// Where the state before it comes from.
     pub before: StateBefore,
+    /// What is known of the word of the room's policy server.
+    pub policy: PolicyCheck,
+}
+
+/// What is known of what a room's policy server says of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum PolicyCheck {
+    /// If the event has no signature of it, it is to be asked.
+    #[default]
+    Due,
+    /// It was asked: without its signature the event is not recommended.
+    Asked,
+    /// It does not count.
+    NotDue,
 }
 
 /// Where the state before an event comes from.
@@ -38,6 +53,11 @@ pub enum StateBefore {
 impl Incoming {
     /// An event of which everything it follows is known.
     pub fn following(event: Event) -> Self {
-        Self { event, before: StateBefore::Followed }
+        Self::with(event, StateBefore::Followed)
+    }
+
+    /// An event, and where the state before it comes from.
+    pub fn with(event: Event, before: StateBefore) -> Self {
+        Self { event, before, policy: PolicyCheck::Due }
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod given_state;
 pub(crate) mod history;
 pub(crate) mod ingest;
 pub(crate) mod outliers;
+mod policy;
 mod power_levels;
 pub(crate) mod propose;
 pub(crate) mod push_candidates;
@@ -32,7 +33,7 @@ use colonnade_model::{
     ruma::{EventId, OwnedEventId},
     slot::slot_of,
 };
-use colonnade_rules::{auth::StateKey, trie::NewState};
+use colonnade_rules::{auth::StateKey, policy::RoomPolicy, trie::NewState};
 use colonnade_storage::rooms::{
     client_txns::ClientTxn,
     heads::{self, Head},
@@ -47,6 +48,9 @@ use crate::{
     proposal::Sent,
     store::{Room, RoomEvent, Store},
 };
+
+/// Events of a state read at a time.
+const PIECE: usize = 1_000;
 
 /// Where the next event of a room goes, and what its counters say. Small: each request begins with a copy.
 #[derive(Clone)]
@@ -65,6 +69,8 @@ pub(super) struct Tip {
     pub(super) summary: Summary,
     pub(super) levels: Levels,
     pub(super) custom_rules: Option<(u64, Arc<[Candidate]>)>,
+    /// The room's policy server, once it was looked for since the state changed.
+    pub(super) policy: Option<Option<Arc<RoomPolicy>>>,
 }
 
 impl Tip {
@@ -84,6 +90,7 @@ impl Tip {
             summary,
             levels: Levels::default(),
             custom_rules: None,
+            policy: None,
         }
     }
 }
@@ -187,6 +194,7 @@ impl PendingRoom {
             summary: stored.unwrap_or_else(summary::empty),
             levels: Levels::default(),
             custom_rules: None,
+            policy: None,
         };
         Ok(Self::at(room, ownership_epoch, tip))
     }

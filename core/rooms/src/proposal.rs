@@ -34,6 +34,8 @@ pub struct Proposal {
     pub txn: Option<ClientTxn>,
     /// What it was made from, for a state event that changes the one before it; `None`: whatever.
     pub over: Option<Over>,
+    /// The event that was made of it, by id, with the signature of the room's policy server.
+    pub signed: Option<(OwnedEventId, String)>,
 }
 
 /// An event that was sent, now or before.
@@ -97,6 +99,7 @@ pub fn state_event(
         redacts: None,
         txn: None,
         over: None,
+        signed: None,
     }
 }
 
@@ -110,6 +113,7 @@ pub fn member(sender: &UserId, target: &UserId, content: CanonicalJsonObject) ->
         redacts: None,
         txn: None,
         over: None,
+        signed: None,
     }
 }
 

@@ -1,6 +1,9 @@
 //! Rooms that live on other servers too: taking what others made, and what others may ask for before they
 //! make something.
 
+mod policy;
+pub mod policy_servers;
+
 use std::{collections::HashSet, sync::Arc};
 
 use colonnade_model::{
@@ -58,8 +61,7 @@ impl Rooms {
         room: &Arc<Room>,
         incoming: impl Into<Incoming>,
     ) -> Result<(Sent, Outcome)> {
-        let request = RoomRequest::Receive(Box::new(incoming.into()));
-        let mut sent = self.actors.ask(room, request).await?;
+        let mut sent = self.add_received(room, incoming.into()).await?;
         let none = || MatrixError::internal("no answer for an event");
         let sent = sent.pop().ok_or_else(none)?;
         let stored = self.event(sent.nid).await?.ok_or_else(none)?;
@@ -239,7 +241,7 @@ impl Rooms {
             return Err(forbidden().into());
         }
         let before = StateBefore::OutOfBand(String::new());
-        Ok(self.receive(room, Incoming { event, before }).await?.1)
+        Ok(self.receive(room, Incoming::with(event, before)).await?.1)
     }
 }
 

@@ -15,7 +15,6 @@ use serde_json::{json, value::RawValue};
 
 use crate::{Error, Result};
 use crate::{
-    actor::request::RoomRequest,
     proposal::{Proposal, Sent, content, draft_error, state_event},
     refusals::no_member,
     service::Rooms,
@@ -57,6 +56,7 @@ impl Rooms {
             redacts,
             txn: txn_of(session, scope, txn_id),
             over: None,
+            signed: None,
         };
         self.propose(&room, proposal).await
     }
@@ -110,6 +110,7 @@ impl Rooms {
             redacts: Some(target.to_owned()),
             txn: txn_of(session, scope, txn_id),
             over: None,
+            signed: None,
         };
         self.propose(&room, proposal).await
     }
@@ -118,8 +119,7 @@ impl Rooms {
     pub async fn propose(&self, room: &Arc<Room>, proposal: Proposal) -> Result<Sent> {
         let sender = proposal.sender.clone();
         let is_own = proposal.state_key.as_deref() == Some(sender.as_str());
-        let asked = self.actors.ask(room, RoomRequest::Send(vec![proposal])).await;
-        let mut sent = match asked {
+        let mut sent = match self.add_recommended(room, proposal).await {
             Err(Error::Client(error)) if !is_own && matches!(error.status, 403 | 404) => {
                 return Err(self.as_shown_to(room, &sender, error).await?.into());
             }

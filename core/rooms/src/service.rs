@@ -8,6 +8,7 @@ use crate::{Context, Result};
 use crate::{
     actor::{Actors, committer::Committer},
     refusals::no_member,
+    remote::policy_servers::PolicyServers,
     store::{Room, Store},
 };
 
@@ -17,6 +18,7 @@ pub struct Rooms {
     pub(super) store: Arc<Store>,
     pub(super) actors: Actors,
     pub(super) committer: Committer,
+    pub(super) policy_servers: Arc<dyn PolicyServers>,
 }
 
 impl Deref for Rooms {
@@ -29,11 +31,11 @@ impl Deref for Rooms {
 
 impl Rooms {
     /// Starts the rooms.
-    pub fn start(context: &Arc<Context>) -> Self {
+    pub fn start(context: &Arc<Context>, policy_servers: Arc<dyn PolicyServers>) -> Self {
         let store = Arc::new(Store::new(Arc::clone(context)));
         let committer = Committer::start(context.db.clone(), Arc::clone(&context.slots));
         let actors = Actors::new(Arc::clone(&store), committer.clone());
-        Self { store, actors, committer }
+        Self { store, actors, committer, policy_servers }
     }
 
     /// Returns what of the rooms is in memory, to subscribe it to changes.

@@ -104,7 +104,13 @@ impl World {
             data_dir: folder.path().to_owned(),
             db,
         });
-        Self { rooms: Rooms::start(&context), context, clock, key, folder }
+        Self {
+            rooms: Rooms::start(&context, Arc::new(crate::remote::policy_servers::NoPolicyServers)),
+            context,
+            clock,
+            key,
+            folder,
+        }
     }
 
     /// Closes the database and opens it again, with nothing in memory.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use colonnade_delivery::federation as delivery;
-use colonnade_federation::{keys::KeyRing, messaging::Messaging, transport::Transport};
+use colonnade_federation::{
+    keys::KeyRing, messaging::Messaging, policy_servers::PolicyServerClient, transport::Transport,
+};
 use colonnade_model::stream::Positions;
 use colonnade_replication::{Follower, Latest, ephemeral::Receivers};
 use colonnade_rooms::{Context, Result, Rooms};
@@ -110,7 +112,8 @@ impl Services {
     pub async fn start(context: Arc<Context>) -> Result<Arc<Self>> {
         let transport = Transport::start(&context)?;
         let server_keys = KeyRing::new(Arc::clone(&context), transport.clone());
-        let rooms = Rooms::start(&context);
+        let policies = Arc::new(PolicyServerClient::new(transport.clone()));
+        let rooms = Rooms::start(&context, policies);
         let messaging = Messaging::new(transport.clone(), server_keys.clone(), rooms.clone());
         let users = UserServices::start(&context, messaging.clone());
         let media = media::Media::start(Arc::clone(&context), messaging.clone()).await?;

@@ -3,6 +3,10 @@
 
 use std::path::Path;
 
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
 use colonnade_model::ruma::ServerName;
 use colonnade_rooms::settings::{Federation, FederationListener};
 
@@ -26,6 +30,16 @@ pub(super) fn checked(
             problems.extend(missing("federation.listen", path));
         }
     }
+    if let Some(key) = &section.well_known_policy_key
+        && !is_key(key)
+    {
+        problems.push(Problem {
+            place: "federation".to_owned(),
+            key: Some("federation.well_known_policy_key".to_owned()),
+            problem: "this is no ed25519 key".to_owned(),
+            mend: Some("name its 32 bytes in base64, 43 characters".to_owned()),
+        });
+    }
     if section.retry_min_ms == 0 || section.retry_max_ms < section.retry_min_ms {
         problems.push(Problem {
             place: "federation".to_owned(),
@@ -45,6 +59,11 @@ pub(super) fn checked(
         section.listen.clear();
     }
     Ok(section)
+}
+
+fn is_key(text: &str) -> bool {
+    let bytes = STANDARD_NO_PAD.decode(text).or_else(|_| URL_SAFE_NO_PAD.decode(text));
+    bytes.is_ok_and(|bytes| bytes.len() == 32)
 }
 
 fn missing(key: &str, path: &Path) -> Option<Problem> {

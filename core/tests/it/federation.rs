@@ -8,6 +8,7 @@ mod media;
 mod memberships;
 mod partners;
 mod past;
+mod policy;
 mod reach;
 pub(crate) mod rooms;
 mod spaces;

@@ -22,6 +22,7 @@ use crate::{
 pub(crate) fn mount(table: &mut Table) {
     table.add_json::<get_server_version::Request, _>(version);
     table.add_raw(Method::GET, "/.well-known/matrix/server", well_known);
+    table.add_raw(Method::GET, "/.well-known/matrix/policy_server", policy_server);
 }
 
 async fn version(call: Call<get_server_version::Request, ()>) -> Result<Value> {
@@ -40,4 +41,20 @@ async fn well_known(
         return Err(MatrixError::not_found(why).into());
     };
     Ok(reply::ok(&json!({ "m.server": server })))
+}
+
+/// Tells the key of a policy server that answers under this server's name, by whatever answers it.
+///
+/// Source: Matrix v1.19, client-server, `GET /.well-known/matrix/policy_server`.
+async fn policy_server(
+    services: Arc<Services>,
+    _request: Request<ByteBody>,
+    _args: Vec<String>,
+) -> Result<Reply> {
+    require_federation(&services)?;
+    let Some(key) = &services.context.settings.federation.well_known_policy_key else {
+        let why = "federation.well_known_policy_key is not configured here";
+        return Err(MatrixError::not_found(why).into());
+    };
+    Ok(reply::ok(&json!({ "public_keys": { "ed25519": key } })))
 }

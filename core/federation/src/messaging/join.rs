@@ -91,7 +91,7 @@ impl Messaging {
         };
         let members = state.len();
         let before = StateBefore::Entered(state);
-        match self.rooms.receive(&room, Incoming { event: join, before }).await? {
+        match self.rooms.receive(&room, Incoming::with(join, before)).await? {
             (_, Outcome::Rejected) => {
                 let why = "the room's own state does not allow the join".to_owned();
                 Err(MessagingError::Unusable(why))

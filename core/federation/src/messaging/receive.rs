@@ -1,6 +1,8 @@
 //! Taking PDUs of a transaction: each is checked, what it needs is fetched, and its room takes it.
 //!
-//! PDUs of one room are taken one after the other, in their order; those of different rooms at once.
+//! PDUs of one room are taken one after the other, in their order; those of different rooms at once. A server has one
+//! transaction under way at a time, and waits for one turn to compute and at one place in a room's queue at a time, so
+//! what it keeps others waiting does not depend on how much it sends.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -19,6 +21,7 @@ use colonnade_rooms::{
 use colonnade_rules::{acl::ServerAcl, event::Event};
 use futures_util::{StreamExt as _, stream};
 use serde_json::value::RawValue;
+use tokio::sync::Semaphore;
 
 use super::{Messaging, MessagingError, pdus::Looked};
 use crate::pdu::room_of;
@@ -52,7 +55,10 @@ impl Messaging {
                 by_room.entry(room).or_default().push(pdu);
             }
         }
-        let rooms = by_room.into_iter().map(|(room, pdus)| self.receive_in(origin, room, pdus));
+        // Whoever sends to many rooms waits for one turn to compute at a time, as whoever sends to one does.
+        let one = Semaphore::new(1);
+        let rooms =
+            by_room.into_iter().map(|(room, pdus)| self.receive_in(origin, room, pdus, &one));
         let mut taken = stream::iter(rooms).buffer_unordered(ROOMS_MAX);
         let mut received = Vec::new();
         while let Some(of_room) = taken.next().await {
@@ -66,6 +72,7 @@ impl Messaging {
         origin: &ServerName,
         room_id: OwnedRoomId,
         pdus: Vec<Box<RawValue>>,
+        one: &Semaphore,
     ) -> Result<Vec<Received>> {
         let Some(room) = self.rooms.find(&room_id).await? else {
             tracing::debug!(%origin, %room_id, "PDUs of a room that is not known here");
@@ -74,7 +81,11 @@ impl Messaging {
         let allowed = self.admits(&room, origin).await?;
         let resident = self.rooms.is_resident(&room).await?;
         let mut received = Vec::with_capacity(pdus.len());
-        for Looked { event_id, result } in self.look_at(&room.rules, pdus).await? {
+        let looked = {
+            let _turn = one.acquire().await;
+            self.look_at(&room.rules, pdus).await?
+        };
+        for Looked { event_id, result } in looked {
             let result = match result {
                 Err(refused) => Err(refused.to_string()),
                 Ok(_) if !allowed => Err(format!("{origin} may not take part in this room")),
@@ -162,8 +173,7 @@ impl Messaging {
                 true => StateBefore::Followed,
                 false => StateBefore::Between(self.states_at(origin, room, unknown).await?),
             };
-        let (_, outcome) =
-            self.rooms.receive(room, Incoming { event: event.clone(), before }).await?;
+        let (_, outcome) = self.rooms.receive(room, Incoming::with(event.clone(), before)).await?;
         Ok((event, outcome))
     }
 

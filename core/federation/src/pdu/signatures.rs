@@ -1,8 +1,7 @@
 //! Who must have signed a PDU, and whether they did.
 //!
-//! Signatures are checked one by one and strictly, as libsodium does, which most of the federation uses: neither
-//! keys nor points of small order, nor a second form of a signature. Whoever accepted more than the others would
-//! see another room (decision 43). Never in batches, for the same reason.
+//! Signatures are checked one by one and strictly ([`signature`]). That of a room's policy server is none of these:
+//! its key is the room's word, and no server publishes it.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +9,11 @@ use colonnade_model::ruma::{
     MilliSecondsSinceUnixEpoch, OwnedServerName, ServerName, UserId,
     events::{TimelineEventType, room::member::MembershipState},
     room_version_rules::RoomVersionRules,
-    serde::{Base64, base64::Standard},
 };
-use colonnade_rules::event::{Event, EventObject, Malformed};
-use ed25519_dalek::{Signature, VerifyingKey};
+use colonnade_rules::{
+    event::{Event, EventObject, Malformed},
+    policy, signature,
+};
 
 use super::refused::Refused;
 
@@ -93,7 +93,8 @@ pub(super) fn required_servers(
 /// Returns the ids of the keys with which a server signed, as far as we look at them.
 pub(super) fn key_ids(object: &EventObject, server: &OwnedServerName) -> Vec<String> {
     let ids = object.signatures(server.as_str()).map(|(key_id, _)| key_id.to_owned());
-    ids.filter(|key_id| key_id.starts_with(ALGORITHM)).take(SIGNATURES_MAX).collect()
+    let counts = |key_id: &String| key_id.starts_with(ALGORITHM) && key_id != policy::KEY_ID;
+    ids.filter(counts).take(SIGNATURES_MAX).collect()
 }
 
 /// Checks the signatures of one server.
@@ -108,24 +109,17 @@ pub(super) fn verify(
 ) -> Result<(), Refused> {
     let RequiredKeys { server, key_ids, .. } = required;
     let mut is_signed = false;
-    for (key_id, signature) in object.signatures(server.as_str()) {
+    for (key_id, text) in object.signatures(server.as_str()) {
         if !key_ids.iter().any(|known| known == key_id) {
             continue;
         }
         // A key that is not known, or was expired by then, is skipped.
         let Some(key) = keys.public_key(server, key_id) else { continue };
-        if !is_right(&key, signature, signed) {
+        if !signature::is_right(&key, text, signed) {
             let key_id = key_id.to_owned();
             return Err(Refused::WrongSignature { server: server.clone(), key_id });
         }
         is_signed = true;
     }
     if is_signed { Ok(()) } else { Err(Refused::KeyUnknown(server.clone())) }
-}
-
-fn is_right(key: &[u8; 32], signature: &str, signed: &[u8]) -> bool {
-    let Ok(signature) = Base64::<Standard>::parse(signature) else { return false };
-    let Ok(signature) = Signature::from_slice(signature.as_bytes()) else { return false };
-    let Ok(key) = VerifyingKey::from_bytes(key) else { return false };
-    key.verify_strict(signed, &signature).is_ok()
 }

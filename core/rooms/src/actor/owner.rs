@@ -34,7 +34,7 @@ use super::{
 };
 use crate::{Error, Result, rpc::RpcError};
 use crate::{
-    incoming::{Incoming, StateBefore},
+    incoming::{Incoming, PolicyCheck, StateBefore},
     proposal::{Over, Proposal, Sent},
     service::Rooms,
     store::Room,
@@ -69,6 +69,9 @@ enum RoomCommand {
         json: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         before: Option<WireBefore>,
+        /// An owner of an older version asks no policy server.
+        #[serde(default)]
+        policy: PolicyCheck,
     },
     History(Vec<(OwnedEventId, String)>, Vec<EventNid>),
     Outliers(Vec<(OwnedEventId, String)>),
@@ -96,6 +99,8 @@ struct WireProposal {
     /// A process of an older version does not look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     over: Option<Over>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signed: Option<(OwnedEventId, String)>,
 }
 
 /// What comes back.
@@ -287,10 +292,10 @@ impl Rooms {
             RoomCommand::Send(wanted) => {
                 RoomRequest::Send(wanted.into_iter().map(Proposal::from).collect())
             }
-            RoomCommand::Receive { event_id, json, before } => {
+            RoomCommand::Receive { event_id, json, before, policy } => {
                 let event = read(&room, event_id, json)?;
                 let before = before.map_or(StateBefore::Followed, StateBefore::from);
-                RoomRequest::Receive(Box::new(Incoming { event, before }))
+                RoomRequest::Receive(Box::new(Incoming { event, before, policy }))
             }
             RoomCommand::History(events, state) => {
                 RoomRequest::History(read_all(&room, events)?, state)
@@ -316,6 +321,7 @@ impl From<&RoomRequest> for RoomCommand {
                 event_id: incoming.event.event_id().to_owned(),
                 json: incoming.event.json().to_owned(),
                 before: WireBefore::of(&incoming.before),
+                policy: incoming.policy,
             },
             RoomRequest::History(events, state) => Self::History(written(events), state.clone()),
             RoomRequest::Outliers(events) => Self::Outliers(written(events)),
@@ -364,19 +370,21 @@ fn read(room: &Room, event_id: OwnedEventId, json: String) -> Result<Event, Refu
 
 impl From<Proposal> for WireProposal {
     fn from(proposal: Proposal) -> Self {
-        let Proposal { sender, event_type, state_key, content, redacts, txn, over } = proposal;
+        let Proposal { sender, event_type, state_key, content, redacts, txn, over, signed } =
+            proposal;
         let txn = txn.map(|txn| (txn.device, txn.scope, txn.txn_id));
         let event_type = event_type.to_string();
-        Self { sender, event_type, state_key, content, redacts, txn, over }
+        Self { sender, event_type, state_key, content, redacts, txn, over, signed }
     }
 }
 
 impl From<WireProposal> for Proposal {
     fn from(wanted: WireProposal) -> Self {
-        let WireProposal { sender, event_type, state_key, content, redacts, txn, over } = wanted;
+        let WireProposal { sender, event_type, state_key, content, redacts, txn, over, signed } =
+            wanted;
         let txn = txn.map(|(device, scope, txn_id)| ClientTxn { device, scope, txn_id });
         let event_type = event_type.into();
-        Self { sender, event_type, state_key, content, redacts, txn, over }
+        Self { sender, event_type, state_key, content, redacts, txn, over, signed }
     }
 }
 
@@ -402,6 +410,7 @@ mod tests {
             redacts: Some(event_id!("$r").to_owned()),
             txn: Some(ClientTxn { device: DeviceNid(7), scope, txn_id: "t".to_owned() }),
             over: Some(Over::Event(event_id!("$o").to_owned())),
+            signed: Some((event_id!("$e").to_owned(), "{}".to_owned())),
         }
     }
 
@@ -416,15 +425,16 @@ mod tests {
     #[test]
     fn a_process_of_the_version_before_is_understood() {
         let mut wire = serde_json::to_value(WireProposal::from(proposal())).unwrap();
-        wire.as_object_mut().unwrap().remove("over");
+        wire.as_object_mut().unwrap().retain(|key, _| key != "over" && key != "signed");
         let text = json!({ "room": "!a:b", "ask": { "Send": [wire] } }).to_string();
         let request: OwnerRequest = serde_json::from_str(&text).unwrap();
         assert_eq!(request.epoch, 0);
         let RoomCommand::Send(proposals) = request.ask else { panic!("it sends") };
         assert_eq!(proposals[0].over, None);
         // And it understands us, who name what it does not know only where it is there.
-        let without = WireProposal { over: None, ..WireProposal::from(proposal()) };
-        assert!(!serde_json::to_string(&without).unwrap().contains("over"));
+        let without = WireProposal { over: None, signed: None, ..WireProposal::from(proposal()) };
+        let without = serde_json::to_string(&without).unwrap();
+        assert!(!without.contains("over") && !without.contains("signed"));
     }
 
     #[test]

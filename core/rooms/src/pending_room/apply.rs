@@ -26,7 +26,7 @@ use colonnade_storage::rooms::{
 };
 use serde_json::Value;
 
-use super::{NoState, PendingRoom};
+use super::{NoState, PIECE, PendingRoom};
 use crate::proposal::Sent;
 use crate::{
     Error, Result,
@@ -140,6 +140,9 @@ impl PendingRoom {
         let joined = self.tip.joined + members.joined;
         if !members.rows.is_empty() {
             self.tip.custom_rules = None;
+        }
+        if !members.rows.is_empty() || !changes.core.is_empty() {
+            self.tip.policy = None;
         }
         let meaning = unread::evaluate(self, store, admitted, joined).await?;
         let mut row = row(admitted, room_event.flags, txn);
@@ -292,10 +295,18 @@ impl PendingRoom {
             _ => {}
         };
         let mut rows = Vec::with_capacity(changes.len());
-        for (before, after) in changes {
+        let mut events: HashMap<EventNid, Arc<RoomEvent>> = HashMap::new();
+        for (number, (before, after)) in changes.iter().enumerate() {
+            if number % PIECE == 0 {
+                let piece = &changes[number..changes.len().min(number + PIECE)];
+                let nids = piece.iter().flat_map(|(before, after)| [*before, *after]).flatten();
+                let nids: Vec<EventNid> = nids.collect();
+                let together = self.events_together(store, &nids).await?;
+                events = together.into_iter().map(|event| (event.nid, event)).collect();
+            }
             let (mut last, mut waited) = (None, false);
             if let Some(before) = before {
-                let event = self.event(store, *before).await?;
+                let event = Arc::clone(&events[before]);
                 count(&event, -1);
                 waited = matches!(
                     event.event.membership(),
@@ -304,7 +315,7 @@ impl PendingRoom {
                 last = Some((event, Membership::Leave));
             }
             if let Some(after) = after {
-                let event = self.event(store, *after).await?;
+                let event = Arc::clone(&events[after]);
                 count(&event, 1);
                 let membership = event.event.membership();
                 // The rules let no other membership pass.

@@ -18,14 +18,12 @@ use colonnade_storage::rooms::{
 use serde_json::Value;
 
 use super::{
-    PendingRoom,
+    PIECE, PendingRoom,
     apply::{member_row, row, sent},
     ingest::Admitted,
 };
 use crate::{Error, Result, proposal::Sent, store::RoomEvent, store::Store};
 
-/// Events of a state read at a time.
-const PIECE: usize = 1_000;
 /// Events that are shown of a room whose senders' servers are noted: who wants to leave asks one of them.
 const SERVERS_MAX: usize = 10;
 
@@ -128,7 +126,8 @@ impl PendingRoom {
         Ok(sent(&admitted))
     }
 
-    async fn events_together(
+    /// Returns events, committed or not, in no particular order.
+    pub(super) async fn events_together(
         &self,
         store: &Store,
         nids: &[EventNid],

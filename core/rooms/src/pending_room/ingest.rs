@@ -4,8 +4,8 @@
 //! An event of our own users is checked by the state it was made for; if that does not allow it,
 //! there is no event. A received event is checked three times (Matrix v1.19, server-server,
 //! "Checks performed on receipt of a PDU"): by its auth events and by the state before it, each of
-//! which rejects; and by the current state, which soft-fails. Rejected and soft-failed events are
-//! stored and shown to nobody; only a soft-failed one counts in the state after it.
+//! which rejects; and by the current state, which soft-fails, as does the room's policy server. Rejected and
+//! soft-failed events are stored and shown to nobody; only a soft-failed one counts in the state after it.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -23,14 +23,18 @@ use colonnade_storage::rooms::state::Part;
 
 use super::{PendingRoom, redactions};
 use crate::store::{RoomEvent, Store};
-use crate::{Result, incoming::StateBefore};
+use crate::{
+    Result,
+    incoming::{PolicyCheck, StateBefore},
+};
 
 /// What the checks said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Allowed.
     Accepted,
-    /// Allowed where it stands, but no longer by the current state; or a redaction that redacts nothing.
+    /// Allowed where it stands, but no longer by the current state, or not recommended by the room's policy
+    /// server; or a redaction that redacts nothing.
     SoftFailed,
     /// Not allowed.
     Rejected,
@@ -124,7 +128,7 @@ pub(crate) async fn received(
     pending: &mut PendingRoom,
     store: &Store,
     event: Event,
-    before: &StateBefore,
+    (before, policy): (&StateBefore, PolicyCheck),
     outlier: Option<EventNid>,
 ) -> Result<Admitted> {
     let (prevs, missing_prevs) = followed(pending, store, event.prev_events()).await?;
@@ -143,6 +147,9 @@ pub(crate) async fn received(
                 Verdict::Accepted
                     if !redactions::counts(pending, store, &event, state_before).await? =>
                 {
+                    Verdict::SoftFailed
+                }
+                Verdict::Accepted if !pending.recommends(store, &event, policy).await? => {
                     Verdict::SoftFailed
                 }
                 verdict => verdict,
@@ -253,7 +260,7 @@ pub(crate) async fn of_history(
             StateBefore::Given(current)
         }
     };
-    received(pending, store, event, &before, outlier).await
+    received(pending, store, event, (&before, PolicyCheck::NotDue), outlier).await
 }
 
 /// Takes a membership of a user of this server in a room of which nothing else is known: nothing can be

@@ -6,20 +6,26 @@ use colonnade_model::{
     MatrixError,
     nid::{EventNid, StateNid},
     ruma::{
-        CanonicalJsonObject, MilliSecondsSinceUnixEpoch, UInt, room_version_rules::RoomVersionRules,
+        CanonicalJsonObject, MilliSecondsSinceUnixEpoch, OwnedEventId, UInt,
+        room_version_rules::RoomVersionRules,
     },
 };
 use colonnade_rules::{
     auth::{StateKey, state_keys_to_check},
     event::{Draft, Event, Reference, depth_after},
 };
+use colonnade_storage::rooms::client_txns::ClientTxn;
 use serde_json::value::to_raw_value;
 
-use super::{PendingRoom, ingest};
+use super::{
+    PendingRoom,
+    ingest::{self, Verdict},
+};
 use crate::{Error, Result};
 use crate::{
-    incoming::{Incoming, StateBefore},
+    incoming::{Incoming, PolicyCheck, StateBefore},
     proposal::{CHANGED_MEANWHILE, Proposal, Sent, draft_error},
+    remote::policy_servers::wanted,
     store::{Room, RoomEvent, Store},
 };
 
@@ -46,10 +52,36 @@ impl PendingRoom {
         if let Some(same) = self.same_state(store, state_before, &proposal).await? {
             return Ok(same);
         }
+        if let Some((event_id, json)) = proposal.signed {
+            return self.add_signed(store, event_id, json, proposal.txn).await;
+        }
+        let (kind, state_key) = (&proposal.event_type, proposal.state_key.as_deref());
+        if self.wants_policy(store, kind, state_key).await? {
+            return Err(wanted().into());
+        }
         let draft = self.draft(store, &proposal, &prevs, &allowing).await?;
         let event = sign(store, draft, &self.room)?;
         let admitted = ingest::local(self, store, event, prevs, state_before, &allowing).await?;
         self.add(store, admitted, proposal.txn).await
+    }
+
+    /// Adds an event of a user of this server that was made of a proposal and then signed by the room's policy
+    /// server. It may follow what was current then.
+    async fn add_signed(
+        &mut self,
+        store: &Store,
+        event_id: OwnedEventId,
+        json: String,
+        txn: Option<ClientTxn>,
+    ) -> Result<Sent> {
+        let event = Event::from_stored(json.into_bytes(), event_id, &self.room.rules, false);
+        let event = event.map_err(|error| Error::internal("read a signed event", error))?;
+        let place = (&StateBefore::Followed, PolicyCheck::Asked);
+        let admitted = ingest::received(self, store, event, place, None).await?;
+        match admitted.verdict {
+            Verdict::Accepted => self.add(store, admitted, txn).await,
+            _ => Err(MatrixError::forbidden("the room changed meanwhile; try again").into()),
+        }
     }
 
     /// Fills in an event that follows these and is allowed by those.
@@ -130,7 +162,7 @@ impl PendingRoom {
     /// When something it refers to is not known, or the database fails. A rejected or soft-failed
     /// event is stored and no error.
     pub(crate) async fn receive(&mut self, store: &Store, incoming: Incoming) -> Result<Sent> {
-        let Incoming { event, before } = incoming;
+        let Incoming { event, before, policy } = incoming;
         let known = self.find_own(store, event.event_id()).await?;
         if let Some(known) = &known
             && !known.waits_outside()
@@ -142,7 +174,12 @@ impl PendingRoom {
             let admitted = ingest::out_of_band(self, store, event, outlier).await?;
             return self.add_out_of_band(store, admitted, stripped).await;
         }
-        let admitted = ingest::received(self, store, event, &before, outlier).await?;
+        // Whoever enters a room knows nothing of it; the server he comes in over asked.
+        let policy = match before {
+            StateBefore::Entered(_) => PolicyCheck::NotDue,
+            _ => policy,
+        };
+        let admitted = ingest::received(self, store, event, (&before, policy), outlier).await?;
         self.add(store, admitted, None).await
     }
 

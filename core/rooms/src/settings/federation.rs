@@ -29,6 +29,9 @@ pub struct Federation {
     pub listen: Vec<FederationListener>,
     /// What `/.well-known/matrix/server` says, `matrix.example.org:443` say; `None`: there is none.
     pub well_known_server: Option<OwnedServerName>,
+    /// What `/.well-known/matrix/policy_server` says is the key of the policy server of this name, ed25519 in
+    /// unpadded base64; `None`: there is none.
+    pub well_known_policy_key: Option<String>,
     /// The first pause after a server could not be reached, in milliseconds. Each further one is twice as
     /// long.
     pub retry_min_ms: u64,
@@ -47,6 +50,7 @@ impl Default for Federation {
             key_perspectives: Vec::new(),
             listen: Vec::new(),
             well_known_server: None,
+            well_known_policy_key: None,
             // A restart takes less.
             retry_min_ms: 60 * 1_000,
             retry_max_ms: 24 * 60 * 60 * 1_000,

@@ -54,7 +54,7 @@ async fn enter(from: &World, to: &World, room: &Arc<Room>, user: &Session) -> Ar
     let (there, state) = fetch(from, to, room).await;
     let (_, outcome) = from.rooms.receive(room, join.clone()).await.unwrap();
     assert_eq!(outcome, Outcome::Accepted);
-    let incoming = Incoming { event: join, before: StateBefore::Entered(state) };
+    let incoming = Incoming::with(join, StateBefore::Entered(state));
     let (_, outcome) = to.rooms.receive(&there, incoming).await.unwrap();
     assert_eq!(outcome, Outcome::Accepted);
     there
@@ -115,7 +115,7 @@ async fn an_event_after_a_gap_needs_the_state_before_it() {
     assert_eq!(two.rooms.unknown_among(&there, &ids).await.unwrap(), ids);
     two.rooms.receive(&there, late.clone()).await.unwrap_err();
     let (_, state) = fetch(&one, &two, &room).await;
-    let incoming = Incoming { event: late.clone(), before: StateBefore::Given(state) };
+    let incoming = Incoming::with(late.clone(), StateBefore::Given(state));
     let (_, outcome) = two.rooms.receive(&there, incoming).await.unwrap();
     assert_eq!(outcome, Outcome::Accepted);
     let head = two.rooms.head(there.nid).await.unwrap();
@@ -143,7 +143,7 @@ async fn the_state_at_what_is_missing_does_not_stand_for_what_is_known() {
     let outlier = two.rooms.add_outliers(&there, vec![missing]).await.unwrap().remove(0);
     let before = StateBefore::Between(vec![(state, outlier.nid)]);
     let (_, outcome) =
-        two.rooms.receive(&there, Incoming { event: late.clone(), before }).await.unwrap();
+        two.rooms.receive(&there, Incoming::with(late.clone(), before)).await.unwrap();
     assert_eq!(outcome, Outcome::Accepted);
     assert_eq!(two.topic(&there).await.as_deref(), Some("changed"));
     let head = two.rooms.head(there.nid).await.unwrap();
@@ -166,7 +166,7 @@ async fn a_redaction_takes_effect_once_there_is_what_it_redacts() {
         let sent = one.rooms.redact(by.0, by.1, secret.event_id(), None, None).await.unwrap();
         let redaction = (*one.rooms.event(sent.nid).await.unwrap().unwrap().event).clone();
         let (_, state) = fetch(&one, &two, &room).await;
-        let incoming = Incoming { event: redaction, before: StateBefore::Given(state) };
+        let incoming = Incoming::with(redaction, StateBefore::Given(state));
         let (first, outcome) = two.rooms.receive(&there, incoming).await.unwrap();
         assert_eq!(outcome, Outcome::SoftFailed, "it redacts nothing yet");
         assert!(!two.flags(first.nid).await.1, "and is shown to nobody");
@@ -272,7 +272,7 @@ async fn what_its_auth_events_do_not_allow_is_a_rejected_outlier_and_in_no_state
         .iter()
         .filter(|sent| state.contains(&sent.event_id) || sent.event_id == forged.event_id());
     let before = StateBefore::Entered(given.map(|sent| sent.nid).collect());
-    two.rooms.receive(&there, Incoming { event: join, before }).await.unwrap();
+    two.rooms.receive(&there, Incoming::with(join, before)).await.unwrap();
     assert_eq!(two.topic(&there).await.as_deref(), Some("first"), "not the forged one");
 }
 
@@ -295,7 +295,7 @@ async fn an_invitation_to_an_unknown_room_is_a_membership_and_can_be_followed() 
         let before = StateBefore::OutOfBand(shown.to_string());
         for _ in 0..2 {
             let event = invite.clone();
-            let incoming = Incoming { event, before: before.clone() };
+            let incoming = Incoming::with(event, before.clone());
             two.rooms.receive(&there, incoming).await.unwrap();
         }
         let known = two.rooms.find(&room.room_id).await.unwrap().unwrap();
@@ -358,7 +358,7 @@ async fn a_knock_is_all_that_is_known_of_a_room_and_does_not_make_it_one_of_here
         let (name, key) = (&two.context.server_name, two.context.signing_key.current());
         let event = complete(template, name, &*key, &room.rules, &SystemRandom).unwrap();
         let before = StateBefore::OutOfBand(shown.to_string());
-        two.rooms.receive(&there, Incoming { event, before }).await.unwrap();
+        two.rooms.receive(&there, Incoming::with(event, before)).await.unwrap();
         assert!(two.rooms.is_elsewhere(&there).await.unwrap());
         let others = servers::of_rooms(&two.context.db, &[there.nid]).await.unwrap();
         let others: Vec<&str> = others.iter().map(|other| other.server.as_str()).collect();

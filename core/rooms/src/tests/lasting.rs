@@ -145,6 +145,7 @@ async fn rules_of_their_own_make_exceptions() {
             redacts: None,
             txn: None,
             over: None,
+            signed: None,
         };
         pending.propose(store, proposal).await.unwrap();
         pending.keep();

@@ -101,6 +101,20 @@ impl EventObject {
         of_server.into_iter().flatten().filter_map(|(key, text)| Some((&**key, text.as_str()?)))
     }
 
+    /// Adds a server's signature, in the place of one with the same key.
+    #[must_use]
+    pub fn with_signature(mut self, server: &str, key_id: &str, signature: &str) -> Self {
+        let nothing = || CanonicalJsonValue::Object(CanonicalJsonObject::new());
+        let all = self.fields.entry("signatures".to_owned()).or_insert_with(nothing);
+        if let CanonicalJsonValue::Object(all) = all {
+            let of_server = all.entry(server.to_owned()).or_insert_with(nothing);
+            if let CanonicalJsonValue::Object(of_server) = of_server {
+                of_server.insert(key_id.to_owned(), signature.into());
+            }
+        }
+        self
+    }
+
     /// Writes the whole object as it is stored and sent.
     pub fn json(&self) -> Result<String, Malformed> {
         self.written(RedactingSerializer::new())

@@ -202,7 +202,7 @@ impl FederationService {
 
     /// Puts an event into a room whose server handed it over.
     pub(super) async fn take(&self, room: &Arc<Room>, event: Event) -> Result<Arc<RoomEvent>> {
-        let handed_over = Incoming { event, before: StateBefore::HandedOver };
+        let handed_over = Incoming::with(event, StateBefore::HandedOver);
         let (sent, outcome) = self.rooms.receive(room, handed_over).await?;
         let gone = || MatrixError::internal("an event vanished");
         match outcome {

@@ -207,6 +207,7 @@ impl MembershipService {
         let template =
             colonnade_federation::messaging::Template { version: room.version.clone(), event };
         let invite = self.messaging.complete(template).map_err(told)?;
+        let invite = self.rooms.recommended(room, invite).await?;
         let shown = self.rooms.shown_to_invited(room, sender, SHOWN_BYTES_MAX).await?;
         let server = target.server_name();
         let signed = self.messaging.invite(server, room, &invite, &shown).await.map_err(told)?;
@@ -228,7 +229,7 @@ impl MembershipService {
     ) -> Result<()> {
         let shown = Value::Array(shown.iter().filter_map(stripped).collect());
         let before = StateBefore::OutOfBand(shown.to_string());
-        self.rooms.receive(room, Incoming { event, before }).await?;
+        self.rooms.receive(room, Incoming::with(event, before)).await?;
         Ok(())
     }
 

@@ -78,7 +78,15 @@ impl World {
             data_dir: folder.path().to_owned(),
             db,
         });
-        Self { rooms: Rooms::start(&context), context, clock, _folder: folder }
+        Self {
+            rooms: Rooms::start(
+                &context,
+                Arc::new(colonnade_rooms::remote::policy_servers::NoPolicyServers),
+            ),
+            context,
+            clock,
+            _folder: folder,
+        }
     }
 
     /// Makes a user with one device.

@@ -94,6 +94,11 @@ impl Messaging {
         Self { transport, keys, rooms, checks, joins: Arc::default() }
     }
 
+    /// Returns how many turns there were to check signatures, and the most that others had while somebody waited.
+    pub fn check_figures(&self) -> (u64, u64) {
+        self.checks.read()
+    }
+
     /// Returns how joins of rooms of other servers go.
     pub fn join_figures(&self) -> &JoinFigures {
         &self.joins

@@ -64,6 +64,11 @@ impl FederationService {
         Self { context, rooms, membership, messaging, transactions, owners }
     }
 
+    /// Returns how many turns there were to check signatures, and the most that others had while somebody waited.
+    pub fn check_figures(&self) -> (u64, u64) {
+        self.messaging.check_figures()
+    }
+
     /// Returns how many joins of rooms of other servers are under way, and how many events all of them stored
     /// since the start.
     pub fn join_figures(&self) -> (u64, u64) {

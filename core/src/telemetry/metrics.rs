@@ -94,6 +94,7 @@ impl Metrics {
         text += &histogram("colonnade_commit_seconds", &stats.commit_seconds);
         text += &owner_calls(&services.rooms.owner_calls());
         text += &joins(services.federation.join_figures());
+        text += &checks(services.federation.check_figures());
         text + &caches(&services.cache_figures())
     }
 }
@@ -112,6 +113,14 @@ fn joins((under_way, events): (u64, u64)) -> String {
     format!(
         "# TYPE colonnade_joins_under_way gauge\ncolonnade_joins_under_way {under_way}\n\
          # TYPE colonnade_join_events_total counter\ncolonnade_join_events_total {events}\n"
+    )
+}
+
+/// Renders how turns to check signatures are given: how many, and the most that somebody waited for.
+fn checks((given, waited_most): (u64, u64)) -> String {
+    format!(
+        "# TYPE colonnade_check_turns_total counter\ncolonnade_check_turns_total {given}\n\
+         # TYPE colonnade_check_turns_waited_max gauge\ncolonnade_check_turns_waited_max {waited_most}\n"
     )
 }
 

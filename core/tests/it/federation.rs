@@ -2,6 +2,7 @@
 
 mod devices;
 mod edus;
+mod fairness;
 mod front;
 mod joins;
 mod media;

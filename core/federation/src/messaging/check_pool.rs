@@ -3,7 +3,13 @@
 //! for longer than a turn each. The events of a state, as they come by the ten thousand with a join, have half of the
 //! turns at most: what people say goes on meanwhile.
 
-use std::{num::NonZero, sync::Arc};
+use std::{
+    num::NonZero,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use colonnade_model::MatrixError;
 use colonnade_rooms::{Error, Result};
@@ -22,6 +28,8 @@ pub(super) enum Work {
 pub(super) struct CheckPool {
     turns: Arc<Semaphore>,
     state_turns: Arc<Semaphore>,
+    given: AtomicU64,
+    waited_most: AtomicU64,
 }
 
 impl CheckPool {
@@ -34,7 +42,12 @@ impl CheckPool {
     fn of(cores: usize) -> Self {
         let turns = Arc::new(Semaphore::new(cores));
         let state_turns = Arc::new(Semaphore::new(cores.div_ceil(2)));
-        Self { turns, state_turns }
+        Self { turns, state_turns, given: AtomicU64::new(0), waited_most: AtomicU64::new(0) }
+    }
+
+    /// Returns how many turns were given, and the most that others were given while somebody waited.
+    pub(super) fn read(&self) -> (u64, u64) {
+        (self.given.load(Ordering::Relaxed), self.waited_most.load(Ordering::Relaxed))
     }
 
     /// Runs what computes for long where it keeps nobody waiting, when it is its turn. A turn lasts as long as
@@ -51,7 +64,10 @@ impl CheckPool {
             Work::Events => None,
             Work::State => Some(turn(&self.state_turns).await?),
         };
+        let given = self.given.load(Ordering::Relaxed);
         let turn = turn(&self.turns).await?;
+        let waited = self.given.fetch_add(1, Ordering::Relaxed).saturating_sub(given);
+        self.waited_most.fetch_max(waited, Ordering::Relaxed);
         let done = tokio::task::spawn_blocking(move || {
             let done = compute();
             drop((turn, of_state));

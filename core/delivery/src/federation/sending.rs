@@ -24,8 +24,9 @@ use super::{
 
 /// How long a destination without anything to send is kept.
 const IDLE: Duration = Duration::from_secs(300);
-/// How long a position may be behind in the database: what is sent again after a crash.
-const NOTE_EVERY: Duration = Duration::from_secs(5);
+/// How long a position may be behind in the database: what is sent again after a crash. Noting it is a row for each
+/// destination, so a message to a thousand servers must not bring it about.
+const NOTE_EVERY: Duration = Duration::from_secs(10);
 /// How long a destination may take for a transaction.
 const TRANSACTION: Duration = Duration::from_secs(60);
 /// The first pause after an answer that is no success, and the longest: a server that is not reached is left
@@ -52,7 +53,8 @@ struct SendingProgress {
     sent: [Position; STREAMS.len()],
     /// What the database says of that, and since when.
     noted: [Position; STREAMS.len()],
-    noted_at: Instant,
+    /// Since when it is behind.
+    behind_since: Option<Instant>,
     pause: Duration,
     refusals: u32,
 }
@@ -69,12 +71,11 @@ async fn run(sender: Weak<FederationSender>, destination: Arc<Destination>) {
         match sent {
             Ok(Attempt::Something) => {}
             Ok(Attempt::Nothing) => {
-                let noted = note(&alive, &destination, right, &mut progress, true).await;
-                if let Err(error) = noted {
-                    tracing::debug!(server = %destination.server, %error, "a position is not noted");
-                }
                 drop(alive);
-                if tokio::time::timeout(IDLE, destination.look.notified()).await.is_err()
+                let behind = progress.as_ref().and_then(|progress| progress.behind_since);
+                let idle = behind.map_or(IDLE, |since| NOTE_EVERY.saturating_sub(since.elapsed()));
+                if tokio::time::timeout(idle, destination.look.notified()).await.is_err()
+                    && behind.is_none()
                     && let Some(alive) = sender.upgrade()
                     && retire(&alive, &destination)
                 {
@@ -95,7 +96,10 @@ async fn run(sender: Weak<FederationSender>, destination: Arc<Destination>) {
             }
         }
         if let Some(alive) = sender.upgrade() {
-            let _unless_fenced = note(&alive, &destination, right, &mut progress, false).await;
+            let noted = note(&alive, &destination, right, &mut progress).await;
+            if let Err(error) = noted {
+                tracing::debug!(server = %destination.server, %error, "a position is not noted");
+            }
         }
     }
 }
@@ -117,8 +121,8 @@ async fn begin(sender: &FederationSender, destination: &Destination) -> Result<S
         sent[place] = stored.or(first).unwrap_or_else(|| sender.fanned_out.lock().get(stream));
         noted[place] = stored.unwrap_or(0);
     }
-    let (noted_at, pause) = (Instant::now(), PAUSES.0);
-    Ok(SendingProgress { sent, noted, noted_at, pause, refusals: 0 })
+    let behind_since = None;
+    Ok(SendingProgress { sent, noted, behind_since, pause: PAUSES.0, refusals: 0 })
 }
 
 /// Makes the next transaction and sends it.
@@ -223,13 +227,17 @@ async fn note(
     destination: &Destination,
     right: Right,
     progress: &mut Option<SendingProgress>,
-    is_idle: bool,
 ) -> Result<()> {
     let Some(progress) = progress else { return Ok(()) };
-    let is_due = is_idle || progress.noted_at.elapsed() >= NOTE_EVERY;
-    if progress.sent == progress.noted || !is_due {
+    if progress.sent == progress.noted {
         return Ok(());
     }
+    let since = *progress.behind_since.get_or_insert_with(Instant::now);
+    if since.elapsed() < NOTE_EVERY {
+        return Ok(());
+    }
+    // If it fails, it is tried again when as much time has passed.
+    progress.behind_since = Some(Instant::now());
     let (server, sent, noted) = (destination.server.to_string(), progress.sent, progress.noted);
     let write = sender.context.db.write(move |tx| {
         Box::pin(async move {
@@ -246,7 +254,7 @@ async fn note(
         })
     });
     write.await?;
-    (progress.noted, progress.noted_at) = (sent, Instant::now());
+    (progress.noted, progress.behind_since) = (sent, None);
     Ok(())
 }
 

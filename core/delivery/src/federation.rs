@@ -14,7 +14,9 @@ mod body;
 mod destination;
 mod edus;
 mod fan_out;
+mod moves;
 mod parcel;
+mod presence;
 mod sender;
 mod sending;
 mod typing;
@@ -25,18 +27,9 @@ use colonnade_federation::transport::Transport;
 use colonnade_model::stream::Positions;
 use colonnade_replication::Latest;
 use colonnade_rooms::{Context, Rooms};
-use colonnade_users::encryption::Encryption;
-use colonnade_views::typing::Typing;
 
-pub use sender::FederationSender;
-
-/// What is told that is no event, and where it is found.
-pub struct EduSources {
-    /// Who types here.
-    pub typing: Arc<Typing>,
-    /// Devices and their keys.
-    pub encryption: Arc<Encryption>,
-}
+pub use moves::Moves;
+pub use sender::{EduSources, FederationSender};
 
 /// Begins to send, as long as what is returned lives. `positions` says how far the streams have come.
 pub fn start(
@@ -46,13 +39,13 @@ pub fn start(
     positions: Arc<Latest<Positions>>,
     sources: EduSources,
 ) -> Arc<FederationSender> {
-    let told = (sources.typing, sources.encryption);
-    let sender = FederationSender::new(context, rooms, transport, positions, told);
+    let sender = FederationSender::new(context, rooms, transport, positions, sources);
     let sender = Arc::new(sender);
     if sender.transport.policy().is_enabled() {
         tokio::spawn(fan_out::run(Arc::downgrade(&sender)));
         tokio::spawn(fan_out::wake_returned(Arc::downgrade(&sender)));
         tokio::spawn(typing::run(Arc::downgrade(&sender)));
+        tokio::spawn(presence::run(Arc::downgrade(&sender)));
     }
     sender
 }

@@ -63,6 +63,8 @@ struct ViewServices {
     sync: Arc<sync::Sync>,
     /// How far the process has come in the streams.
     positions: Arc<Latest<Positions>>,
+    /// Who came into rooms.
+    moves: Arc<delivery::Moves>,
 }
 
 impl ViewServices {
@@ -99,8 +101,9 @@ impl ViewServices {
         let follower = follower.cache(&users.push).cache(&users.encryption).cache(rooms.store());
         // Who keeps something in memory before who wakes others.
         let follower = follower.subscribe(&users.presence).subscribe(&typing);
-        follower.subscribe(&seen).subscribe(sync.notifier()).start();
-        Ok(Self { timeline, receipts, typing, sync, positions: seen })
+        let moves = Arc::new(delivery::Moves::default());
+        follower.subscribe(&moves).subscribe(&seen).subscribe(sync.notifier()).start();
+        Ok(Self { timeline, receipts, typing, sync, positions: seen, moves })
     }
 }
 
@@ -117,13 +120,12 @@ impl Services {
         let messaging = Messaging::new(transport.clone(), server_keys.clone(), rooms.clone());
         let users = UserServices::start(&context, messaging.clone());
         let media = media::Media::start(Arc::clone(&context), messaging.clone()).await?;
-        let ViewServices { timeline, receipts, typing, sync, positions } =
+        let ViewServices { timeline, receipts, typing, sync, positions, moves } =
             ViewServices::start(&context, &rooms, &users, messaging.clone()).await?;
         let UserServices { limits, accounts, account_data, push, .. } = users;
         let UserServices { encryption, to_device, presence, answers, .. } = users;
-        let receivers = transport.listen(Receivers::default());
-        let receivers = limits.listen(presence.listen(typing.listen(receivers)));
-        receivers.listen(&context.streams);
+        let receivers = typing.listen(transport.listen(Receivers::default()));
+        limits.listen(presence.listen(receivers)).listen(&context.streams);
         let (ours, theirs, asking) = (Arc::clone(&context), rooms.clone(), messaging.clone());
         let membership = Arc::new(membership::MembershipService::new(ours, theirs, asking));
         let (ours, theirs) = (Arc::clone(&context), rooms.clone());
@@ -141,8 +143,8 @@ impl Services {
             },
         );
         let (ours, theirs) = (Arc::clone(&context), rooms.clone());
-        let (who_types, keys) = (Arc::clone(&typing), Arc::clone(&encryption));
-        let sources = delivery::EduSources { typing: who_types, encryption: keys };
+        let (who, keys, here) = (typing.clone(), encryption.clone(), presence.clone());
+        let sources = delivery::EduSources { typing: who, encryption: keys, presence: here, moves };
         let federation_sender =
             delivery::start(ours, theirs, transport.clone(), positions, sources);
         let (ours, theirs, members) = (Arc::clone(&context), rooms.clone(), membership.clone());

@@ -7,7 +7,10 @@
 //!
 //! Source: Matrix v1.19, client-server, "Presence".
 
+mod early;
+mod outgoing;
 mod receive;
+mod shown;
 mod telling;
 
 use std::{
@@ -20,28 +23,25 @@ use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
     nid::{RoomNid, UserNid},
-    ruma::{OwnedUserId, UserId, presence::PresenceState},
-    stream::Position,
+    ruma::presence::PresenceState,
+    stream::{Position, Stream, Touch},
 };
 use colonnade_replication::ephemeral::{Channel, Receivers};
 use colonnade_rooms::{Context, Result};
-use colonnade_storage::users::presence as rows;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-pub use receive::RemotePresence;
+use early::Early;
+
+pub use early::RemotePresence;
 
 /// Tells other processes who is there.
 static CHANNEL: Channel<PresenceUpdate> = Channel::new("Presence");
 /// Users whose presence is kept, about 150 bytes and 8 a room each; past it, more are simply not
 /// shown.
 const USERS_MAX: usize = 100_000;
-/// Changes told in one answer; older ones are left out, for presence is a hint.
-const CHANGES_MAX: usize = 500;
-/// Changes looked at for one answer, whoever they concern.
-const LOOKED_AT_MAX: usize = 5_000;
 /// How long after a client's last sync ended its user is still there, in milliseconds.
 const GRACE_MS: i64 = 30_000;
 /// How long a user without a change counts as currently active, in milliseconds.
@@ -77,6 +77,8 @@ struct UserPresence {
     announced_ms: i64,
     /// Another server says it.
     is_remote: bool,
+    /// Where the user himself is told of his last change: at once, since it concerns nobody else.
+    own_pos: Position,
 }
 
 /// What one process tells the others of a user.
@@ -90,6 +92,9 @@ pub(crate) struct PresenceUpdate {
     /// Another server says it.
     #[serde(default)]
     is_remote: bool,
+    /// The user said it, rather than the sync of a client.
+    #[serde(default)]
+    is_said: bool,
 }
 
 /// Everybody's presence, and the order of the last changes.
@@ -101,14 +106,14 @@ struct Users {
     due: HashSet<UserNid>,
     /// Whose rooms may be others than noted.
     moved: HashSet<UserNid>,
-    /// Those of them whose rooms are being read.
+    /// Those of both whose rooms are being read.
     asked: HashSet<UserNid>,
 }
 
 impl Users {
     /// Tells whether the rooms noted of a user may be others than the user's.
     fn may_have_moved(&self, user: UserNid) -> bool {
-        self.moved.contains(&user) || self.asked.contains(&user)
+        self.moved.contains(&user) || self.asked.contains(&user) || self.due.contains(&user)
     }
 
     /// Returns what is known of a user, who is offline if nothing was; `None` when no more are kept.
@@ -126,6 +131,7 @@ impl Users {
             rooms: Arc::default(),
             announced_ms: 0,
             is_remote: false,
+            own_pos: 0,
         }))
     }
 }
@@ -134,6 +140,8 @@ impl Users {
 pub struct Presence {
     context: Arc<Context>,
     users: Mutex<Users>,
+    /// What other servers said of users who are in no room here yet.
+    early: Mutex<Early<RemotePresence>>,
     /// There is something to tell.
     news: Arc<Notify>,
 }
@@ -145,13 +153,16 @@ struct Change {
     status_msg: Option<Option<String>>,
     gone_ms: i64,
     active: bool,
+    /// The user said it, rather than the sync of a client.
+    is_said: bool,
 }
 
 impl Presence {
     /// Begins with nobody there, and to tell changes as long as the service lives.
     pub fn start(context: Arc<Context>) -> Arc<Self> {
         let news = Arc::new(Notify::new());
-        let presence = Arc::new(Self { context, users: Mutex::default(), news });
+        let presence =
+            Arc::new(Self { context, users: Mutex::default(), early: Mutex::default(), news });
         presence.begin_telling(Arc::clone(&presence.news));
         presence
     }
@@ -171,7 +182,8 @@ impl Presence {
             return Err(MatrixError::invalid_param(why).into());
         }
         let gone_ms = self.context.now_ms() + GRACE_MS;
-        let change = Change { state, status_msg: Some(status_msg), gone_ms, active: true };
+        let status_msg = Some(status_msg);
+        let change = Change { state, status_msg, gone_ms, active: true, is_said: true };
         self.apply(session.user, change);
         Ok(())
     }
@@ -185,7 +197,9 @@ impl Presence {
             i64::try_from(wait_ms).map_or(WAIT_MS_MAX, |wait_ms| wait_ms.min(WAIT_MS_MAX));
         let gone_ms = self.context.now_ms() + wait_ms + GRACE_MS;
         let active = *state == PresenceState::Online;
-        self.apply(user, Change { state: state.clone(), status_msg: None, gone_ms, active });
+        let state = state.clone();
+        let change = Change { state, status_msg: None, gone_ms, active, is_said: false };
+        self.apply(user, change);
     }
 
     fn apply(&self, user: UserNid, change: Change) {
@@ -204,13 +218,23 @@ impl Presence {
         }
         if is_news || known.announced_ms - now_ms < TELL_AGAIN_MS {
             known.announced_ms = known.gone_ms;
-            CHANNEL.send(&self.context.streams, &known.as_heard(user));
+            let update = PresenceUpdate { is_said: change.is_said, ..known.as_heard(user) };
+            CHANNEL.send(&self.context.streams, &update);
         }
         if is_news {
             known.is_announced = false;
+            known.own_pos = self.tell_himself(user, change.is_said);
             users.due.insert(user);
             self.news.notify_one();
         }
+    }
+
+    /// Tells a user of his own change, before it is told to others, and returns the position. Called under the
+    /// lock of the users: whoever is woken finds it noted. What a sync says wakes none of his clients: two
+    /// that say different things would wake each other for ever.
+    fn tell_himself(&self, user: UserNid, is_said: bool) -> Position {
+        let touched: &[Touch] = if is_said { &[Touch::User(user)] } else { &[] };
+        self.context.streams.advance_in_memory(Stream::Presence, touched)
     }
 
     /// Takes in what other processes say of who is there.
@@ -221,16 +245,19 @@ impl Presence {
 
     /// Takes in what another process heard of a user.
     pub(crate) fn heard(&self, heard: PresenceUpdate) {
-        let PresenceUpdate { user, state, status_msg, last_active_ms, gone_ms, is_remote } = heard;
+        let PresenceUpdate { user, state, status_msg, last_active_ms, gone_ms, .. } = heard;
         let mut users = self.users.lock();
         let Some(known) = users.known(user, last_active_ms) else { return };
         known.last_active_ms = known.last_active_ms.max(last_active_ms);
         known.gone_ms = known.gone_ms.max(gone_ms);
-        known.is_remote = is_remote;
+        known.is_remote = heard.is_remote;
         if known.state != state || known.status_msg != status_msg {
             known.state = state;
             known.status_msg = status_msg;
             known.is_announced = false;
+            if !heard.is_remote {
+                known.own_pos = self.tell_himself(user, heard.is_said);
+            }
             users.due.insert(user);
             self.news.notify_one();
         }
@@ -258,130 +285,6 @@ impl Presence {
             by_pos.retain(|(_, user)| known.contains_key(user));
         }
     }
-
-    /// Returns the presence of a user, as the content of `m.presence`.
-    ///
-    /// # Errors
-    /// `M_NOT_FOUND` for an unknown user, `M_FORBIDDEN` when no room is shared.
-    pub async fn get(&self, session: &Session, user_id: &UserId) -> Result<Value> {
-        let user = self.context.interned.find_user(user_id).await?;
-        let user = user.ok_or_else(|| MatrixError::not_found("no such user"))?;
-        let is_own = user == session.user;
-        if !is_own && rows::sharing_of(&self.context.db, session.user, &[user]).await?.is_empty() {
-            let why = "only users you share a room with show you their presence";
-            return Err(MatrixError::forbidden(why).into());
-        }
-        let known = self.users.lock().known.get(&user).cloned();
-        Ok(match known {
-            Some(known) => known.content(self.context.now_ms()),
-            None => json!({ "presence": "offline" }),
-        })
-    }
-
-    /// Returns the `m.presence` events of others that changed above `after` and up to `upto`, for
-    /// users who are in one of `rooms`, those that `viewer` is joined to. With `after` 0, everybody
-    /// who is not offline.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn changes(
-        &self,
-        viewer: UserNid,
-        rooms: &HashSet<RoomNid>,
-        after: Position,
-        upto: Position,
-    ) -> Result<Vec<Value>> {
-        let mut shown = match after {
-            0 => self.all_shown(viewer, rooms, upto).await?,
-            _ => self.changed(viewer, rooms, after, upto),
-        };
-        shown.truncate(CHANGES_MAX);
-        let nids: Vec<UserNid> = shown.iter().map(|(user, _)| *user).collect();
-        let names = self.context.interned.user_ids(&nids).await?;
-        let now_ms = self.context.now_ms();
-        let events = shown.into_iter().zip(names).map(|((_, known), sender)| {
-            json!({ "type": "m.presence", "sender": sender, "content": known.content(now_ms) })
-        });
-        Ok(events.collect())
-    }
-
-    /// In memory alone: everybody who waits asks this after each change. Who shares a room is as noted
-    /// when the change was told: whoever came since is told of by [`Presence::of_newcomers`].
-    fn changed(
-        &self,
-        viewer: UserNid,
-        rooms: &HashSet<RoomNid>,
-        after: Position,
-        upto: Position,
-    ) -> Vec<(UserNid, UserPresence)> {
-        let users = self.users.lock();
-        let above = after.saturating_add(1);
-        let range = (above, UserNid(i64::MIN))..=(upto.max(above), UserNid(i64::MAX));
-        let latest_first = users.by_pos.range(range).rev().take(LOOKED_AT_MAX);
-        let shown = latest_first.filter_map(|(pos, user)| {
-            let known = users.known.get(user).filter(|_| *pos <= upto && *user != viewer)?;
-            known.is_in_any(rooms).then(|| (*user, known.clone()))
-        });
-        shown.take(CHANGES_MAX).collect()
-    }
-
-    /// Returns everybody who is not offline, for a client that was told nothing yet. Nobody is told to
-    /// it later because of a membership from before, so those whose noted rooms may be old are looked
-    /// up.
-    async fn all_shown(
-        &self,
-        viewer: UserNid,
-        rooms: &HashSet<RoomNid>,
-        upto: Position,
-    ) -> Result<Vec<(UserNid, UserPresence)>> {
-        let (mut shown, unsure) = {
-            let users = self.users.lock();
-            let latest_first = users.by_pos.iter().rev().filter_map(|(pos, user)| {
-                let known = users.known.get(user).filter(|_| *pos <= upto && *user != viewer)?;
-                (known.state != PresenceState::Offline).then_some((*user, known))
-            });
-            let (mut shown, mut unsure) = (Vec::new(), Vec::new());
-            for (user, known) in latest_first.take(LOOKED_AT_MAX) {
-                match users.may_have_moved(user) {
-                    true => unsure.push((user, known.clone())),
-                    false if known.is_in_any(rooms) => shown.push((user, known.clone())),
-                    false => {}
-                }
-                if shown.len() >= CHANGES_MAX {
-                    break;
-                }
-            }
-            (shown, unsure)
-        };
-        let asked: Vec<UserNid> = unsure.iter().map(|(user, _)| *user).collect();
-        let sharing = rows::sharing_of(&self.context.db, viewer, &asked).await?;
-        shown.splice(0..0, unsure.into_iter().filter(|(user, _)| sharing.contains(user)));
-        Ok(shown)
-    }
-
-    /// Returns the `m.presence` events of users who newly share a room with `viewer`, those who are not
-    /// offline. Whose last change is told above `upto` is left to the answer that tells it: it is told
-    /// to the rooms the user was in by then. That a room is shared is the caller's to know.
-    pub fn of_newcomers(
-        &self,
-        viewer: UserNid,
-        users: &[&(OwnedUserId, UserNid)],
-        upto: Position,
-    ) -> Vec<Value> {
-        let now_ms = self.context.now_ms();
-        let of = self.users.lock();
-        let shown = users.iter().filter_map(|(name, user)| {
-            let known = of.known.get(user).filter(|known| {
-                known.is_announced
-                    && known.pos <= upto
-                    && known.state != PresenceState::Offline
-                    && *user != viewer
-            })?;
-            let content = known.content(now_ms);
-            Some(json!({ "type": "m.presence", "sender": name, "content": content }))
-        });
-        shown.take(CHANGES_MAX).collect()
-    }
 }
 
 impl UserPresence {
@@ -406,6 +309,7 @@ impl UserPresence {
             last_active_ms: self.last_active_ms,
             gone_ms: self.gone_ms,
             is_remote: self.is_remote,
+            is_said: false,
         }
     }
 
@@ -425,70 +329,4 @@ impl UserPresence {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn known() -> UserPresence {
-        UserPresence {
-            state: PresenceState::Online,
-            status_msg: None,
-            last_active_ms: 1_000_000,
-            gone_ms: 1_030_000,
-            pos: 0,
-            is_announced: true,
-            rooms: [RoomNid(1), RoomNid(2)].into(),
-            announced_ms: 1_030_000,
-            is_remote: false,
-        }
-    }
-
-    #[test]
-    fn a_user_is_active_for_a_minute_after_the_last_action() {
-        for (state, after_ms, active) in [
-            (PresenceState::Online, 0, true),
-            (PresenceState::Online, ACTIVE_MS - 1, true),
-            (PresenceState::Online, ACTIVE_MS, false),
-            (PresenceState::Unavailable, 0, false),
-            (PresenceState::Offline, 0, false),
-        ] {
-            let content = UserPresence { state, ..known() }.content(1_000_000 + after_ms);
-            assert_eq!(content["currently_active"], active, "{content}");
-            assert_eq!(content["last_active_ago"], after_ms, "{content}");
-            assert!(content.get("status_msg").is_none());
-        }
-    }
-
-    #[test]
-    fn nobody_was_active_in_the_future() {
-        let content = known().content(500_000);
-        assert_eq!(
-            (&content["last_active_ago"], &content["currently_active"]),
-            (&json!(0), &json!(true))
-        );
-        let said = UserPresence { status_msg: Some("out".to_owned()), ..known() }.content(500_000);
-        assert_eq!(said["status_msg"], "out");
-    }
-
-    #[test]
-    fn a_clock_that_was_set_back_keeps_nobody_online() {
-        let mut far = UserPresence { gone_ms: i64::MAX, announced_ms: i64::MAX, ..known() };
-        far.bound(2_000);
-        let latest = 2_000 + WAIT_MS_MAX + GRACE_MS;
-        assert_eq!((far.gone_ms, far.announced_ms, far.last_active_ms), (latest, latest, 2_000));
-        let mut near = known();
-        near.bound(1_010_000);
-        assert_eq!(
-            (near.gone_ms, near.last_active_ms),
-            (1_030_000, 1_000_000),
-            "nothing to take back"
-        );
-    }
-
-    #[test]
-    fn presence_is_for_those_who_share_a_room() {
-        let rooms = |nids: &[i64]| nids.iter().map(|nid| RoomNid(*nid)).collect::<HashSet<_>>();
-        assert!(known().is_in_any(&rooms(&[7, 2])));
-        assert!(!known().is_in_any(&rooms(&[7])));
-        assert!(!known().is_in_any(&rooms(&[])));
-    }
-}
+mod tests;

@@ -1,12 +1,12 @@
 //! One destination: what waits for it.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
 use colonnade_model::{
-    nid::EventNid,
+    nid::{EventNid, UserNid},
     ruma::{OwnedRoomId, OwnedServerName, OwnedUserId},
     stream::{Position, Stream},
 };
@@ -18,6 +18,9 @@ use tokio::sync::Notify;
 const WAITING_MAX: usize = 200;
 /// Users who type, or stopped, that a destination is to be told of at a time; of more it is not told.
 const TYPING_MAX: usize = 200;
+
+/// Users of whose presence a destination is to be told at a time; of more it is told when it is said again.
+const PRESENCE_MAX: usize = 2_000;
 
 /// The streams that destinations are told of, each from its position on.
 pub(super) const STREAMS: [Stream; 3] = [Stream::Events, Stream::Receipts, Stream::DeviceLists];
@@ -53,6 +56,8 @@ pub(super) struct Waiting {
     pub(super) has_messages: bool,
     /// Who types, or stopped. Forgotten once it was tried to say it.
     pub(super) typing: BTreeMap<(OwnedRoomId, OwnedUserId), bool>,
+    /// Of whom it is to be told whether he is here, as he is when it is sent.
+    pub(super) presence: BTreeSet<UserNid>,
 }
 
 /// A destination.
@@ -73,7 +78,10 @@ impl Waiting {
     /// Tells whether there is, or may be, something to send.
     pub(super) fn is_any(&self) -> bool {
         let is_any = |queue: &Queue| queue.is_behind || !queue.items.is_empty();
-        self.has_messages || !self.typing.is_empty() || self.queues.iter().any(is_any)
+        self.has_messages
+            || !self.typing.is_empty()
+            || !self.presence.is_empty()
+            || self.queues.iter().any(is_any)
     }
 }
 
@@ -107,6 +115,17 @@ impl Destination {
         let mut waiting = self.waiting.lock();
         if waiting.typing.len() < TYPING_MAX {
             waiting.typing.insert((room.clone(), user.clone()), is_typing);
+        }
+    }
+
+    /// Adds users of whose presence it is to be told.
+    pub(super) fn shows(&self, users: &[UserNid]) {
+        let mut waiting = self.waiting.lock();
+        for user in users {
+            if waiting.presence.len() >= PRESENCE_MAX {
+                break;
+            }
+            waiting.presence.insert(*user);
         }
     }
 

@@ -88,6 +88,24 @@ pub(super) fn of_typist(room: &OwnedRoomId, user: &OwnedUserId, is_typing: bool)
     edu("m.typing", content)
 }
 
+/// Makes an EDU of who of these users is here now, unless nothing is known of any.
+pub(super) async fn of_presence(
+    sender: &FederationSender,
+    users: &[UserNid],
+) -> Result<Option<Value>> {
+    let contents = sender.presence.contents(users);
+    let users: Vec<UserNid> = contents.iter().map(|(user, _)| *user).collect();
+    let names = sender.context.interned.user_ids(&users).await?;
+    let ours = names.into_iter().zip(contents);
+    let ours = ours.filter(|(name, _)| name.server_name() == sender.context.server_name);
+    let push = ours.map(|(name, (_, mut content))| {
+        content["user_id"] = name.as_str().into();
+        content
+    });
+    let push: Vec<Value> = push.collect();
+    Ok((!push.is_empty()).then(|| edu("m.presence", json!({ "push": push }))))
+}
+
 fn edu(edu_type: &str, content: Value) -> Value {
     json!({ "edu_type": edu_type, "content": content })
 }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use colonnade_model::{
-    nid::EventNid,
+    nid::{EventNid, UserNid},
     ruma::{OwnedRoomId, OwnedUserId},
     stream::{Position, Stream},
 };
@@ -31,10 +31,13 @@ const MESSAGES_MAX: usize = 30;
 const MESSAGE_BYTES: usize = 2 * 1024 * 1024;
 /// Users who type, or stopped, in a transaction.
 const TYPING_MAX: usize = 15;
+/// Users of whose presence is told in a transaction, in one EDU.
+const PRESENCE_MAX: usize = 200;
 /// Rows of a destination that is behind, read together: about as many as may wait in memory.
 const READ_TOGETHER: i64 = 200;
 
 /// What is in a transaction, and where the destination stands once it has that.
+#[derive(Default)]
 pub(super) struct Parcel {
     pub(super) pdus: Vec<Value>,
     pub(super) edus: Vec<Value>,
@@ -42,6 +45,8 @@ pub(super) struct Parcel {
     pub(super) upto: [Position; STREAMS.len()],
     /// Messages to devices up to here, if there are any.
     pub(super) messages_upto: Option<Position>,
+    /// Of whom it says whether he is here.
+    pub(super) presence: Vec<UserNid>,
 }
 
 impl Parcel {
@@ -54,8 +59,7 @@ impl Parcel {
         destination: &Destination,
         after: [Position; STREAMS.len()],
     ) -> Result<Self> {
-        let mut parcel =
-            Self { pdus: Vec::new(), edus: Vec::new(), upto: after, messages_upto: None };
+        let mut parcel = Self { upto: after, ..Self::default() };
         parcel.take_messages(sender, destination).await?;
         let (mut events, mut receipts, mut changes) = (Vec::new(), Vec::new(), Vec::new());
         for (stream, after) in after.into_iter().enumerate() {
@@ -75,6 +79,8 @@ impl Parcel {
         for ((room, user), is_typing) in take_typing(&mut destination.waiting.lock()) {
             parcel.edus.push(edus::of_typist(&room, &user, is_typing));
         }
+        parcel.presence = take_presence(&mut destination.waiting.lock());
+        parcel.edus.extend(edus::of_presence(sender, &parcel.presence).await?);
         Ok(parcel)
     }
 
@@ -121,6 +127,14 @@ impl Parcel {
         }
         Ok(())
     }
+}
+
+fn take_presence(waiting: &mut Waiting) -> Vec<UserNid> {
+    let mut taken = std::mem::take(&mut waiting.presence);
+    if let Some(more) = taken.iter().nth(PRESENCE_MAX).copied() {
+        waiting.presence = taken.split_off(&more);
+    }
+    taken.into_iter().collect()
 }
 
 fn take_typing(waiting: &mut Waiting) -> BTreeMap<(OwnedRoomId, OwnedUserId), bool> {

@@ -17,15 +17,27 @@ use colonnade_replication::{
 };
 use colonnade_rooms::{Context, Result, Rooms};
 use colonnade_storage::{federation::positions::Sendable, ownership::pools::FEDERATION_SENDER};
-use colonnade_users::encryption::Encryption;
+use colonnade_users::{encryption::Encryption, presence::Presence};
 use colonnade_views::typing::Typing;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::destination::Destination;
+use super::{destination::Destination, moves::Moves};
 
 /// Destinations that read what they lack from the database, at a time.
 const CATCHING_UP_MAX: usize = 16;
+
+/// What is told that is no event, and where it is found.
+pub struct EduSources {
+    /// Who types here.
+    pub typing: Arc<Typing>,
+    /// Devices and their keys.
+    pub encryption: Arc<Encryption>,
+    /// Who is here.
+    pub presence: Arc<Presence>,
+    /// Who came into rooms.
+    pub moves: Arc<Moves>,
+}
 
 /// Sends to other servers what happens here.
 pub struct FederationSender {
@@ -41,6 +53,10 @@ pub struct FederationSender {
     pub(super) typing: Arc<Typing>,
     /// Devices here and their keys.
     pub(super) encryption: Arc<Encryption>,
+    /// Who is here.
+    pub(super) presence: Arc<Presence>,
+    /// Who came into rooms.
+    pub(super) moves: Arc<Moves>,
     pub(super) catching_up: Semaphore,
 }
 
@@ -50,8 +66,9 @@ impl FederationSender {
         rooms: Rooms,
         transport: Transport,
         positions: Arc<Latest<Positions>>,
-        (typing, encryption): (Arc<Typing>, Arc<Encryption>),
+        sources: EduSources,
     ) -> Self {
+        let EduSources { typing, encryption, presence, moves } = sources;
         Self {
             context,
             rooms,
@@ -61,6 +78,8 @@ impl FederationSender {
             fanned_out: Mutex::default(),
             typing,
             encryption,
+            presence,
+            moves,
             catching_up: Semaphore::new(CATCHING_UP_MAX),
         }
     }

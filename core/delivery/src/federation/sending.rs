@@ -200,6 +200,10 @@ async fn refused(
     if parcel.messages_upto.is_some() {
         destination.has_messages();
     }
+    // A server that is not reached is told when it is said again: till then it may be long.
+    if !matches!(error, TransportError::NotReached { .. }) {
+        destination.shows(&parcel.presence);
+    }
     Ok(match error {
         TransportError::NotReached { until_ms: Some(until_ms), .. } => {
             let left = until_ms.saturating_sub(sender.context.now_ms());

@@ -16,6 +16,8 @@ use super::Event;
 pub enum ClientFormat {
     /// `ClientEvent`: with `room_id`, for endpoints about events of any room.
     WithRoom,
+    /// The same, and `user_id` for the sender, as clients from before there was `/sync` read it.
+    WithRoomAndUser,
     /// `ClientEventWithoutRoomID`: where the room is said elsewhere, as in `/sync`.
     WithoutRoom,
     /// `StrippedStateEvent`: type, state key, sender and content, for those not in the room.
@@ -77,6 +79,8 @@ struct Rendered<'a> {
     event_type: &'a TimelineEventType,
     #[serde(skip_serializing_if = "Option::is_none")]
     unsigned: Option<&'a Unsigned<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a UserId>,
 }
 
 impl Event {
@@ -90,6 +94,8 @@ impl Event {
         unsigned: Option<&Unsigned<'_>>,
     ) -> Box<RawValue> {
         let full = format != ClientFormat::Stripped;
+        let with_user = format == ClientFormat::WithRoomAndUser;
+        let with_room = with_user || format == ClientFormat::WithRoom;
         let with_redacts =
             self.redacts().and_then(|id| content_with_redacts(self.shown_content(), id));
         render(&Rendered {
@@ -97,11 +103,12 @@ impl Event {
             event_id: full.then_some(self.event_id()),
             origin_server_ts: full.then_some(self.origin_server_ts()),
             redacts: self.redacts().filter(|_| full),
-            room_id: (format == ClientFormat::WithRoom).then_some(self.room_id()),
+            room_id: with_room.then_some(self.room_id()),
             sender: self.sender(),
             state_key: self.state_key(),
             event_type: self.event_type(),
             unsigned: unsigned.filter(|_| full),
+            user_id: with_user.then_some(self.sender()),
         })
     }
 }

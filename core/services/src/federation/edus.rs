@@ -170,17 +170,7 @@ impl FederationService {
         let PresencePush { mut push } = push;
         push.truncate(PRESENCE_MAX);
         push.retain(|said| said.user_id.server_name() == origin);
-        let mut known = Vec::with_capacity(push.len());
-        {
-            let names: Vec<OwnedUserId> = push.iter().map(|said| said.user_id.clone()).collect();
-            let nids = self.context.interned.find_users(names.iter().map(|name| &**name)).await?;
-            for said in push {
-                if let Some(nid) = nids.get(&*said.user_id) {
-                    known.push((*nid, said));
-                }
-            }
-        }
-        self.owners.presence.receive(known).await
+        self.owners.presence.receive(push).await
     }
 
     async fn take_to_device(&self, origin: &ServerName, received: DirectToDevice) -> Result<()> {

@@ -42,3 +42,21 @@ pub async fn sharing_of(db: &Database, user: UserNid, users: &[UserNid]) -> Resu
         .fetch_all(c))?;
     Ok(rows.into_iter().map(UserNid).collect())
 }
+
+/// Returns those of `users` who are joined to a room.
+///
+/// # Errors
+/// When the database fails.
+pub async fn joined_of(db: &Database, room: RoomNid, users: &[UserNid]) -> Result<Vec<UserNid>> {
+    const JOINED: &str = "SELECT user_nid FROM room_members \
+         WHERE room_nid = $1 AND user_nid IN {INTS 2} AND membership = 1";
+    if users.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list = int_list(users.iter().map(|user| user.0));
+    let rows: Vec<i64> = read_list!(db, JOINED, |sql, c| sql::query_scalar(sql)
+        .bind(room.0)
+        .bind(list)
+        .fetch_all(c))?;
+    Ok(rows.into_iter().map(UserNid).collect())
+}

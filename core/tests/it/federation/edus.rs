@@ -206,3 +206,64 @@ async fn messages_to_devices_arrive_once_whatever_is_away_meanwhile() {
     assert_eq!(texts(&phone).await, [json!(1)], "what was for all devices");
     assert_eq!(texts(&alice).await, [json!(1)]);
 }
+
+fn status(user: &str) -> String {
+    format!("/_matrix/client/v3/presence/{}/status", encode(user))
+}
+
+async fn set(client: &Client, body: Value) {
+    client.put(&status(&client.user_id), body).await.ok();
+}
+
+#[tokio::test]
+async fn who_is_here_is_told_when_it_changes_and_to_a_server_that_comes() {
+    let (servers, alice, bob, _room) = pair().await;
+    set(&alice, json!({ "presence": "online", "status_msg": "at work" })).await;
+    until(|| async { presence(&bob, "@alice:hs1").await["status_msg"] == "at work" }).await;
+    let shown = presence(&bob, "@alice:hs1").await;
+    assert_eq!((&shown["presence"], &shown["currently_active"]), (&json!("online"), &json!(true)));
+    assert!(shown["last_active_ago"].as_i64().is_some_and(|ago| ago >= 0), "{shown}");
+    set(&alice, json!({ "presence": "unavailable" })).await;
+    until(|| async { presence(&bob, "@alice:hs1").await["presence"] == "unavailable" }).await;
+    // An answer that goes on tells it, too, and whoever shares no room is told nothing.
+    let since = sync(&bob, None).await["next_batch"].as_str().unwrap().to_owned();
+    set(&alice, json!({ "presence": "online", "status_msg": "back" })).await;
+    let answer = crate::sync::presence_seen(&bob, &since).await;
+    assert_eq!(answer["presence"]["events"][0]["sender"], "@alice:hs1", "{answer}");
+    let carol = servers[1].user("carol").await;
+    carol.get(&status("@alice:hs1")).await.err(403, "M_FORBIDDEN");
+    assert_eq!(presence(&carol, "@alice:hs1").await, Value::Null);
+}
+
+#[tokio::test]
+async fn servers_that_come_to_share_a_room_are_told_who_is_here() {
+    let servers = Federation::start(2).await;
+    let (dora, carol) = (servers[0].user("dora").await, servers[1].user("carol").await);
+    // Both said it long before there is a room.
+    set(&dora, json!({ "presence": "online", "status_msg": "new" })).await;
+    set(&carol, json!({ "presence": "online", "status_msg": "far" })).await;
+    let room = create(&dora, json!({ "preset": "private_chat", "invite": ["@carol:hs2"] })).await;
+    until(|| async { sync(&carol, None).await["rooms"]["invite"][&room].is_object() }).await;
+    assert_eq!(presence(&carol, "@dora:hs1").await, Value::Null, "an invitation is no room");
+    join(&carol, &room, "hs1").await;
+    until(|| async { presence(&carol, "@dora:hs1").await["status_msg"] == "new" }).await;
+    until(|| async { presence(&dora, "@carol:hs2").await["status_msg"] == "far" }).await;
+    // And whoever of a server that is there comes later.
+    let eve = servers[1].user("eve").await;
+    set(&eve, json!({ "presence": "online", "status_msg": "late" })).await;
+    assert_eq!(presence(&dora, "@eve:hs2").await, Value::Null);
+    carol.post(&path(&room, "invite"), json!({ "user_id": "@eve:hs2" })).await.ok();
+    join(&eve, &room, "hs2").await;
+    until(|| async { presence(&dora, "@eve:hs2").await["status_msg"] == "late" }).await;
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_user_before_his_join_is_done_is_not_lost() {
+    let (servers, alice, _bob, room) = pair().await;
+    let eve = servers[1].user("eve").await;
+    let early = json!({ "user_id": "@eve:hs2", "presence": "online", "status_msg": "early" });
+    push(&servers[1], "early", &[edu("m.presence", json!({ "push": [early] }))]).await;
+    assert_eq!(presence(&alice, "@eve:hs2").await, Value::Null);
+    join(&eve, &room, "hs1").await;
+    until(|| async { presence(&alice, "@eve:hs2").await["status_msg"] == "early" }).await;
+}

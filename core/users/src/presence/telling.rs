@@ -9,10 +9,10 @@ use std::{
 
 use colonnade_model::{
     nid::{RoomNid, UserNid},
-    stream::{Positions, Stream, StreamAdvance, Touch},
+    stream::{Position, Positions, Stream, StreamAdvance, Touch},
 };
 use colonnade_replication::Subscriber;
-use colonnade_rooms::Result;
+use colonnade_rooms::{Error, Result};
 use colonnade_storage::users::presence as rows;
 use tokio::sync::Notify;
 
@@ -36,6 +36,9 @@ async fn keep_telling(presence: Weak<Presence>, news: Arc<Notify>) {
             }
         }
         let Some(presence) = presence.upgrade() else { return };
+        if let Err(error) = presence.take_early().await {
+            tracing::debug!(%error, "what another server said early is not taken in");
+        }
         if let Err(error) = presence.tell().await {
             tracing::warn!(%error, "cannot tell who is there; trying again");
         }
@@ -54,14 +57,39 @@ impl Presence {
     async fn tell(&self) -> Result<()> {
         let (due, moved) = {
             let mut users = self.users.lock();
-            let (due, moved) = (take(&mut users.due), take(&mut users.moved));
-            users.asked.clone_from(&moved);
+            (take(&mut users.due), take(&mut users.moved))
+        };
+        self.tell_of(due, moved).await
+    }
+
+    /// Tells what is due of some users now, so that whoever newly shares a room with them is told once, and
+    /// returns how far the changes that were told have come.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn tell_now(self: &Arc<Self>, some: &[UserNid]) -> Result<Position> {
+        let (due, moved) = {
+            let mut users = self.users.lock();
+            let due: HashSet<UserNid> =
+                some.iter().copied().filter(|user| users.due.remove(user)).collect();
+            let moved = due.iter().copied().filter(|user| users.moved.remove(user)).collect();
             (due, moved)
         };
+        if !due.is_empty() {
+            // It goes on when whoever asked gives up: it is due no more.
+            let presence = Arc::clone(self);
+            let told = tokio::spawn(async move { presence.tell_of(due, moved).await });
+            told.await.map_err(|error| Error::internal("tell who is there", error))??;
+        }
+        Ok(self.context.streams.position(Stream::Presence))
+    }
+
+    async fn tell_of(&self, due: HashSet<UserNid>, moved: HashSet<UserNid>) -> Result<()> {
         let asked: Vec<UserNid> = due.union(&moved).copied().collect();
+        self.users.lock().asked.extend(&asked);
         let read = rows::rooms_joined(&self.context.db, &asked).await;
         let mut users = self.users.lock();
-        users.asked.clear();
+        users.asked.retain(|user| !due.contains(user) && !moved.contains(user));
         let result = match read {
             Ok(rooms) => {
                 self.note(&mut users, &due, &asked, &rooms);
@@ -123,6 +151,9 @@ impl Subscriber for Presence {
     fn advanced(&self, advance: &StreamAdvance) {
         if advance.stream != Stream::Events {
             return;
+        }
+        if self.early.lock().look_at(advance) {
+            self.news.notify_one();
         }
         let mut users = self.users.lock();
         let Users { known, moved, .. } = &mut *users;

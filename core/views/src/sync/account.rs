@@ -48,23 +48,28 @@ impl Sync {
         Ok(ignored.iter().cloned().collect())
     }
 
-    /// Returns the presence of others that changed, and that of `newcomers`: whose devices are news
-    /// to the user because a room is newly shared, theirs is too.
+    /// Returns the presence of others and of the user that changed, and that of `newcomers`: whose devices are
+    /// news to the user because a room is newly shared, theirs is too. And up to where that is all: the changes
+    /// of newcomers are told now, not with a later answer.
     pub(super) async fn presence(
         &self,
         context: &SyncContext,
         memberships: &Memberships,
         newcomers: &[(OwnedUserId, UserNid)],
-    ) -> Result<Vec<Box<RawValue>>> {
-        let now = context.now(Stream::Presence);
+    ) -> Result<(Vec<Box<RawValue>>, Position)> {
+        let mut now = context.now(Stream::Presence);
         // A token of an earlier process may stand above the positions of this one.
         let since = context.since(Stream::Presence);
         let since = if since > now { 0 } else { since };
         let wanted = &context.request.filter.presence;
         if !filter::wants_plain(wanted, "m.presence", None) {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), now));
         }
         let presence = &self.from.presence;
+        if !newcomers.is_empty() {
+            let nids: Vec<UserNid> = newcomers.iter().map(|(_, user)| *user).collect();
+            now = presence.tell_now(&nids).await?.max(now);
+        }
         let mut changes = match since < now {
             true => {
                 let joined = memberships.joined().collect();
@@ -75,14 +80,14 @@ impl Sync {
         let changed: HashSet<&str> = changes.iter().filter_map(|e| e["sender"].as_str()).collect();
         let unnamed: Vec<_> =
             newcomers.iter().filter(|(name, _)| !changed.contains(name.as_str())).collect();
-        let newcomers = presence.of_newcomers(context.viewer.user, &unnamed, now);
+        let newcomers = presence.of_newcomers(context.viewer.user, &unnamed);
         changes.extend(newcomers);
         let changes = changes.into_iter().filter(|event| {
             let sender = event["sender"].as_str().and_then(|id| <&UserId>::try_from(id).ok());
             !context.ignored.iter().any(|ignored| Some(&**ignored) == sender)
                 && filter::wants_plain(wanted, "m.presence", sender)
         });
-        Ok(changes.filter_map(|event| to_raw_value(&event).ok()).collect())
+        Ok((changes.filter_map(|event| to_raw_value(&event).ok()).collect(), now))
     }
 
     /// Returns the user's own account data that changed.

@@ -163,7 +163,7 @@ impl Sync {
         let moved = self.moved_rooms(&context, &memberships, &heads).await?;
         chunk.extend(self.news_of_typing(&context, &moved)?);
         chunk.extend(self.news_of_receipts(&mut context, &moved).await?);
-        chunk.extend(self.news_of_presence(&context, &memberships, &heads, listened).await?);
+        chunk.extend(self.news_of_presence(&mut context, &memberships, &heads, listened).await?);
         chunk.extend(self.news_of_data(&mut context, listened).await?);
         if chunk.is_empty() && !is_cut {
             return Ok(Outcome::Nothing);
@@ -239,7 +239,7 @@ impl Sync {
 
     async fn news_of_presence(
         &self,
-        context: &SyncContext,
+        context: &mut SyncContext,
         memberships: &Memberships,
         heads: &[RoomHead],
         listened: &Listened,
@@ -249,8 +249,13 @@ impl Sync {
             Some(_) => Vec::new(),
             None => self.device_lists(context, memberships, heads).await?.changed,
         };
-        let events = self.presence(context, memberships, &newcomers).await?;
-        events.iter().map(|event| with_user_id(event)).collect()
+        let (events, told) = self.presence(context, memberships, &newcomers).await?;
+        context.now.set(Stream::Presence, told);
+        // Nor is he himself news of the one.
+        let own = listened.room.as_ref().map(|_| context.viewer.user_id.as_str());
+        let shown =
+            events.iter().filter(|event| own.is_none() || sender_of(event).as_deref() != own);
+        shown.map(|event| with_user_id(event)).collect()
     }
 
     async fn news_of_data(
@@ -285,6 +290,11 @@ pub(super) fn of_room<T: serde::Serialize>(
     content: &T,
 ) -> Result<Box<RawValue>> {
     rendered(&json!({ "type": event_type, "room_id": room_id, "content": content }))
+}
+
+fn sender_of(event: &RawValue) -> Option<String> {
+    let event: Value = serde_json::from_str(event.get()).ok()?;
+    event["sender"].as_str().map(str::to_owned)
 }
 
 /// Says whose presence it is in its content, too, where clients from before the specification look.

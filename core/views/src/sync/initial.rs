@@ -9,14 +9,16 @@ use std::{collections::HashMap, sync::Arc};
 use colonnade_model::session::Session;
 use colonnade_model::{
     MatrixError,
-    nid::{EventNid, RoomNid},
-    ruma::{RoomId, UInt, api::client::filter::FilterDefinition, presence::PresenceState},
+    nid::{EventNid, RoomNid, UserNid},
+    ruma::{
+        OwnedUserId, RoomId, UInt, api::client::filter::FilterDefinition, presence::PresenceState,
+    },
     stream::{Position, Stream},
 };
 use colonnade_rooms::{Result, Room, Standing, Viewpoint};
 use colonnade_storage::rooms::{
     directory,
-    members::{Member, Membership},
+    members::{self, Member, Membership},
 };
 use colonnade_users::{answers::Need, bodies::Payer};
 use futures_util::stream::try_unfold;
@@ -35,6 +37,8 @@ use crate::timeline::{Invitations, Shown};
 
 /// Rooms of which what can be asked together is asked together.
 const ROOMS_AT_ONCE: usize = 100;
+/// Members of one room of whom is told whether they are there or not.
+const MEMBERS_MAX: i64 = 50;
 
 /// What a client asks for.
 #[derive(Debug, Clone, Default)]
@@ -84,7 +88,7 @@ impl Sync {
         let reserved = self.from.answers.reserve(Payer::User(session.user), Need::Pieces).await?;
         let rest = Rest::written(&self.from.answers, true, move |mut out| async move {
             sync.write_rooms(&context, &memberships, request.archived, &mut out).await?;
-            sync.write_passing(&context, &session, Some(&memberships), &mut out).await?;
+            sync.write_passing(&context, &session, Some((&memberships, &[])), &mut out).await?;
             out.elements_of("account_data", sync.account_data(&context).await?).await?;
             out.field("end", &sync.encode(context.now))?;
             Ok(out)
@@ -133,7 +137,9 @@ impl Sync {
             let is_published = !published.is_empty();
             let shown = ShownRoom { room: &room, membership, upto, known_upto, is_published };
             sync.write_room(&context, &shown, &mut out).await?;
-            sync.write_passing(&context, &session, heard.as_ref(), &mut out).await?;
+            let members = sync.first_members(room.nid).await?;
+            let heard = heard.as_ref().map(|heard| (heard, &*members));
+            sync.write_passing(&context, &session, heard, &mut out).await?;
             Ok(out)
         });
         Ok(SyncAnswer::begun(rest, reserved).await?.0)
@@ -294,27 +300,39 @@ impl Sync {
     }
 
     /// Writes what is no part of a room's history: who of the rooms the user is in, or looks into, is there,
-    /// the user himself, and what they read. Of none if there are no such rooms.
+    /// the user himself, and what they read; of those `shown` he is told that they are offline, too. Of none if
+    /// there are no such rooms.
     async fn write_passing(
         &self,
         context: &SyncContext,
         session: &Session,
-        memberships: Option<&Memberships>,
+        memberships: Option<(&Memberships, &[(OwnedUserId, UserNid)])>,
         out: &mut Writer,
     ) -> Result<()> {
-        let Some(memberships) = memberships else {
+        let Some((memberships, shown)) = memberships else {
             out.elements_of("presence", all(Vec::new())).await?;
             return out.elements_of("receipts", all(Vec::new())).await;
         };
-        let own = self.from.presence.get(session, &session.user_id).await?;
-        let user_id = &session.user_id;
-        let own = json!({ "type": "m.presence", "sender": user_id, "content": own });
-        let mut presence = self.presence(context, memberships, &[]).await?;
-        presence.push(rendered(&own)?);
+        let (mut presence, _) = self.presence(context, memberships, shown).await?;
+        if !self.from.presence.knows(session.user) {
+            let own = self.from.presence.get(session, &session.user_id).await?;
+            let user_id = &session.user_id;
+            let own = json!({ "type": "m.presence", "sender": user_id, "content": own });
+            presence.push(rendered(&own)?);
+        }
         let presence = presence.iter().map(|event| with_user_id(event));
         out.elements_of("presence", all(presence.collect::<Result<_>>()?)).await?;
         let rooms: Vec<RoomNid> = memberships.joined().collect();
         out.elements_of("receipts", self.all_receipts(context, &rooms)).await
+    }
+
+    /// Returns those of a room who are told of though they are offline.
+    async fn first_members(&self, room: RoomNid) -> Result<Vec<(OwnedUserId, UserNid)>> {
+        let (db, kinds) = (&self.context.db, [Membership::Join]);
+        let members = members::first_members(db, room, &kinds, MEMBERS_MAX).await?;
+        let users: Vec<UserNid> = members.iter().map(|member| member.user).collect();
+        let names = self.context.interned.user_ids(&users).await?;
+        Ok(names.into_iter().zip(users).collect())
     }
 
     /// Reads what was read in some rooms as it is told.

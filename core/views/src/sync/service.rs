@@ -186,7 +186,10 @@ impl SyncContext {
 
     /// Returns how events are written.
     pub(super) fn format(&self) -> ClientFormat {
-        if self.names_rooms { ClientFormat::WithRoom } else { ClientFormat::WithoutRoom }
+        match self.names_rooms {
+            true => ClientFormat::WithRoomAndUser,
+            false => ClientFormat::WithoutRoom,
+        }
     }
 }
 

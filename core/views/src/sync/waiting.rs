@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use colonnade_model::session::Session;
 use colonnade_model::{
-    nid::RoomNid,
+    nid::{RoomNid, UserNid},
     stream::{Positions, Stream},
 };
 use colonnade_rooms::Result;
@@ -195,6 +195,11 @@ impl Sync {
         self.heads.watch(memberships.joined(), session.user, session.device)
     }
 
+    /// Tells whether the user himself came or went: what a sync says of it wakes nobody, but is told.
+    fn own_presence_moved(&self, user: UserNid, since: Positions) -> bool {
+        self.from.presence.has_own_change(user, since.get(Stream::Presence))
+    }
+
     /// Tells whether anything that may concern the user has moved: integers only, no database.
     fn has_moved(
         &self,
@@ -206,11 +211,12 @@ impl Sync {
         let Some(since) = since else { return true };
         let later = |stream, head: i64| head > since.get(stream);
         let user = self.heads.user(session.user);
+        let wants_presence = filter::wants_plain(&request.filter.presence, "m.presence", None);
         let own = later(Stream::Events, user.events)
             || later(Stream::AccountData, user.account_data)
             || later(Stream::DeviceLists, user.device_lists)
-            || later(Stream::ToDevice, self.heads.device(session.device));
-        let wants_presence = filter::wants_plain(&request.filter.presence, "m.presence", None);
+            || later(Stream::ToDevice, self.heads.device(session.device))
+            || wants_presence && self.own_presence_moved(session.user, since);
         own || {
             let heads = self.heads.rooms(memberships.joined());
             heads.iter().any(|head| {

@@ -7,7 +7,7 @@ use colonnade_rooms::Room;
 use colonnade_testkit_rooms::World as Server;
 use tokio::sync::broadcast;
 
-use super::*;
+use super::{super::UserPresence, *};
 
 /// How long something that must happen may take on a busy machine.
 const LONG: Duration = Duration::from_secs(60);
@@ -43,13 +43,15 @@ impl World {
         self.presence.syncs(session.user, &PresenceState::Online, 0);
     }
 
-    /// The next change of presence that is told.
+    /// The next change of presence that is told to others than the user.
     async fn next_advance(&mut self) -> Arc<StreamAdvance> {
         let next = async {
             loop {
                 let advance = self.advances.recv().await.unwrap();
-                if advance.stream == Stream::Presence {
-                    return advance;
+                let users = self.presence.users.lock();
+                let is_told = |known: &UserPresence| known.pos == advance.upto;
+                if advance.stream == Stream::Presence && users.known.values().any(is_told) {
+                    return Arc::clone(&advance);
                 }
             }
         };
@@ -92,7 +94,7 @@ async fn changes_that_come_together_are_announced_together() {
     assert_eq!(advance.touched, [(Touch::Room(room.nid), advance.upto)]);
     assert_eq!((advance.prev + 1, world.seen(&alice, &[&room]).await.len()), (advance.upto, 20));
     world.presence.set(&alice, PresenceState::Unavailable, None).unwrap();
-    assert_eq!(world.next_advance().await.upto, advance.upto + 1);
+    assert_eq!(world.next_advance().await.upto, advance.upto + 2, "she herself is told first");
 }
 
 #[tokio::test]
@@ -105,7 +107,7 @@ async fn those_who_share_a_room_now_are_seen() {
     assert!(world.seen(&alice, &[&room]).await.is_empty());
     world.join(&bob, &room).await;
     world.until_seen(&alice, &[&room], &["@bob:localhost"]).await;
-    assert!(world.seen(&bob, &[&room]).await.is_empty(), "not even oneself");
+    assert_eq!(world.seen(&bob, &[&room]).await, ["@bob:localhost"], "oneself alone");
     world.server.leave(&bob, &room).await;
     world.until_seen(&alice, &[&room], &[]).await;
 }
@@ -168,4 +170,57 @@ async fn nobody_is_there_for_ever_after_the_clock_was_set_back() {
     server.clock.advance(10 * 60 * 1_000);
     presence.sweep();
     assert_eq!(said().await["presence"], "offline");
+}
+
+#[tokio::test]
+async fn who_newly_shares_a_room_is_told_now_and_once() {
+    let world = World::new().await;
+    let (alice, bob) = (world.user("alice").await, world.user("bob").await);
+    let room = world.room(&alice).await;
+    world.join(&bob, &room).await;
+    {
+        // What bob says is due: the step that is going on does not have it.
+        let mut users = world.presence.users.lock();
+        users.known(bob.user, 0).unwrap().state = PresenceState::Online;
+        users.due.insert(bob.user);
+    }
+    let before = world.server.context.streams.position(Stream::Presence);
+    let told = world.presence.tell_now(&[bob.user, alice.user]).await.unwrap();
+    assert_eq!(told, before + 1);
+    let rooms = HashSet::from([room.nid]);
+    let changes = world.presence.changes(alice.user, &rooms, before.max(1), told).await.unwrap();
+    let senders: Vec<_> = changes.iter().map(|event| &event["sender"]).collect();
+    assert_eq!(senders, ["@bob:localhost"]);
+    assert_eq!(world.presence.tell_now(&[bob.user]).await.unwrap(), told, "nothing is due");
+}
+
+#[tokio::test]
+async fn what_a_user_says_wakes_his_clients_and_what_their_syncs_say_does_not() {
+    let mut world = World::new().await;
+    let alice = world.user("alice").await;
+    let own_advance = async |world: &mut World| {
+        loop {
+            let advance = world.advances.recv().await.unwrap();
+            if advance.stream == Stream::Presence {
+                return advance.touched.clone();
+            }
+        }
+    };
+    world.online(&alice);
+    assert_eq!(own_advance(&mut world).await, []);
+    let own = async |world: &World, after| {
+        let upto = world.server.context.streams.position(Stream::Presence);
+        world.presence.changes(alice.user, &HashSet::new(), after, upto).await.unwrap().len()
+    };
+    let own_pos = world.presence.users.lock().known[&alice.user].own_pos;
+    assert_eq!((own(&world, 0).await, own(&world, own_pos - 1).await), (1, 1));
+    assert_eq!(own(&world, own_pos).await, 0, "he was told");
+    assert!(world.presence.has_own_change(alice.user, own_pos - 1), "who asks is told of it");
+    world.until_seen(&alice, &[], &["@alice:localhost"]).await;
+    let before = world.server.context.streams.position(Stream::Presence);
+    world.presence.set(&alice, PresenceState::Unavailable, Some("out".to_owned())).unwrap();
+    assert_eq!(own(&world, before).await, 1);
+    let is_woken =
+        |touched: &[(Touch, _)]| touched.iter().any(|(t, _)| *t == Touch::User(alice.user));
+    while !is_woken(&own_advance(&mut world).await) {}
 }

@@ -50,6 +50,14 @@ struct ViewerState {
     membership: Option<Membership>,
 }
 
+impl RoomEvent {
+    /// Tells whether it is part of its room, and neither rejected nor soft-failed.
+    pub fn is_shown(&self) -> bool {
+        let hidden = EventFlags::REJECTED.0 | EventFlags::SOFT_FAILED.0 | EventFlags::OUTLIER.0;
+        self.flags.0 & hidden == 0
+    }
+}
+
 impl Store {
     /// Finds an event of a room by its id, if the viewer may see it.
     ///
@@ -94,9 +102,14 @@ impl Store {
         let said_by = |state: Option<StateNid>| {
             state.and_then(|state| said.get(&state)).copied().unwrap_or_default()
         };
-        let hidden = EventFlags::REJECTED.0 | EventFlags::SOFT_FAILED.0 | EventFlags::OUTLIER.0;
+        let hidden = EventFlags::REJECTED.0 | EventFlags::SOFT_FAILED.0;
         let sights = events.iter().map(|event| {
-            if event.flags.0 & hidden != 0 {
+            // Everybody may know what became of himself: an invite that ended, a ban. Also of an invitation to
+            // a room of which nothing else is known here.
+            let is_own = event.event.membership().is_some()
+                && event.event.state_key() == Some(eye.user_id.as_str());
+            let is_shown = !event.flags.has(EventFlags::OUTLIER) || is_own && event.pos.is_some();
+            if event.flags.0 & hidden != 0 || !is_shown {
                 return None;
             }
             let (before, after) = (said_by(event.state_before), said_by(event.state_after));
@@ -107,9 +120,6 @@ impl Store {
                 membership: Around { before: state(before), after: state(after) },
                 joined_later: joined_upto.is_some_and(|upto| event.pos.unwrap_or(0) < upto),
             };
-            // Everybody may know what became of himself: an invite that ended, a ban.
-            let is_own = event.event.membership().is_some()
-                && event.event.state_key() == Some(eye.user_id.as_str());
             (is_own || may_see(&sight)).then(|| Seen {
                 membership: after.membership.unwrap_or(Membership::Leave),
                 shows_state: may_see_state(&sight),

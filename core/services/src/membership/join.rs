@@ -16,7 +16,10 @@ use colonnade_rooms::{
     proposal::{content, member},
     unknown_room,
 };
-use colonnade_storage::rooms::members::{self, Membership};
+use colonnade_storage::rooms::{
+    members::{self, Membership},
+    servers,
+};
 use serde_json::{Map, Value, json};
 
 use super::{elsewhere::Located, profile::showing, service::MembershipService};
@@ -99,13 +102,13 @@ impl MembershipService {
             content.insert(key, value);
         }
         let room = match self.joinable_here(&located).await? {
-            Some(room) => {
-                let user = session.user_id.as_str();
-                self.complete_member(session, &room, user, &mut content).await?;
-                let join = member(&session.user_id, &session.user_id, content);
-                self.rooms.propose(&room, join).await?;
-                room
-            }
+            Some(room) => match self.join_here(session, &room, content.clone()).await {
+                Err(refused) if self.may_be_late(&room, session, &refused).await? => {
+                    let joined = self.join_over(&located, &session.user_id, &content).await;
+                    joined.map_err(|_| refused)?
+                }
+                joined => joined.map(|()| room)?,
+            },
             None => self.join_over(&located, &session.user_id, &content).await?,
         };
         self.keep_if_welcome(session, &room).await?;
@@ -113,6 +116,31 @@ impl MembershipService {
             self.came_in(&session.user_id, &shown).await?;
         }
         Ok((room, true))
+    }
+
+    async fn join_here(
+        &self,
+        session: &Session,
+        room: &Arc<Room>,
+        mut content: CanonicalJsonObject,
+    ) -> Result<()> {
+        self.complete_member(session, room, session.user_id.as_str(), &mut content).await?;
+        let join = member(&session.user_id, &session.user_id, content);
+        self.rooms.propose(room, join).await?;
+        Ok(())
+    }
+
+    /// Tells whether another server in a room may let a user in whom this one refuses: an invitation that was
+    /// answered there a moment ago may be on its way, and there may be somebody who may let others in.
+    async fn may_be_late(&self, room: &Room, session: &Session, refused: &Error) -> Result<bool> {
+        let Error::Client(why) = refused else { return Ok(false) };
+        let codes = ["M_FORBIDDEN", UNABLE_TO_AUTHORISE_JOIN, UNABLE_TO_GRANT_JOIN];
+        if !codes.contains(&&*why.errcode) {
+            return Ok(false);
+        }
+        let others = servers::of_rooms(&self.context.db, &[room.nid]).await?;
+        let membership = self.rooms.membership(room.nid, session.user).await?;
+        Ok(membership != Some(Membership::Ban) && others.iter().any(|other| other.joined > 0))
     }
 
     /// Returns a room that this server is in, or that lives here alone.

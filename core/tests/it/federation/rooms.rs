@@ -151,6 +151,28 @@ async fn an_invitation_crosses_and_is_followed_turned_down_or_taken_back() {
 }
 
 #[tokio::test]
+async fn an_invitation_is_turned_down_though_its_server_is_away_and_the_end_is_shown() {
+    let servers = Federation::start(2).await;
+    let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);
+    let request = json!({ "preset": "private_chat", "invite": ["@bob:hs2"] });
+    let room = create(&alice, request).await;
+    until(|| async { rooms_of(&bob, "invite").await[&room].is_object() }).await;
+    let since = super::edus::sync(&bob, None).await["next_batch"].as_str().unwrap().to_owned();
+    servers.cut(0);
+    bob.post(&path(&room, "leave"), json!({})).await.ok();
+    let answer = super::edus::sync(&bob, Some(&since)).await;
+    let events = &answer["rooms"]["leave"][&room]["timeline"]["events"];
+    assert_eq!(events.as_array().map(Vec::len), Some(1), "{answer}");
+    assert_eq!(
+        (&events[0]["sender"], &events[0]["state_key"]),
+        (&json!("@bob:hs2"), &json!("@bob:hs2"))
+    );
+    assert_eq!(events[0]["content"]["membership"], "leave");
+    // Nothing else of the room is to be seen.
+    bob.get(&path(&room, "state/m.room.create")).await.err(403, "M_FORBIDDEN");
+}
+
+#[tokio::test]
 async fn whoever_is_banned_by_another_server_is_out_and_stays_out() {
     let servers = Federation::start(2).await;
     let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);
@@ -249,6 +271,16 @@ async fn a_knock_crosses_and_is_answered() {
     join(&bob, &room, "hs1").await;
     say(&bob, &room, "thank you").await;
     sees(&alice, &room, "thank you").await;
+    // Over a server that is in the room, too, however late it hears of the invitation.
+    let carol = servers[1].user("carol").await;
+    carol.post(&address, json!({})).await.ok();
+    until(|| async { membership(&alice, &room, "@carol:hs2").await == "knock" }).await;
+    let again = format!("/_matrix/client/v3/join/{}?via=hs1", encode(&room));
+    carol.post(&again, json!({})).await.err(403, "M_FORBIDDEN");
+    alice.post(&path(&room, "invite"), json!({ "user_id": "@carol:hs2" })).await.ok();
+    join(&carol, &room, "hs1").await;
+    say(&carol, &room, "me, too").await;
+    sees(&alice, &room, "me, too").await;
 }
 
 #[tokio::test]

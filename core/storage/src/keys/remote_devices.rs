@@ -4,7 +4,9 @@
 //! Invariant: what an answer says that was asked for before something happened (a change, a membership) is
 //! never taken for whole: each of them raises the list's generation.
 
-use colonnade_model::nid::UserNid;
+use std::collections::BTreeMap;
+
+use colonnade_model::nid::{RoomNid, UserNid};
 use futures_util::TryFutureExt as _;
 
 use crate::{
@@ -85,7 +87,16 @@ pub async fn begin(db: &Database, user: UserNid) -> Result<i64> {
     begin.await
 }
 
-/// Keeps a list that was asked for in a generation, and tells whether it is whole: nothing happened meanwhile.
+/// What became of a list that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replaced {
+    /// It is whole: nothing happened meanwhile.
+    pub is_whole: bool,
+    /// It says something else than the one that was kept.
+    pub is_news: bool,
+}
+
+/// Keeps a list that was asked for in a generation.
 ///
 /// # Errors
 /// When the database fails.
@@ -95,16 +106,33 @@ pub async fn replace(
     generation: i64,
     stream_id: i64,
     devices: Vec<RemoteDevice>,
-) -> Result<bool> {
+) -> Result<Replaced> {
+    const KEPT: &str =
+        "SELECT device_id, display_name, keys FROM remote_devices WHERE user_nid = $1";
+    // Not of a user whom nobody here shares a room with by now: his server tells nothing more.
     const WHOLE: &str = "UPDATE remote_device_lists SET stream_id = $3, is_stale = 0 \
-         WHERE user_nid = $1 AND generation = $2";
+         WHERE user_nid = $1 AND generation = $2 AND EXISTS \
+         (SELECT 1 FROM room_members m JOIN room_heads h ON h.room_nid = m.room_nid \
+          WHERE m.user_nid = $1 AND m.membership = 1 AND h.joined > (SELECT \
+          COALESCE(SUM(s.joined), 0) FROM room_servers s WHERE s.room_nid = m.room_nid))";
     const EMPTY: &str = "DELETE FROM remote_devices WHERE user_nid = $1";
-    execute!(tx, sql::query(EMPTY).bind(user.0))?;
-    for device in devices {
-        put(tx, user, device).await?;
+    let kept: Vec<(String, Option<String>, Option<String>)> =
+        run!(tx, |c| sql::query_as(KEPT).bind(user.0).fetch_all(c))?;
+    let kept = kept.into_iter().map(|(device_id, display_name, keys)| {
+        (device_id.clone(), RemoteDevice { device_id, display_name, keys })
+    });
+    let kept: BTreeMap<String, RemoteDevice> = kept.collect();
+    let given = devices.into_iter().map(|device| (device.device_id.clone(), device));
+    let given: BTreeMap<String, RemoteDevice> = given.collect();
+    let is_news = kept != given;
+    if is_news {
+        execute!(tx, sql::query(EMPTY).bind(user.0))?;
+        for device in given.into_values() {
+            put(tx, user, device).await?;
+        }
     }
     let rows = execute!(tx, sql::query(WHOLE).bind(user.0).bind(generation).bind(stream_id))?;
-    Ok(rows == 1)
+    Ok(Replaced { is_whole: rows == 1, is_news })
 }
 
 async fn put(tx: &mut Tx, user: UserNid, device: RemoteDevice) -> Result<()> {
@@ -156,6 +184,23 @@ pub async fn doubt(tx: &mut Tx, users: &[UserNid]) -> Result<()> {
         run_list!(tx, DOUBT, |sql, c| sql::query(sql).bind(list).execute(c).map_ok(drop))?;
     }
     Ok(())
+}
+
+/// Notes that something may be missing in the lists of those who are in a room nobody of this server is in any
+/// longer: their servers tell it to nobody here.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn doubt_if_left(tx: &mut Tx, room: RoomNid) -> Result<()> {
+    const LEFT: &str = "SELECT h.room_nid FROM room_heads h WHERE h.room_nid = $1 AND h.joined \
+         <= (SELECT COALESCE(SUM(s.joined), 0) FROM room_servers s WHERE s.room_nid = $1)";
+    const DOUBT: &str = "UPDATE remote_device_lists SET is_stale = 1, generation = generation + 1 \
+         WHERE user_nid IN (SELECT user_nid FROM room_members WHERE room_nid = $1 AND membership = 1)";
+    let left: Option<i64> = run!(tx, |c| sql::query_scalar(LEFT).bind(room.0).fetch_optional(c))?;
+    match left {
+        Some(_) => execute!(tx, sql::query(DOUBT).bind(room.0)).map(drop),
+        None => Ok(()),
+    }
 }
 
 /// Returns the devices of some users that have keys, as far as they are kept.

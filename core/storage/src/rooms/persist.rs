@@ -27,12 +27,14 @@ use crate::{
     Tx,
     database::{Bulk, Cell, sql},
     error::{Result, StorageError},
+    keys::remote_devices,
     ownership::{Ownership, OwnershipEpoch, fence},
     rooms::{
         client_txns::ClientTxn,
         directory,
         events::EventFlags,
         heads::{self, Head},
+        members::Membership,
         search, state,
         summaries::{self},
         varints,
@@ -98,8 +100,19 @@ pub async fn write(
     }
     rows.insert(tx).await?;
     heads.insert(tx).await?;
+    for batch in batches.iter().filter(|batch| somebody_left(batch)) {
+        remote_devices::doubt_if_left(tx, batch.room).await?;
+    }
     demands::require(tx, batches).await?;
     Ok(persisted)
+}
+
+/// Tells whether somebody of this server left: of other servers' users it is noted that their server has fewer.
+fn somebody_left(batch: &Batch) -> bool {
+    let live = batch.events.iter().filter_map(|event| event.live.as_ref());
+    let live = live.filter(|live| live.servers.is_empty());
+    let mut members = live.flat_map(|live| &live.members);
+    members.any(|member| member.membership != Membership::Join)
 }
 
 /// Writes what events stand on: the room, the states.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     edus::{edu, pair, push, sync},
-    rooms::{join, path, until},
+    rooms::{create, join, membership, path, until},
 };
 use crate::encryption::{bootstrap, upload_device};
 
@@ -208,4 +208,33 @@ async fn a_list_is_asked_for_again_when_the_users_keys_are_said_again() {
     hears_of_bob(&alice, &before).await;
     assert!(!is_kept().await, "what there is may lack the signature");
     until(comes_to_be_kept).await;
+}
+
+#[tokio::test]
+async fn a_list_is_asked_for_again_by_a_server_that_was_out_and_whoever_looks_is_told() {
+    let servers = Federation::start(2).await;
+    let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);
+    let room = create(&bob, json!({ "preset": "public_chat" })).await;
+    join(&alice, &room, "hs2").await;
+    upload_device(&bob).await;
+    assert_eq!(devices(&alice).await, [bob.device_id.as_str()]);
+    alice.post(&path(&room, "leave"), json!({})).await.ok();
+    until(|| async { membership(&bob, &room, "@alice:hs1").await == "leave" }).await;
+    // Nobody tells it to a server without anybody in a room with bob.
+    let tablet = bob.another_device().await;
+    upload_device(&tablet).await;
+    join(&alice, &room, "hs2").await;
+    assert_eq!(devices(&alice).await.len(), 2, "it asks again");
+    // Whoever asked before the list was kept hears that there is one.
+    let carol = servers[0].user("carol").await;
+    join(&carol, &room, "hs2").await;
+    bob.post(&path(&room, "leave"), json!({})).await.ok();
+    until(|| async { membership(&carol, &room, BOB).await == "leave" }).await;
+    join(&bob, &room, "hs2").await;
+    until(|| async { membership(&carol, &room, BOB).await == "join" }).await;
+    let before = token(&carol).await;
+    assert_eq!(devices(&alice).await.len(), 2);
+    assert_eq!(sync(&carol, Some(&before)).await["device_lists"], Value::Null, "nothing is new");
+    tablet.post("/_matrix/client/v3/logout", json!({})).await.ok();
+    hears_of_bob(&carol, &before).await;
 }

@@ -17,7 +17,7 @@ use colonnade_storage::{
     keys::{
         device_lists,
         encryption::cross_signing::{self, CrossSigningKey, Usage},
-        remote_devices::{self, Applied, RemoteChange, RemoteDevice},
+        remote_devices::{self, Applied, RemoteChange, RemoteDevice, Replaced},
     },
     rooms::servers,
 };
@@ -66,7 +66,7 @@ pub struct SigningKeyUpdate {
 }
 
 impl Encryption {
-    /// Asks for a user's device list and keeps it, and tells whether it is whole.
+    /// Asks for a user's device list and keeps it. Whoever has to is told of what is news in it.
     ///
     /// # Errors
     /// [`MessagingError`].
@@ -75,7 +75,7 @@ impl Encryption {
         user_id: &UserId,
         user: UserNid,
         within: Duration,
-    ) -> Result<bool, MessagingError> {
+    ) -> Result<Replaced, MessagingError> {
         let here = |error| MessagingError::Here(Error::from(error));
         let db = &self.context.db;
         let generation = remote_devices::begin(db, user).await.map_err(here)?;
@@ -90,8 +90,14 @@ impl Encryption {
         let keys = signing_keys(user_id, user, master_key.as_deref(), self_signing_key.as_deref());
         let write = db.write(move |tx| {
             Box::pin(async move {
-                put_signing_keys(tx, user, keys).await?;
-                remote_devices::replace(tx, user, generation, stream_id, devices).await
+                let keys_changed = put_signing_keys(tx, user, keys).await?;
+                let mut replaced =
+                    remote_devices::replace(tx, user, generation, stream_id, devices).await?;
+                replaced.is_news |= keys_changed;
+                if replaced.is_news {
+                    device_lists::changed(tx, user, &[]).await?;
+                }
+                Ok(replaced)
             })
         });
         write.await.map_err(here)
@@ -123,16 +129,25 @@ impl Encryption {
         let apply = self.context.db.write(move |tx| {
             Box::pin(async move {
                 let applied = remote_devices::apply(tx, change).await?;
-                if applied != Applied::Known {
+                if applied == Applied::Taken {
                     device_lists::changed(tx, user, &[]).await?;
                 }
                 Ok(applied)
             })
         });
-        if apply.await? == Applied::Missing {
-            self.resync_later(user_id, user);
+        // Clients hear of it once the list is whole, or is not to be had.
+        if apply.await? == Applied::Missing && !self.resync_later(user_id, user) {
+            self.tell_of(user).await?;
         }
         Ok(())
+    }
+
+    /// Tells those who share a room with a user to look at his keys again.
+    async fn tell_of(&self, user: UserNid) -> Result<()> {
+        let tell = self.context.db.write(move |tx| {
+            Box::pin(async move { device_lists::changed(tx, user, &[]).await.map(drop) })
+        });
+        Ok(tell.await?)
     }
 
     /// Takes new cross-signing keys of a user of another server, as [`Encryption::device_changed`] does. Some servers
@@ -165,29 +180,42 @@ impl Encryption {
         Ok(())
     }
 
-    /// Asks for a list without letting anybody wait, once at a time for each user.
-    fn resync_later(self: &Arc<Self>, user_id: OwnedUserId, user: UserNid) {
+    /// Asks for a list without letting anybody wait, once at a time for each user; says whether it will.
+    fn resync_later(self: &Arc<Self>, user_id: OwnedUserId, user: UserNid) -> bool {
         {
             let mut resyncing = self.resyncing.lock();
-            if resyncing.len() >= RESYNCS_MAX || !resyncing.insert(user) {
-                return;
+            if resyncing.contains(&user) {
+                return true;
             }
+            if resyncing.len() >= RESYNCS_MAX {
+                return false;
+            }
+            resyncing.insert(user);
         }
         let encryption = Arc::clone(self);
         tokio::spawn(async move {
             let _turn = encryption.resyncs.acquire().await;
+            let mut is_told = false;
             for _ in 0..TRIES_MAX {
                 match encryption.fetch_list(&user_id, user, RESYNC).await {
-                    Ok(false) => {}
-                    Ok(true) => break,
+                    Ok(Replaced { is_whole, is_news }) => {
+                        is_told |= is_news;
+                        if is_whole {
+                            break;
+                        }
+                    }
                     Err(error) => {
                         tracing::debug!(%user_id, %error, "a device list is not to be had now");
                         break;
                     }
                 }
             }
+            if !is_told && let Err(error) = encryption.tell_of(user).await {
+                tracing::warn!(%user_id, %error, "nobody is told of a device list");
+            }
             encryption.resyncing.lock().remove(&user);
         });
+        true
     }
 }
 
@@ -238,24 +266,27 @@ fn signing_keys(
     keys.collect()
 }
 
+/// Keeps cross-signing keys, and tells whether they are others than those that were kept.
 async fn put_signing_keys(
     tx: &mut Tx,
     user: UserNid,
     keys: Vec<CrossSigningKey>,
-) -> StorageResult<()> {
+) -> StorageResult<bool> {
     let stored = cross_signing::of_user(tx, user).await?;
     let given = |usage| keys.iter().find(|key| key.usage == usage);
     let is_stored = |key: &CrossSigningKey| {
         stored.iter().any(|old| old.usage == key.usage && old.public_key == key.public_key)
     };
+    let mut changed = keys.iter().any(|key| !stored.contains(key));
     // Signed by the old master key: worth nothing under the new one.
     if given(Usage::Master).is_some_and(|master| !is_stored(master))
         && given(Usage::SelfSigning).is_none()
     {
         cross_signing::delete(tx, user, Usage::SelfSigning).await?;
+        changed = true;
     }
     for key in keys {
         cross_signing::put(tx, key).await?;
     }
-    Ok(())
+    Ok(changed)
 }

@@ -2,6 +2,8 @@
 //!
 //! Source: Matrix v1.19, client-server, "Filtering", `event_fields` and `event_format`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{
     Map, Value,
     value::{RawValue, to_raw_value},
@@ -9,10 +11,19 @@ use serde_json::{
 
 use crate::timeline::Shown;
 
-/// Renders events as servers exchange them.
+/// Renders events as servers exchange them, and names them: a client cannot know the name otherwise where it
+/// is the hash of the event.
 pub(super) fn federation_format(events: &[Shown]) -> Vec<Box<RawValue>> {
-    let rendered = events.iter().map(|shown| shown.row.event.json().to_owned());
-    rendered.filter_map(|json| RawValue::from_string(json).ok()).collect()
+    let rendered = events.iter().filter_map(|shown| {
+        let event = &shown.row.event;
+        let mut fields: BTreeMap<String, Box<RawValue>> =
+            serde_json::from_str(event.json()).ok()?;
+        if !fields.contains_key("event_id") {
+            fields.insert("event_id".to_owned(), to_raw_value(event.event_id()).ok()?);
+        }
+        to_raw_value(&fields).ok()
+    });
+    rendered.collect()
 }
 
 /// Keeps of each event only the named fields, `content.body` say; all of them if `None`.

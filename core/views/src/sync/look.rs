@@ -36,13 +36,19 @@ impl Sync {
         let heads = self.heads.rooms(memberships.rooms.iter().map(|member| member.room));
         let DeviceListChanges { changed, left } =
             self.device_lists(context, memberships, &heads).await?;
-        let presence = self.presence(context, memberships, &changed).await?;
+        let (presence, told) = self.presence(context, memberships, &changed).await?;
+        now.set(Stream::Presence, told);
         if !changed.is_empty() || !left.is_empty() {
             out.says_something();
             out.open("device_lists", '{');
             let changed: Vec<OwnedUserId> = changed.into_iter().map(|(name, _)| name).collect();
-            out.list("changed", &changed).await?;
-            out.list("left", &left).await?;
+            // Clients ask for what is there.
+            if !changed.is_empty() {
+                out.list("changed", &changed).await?;
+            }
+            if !left.is_empty() {
+                out.list("left", &left).await?;
+            }
             out.close('}');
         }
         out.events_if_any("presence", all(presence)).await?;

@@ -37,6 +37,7 @@ use crate::transport::{
 use known::{Key, Names, Pause, ServerKeys, has_all};
 
 pub use known::{VerificationKeys, WantedKey};
+pub use notary::WantedAnswers;
 pub use published::{Published, read_published};
 
 /// Servers whose keys are in memory, about 300 bytes each: those of the rooms that are busy.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use colonnade_federation::keys::WantedAnswers;
 use colonnade_model::ruma::{
     MilliSecondsSinceUnixEpoch, OwnedServerName, OwnedServerSigningKeyId, UInt,
     api::IncomingRequestExt as _,
@@ -45,8 +46,8 @@ async fn own(
 
 async fn of_one(call: Call<get_remote_server_keys::Request, ()>) -> Result<Value> {
     let get_remote_server_keys::Request { server_name, minimum_valid_until_ts } = call.request;
-    let wanted = BTreeMap::from([(server_name, Some(ms(minimum_valid_until_ts)))]);
-    vouch(&call.services, wanted).await
+    let wanted = all_until(minimum_valid_until_ts);
+    vouch(&call.services, BTreeMap::from([(server_name, wanted)])).await
 }
 
 /// As servers of before ask; they, too, get all keys.
@@ -61,17 +62,24 @@ async fn of_one_by_name(
     let request = get_remote_server_keys::Request::try_from_http_request(request, &server);
     let get_remote_server_keys::Request { server_name, minimum_valid_until_ts } =
         request.map_err(|error| malformed(&error))?;
-    let wanted = BTreeMap::from([(server_name, Some(ms(minimum_valid_until_ts)))]);
-    Ok(reply::ok(&vouch(&services, wanted).await?))
+    let wanted = all_until(minimum_valid_until_ts);
+    Ok(reply::ok(&vouch(&services, BTreeMap::from([(server_name, wanted)])).await?))
 }
 
 async fn of_many(call: Call<get_remote_server_keys_batch::Request, ()>) -> Result<Value> {
     type Criteria = BTreeMap<OwnedServerSigningKeyId, get_remote_server_keys_batch::QueryCriteria>;
-    let until = |keys: Criteria| {
-        keys.into_values().filter_map(|key| key.minimum_valid_until_ts).map(ms).max()
+    let wanted = |keys: Criteria| {
+        let until =
+            |key: get_remote_server_keys_batch::QueryCriteria| key.minimum_valid_until_ts.map(ms);
+        let keys = keys.into_iter().map(|(key_id, key)| (key_id.to_string(), until(key)));
+        WantedAnswers { keys: keys.collect(), until_ms: None }
     };
-    let wanted = call.request.server_keys.into_iter().map(|(server, keys)| (server, until(keys)));
-    vouch(&call.services, wanted.collect()).await
+    let all = call.request.server_keys.into_iter();
+    vouch(&call.services, all.map(|(server, keys)| (server, wanted(keys))).collect()).await
+}
+
+fn all_until(time: MilliSecondsSinceUnixEpoch) -> WantedAnswers {
+    WantedAnswers { until_ms: Some(ms(time)), ..WantedAnswers::default() }
 }
 
 fn ms(time: MilliSecondsSinceUnixEpoch) -> i64 {
@@ -80,7 +88,7 @@ fn ms(time: MilliSecondsSinceUnixEpoch) -> i64 {
 
 async fn vouch(
     services: &Services,
-    wanted: BTreeMap<OwnedServerName, Option<i64>>,
+    wanted: BTreeMap<OwnedServerName, WantedAnswers>,
 ) -> Result<Value> {
     require_federation(services)?;
     Ok(json!({ "server_keys": services.server_keys.vouch(wanted).await? }))

@@ -22,9 +22,9 @@ use crate::transport::{BackoffRule, Request, TransportError};
 const WITHIN: Duration = Duration::from_secs(15);
 /// How large such an answer may be, in bytes: a key takes a hundred.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
-/// How long a server is not asked again that told its keys, in milliseconds: what it did not name it does not
-/// have.
-const TOLD_MS: i64 = 60 * 1_000;
+/// How often a server is asked that answers, in how many milliseconds: what it did not name it hardly has a moment
+/// later, but others may want to know that of this server as their notary.
+const ANSWERED_MAX: (u32, i64) = (10, 60 * 1_000);
 /// The first pause after a failure, in milliseconds.
 const FAILED_MIN_MS: i64 = 10 * 1_000;
 /// The longest.
@@ -77,13 +77,18 @@ impl KeyRing {
             },
         };
         let now_ms = self.inner.context.now_ms();
+        let before = self.inner.pauses.get(server).unwrap_or_default();
         let pause = match fetched {
-            Ok(()) => Pause { until_ms: now_ms.saturating_add(TOLD_MS), failed_ms: 0 },
+            Ok(()) => before.after_answer(ANSWERED_MAX, now_ms),
+            Err(error @ TransportError::Status { status: 400..=428, .. }) => {
+                tracing::info!(%server, %error, "a server does not tell its keys");
+                before.after_answer(ANSWERED_MAX, now_ms)
+            }
             Err(error) => {
-                let before = self.inner.pauses.get(server).map_or(0, |pause| pause.failed_ms);
-                let failed_ms = before.saturating_mul(2).clamp(FAILED_MIN_MS, FAILED_MAX_MS);
+                let doubled = before.failed_ms.saturating_mul(2);
+                let failed_ms = doubled.clamp(FAILED_MIN_MS, FAILED_MAX_MS);
                 tracing::info!(%server, %error, failed_ms, "the keys of a server are not known");
-                Pause { until_ms: now_ms.saturating_add(failed_ms), failed_ms }
+                Pause { until_ms: now_ms.saturating_add(failed_ms), failed_ms, ..before }
             }
         };
         self.inner.pauses.insert(server.clone(), pause);

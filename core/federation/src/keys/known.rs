@@ -48,11 +48,24 @@ pub(super) fn has_all(keys: &ServerKeys, names: &Names) -> bool {
 }
 
 /// Until when a server is left alone that was asked for its keys.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Pause {
     pub(super) until_ms: i64,
+    /// How often it was asked and answered since when.
+    pub(super) answered: (u32, i64),
     /// The pause that was doubled last; 0: it told its keys.
     pub(super) failed_ms: i64,
+}
+
+impl Pause {
+    /// The pause after an answer: none until there were so many in so many milliseconds.
+    pub(super) fn after_answer(self, (max, within_ms): (u32, i64), now_ms: i64) -> Self {
+        let (count, since_ms) = self.answered;
+        let is_over = !(since_ms..since_ms.saturating_add(within_ms)).contains(&now_ms);
+        let (count, since_ms) = if is_over { (1, now_ms) } else { (count + 1, since_ms) };
+        let until_ms = if count >= max { since_ms.saturating_add(within_ms) } else { now_ms };
+        Self { until_ms, answered: (count, since_ms), failed_ms: 0 }
+    }
 }
 
 /// Keys that were looked for and found.

@@ -109,3 +109,15 @@ fn a_key_proves_what_was_made_while_it_was_valid() {
     assert_eq!(found.valid_at(Some(101))["a.example"].len(), 0);
     assert!(found.of([server_name!("b.example")], None).is_empty());
 }
+
+#[test]
+fn a_server_that_answers_is_asked_ten_times_a_minute_at_most() {
+    let mut pause = Pause::default();
+    for asked in 1..=10 {
+        assert!(pause.until_ms < NOW_MS + asked, "{asked}");
+        pause = pause.after_answer((10, 60_000), NOW_MS + asked - 1);
+    }
+    assert_eq!(pause.until_ms, NOW_MS + 60_000);
+    let later = pause.after_answer((10, 60_000), NOW_MS + 60_000);
+    assert_eq!((later.until_ms, later.answered), (NOW_MS + 60_000, (1, NOW_MS + 60_000)));
+}

@@ -60,6 +60,7 @@ macro_rules! migrations {
             51 "0051_remote_devices",
             52 "0052_remote_media",
             53 "0053_ended_invitations",
+            54 "0054_answers_by_key",
             59 "0059_guests",
             61 "0061_remembered_registrations",
         )

@@ -2,6 +2,9 @@
 
 use crate::{Database, database::sql, error::Result};
 
+/// Keys of one server of which the answer that names them is kept.
+const NAMED_MAX: usize = 16;
+
 /// A key of another server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerKey {
@@ -54,6 +57,26 @@ pub async fn answer(db: &Database, server: &str) -> Result<Option<KeyAnswer>> {
     }))
 }
 
+/// Returns the answers in which a server published some keys, each that which is valid longest.
+///
+/// # Errors
+/// When the database fails.
+pub async fn answers_naming(
+    db: &Database,
+    server: &str,
+    key_ids: &[String],
+) -> Result<Vec<(String, KeyAnswer)>> {
+    const FIND: &str = "SELECT key_id, answer, fetched_ts, valid_until_ts \
+         FROM server_key_answers_by_key WHERE server_name = $1 ORDER BY key_id";
+    let rows: Vec<(String, Vec<u8>, i64, i64)> =
+        read!(db, |c| sql::query_as(FIND).bind(server).fetch_all(c))?;
+    let wanted = rows.into_iter().filter(|(key_id, ..)| key_ids.contains(key_id));
+    let named = wanted.map(|(key_id, answer, fetched_ms, valid_until_ms)| {
+        (key_id, KeyAnswer { answer, fetched_ms, valid_until_ms })
+    });
+    Ok(named.collect())
+}
+
 /// Keeps what a server published. A key's public half never changes; until when it is valid does.
 ///
 /// # Errors
@@ -76,6 +99,29 @@ pub async fn keep(
                  (server_name, answer, fetched_ts, valid_until_ts) VALUES ($1, $2, $3, $4) \
                  ON CONFLICT (server_name) DO UPDATE SET answer = excluded.answer, \
                  fetched_ts = excluded.fetched_ts, valid_until_ts = excluded.valid_until_ts";
+            const NAMED: &str = "INSERT INTO server_key_answers_by_key \
+                 (server_name, key_id, answer, fetched_ts, valid_until_ts) \
+                 VALUES ($1, $2, $3, $4, $5) ON CONFLICT (server_name, key_id) DO UPDATE SET \
+                 answer = excluded.answer, fetched_ts = excluded.fetched_ts, \
+                 valid_until_ts = excluded.valid_until_ts \
+                 WHERE server_key_answers_by_key.valid_until_ts <= excluded.valid_until_ts";
+            const FORGET: &str = "DELETE FROM server_key_answers_by_key WHERE server_name = $1 \
+                 AND key_id NOT IN (SELECT key_id FROM server_key_answers_by_key \
+                 WHERE server_name = $1 ORDER BY fetched_ts DESC, key_id LIMIT $2)";
+            for key in keys.iter().take(NAMED_MAX) {
+                let key_id = key.key_id.clone();
+                let KeyAnswer { answer, fetched_ms, valid_until_ms } = answer.clone();
+                execute!(
+                    tx,
+                    sql::query(NAMED)
+                        .bind(&server)
+                        .bind(key_id)
+                        .bind(answer)
+                        .bind(fetched_ms)
+                        .bind(valid_until_ms)
+                )?;
+            }
+            execute!(tx, sql::query(FORGET).bind(&server).bind(NAMED_MAX as i64))?;
             for ServerKey { key_id, public_key, valid_until_ms } in keys {
                 execute!(
                     tx,

@@ -56,6 +56,27 @@ async fn keys_stay_known_and_never_become_others(world: World) {
     assert_eq!(found, [key("x", 1, 20), key("y", 2, 3), key("z", 3, 20)]);
     assert_eq!(server_keys::answer(&db, "a").await.unwrap(), Some(answer("2")));
     assert_eq!(server_keys::answer(&db, "c").await.unwrap(), None);
+    // A key that the newest answer does not name is named by the one before.
+    let newest = vec![key("w", 4, 4)];
+    server_keys::keep(&db, "a", newest, KeyAnswer { valid_until_ms: 0, ..answer("4") })
+        .await
+        .unwrap();
+    let wanted = ["x".to_owned(), "w".to_owned(), "none".to_owned()];
+    let named = server_keys::answers_naming(&db, "a", &wanted).await.unwrap();
+    let named: Vec<_> = named.into_iter().map(|(key_id, answer)| (key_id, answer.answer)).collect();
+    assert_eq!(named, [("w".to_owned(), b"4".to_vec()), ("x".to_owned(), b"2".to_vec())]);
+    let shorter = vec![key("x", 1, 9)];
+    server_keys::keep(&db, "a", shorter, KeyAnswer { valid_until_ms: 0, ..answer("5") })
+        .await
+        .unwrap();
+    let named = server_keys::answers_naming(&db, "a", &wanted[..1]).await.unwrap();
+    assert_eq!(named[0].1.answer, b"2", "the one that is valid longer stays");
+    for n in 0..20 {
+        let answer = KeyAnswer { fetched_ms: 1_000 + n, ..answer("6") };
+        server_keys::keep(&db, "a", vec![key(&n.to_string(), 1, 9)], answer).await.unwrap();
+    }
+    let all: Vec<String> = (0..20).map(|n| n.to_string()).chain(wanted).collect();
+    assert_eq!(server_keys::answers_naming(&db, "a", &all).await.unwrap().len(), 16);
     db.close().await;
 }
 

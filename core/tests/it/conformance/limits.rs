@@ -109,6 +109,7 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("room_summary", "room", "one"),
     ("rooms", "server", "one per room made, at the rate `join`"),
     ("server_key_answers", "other server", "the newest, of 64 KiB"),
+    ("server_key_answers_by_key", "other server", "16, of 64 KiB"),
     (
         "server_keys",
         "other server",

@@ -227,7 +227,13 @@ impl Table {
     }
 
     /// Every route comes in here.
-    fn push(&mut self, method: Method, path: &'static str, name: &'static str, run: Erased) {
+    pub(crate) fn push(
+        &mut self,
+        method: Method,
+        path: &'static str,
+        name: &'static str,
+        run: Erased,
+    ) {
         let rate = bounds::of(&method, path).map(|bounds| bounds.rate);
         let need = needs::of(&method, path);
         let guests = Guests::at(&method, path);

@@ -81,20 +81,46 @@ impl Table {
         F: Fn(Call<R, Origin>) -> Fut + Send + Sync + Copy + 'static,
         Fut: Future<Output = Result<A>> + Send + 'static,
     {
-        let run: Erased = Arc::new(move |services, request, args| {
-            Box::pin(async move {
-                let answered = async {
-                    let call = Box::pin(decode::<R>(services, request, &args, limit)).await?;
-                    handler(call).await
-                };
-                match answered.await {
-                    Ok(answer) => answer.into_reply(),
-                    Err(error) => reply::error(&error),
-                }
-            })
-        });
-        self.mount_everywhere::<R>(run)
+        self.mount_everywhere::<R>(signed_endpoint(limit, handler))
     }
+
+    /// Mounts such an endpoint at one further path.
+    pub(crate) fn add_signed_at<R, F, Fut, A>(
+        &mut self,
+        path: &'static str,
+        limit: usize,
+        handler: F,
+    ) -> &mut Self
+    where
+        R: ServerEndpoint,
+        A: IntoReply,
+        F: Fn(Call<R, Origin>) -> Fut + Send + Sync + Copy + 'static,
+        Fut: Future<Output = Result<A>> + Send + 'static,
+    {
+        self.push(R::METHOD, path, path, signed_endpoint(limit, handler));
+        self
+    }
+}
+
+fn signed_endpoint<R, F, Fut, A>(limit: usize, handler: F) -> Erased
+where
+    R: ServerEndpoint,
+    A: IntoReply,
+    F: Fn(Call<R, Origin>) -> Fut + Send + Sync + Copy + 'static,
+    Fut: Future<Output = Result<A>> + Send + 'static,
+{
+    Arc::new(move |services, request, args| {
+        Box::pin(async move {
+            let answered = async {
+                let call = Box::pin(decode::<R>(services, request, &args, limit)).await?;
+                handler(call).await
+            };
+            match answered.await {
+                Ok(answer) => answer.into_reply(),
+                Err(error) => reply::error(&error),
+            }
+        })
+    })
 }
 
 async fn decode<R: ServerEndpoint>(

@@ -31,11 +31,20 @@ const NO_BODY: usize = 0;
 /// The length of a boundary: nobody writes a file that has it in it.
 const BOUNDARY_LENGTH: usize = 32;
 
+/// Where servers ask that know the endpoints as they were proposed (MSC3916).
+const DOWNLOAD_BEFORE: &str =
+    "/_matrix/federation/unstable/org.matrix.msc3916.v2/media/download/{media_id}";
+/// The same of pictures.
+const THUMBNAIL_BEFORE: &str =
+    "/_matrix/federation/unstable/org.matrix.msc3916.v2/media/thumbnail/{media_id}";
+
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
     table
         .add_signed::<get_content::Request, _, _, _>(NO_BODY, download)
-        .add_signed::<get_thumbnail::Request, _, _, _>(NO_BODY, thumbnail);
+        .add_signed::<get_thumbnail::Request, _, _, _>(NO_BODY, thumbnail)
+        .add_signed_at::<get_content::Request, _, _, _>(DOWNLOAD_BEFORE, NO_BODY, download)
+        .add_signed_at::<get_thumbnail::Request, _, _, _>(THUMBNAIL_BEFORE, NO_BODY, thumbnail);
 }
 
 async fn download(call: Call<get_content::Request, Origin>) -> Result<Reply> {

@@ -69,15 +69,39 @@ impl Messaging {
             Err(error) if error.is_unrecognized() => {
                 let host = escaped(server.as_str());
                 let address = format!(
-                    "/_matrix/media/v3/download/{host}/{id}?timeout_ms={wait_ms}&allow_remote=false"
+                    "/_matrix/media/v3/download/{host}/{id}?timeout_ms={wait_ms}&allow_remote=false\
+                     &allow_redirect=true"
                 );
                 let request = Request::get(address).within(within).taking(bytes_max);
-                let response = self.transport.send(server, request).await?;
-                require_small(&response.headers, bytes_max)?;
-                Ok(RemoteFile::of(response))
+                match self.transport.send(server, request).await {
+                    Ok(response) => {
+                        require_small(&response.headers, bytes_max)?;
+                        Ok(RemoteFile::of(response))
+                    }
+                    Err(TransportError::Status {
+                        status: 300..=399,
+                        location: Some(location),
+                        ..
+                    }) => self.kept_elsewhere(&location, bounds).await,
+                    Err(error) => Err(error.into()),
+                }
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Fetches a file from where its server says that it is: an address of https, which the rules for addresses
+    /// permit.
+    async fn kept_elsewhere(
+        &self,
+        location: &str,
+        bounds: FetchBounds,
+    ) -> Result<RemoteFile, MessagingError> {
+        let nowhere = || MessagingError::Unusable("a file that is nowhere".to_owned());
+        let address = location.parse::<Uri>().map_err(|_| nowhere())?;
+        let response = self.transport.fetch(address, bounds).await?;
+        require_small(&response.headers, bounds.bytes_max)?;
+        Ok(RemoteFile::of(response))
     }
 
     /// Reads an answer of two parts: an object, and the file or where it is.
@@ -98,11 +122,7 @@ impl Messaging {
             return Err(unusable("an answer without a file"));
         };
         if let Some(location) = headers.get(header::LOCATION) {
-            let address = location.to_str().ok().and_then(|address| address.parse::<Uri>().ok());
-            let address = address.ok_or_else(|| unusable("a file that is nowhere"))?;
-            let response = self.transport.fetch(address, bounds).await?;
-            require_small(&response.headers, bounds.bytes_max)?;
-            return Ok(RemoteFile::of(response));
+            return self.kept_elsewhere(location.to_str().unwrap_or_default(), bounds).await;
         }
         let pieces = stream::try_unfold(parts, async |mut parts| {
             Ok(parts.piece().await?.map(|piece| (piece, parts)))

@@ -32,6 +32,8 @@ pub enum TransportError {
         room_version: Option<String>,
         /// When to come back, in milliseconds, if it said so.
         retry_after_ms: Option<u64>,
+        /// Where it says that the answer is, as it says so.
+        location: Option<String>,
     },
     /// Its answer is not what the endpoint answers.
     #[error("its answer cannot be read: {0}")]

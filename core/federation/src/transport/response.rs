@@ -85,6 +85,8 @@ impl Response {
         let status = self.status.as_u16();
         let seconds = self.headers.get(header::RETRY_AFTER);
         let seconds = seconds.and_then(|text| text.to_str().ok()?.parse::<u64>().ok());
+        let location = self.headers.get(header::LOCATION);
+        let location = location.and_then(|location| location.to_str().ok()).map(str::to_owned);
         self.body.bytes_left = self.body.bytes_left.min(ERROR_BYTES_MAX);
         // Whoever answers with a page of HTML says the status alone.
         let told: ErrorBody = self.json().await.unwrap_or_default();
@@ -93,7 +95,7 @@ impl Response {
         let retry_after_ms = told.retry_after_ms.or(seconds.map(later));
         let room_version = told.room_version.filter(|version| version.len() <= MESSAGE_CHARS_MAX);
         let errcode = told.errcode;
-        TransportError::Status { status, errcode, message, room_version, retry_after_ms }
+        TransportError::Status { status, errcode, message, room_version, retry_after_ms, location }
     }
 }
 

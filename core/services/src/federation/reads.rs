@@ -7,9 +7,9 @@ use std::sync::Arc;
 use colonnade_model::{
     MatrixError,
     nid::EventNid,
-    ruma::{EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, ServerName},
+    ruma::{EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, RoomId, ServerName, UserId},
 };
-use colonnade_rooms::{Result, RoomEvent};
+use colonnade_rooms::{Error, Result, RoomEvent};
 use colonnade_storage::rooms::{
     aggregations::{self, Direction, Lens},
     events::EventFlags,
@@ -43,7 +43,18 @@ impl FederationService {
         let ids = [event_id.to_owned()];
         let found = self.rooms.events_by_ids(&ids).await?.pop().ok_or_else(unknown)?;
         let room = self.rooms.room(found.room).await?;
-        self.shared_room(&room.room_id, origin).await?;
+        let user =
+            found.event.membership().and_then(|_| UserId::parse(found.event.state_key()?).ok());
+        let is_own = user.is_some_and(|user| user.server_name() == origin);
+        match self.shared_room(&room.room_id, origin).await {
+            Ok(_) => {}
+            // What became of its own users a server may know when it is out: an end of their stay above all.
+            Err(Error::Client(_)) if is_own && found.is_shown() => {
+                self.require_admitted(&room, origin).await?;
+                return Ok(found);
+            }
+            Err(error) => return Err(error),
+        }
         let mut seen = self.rooms.shown_to_server(&room, vec![found], origin).await?;
         Ok(seen.pop().ok_or_else(unknown)?)
     }

@@ -2,6 +2,7 @@
 
 use std::{path::Path, time::Duration};
 
+use colonnade_federation::transport::Request;
 use colonnade_testkit::{
     Client, Method, RawAnswer,
     federation::Federation,
@@ -58,6 +59,17 @@ async fn a_file_of_another_server_is_fetched_kept_and_made_small() {
     let got = download(&bob, &picture).await;
     assert_eq!((got.status, &got.bytes[..]), (200, GIF));
     assert_eq!(got.header("content-type"), "image/gif");
+    // Where servers ask that know the endpoint as it was proposed.
+    let id = picture.strip_prefix("hs1/").unwrap();
+    let before = "/_matrix/federation/unstable/org.matrix.msc3916.v2/media";
+    for address in
+        [format!("{before}/download/{id}"), format!("{before}/thumbnail/{id}?width=32&height=32")]
+    {
+        let transport = &servers[1].inside().await.services.transport;
+        let asked = transport.send("hs1".try_into().unwrap(), Request::get(address)).await;
+        let kind = asked.unwrap().headers["content-type"].to_str().unwrap().to_owned();
+        assert!(kind.starts_with("multipart/mixed"), "{kind}");
+    }
     assert_eq!(got.header("content-disposition"), "inline; filename=dot.gif");
     let policy = got.header("content-security-policy");
     assert!(policy.contains("sandbox"), "{policy}");
@@ -154,18 +166,31 @@ async fn a_file_is_fetched_once_for_all_who_wait() {
 
 #[tokio::test]
 async fn servers_that_know_only_the_old_endpoint_are_asked_there() {
-    let place = PeerAddress::at("127.0.0.9", "old").await;
+    let (place, elsewhere) = (
+        PeerAddress::at("127.0.0.9", "old").await,
+        PeerAddress::at("127.0.0.10", "127.0.0.10").await,
+    );
     let servers = Federation::with(1, |_, settings| place.tell(settings)).await;
-    let peer = place.answer(&servers.authority, |asked: &Asked| {
-        match asked.target.starts_with("/_matrix/media/v3/download/old/one?") {
-            true => peer::ok("content-type: image/gif\r\n", GIF),
+    let at = elsewhere.address();
+    let _keeper = elsewhere.answer(&servers.authority, |_: &Asked| peer::ok("", GIF));
+    let moved = |to: &str| {
+        format!("HTTP/1.1 307 Moved\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n").into_bytes()
+    };
+    let peer = place.answer(&servers.authority, move |asked: &Asked| {
+        match asked.target.starts_with("/_matrix/media/v3/download/old/") {
+            true if asked.target.contains("/one?") => peer::ok("content-type: image/gif\r\n", GIF),
+            true if asked.target.contains("/moved?") => moved(&format!("https://{at}/file")),
+            true => moved("https://10.1.2.3/secret"),
             false => peer::error("404 Not Found", "M_UNRECOGNIZED"),
         }
     });
     let bob = servers[0].user("bob").await;
     assert_eq!(&download(&bob, "old/one").await.bytes[..], GIF);
     let last = peer.asked().pop().unwrap().target;
-    assert!(last.contains("allow_remote=false"), "{last}");
+    assert!(last.contains("allow_remote=false&allow_redirect=true"), "{last}");
+    // It says where the file is: followed, but not into a network that is not asked.
+    assert_eq!(&download(&bob, "old/moved").await.bytes[..], GIF);
+    download(&bob, "old/inside").await.answer().err(502, "M_UNKNOWN");
 }
 
 #[tokio::test]

@@ -97,3 +97,32 @@ async fn another_server_is_not_told_of_events_that_it_may_not_see() {
     let next = served(&servers[1], &room, ts, "f").await.unwrap();
     assert!(!said.contains(&next["event_id"].as_str().unwrap().to_owned()), "{next}");
 }
+
+#[tokio::test]
+async fn a_server_that_is_out_is_given_the_end_of_its_own_stay_alone() {
+    let servers = Federation::start(3).await;
+    let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);
+    let room = create(&alice, json!({ "preset": "public_chat" })).await;
+    join(&bob, &room, "hs1").await;
+    let said = say(&alice, &room, "before").await;
+    let given = async |from: usize, event: &str| {
+        let transport = &servers[from].inside().await.services.transport;
+        let address = format!("/_matrix/federation/v1/event/{}", encode(event));
+        let answer = transport.send("hs1".try_into().unwrap(), Request::get(address)).await;
+        let status = match answer {
+            Ok(answer) => return answer.json::<Value>().await.unwrap()["pdus"][0]["type"].clone(),
+            Err(TransportError::Status { status, .. }) => status,
+            Err(error) => panic!("{error}"),
+        };
+        json!(status)
+    };
+    assert_eq!(given(1, &said).await, "m.room.message");
+    let kick = json!({ "user_id": "@bob:hs2" });
+    alice.post(&path(&room, "kick"), kick).await.ok();
+    let member = path(&room, "state/m.room.member/@bob:hs2?format=event");
+    let end = alice.get(&member).await.ok()["event_id"].as_str().unwrap().to_owned();
+    let after = say(&alice, &room, "after").await;
+    assert_eq!(given(1, &end).await, "m.room.member");
+    assert_eq!((given(1, &said).await, given(1, &after).await), (json!(403), json!(403)));
+    assert_eq!(given(2, &end).await, json!(403), "it is not of its users");
+}

@@ -2,7 +2,7 @@
 //!
 //! Source: Matrix v1.19, server-server, `POST /_matrix/policy/v1/sign`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use colonnade_model::{MatrixError, ruma::ServerName};
 use colonnade_rooms::remote::policy_servers::{Asker, PolicyServers};
@@ -24,8 +24,8 @@ pub struct PolicyServerClient {
 
 impl PolicyServerClient {
     /// Asks by this way.
-    pub fn new(transport: Transport) -> Self {
-        Self { transport }
+    pub fn shared(transport: Transport) -> Arc<dyn PolicyServers> {
+        Arc::new(Self { transport })
     }
 
     async fn ask(

@@ -115,8 +115,7 @@ impl Services {
     pub async fn start(context: Arc<Context>) -> Result<Arc<Self>> {
         let transport = Transport::start(&context)?;
         let server_keys = KeyRing::new(Arc::clone(&context), transport.clone());
-        let policies = Arc::new(PolicyServerClient::new(transport.clone()));
-        let rooms = Rooms::start(&context, policies);
+        let rooms = Rooms::start(&context, PolicyServerClient::shared(transport.clone()));
         let messaging = Messaging::new(transport.clone(), server_keys.clone(), rooms.clone());
         let users = UserServices::start(&context, messaging.clone());
         let media = media::Media::start(Arc::clone(&context), messaging.clone()).await?;

@@ -69,17 +69,18 @@ pub enum MessagingError {
 }
 
 impl MessagingError {
+    /// Tells whether a server says that it, other than others perhaps, cannot let a user in.
+    pub fn is_inability(&self) -> bool {
+        matches!(self, Self::Transport(TransportError::Status { errcode: Some(code), .. })
+            if code == "M_UNABLE_TO_AUTHORISE_JOIN" || code == "M_UNABLE_TO_GRANT_JOIN")
+    }
+
     /// Tells whether another server may be asked instead: this one does not answer, or not sensibly. A refusal
     /// is a word of the room; that a server cannot tell, or may not let anybody in, is none.
     pub fn is_worth_another_server(&self) -> bool {
         match self {
-            Self::Transport(TransportError::Status { errcode: Some(code), .. })
-                if code == "M_UNABLE_TO_AUTHORISE_JOIN" || code == "M_UNABLE_TO_GRANT_JOIN" =>
-            {
-                true
-            }
             Self::Transport(TransportError::Status { status, .. }) => {
-                *status >= 500 || *status == 404
+                *status >= 500 || *status == 404 || self.is_inability()
             }
             Self::Transport(_) | Self::Unusable(_) => true,
             Self::Here(_) => false,

@@ -5,6 +5,7 @@
 //! [`Evaluator::class_zero`] once, and [`Evaluator::evaluate`] only for the users
 //! [`named_users`] gives and for those with rules of their own.
 
+mod polls;
 mod stored;
 
 use std::{
@@ -38,13 +39,15 @@ const ANYBODY: &str = "@anybody:colonnade.invalid";
 /// The default rules of [`ANYBODY`], made once.
 static CLASS_ZERO: LazyLock<(OwnedUserId, Ruleset)> = LazyLock::new(|| {
     let user = UserId::parse(ANYBODY).expect("a constant that the tests parse");
-    let rules = Ruleset::server_default(&user);
+    let rules = server_default(&user);
     (user, rules)
 });
 
 /// The rules a user has who never changed any.
 pub fn server_default(user: &UserId) -> Ruleset {
-    Ruleset::server_default(user)
+    let mut rules = Ruleset::server_default(user);
+    polls::add(&mut rules);
+    rules
 }
 
 /// What an event means to a user, as it is counted and stored.

@@ -23,6 +23,7 @@ mod moving;
 mod oracles;
 mod pages;
 mod profiles;
+mod proposals;
 mod quotas;
 mod races;
 mod reading;

@@ -12,8 +12,12 @@ use colonnade_model::{
 };
 use colonnade_replication::Subscriber;
 use colonnade_rooms::{Context, Error, Result, generation_cache::GenerationCache};
-use colonnade_rules::{account_data::ignored_of, push};
+use colonnade_rules::{
+    account_data::{InvitePermission, ignored_of},
+    push,
+};
 use colonnade_storage::{
+    Database,
     rooms::{heads, members},
     users::account_data,
 };
@@ -40,12 +44,25 @@ const TAGS: &str = "m.tag";
 const DIRECT: &str = "m.direct";
 /// The type of the list of ignored users.
 const IGNORED: &str = "m.ignored_user_list";
-/// The type of what a user says about being invited.
-pub const INVITE_PERMISSION: &str = "m.invite_permission_config";
+/// The types of what a user says about being invited: that of the specification, and that of before.
+pub const INVITE_PERMISSIONS: [&str; 2] =
+    ["m.invite_permission_config", "org.matrix.msc4155.invite_permission_config"];
 /// The type of the push rules.
 pub(crate) const PUSH_RULES: &str = "m.push_rules";
 /// Types that have endpoints of their own.
 const NOT_SET_HERE: [&str; 2] = ["m.fully_read", PUSH_RULES];
+
+/// Returns by whom a user wants to be invited.
+///
+/// # Errors
+/// When the database fails.
+pub async fn invite_permission(db: &Database, user: UserNid) -> Result<InvitePermission> {
+    let mut contents = Vec::new();
+    for event_type in INVITE_PERMISSIONS {
+        contents.extend(account_data::get(db, user, None, event_type).await?);
+    }
+    Ok(InvitePermission::read(&contents))
+}
 
 /// Which changes of a user's account data are asked for.
 #[derive(Debug, Clone, Copy)]
@@ -100,15 +117,37 @@ impl AccountDataService {
         event_type: &str,
         body: Box<RawValue>,
     ) -> Result<()> {
-        if NOT_SET_HERE.contains(&event_type) {
-            let why = format!("{event_type} has an endpoint of its own");
-            return Err(MatrixError::bad_json(why).with_status(405).into());
-        }
+        require_settable(event_type)?;
         if event_type.is_empty() || event_type.len() > TYPE_BYTES_MAX {
             return Err(MatrixError::invalid_param("the type is empty or too long").into());
         }
         let room = self.room(session, room).await?;
         self.put(session.user, room, event_type, body).await?;
+        Ok(())
+    }
+
+    /// Deletes a piece of account data, if there is one. Devices that had it hear that it is empty.
+    ///
+    /// Source: MSC3391.
+    ///
+    /// # Errors
+    /// 405 `M_BAD_JSON` for types that have endpoints of their own, `M_NOT_FOUND` when there is no such room.
+    pub async fn delete(
+        &self,
+        session: &Session,
+        room: Option<&RoomId>,
+        event_type: &str,
+    ) -> Result<()> {
+        require_settable(event_type)?;
+        let room = self.room(session, room).await?;
+        let (user, types) = (session.user, [event_type.to_owned()]);
+        let write = self.context.db.write(move |tx| {
+            Box::pin(async move { account_data::delete(tx, user, room, &types).await })
+        });
+        write.await?;
+        if room.is_none() && event_type == IGNORED {
+            self.ignored.remove([&user]);
+        }
         Ok(())
     }
 
@@ -124,6 +163,7 @@ impl AccountDataService {
         body: Box<RawValue>,
     ) -> Result<Position> {
         require_small(&body)?;
+        let body = if is_empty(&body) { deleted() } else { body };
         let data = AccountData { room, event_type: event_type.to_owned(), body };
         let quota = self.context.settings.limits.account_data();
         let write = self.context.db.write(move |tx| {
@@ -179,6 +219,10 @@ impl AccountDataService {
         let Changes { scope, after, upto, is_first } = changes;
         let (db, range) = (&self.context.db, (after, upto));
         let mut page = account_data::changes_page(db, user, scope, range, PAGE_BYTES).await?;
+        if after == 0 {
+            // Whoever has nothing yet need not hear of what is gone.
+            page.data.retain(|data| data.body.get() != account_data::DELETED);
+        }
         let is_due = is_first && page.next.is_none() && !matches!(scope, Scope::Room(_));
         let is_rules = |data: &AccountData| data.room.is_none() && data.event_type == PUSH_RULES;
         if !is_due || page.data.iter().any(is_rules) {
@@ -352,6 +396,24 @@ fn checked(new: Option<&Value>) -> Result<Option<Box<RawValue>>> {
     let body = raw(new)?;
     require_small(&body)?;
     Ok(Some(body))
+}
+
+fn require_settable(event_type: &str) -> Result<(), MatrixError> {
+    if NOT_SET_HERE.contains(&event_type) {
+        let why = format!("{event_type} has an endpoint of its own");
+        return Err(MatrixError::bad_json(why).with_status(405));
+    }
+    Ok(())
+}
+
+/// Tells whether a content is an object without anything in it, which is as good as none.
+fn is_empty(body: &RawValue) -> bool {
+    let inside = body.get().trim().strip_prefix('{').and_then(|body| body.strip_suffix('}'));
+    inside.is_some_and(|inside| inside.trim().is_empty())
+}
+
+fn deleted() -> Box<RawValue> {
+    RawValue::from_string(account_data::DELETED.to_owned()).expect("an empty object is JSON")
 }
 
 fn require_small(body: &RawValue) -> Result<(), MatrixError> {

@@ -180,6 +180,20 @@ pub(super) static ALL: &[Bounds] = &[
         ACCOUNT_DATA,
     ),
     row(
+        DELETE,
+        "/_matrix/client/unstable/org.matrix.msc3391/user/{userId}/account_data/{type}",
+        Each(Class::Other),
+        BODY,
+        ACCOUNT_DATA,
+    ),
+    row(
+        DELETE,
+        "/_matrix/client/unstable/org.matrix.msc3391/user/{userId}/rooms/{roomId}/account_data/{type}",
+        Each(Class::Other),
+        BODY,
+        ACCOUNT_DATA,
+    ),
+    row(
         PUT,
         "/_matrix/client/v3/user/{userId}/rooms/{roomId}/tags/{tag}",
         Each(Class::Other),

@@ -1,21 +1,40 @@
 //! Account data, global and per room, and tags.
 
-use colonnade_model::ruma::{
-    api::client::{
-        config::{
-            get_global_account_data, get_room_account_data, set_global_account_data,
-            set_room_account_data,
+use std::sync::Arc;
+
+use colonnade_model::{
+    MatrixError,
+    ruma::{
+        RoomId, UserId,
+        api::client::{
+            config::{
+                get_global_account_data, get_room_account_data, set_global_account_data,
+                set_room_account_data,
+            },
+            tag::{create_tag, delete_tag, get_tags},
         },
-        tag::{create_tag, delete_tag, get_tags},
+        serde::Raw,
     },
-    serde::Raw,
 };
 use colonnade_rooms::Result;
+use colonnade_services::Services;
 use colonnade_users::accounts::Session;
-use serde_json::Value;
+use http::{Method, Request};
+use serde_json::{Value, json};
 
 use super::profiles::require_own;
-use crate::{call::Call, table::Table};
+use crate::{
+    call::{Call, session},
+    reply::{self, Reply},
+    request::ByteBody,
+    table::Table,
+};
+
+/// Where a user's account data is deleted; it is a proposal still.
+const DELETE_GLOBAL: &str =
+    "/_matrix/client/unstable/org.matrix.msc3391/user/{user_id}/account_data/{event_type}";
+/// Where that about a room is.
+const DELETE_OF_ROOM: &str = "/_matrix/client/unstable/org.matrix.msc3391/user/{user_id}/rooms/{room_id}/account_data/{event_type}";
 
 /// Mounts the endpoints of this area.
 pub(crate) fn mount(table: &mut Table) {
@@ -23,6 +42,8 @@ pub(crate) fn mount(table: &mut Table) {
     table.add::<set_global_account_data::v3::Request, _>(set_global);
     table.add::<get_room_account_data::v3::Request, _>(get_of_room);
     table.add::<set_room_account_data::v3::Request, _>(set_of_room);
+    table.add_raw(Method::DELETE, DELETE_GLOBAL, delete);
+    table.add_raw(Method::DELETE, DELETE_OF_ROOM, delete);
     table.add_json::<get_tags::v3::Request, _>(tags);
     table.add_json::<create_tag::v3::Request, _>(put_tag);
     table.add::<delete_tag::v3::Request, _>(delete_tag);
@@ -66,6 +87,28 @@ async fn set_of_room(
     let (event_type, body) = (event_type.to_string(), data.into_json());
     call.services.account_data.set(&call.who, Some(&room_id), &event_type, body).await?;
     Ok(set_room_account_data::v3::Response {})
+}
+
+/// Deletes a piece of account data: about a room, if the path names one.
+async fn delete(
+    services: Arc<Services>,
+    request: Request<ByteBody>,
+    args: Vec<String>,
+) -> Result<Reply> {
+    let (parts, _) = request.into_parts();
+    let session = session(&services, &parts).await?;
+    let (user_id, room_id, event_type) = match &args[..] {
+        [user_id, event_type] => (user_id, None, event_type),
+        [user_id, room_id, event_type] => (user_id, Some(room_id), event_type),
+        _ => return Err(MatrixError::internal("a path with other parts").into()),
+    };
+    let user_id = UserId::parse(user_id.as_str());
+    let user_id = user_id.map_err(|error| MatrixError::invalid_param(error.to_string()))?;
+    require_own(&session, &user_id)?;
+    let room_id = room_id.map(|room_id| RoomId::parse(room_id.as_str())).transpose();
+    let room_id = room_id.map_err(|error| MatrixError::invalid_param(error.to_string()))?;
+    services.account_data.delete(&session, room_id.as_deref(), event_type).await?;
+    Ok(reply::ok(&json!({})))
 }
 
 async fn tags(call: Call<get_tags::v3::Request, Session>) -> Result<Value> {

@@ -17,7 +17,10 @@ use colonnade_model::ruma::{
 use colonnade_rooms::Result;
 use colonnade_services::Services;
 use colonnade_users::accounts::Session;
-use colonnade_views::timeline::{self, PageRequest, StateEvents, Viewer};
+use colonnade_views::{
+    sync::filter::Relations,
+    timeline::{self, PageRequest, StateEvents, Viewer},
+};
 use http::Request;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -69,6 +72,10 @@ async fn messages(
         let session = session(&services, &parts).await?;
         services.timeline.open(&Viewer::from(&session), &room_id).await?;
     }
+    // The library's type does not know these.
+    let relations = query(&parts, "filter")
+        .and_then(|filter| serde_json::from_str::<Relations>(&filter).ok())
+        .unwrap_or_default();
     let request = Request::from_parts(parts, body);
     let call =
         decode::<get_message_events::v3::Request>(services, request, &args, JSON_BYTES_MAX).await?;
@@ -79,6 +86,7 @@ async fn messages(
         direction: direction(request.dir),
         limit: bounded(request.limit),
         filter: request.filter,
+        relations,
     };
     let timeline = &call.services.timeline;
     let page = timeline.page(&Viewer::from(&call.who), &request.room_id, page).await?;

@@ -82,6 +82,14 @@ pub(crate) const FEATURES: &[(&str, &str)] = &[
     ("uk.tcpip.msc4133.stable", "/_matrix/client/v3/profile/{user_id}/{field}"),
     ("org.matrix.msc4151", "/_matrix/client/unstable/org.matrix.msc4151/rooms/{room_id}/report"),
     ("org.matrix.msc4260", "/_matrix/client/unstable/org.matrix.msc4260/users/{user_id}/report"),
+    (
+        "org.matrix.msc3391",
+        "/_matrix/client/unstable/org.matrix.msc3391/user/{user_id}/account_data/{event_type}",
+    ),
+    ("org.matrix.msc3874", "/_matrix/client/v3/rooms/{room_id}/messages"),
+    ("org.matrix.msc3890", "/_matrix/client/v3/user/{user_id}/account_data/{event_type}"),
+    ("org.matrix.msc3930", "/_matrix/client/v3/pushrules/"),
+    ("org.matrix.msc4155", "/_matrix/client/v3/user/{user_id}/account_data/{event_type}"),
     ("xyz.amorgan.knock", "/_matrix/client/unstable/xyz.amorgan.knock/knock/{room_id_or_alias}"),
 ];
 

@@ -85,6 +85,13 @@ impl Messaging {
             Some(event) => self.completed_join(&room, &join, event).await?,
             None => join,
         };
+        if self.rooms.is_resident(&room).await? {
+            // It is here already, and goes on from what it is: only the join came from elsewhere.
+            return match self.take_filling_gaps(server, &room, join).await? {
+                (_, Outcome::Rejected) => Err(not_allowed()),
+                _ => Ok(room),
+            };
+        }
         let state = match state {
             SaidState::Whole(state) => state,
             SaidState::WithoutMembers => self.state_before(server, &room, join.event_id()).await?,
@@ -92,10 +99,7 @@ impl Messaging {
         let members = state.len();
         let before = StateBefore::Entered(state);
         match self.rooms.receive(&room, Incoming::with(join, before)).await? {
-            (_, Outcome::Rejected) => {
-                let why = "the room's own state does not allow the join".to_owned();
-                Err(MessagingError::Unusable(why))
-            }
+            (_, Outcome::Rejected) => Err(not_allowed()),
             _ => {
                 tracing::info!(room = %room.room_id, state = members, "the room is joined");
                 Ok(room)
@@ -229,6 +233,10 @@ impl Messaging {
         found.extend(self.rooms.nids_of(room, &in_state).await?);
         Ok(found)
     }
+}
+
+fn not_allowed() -> MessagingError {
+    MessagingError::Unusable("the room's own state does not allow the join".to_owned())
 }
 
 async fn next_piece(

@@ -123,7 +123,11 @@ impl Messaging {
         }
     }
 
-    async fn take_filling_gaps(
+    /// Takes one checked event, with what is missing before it.
+    ///
+    /// # Errors
+    /// [`MessagingError`].
+    pub(super) async fn take_filling_gaps(
         &self,
         origin: &ServerName,
         room: &Arc<Room>,

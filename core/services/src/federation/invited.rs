@@ -53,7 +53,7 @@ impl FederationService {
             None => None,
         };
         if account.is_some() {
-            self.membership.require_invitable(&user).await?;
+            self.membership.require_invitable(invite.sender(), &user).await?;
         }
         let object = serde_json::from_str(invite.json())
             .map_err(|error| MatrixError::bad_json(error.to_string()))?;

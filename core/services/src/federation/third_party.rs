@@ -114,7 +114,7 @@ impl FederationService {
         if invited.event.sender() != sender || !self.is_signed(&said, signed).await {
             return Err(forbidden("the address is not proved to be the user's").into());
         }
-        self.membership.require_invitable(target).await?;
+        self.membership.require_invitable(sender, target).await?;
         let content = content(shown(invite))?;
         match self.rooms.is_local(target) {
             true => {

@@ -76,7 +76,7 @@ impl RoomLifecycle {
         let invited =
             request.invite.iter().cloned().chain(invited_by_state(&request.initial_state));
         for user_id in invited.filter(|user_id| *user_id != session.user_id) {
-            self.membership.require_invitable(&user_id).await?;
+            self.membership.require_invitable(&session.user_id, &user_id).await?;
         }
         let mut plan = self.plan(session, request).await?;
         // Their servers sign their invitations, once there is a room.

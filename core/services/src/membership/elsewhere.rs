@@ -37,6 +37,8 @@ pub(super) struct Located {
     pub(super) room: Option<Arc<Room>>,
     /// Other servers that may be in it, the likeliest first.
     pub(super) servers: Vec<OwnedServerName>,
+    /// How many of them, the first, are named by who looks for the room.
+    named: usize,
 }
 
 impl MembershipService {
@@ -62,6 +64,7 @@ impl MembershipService {
                 Err(_) => self.rooms.resolve(name).await?.room_id.clone(),
             },
         };
+        let named = servers.clone();
         let room = self.rooms.find(&room_id).await?;
         if let Some(room) = &room {
             let mut known = servers::of_rooms(&self.context.db, &[room.nid]).await?;
@@ -79,7 +82,8 @@ impl MembershipService {
             }
         }
         distinct.truncate(SERVERS_MAX);
-        Ok(Located { room_id, room, servers: distinct })
+        let named = distinct.iter().take_while(|server| named.contains(server)).count();
+        Ok(Located { room_id, room, servers: distinct, named })
     }
 
     /// Joins a room over one of the servers that may be in it.
@@ -282,8 +286,13 @@ async fn first_of<'l, T>(
     located: &'l Located,
     ask: impl Fn(&'l ServerName) -> BoxFuture<'l, Result<T, MessagingError>> + Send,
 ) -> Result<T> {
-    let mut last = None;
-    for server in &located.servers {
+    let mut last: Option<MessagingError> = None;
+    for (number, server) in located.servers.iter().enumerate() {
+        // Of those who were named one said that it cannot: others are not asked over the user's head.
+        let is_answered = last.as_ref().is_some_and(MessagingError::is_inability);
+        if located.named > 0 && number >= located.named && is_answered {
+            break;
+        }
         match ask(server).await {
             Ok(done) => return Ok(done),
             Err(error) => {

@@ -221,7 +221,7 @@ impl MembershipService {
             Some("invite") => {
                 let invited = UserId::parse(state_key)
                     .map_err(|_| MatrixError::invalid_param("not a user id"))?;
-                self.require_invitable(&invited).await?;
+                self.require_invitable(&session.user_id, &invited).await?;
             }
             Some("join") if state_key == session.user_id.as_str() => {
                 self.require_guests_welcome(session, room).await?;

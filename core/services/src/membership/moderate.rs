@@ -30,7 +30,7 @@ impl MembershipService {
         reason: Option<&str>,
     ) -> Result<()> {
         let room = self.rooms.known_to(session, room_id).await?;
-        self.require_invitable(target).await?;
+        self.require_invitable(&session.user_id, target).await?;
         if self.membership_of(&room, target).await? == Some(Membership::Join) {
             return Err(MatrixError::forbidden(format!("{target} is in the room already")).into());
         }

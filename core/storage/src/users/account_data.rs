@@ -14,6 +14,12 @@ use crate::{
     quota::Quota,
 };
 
+/// What is kept of a piece of account data that was deleted, so that other devices hear of it. It is none any
+/// more.
+///
+/// Source: MSC3391.
+pub const DELETED: &str = "{}";
+
 /// A piece of account data.
 #[derive(Debug, Clone)]
 pub struct AccountData {
@@ -47,6 +53,45 @@ pub async fn put(tx: &mut Tx, user: UserNid, data: AccountData, quota: &Quota) -
     )?;
     tx.touch(Stream::AccountData, Touch::User(user), pos);
     Ok(pos)
+}
+
+/// Deletes those of some pieces of a user's account data that there are, and wakes the user's devices. Takes a
+/// position for each: call it last in the transaction.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete(
+    tx: &mut Tx,
+    user: UserNid,
+    room: Option<RoomNid>,
+    types: &[String],
+) -> Result<()> {
+    const THERE: &str = "SELECT count(*) FROM account_data \
+         WHERE user_nid = $1 AND room_nid = $2 AND type = $3 AND body <> $4";
+    const DELETE: &str = "UPDATE account_data SET pos = $4, body = $5 \
+         WHERE user_nid = $1 AND room_nid = $2 AND type = $3";
+    let room = number_of(room);
+    let mut there = Vec::new();
+    for event_type in types {
+        let found: i64 = run!(tx, |c| sql::query_scalar(THERE)
+            .bind(user.0)
+            .bind(room)
+            .bind(event_type.clone())
+            .bind(DELETED)
+            .fetch_one(c))?;
+        if found > 0 {
+            there.push(event_type.clone());
+        }
+    }
+    for event_type in there {
+        let pos = tx.seal(Stream::AccountData, 1).await?;
+        execute!(
+            tx,
+            sql::query(DELETE).bind(user.0).bind(room).bind(event_type).bind(pos).bind(DELETED)
+        )?;
+        tx.touch(Stream::AccountData, Touch::User(user), pos);
+    }
+    Ok(())
 }
 
 /// Tells whether data has a bound of its own: push rules by their number and size, the one list of ignored
@@ -135,7 +180,7 @@ pub async fn get(
         .bind(number_of(room))
         .bind(event_type.to_owned())
         .fetch_optional(c))?;
-    Ok(text.map(|text| readable(text, "account_data")))
+    Ok(text.filter(|text| text != DELETED).map(|text| readable(text, "account_data")))
 }
 
 /// [`get`] inside a transaction, for what is changed in the same one.
@@ -153,7 +198,7 @@ pub async fn get_in(
         .bind(number_of(room))
         .bind(event_type.to_owned())
         .fetch_optional(c))?;
-    Ok(text.map(|text| readable(text, "account_data")))
+    Ok(text.filter(|text| text != DELETED).map(|text| readable(text, "account_data")))
 }
 
 const GET: &str =

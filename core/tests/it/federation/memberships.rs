@@ -192,3 +192,37 @@ async fn what_did_not_arrive_yet_is_redacted_when_it_does() {
     let nothing = path(&alone, &format!("redact/{}/1", encode("$nothing:hs1")));
     alice.put(&nothing, json!({})).await.err(404, "M_NOT_FOUND");
 }
+
+#[tokio::test]
+async fn a_restricted_room_that_is_here_is_joined_over_the_server_that_may_let_one_in() {
+    let servers = Federation::start(3).await;
+    let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);
+    let (carol, dora) = (servers[1].user("carol").await, servers[2].user("dora").await);
+    let club = create(&alice, json!({ "preset": "public_chat" })).await;
+    let allow = json!([{ "type": "m.room_membership", "room_id": club }]);
+    let rule = json!({ "join_rule": "restricted", "allow": allow });
+    let state = json!([{ "type": "m.room.join_rules", "content": rule }]);
+    let request = json!({ "preset": "public_chat", "room_version": "10", "initial_state": state,
+        "power_level_content_override": { "invite": 50 } });
+    let room = create(&alice, request).await;
+    for user in [&bob, &carol, &dora] {
+        join(user, &club, "hs1").await;
+    }
+    join(&bob, &room, "hs1").await;
+    say(&alice, &room, "before").await;
+    // Nobody of hs2 may invite, so hs1 lets her in; the room goes on where it stood.
+    join(&carol, &room, "hs2").await;
+    assert_eq!(membership(&alice, &room, "@carol:hs2").await, "join");
+    say(&carol, &room, "let in").await;
+    for user in [&alice, &bob, &carol] {
+        sees(user, &room, "before").await;
+        sees(user, &room, "let in").await;
+    }
+    // Who names servers asks those, whatever else is known of the room.
+    join(&dora, &room, "hs1").await;
+    dora.post(&path(&room, "leave"), json!({})).await.ok();
+    until(|| async { membership(&bob, &room, "@dora:hs3").await == "leave" }).await;
+    let over = |via: &str| format!("/_matrix/client/v3/join/{}?via={via}", encode(&room));
+    dora.post(&over("hs2"), json!({})).await.err(400, "M_UNABLE_TO_GRANT_JOIN");
+    dora.post(&over("hs2&via=hs1"), json!({})).await.ok();
+}

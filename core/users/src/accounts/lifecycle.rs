@@ -12,7 +12,7 @@ use colonnade_storage::{
     delivery::pushers,
     keys::{device_lists, encryption},
     users::{
-        accounts, devices, login_addresses, profiles,
+        account_data, accounts, devices, login_addresses, profiles,
         sessions::{self, TokenHash},
         words,
     },
@@ -22,6 +22,10 @@ use super::{
     Accounts, names,
     new_account::{NewAccount, NewPassword},
 };
+
+/// The types of what a device says about its notifications begin so; its name follows.
+const NOTIFICATIONS: [&str; 2] =
+    ["m.local_notification_settings", "org.matrix.msc3890.local_notification_settings"];
 
 /// Devices of a user that are to be forgotten.
 #[derive(Debug, Clone)]
@@ -73,6 +77,7 @@ impl Accounts {
                 }
                 let names = devices::names(tx, &gone).await?;
                 let dead = forget(tx, &gone).await?;
+                forget_settings(tx, user, &names).await?;
                 device_lists::changed(tx, user, &names).await?;
                 Ok(dead)
             })
@@ -176,4 +181,17 @@ pub(super) async fn forget(tx: &mut Tx, gone: &[DeviceNid]) -> StorageResult<Vec
     pushers::forget_devices(tx, gone).await?;
     devices::delete(tx, gone).await?;
     Ok(dead)
+}
+
+/// Deletes what a user's devices said about notifications on them alone. Takes positions: it comes after all that
+/// takes none.
+///
+/// Source: MSC3890.
+pub(super) async fn forget_settings(
+    tx: &mut Tx,
+    user: UserNid,
+    names: &[String],
+) -> StorageResult<()> {
+    let types = names.iter().flat_map(|name| NOTIFICATIONS.map(|of| format!("{of}.{name}")));
+    account_data::delete(tx, user, None, &types.collect::<Vec<_>>()).await
 }

@@ -251,13 +251,14 @@ impl Accounts {
                     login_addresses::note(tx, user, network, now_ms).await?;
                 }
                 let (device, is_new) = devices::create(tx, user, device, now_ms).await?;
-                let mut changed = Vec::new();
+                let (mut changed, mut forgotten) = (Vec::new(), Vec::new());
                 let dead = if is_new {
                     changed.push(device_name);
                     // Nobody is locked out by devices that were forgotten: the one seen longest ago
                     // makes room.
                     let beyond = devices::beyond(tx, user, device, devices_max).await?;
-                    changed.extend(devices::names(tx, &beyond).await?);
+                    forgotten = devices::names(tx, &beyond).await?;
+                    changed.extend(forgotten.iter().cloned());
                     lifecycle::forget(tx, &beyond).await?
                 } else {
                     sessions::revoke(tx, &[device]).await?
@@ -265,6 +266,7 @@ impl Accounts {
                 minted.stored.device = device;
                 sessions::insert(tx, minted.stored).await?;
                 if is_new {
+                    lifecycle::forget_settings(tx, user, &forgotten).await?;
                     device_lists::changed(tx, user, &changed).await?;
                 }
                 Ok(Some((minted, dead)))

@@ -9,12 +9,12 @@ use colonnade_model::{
     stream::{Position, Stream},
 };
 use colonnade_rooms::{Result, Room};
-use colonnade_rules::account_data::blocks_invites;
+use colonnade_rules::account_data::{InviteAction, InvitePermission};
 use colonnade_storage::{
     rooms::members::{Member, Membership},
-    users::account_data::{self, AccountData},
+    users::account_data::AccountData,
 };
-use colonnade_users::account_data::{Changes, INVITE_PERMISSION, Scope};
+use colonnade_users::account_data::{Changes, Scope, invite_permission};
 use futures_util::{TryStreamExt as _, stream::try_unfold};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -35,10 +35,19 @@ struct Entry<'a> {
 }
 
 /// Which invitations an answer shows.
-pub(super) enum Invites {
-    None,
-    New,
-    All,
+#[derive(Default)]
+pub(super) struct Invites {
+    /// Older ones too.
+    is_all: bool,
+    /// Rooms the user was invited to by somebody whose invitations he does not want.
+    unwanted: HashSet<RoomNid>,
+}
+
+impl Invites {
+    /// Tells whether an invitation is shown that is new to the client, or not.
+    pub(super) fn shows(&self, member: &Member, is_new: bool) -> bool {
+        (self.is_all || is_new) && !self.unwanted.contains(&member.room)
+    }
 }
 
 impl Sync {
@@ -118,8 +127,8 @@ impl Sync {
         Ok((changes.rooms(), changes.may_have_invite_permission()))
     }
 
-    /// Returns which invitations an answer shows: none to a user who wants none, and all once the user
-    /// wants them again.
+    /// Returns which invitations an answer shows: none by those from whom the user wants none, and all once
+    /// the user says something else about them.
     ///
     /// Source: Matrix v1.19, client-server, "Invite permission".
     pub(super) async fn invites(
@@ -129,18 +138,25 @@ impl Sync {
         permission_moved: bool,
     ) -> Result<Invites> {
         let since = context.since(Stream::Events);
-        let mut rooms = memberships.rooms.iter();
-        let is_news = |member: &Member| permission_moved || member.pos > since;
-        if !rooms.any(|member| member.membership == Membership::Invite && is_news(member)) {
-            return Ok(Invites::New);
+        let is_news = |member: &&Member| {
+            member.membership == Membership::Invite && (permission_moved || member.pos > since)
+        };
+        let invited: Vec<&Member> = memberships.rooms.iter().filter(is_news).collect();
+        if invited.is_empty() {
+            return Ok(Invites::default());
         }
-        let (db, user) = (&self.context.db, context.viewer.user);
-        let permission = account_data::get(db, user, None, INVITE_PERMISSION).await?;
-        Ok(match permission.is_some_and(|permission| blocks_invites(&permission)) {
-            true => Invites::None,
-            false if permission_moved => Invites::All,
-            false => Invites::New,
-        })
+        let permission = invite_permission(&self.context.db, context.viewer.user).await?;
+        if permission == InvitePermission::default() {
+            return Ok(Invites { is_all: permission_moved, ..Invites::default() });
+        }
+        let mut unwanted = HashSet::new();
+        for member in invited {
+            let inviter = self.context.interned.user_id(member.sender).await?;
+            if permission.of(&inviter) != InviteAction::Allow {
+                unwanted.insert(member.room);
+            }
+        }
+        Ok(Invites { is_all: permission_moved, unwanted })
     }
 
     /// Returns the user's account data for a room that changed above `after`.

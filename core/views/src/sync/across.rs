@@ -15,7 +15,6 @@ use colonnade_storage::rooms::{
 use serde_json::value::RawValue;
 
 use super::{
-    account::Invites,
     notifier::RoomHead,
     service::{Memberships, Sync, SyncContext},
 };
@@ -90,10 +89,7 @@ impl Sync {
         heads: &[RoomHead],
     ) -> Result<Due<'a>> {
         let (since, now) = (context.since(Stream::Events), context.now(Stream::Events));
-        let shows_invites = match self.invites(context, memberships, false).await? {
-            Invites::None => false,
-            Invites::New | Invites::All => true,
-        };
+        let invites = self.invites(context, memberships, false).await?;
         let mut due = Due { rooms: HashMap::new(), invitations: Vec::new() };
         for (member, head) in memberships.rooms.iter().zip(heads) {
             let is_new = member.pos > since && member.pos <= now;
@@ -104,7 +100,7 @@ impl Sync {
                 Membership::Leave | Membership::Ban if is_new => {
                     due.rooms.insert(member.room, member.pos);
                 }
-                Membership::Invite if is_new && shows_invites => {
+                Membership::Invite if is_new && invites.shows(member, true) => {
                     let sender = self.context.interned.user_id(member.sender).await?;
                     if !context.ignored.contains(&sender) {
                         due.invitations.push(member);

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use colonnade_model::nid::RoomNid;
 use colonnade_storage::users::account_data::AccountData;
-use colonnade_users::account_data::INVITE_PERMISSION;
+use colonnade_users::account_data::INVITE_PERMISSIONS;
 
 /// A user's account data that changed, by what it is about.
 pub(super) enum ChangedData {
@@ -38,7 +38,7 @@ impl ChangedData {
     pub(super) fn may_have_invite_permission(&self) -> bool {
         match self {
             Self::Little { global, .. } => {
-                global.iter().any(|data| data.event_type == INVITE_PERMISSION)
+                global.iter().any(|data| INVITE_PERMISSIONS.contains(&data.event_type.as_str()))
             }
             Self::Much { .. } => true,
         }
@@ -73,8 +73,10 @@ mod tests {
         };
         assert_eq!(kinds(&global), ["m.direct"]);
         assert_eq!(kinds(&rooms[&RoomNid(1)]), ["m.tag", "m.fully_read"]);
-        let permission = ChangedData::little(vec![direct(), data(None, INVITE_PERMISSION)]);
-        assert!(permission.may_have_invite_permission());
+        for kind in INVITE_PERMISSIONS {
+            let permission = ChangedData::little(vec![direct(), data(None, kind)]);
+            assert!(permission.may_have_invite_permission());
+        }
         assert!(ChangedData::Much { rooms: HashSet::new() }.may_have_invite_permission());
     }
 }

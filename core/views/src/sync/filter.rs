@@ -7,7 +7,7 @@ use colonnade_model::ruma::{
     RoomId, UserId,
     api::client::filter::{Filter, LazyLoadOptions, RoomEventFilter, UrlFilter},
 };
-use colonnade_rules::event::Event;
+use colonnade_rules::event::{Event, relation::RelatesTo};
 
 /// Tells whether a room event passes a filter, by its room, too.
 pub fn wants(filter: &RoomEventFilter, event: &Event) -> bool {
@@ -25,6 +25,31 @@ pub fn wants(filter: &RoomEventFilter, event: &Event) -> bool {
             Some(UrlFilter::EventsWithUrl) => has_url(event),
             Some(UrlFilter::EventsWithoutUrl) => !has_url(event),
         }
+}
+
+/// Which relations to others events are to have, or not; `None` stands for events without one.
+///
+/// Source: MSC3874.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+pub struct Relations {
+    /// Those that pass; all if it is not said.
+    #[serde(alias = "org.matrix.msc3874.rel_types")]
+    rel_types: Option<Vec<Option<String>>>,
+    /// Those that do not.
+    #[serde(default, alias = "org.matrix.msc3874.not_rel_types")]
+    not_rel_types: Option<Vec<Option<String>>>,
+}
+
+impl Relations {
+    /// Tells whether an event passes.
+    pub fn want(&self, event: &Event) -> bool {
+        if self.rel_types.is_none() && self.not_rel_types.is_none() {
+            return true;
+        }
+        let relation = RelatesTo::of(event).map(|relation| relation.rel_type);
+        let names = |list: &Vec<Option<String>>| list.contains(&relation);
+        self.rel_types.as_ref().is_none_or(names) && !self.not_rel_types.as_ref().is_some_and(names)
+    }
 }
 
 /// Tells whether something that is not a room event (account data, presence) passes a filter.
@@ -140,6 +165,25 @@ mod tests {
             (json!({ "not_rooms": ["!other:localhost"] }), true),
         ] {
             assert_eq!(wants(&room_filter(filter.clone()), &event), expected, "{filter}");
+        }
+    }
+
+    #[test]
+    fn an_event_passes_by_its_relation() {
+        let thread = json!({ "m.relates_to": { "rel_type": "m.thread", "event_id": "$a" } });
+        let (thread, plain) = (message(thread), message(json!({ "m.relates_to": 5 })));
+        for (filter, of_thread, of_plain) in [
+            (json!({}), true, true),
+            (json!({ "rel_types": ["m.thread"] }), true, false),
+            (json!({ "org.matrix.msc3874.rel_types": ["m.thread"] }), true, false),
+            (json!({ "rel_types": ["m.reference", null] }), false, true),
+            (json!({ "rel_types": [] }), false, false),
+            (json!({ "not_rel_types": ["m.thread"] }), false, true),
+            (json!({ "org.matrix.msc3874.not_rel_types": [null] }), true, false),
+            (json!({ "rel_types": ["m.thread"], "not_rel_types": ["m.thread"] }), false, false),
+        ] {
+            let read: Relations = serde_json::from_value(filter.clone()).unwrap();
+            assert_eq!((read.want(&thread), read.want(&plain)), (of_thread, of_plain), "{filter}");
         }
     }
 

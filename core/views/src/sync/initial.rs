@@ -25,7 +25,6 @@ use futures_util::stream::try_unfold;
 use serde_json::{json, value::RawValue};
 
 use super::{
-    account::Invites,
     answer::{Rest, SyncAnswer},
     chunk::SyncRange,
     event_stream::{of_room, rendered, with_user_id},
@@ -171,13 +170,10 @@ impl Sync {
         archived: bool,
         out: &mut Writer,
     ) -> Result<()> {
-        let shows_invites = match self.invites(context, memberships, false).await? {
-            Invites::None => false,
-            Invites::New | Invites::All => true,
-        };
+        let invites = self.invites(context, memberships, false).await?;
         let members = memberships.rooms.iter().filter(|member| match member.membership {
             Membership::Join => true,
-            Membership::Invite => shows_invites,
+            Membership::Invite => invites.shows(member, true),
             Membership::Leave | Membership::Ban => archived,
             // The specification has no word for it here.
             Membership::Knock => false,

@@ -229,11 +229,7 @@ fn is_due(
                 || has_data
         }
         Membership::Knock => is_new,
-        Membership::Invite => match invites {
-            Invites::None => false,
-            Invites::New => is_new,
-            Invites::All => true,
-        },
+        Membership::Invite => invites.shows(member, is_new),
         Membership::Leave | Membership::Ban => {
             // Forgotten or not: other devices have to hear that their user left.
             let wants_left = context.request.filter.room.include_leave && !member.forgotten;

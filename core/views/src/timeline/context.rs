@@ -66,6 +66,7 @@ impl Timeline {
             bytes_max: AROUND_BYTES_MAX,
             rows_max: SCANNED_MAX,
             filter: &filter,
+            relations: None,
         };
         let format = ClientFormat::WithRoom;
         let backward = span(Direction::Backward, limit / 2, timeline_key - 1);

@@ -19,7 +19,7 @@ use colonnade_storage::rooms::{
 use serde_json::value::RawValue;
 
 use super::{Bundles, PAGE_BYTES_MAX, Shown, StateEvents, Timeline, Viewer};
-use crate::sync::filter;
+use crate::sync::filter::{self, Relations};
 
 /// Events on a page at most, whatever the client asks for.
 pub(super) const PAGE_MAX: i64 = 1_000;
@@ -41,6 +41,8 @@ pub struct PageRequest {
     pub limit: i64,
     /// Which events.
     pub filter: RoomEventFilter,
+    /// Which of them by what they relate to.
+    pub relations: Relations,
 }
 
 /// A stretch of a timeline to read.
@@ -60,6 +62,8 @@ pub(super) struct Span<'a> {
     pub(super) rows_max: i64,
     /// Which events.
     pub(super) filter: &'a RoomEventFilter,
+    /// Which of them by what they relate to; `None`: all.
+    pub(super) relations: Option<&'a Relations>,
 }
 
 /// A page of the timeline.
@@ -105,6 +109,7 @@ impl Timeline {
             bytes_max: PAGE_BYTES_MAX,
             rows_max: SCANNED_MAX,
             filter: &request.filter,
+            relations: Some(&request.relations),
         };
         let wanted = usize::try_from(request.limit.clamp(0, PAGE_MAX)).unwrap_or(0);
         let (mut shown, mut end) = self.scan(viewer, &room, span.clone()).await?;
@@ -166,6 +171,7 @@ impl Timeline {
             let shown = shown.into_iter().filter(|shown| {
                 !shown.row.flags.has(EventFlags::SOFT_FAILED)
                     && filter::wants(span.filter, &shown.row.event)
+                    && span.relations.is_none_or(|some| some.want(&shown.row.event))
                     && (shown.row.state_key_nid.is_some() || !self.is_from(shown, &ignored))
             });
             for shown in self.visible(viewer, shown.collect()).await? {

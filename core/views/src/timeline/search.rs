@@ -355,6 +355,7 @@ impl Timeline {
             bytes_max: AROUND_BYTES_MAX,
             rows_max: AROUND_ROWS_MAX,
             filter: &everything,
+            relations: None,
         };
         let mut sides = Vec::with_capacity(2);
         for span in [

@@ -36,7 +36,11 @@ def install_synapse():
         made = subprocess.run([sys.executable, "-m", "venv", folder], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         if made.returncode:
             sys.exit(f"Python cannot make a virtual environment (Debian: apt-get install python3-venv):\n{made.stdout}")
-        run(python, "-m", "pip", "install", "--quiet", f"matrix-synapse=={SYNAPSE_VERSION}", "setuptools<81")
+        fetched = subprocess.run([python, "-m", "pip", "install", "--quiet", f"matrix-synapse=={SYNAPSE_VERSION}", "setuptools<81"],
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if fetched.returncode:
+            shutil.rmtree(folder)
+            raise Missing(f"pip cannot install it:\n{fetched.stdout}")
     return python
 
 

@@ -53,7 +53,7 @@ async fn registering_makes_an_account_and_a_session() {
     assert_eq!((&who["user_id"], &who["device_id"]), (&answer["user_id"], &json!("PHONE")));
     let devices = alice.get(DEVICES).await.ok();
     assert_eq!(devices["devices"][0]["display_name"], "Phone");
-    client.post(REGISTER, request).await.err(400, "M_USER_IN_USE");
+    client.post(REGISTER, dummy("alice")).await.err(400, "M_USER_IN_USE");
     let quiet = json!({
         "username": "bob", "password": "x", "inhibit_login": true,
         "auth": { "type": "m.login.dummy" },

@@ -37,11 +37,23 @@ const OUTSIDE: &[(&str, Access, &str)] = &[
         Access::Token,
         "the same, where matrix-js-sdk asks for it",
     ),
+    (
+        "/_matrix/client/unstable/org.matrix.msc3391/user/{user_id}/account_data/{event_type}",
+        Access::Token,
+        DELETION,
+    ),
+    (
+        "/_matrix/client/unstable/org.matrix.msc3391/user/{user_id}/rooms/{room_id}/account_data/{event_type}",
+        Access::Token,
+        DELETION,
+    ),
     ("/_matrix/client/v3/rooms/{room_id}/send/{event_type}", Access::Token, WITHOUT_TXN),
     ("/_matrix/client/r0/rooms/{room_id}/send/{event_type}", Access::Token, WITHOUT_TXN),
     ("/_matrix/client/v3/rooms/{room_id}/redact/{event_id}", Access::Token, WITHOUT_TXN),
     ("/_matrix/client/r0/rooms/{room_id}/redact/{event_id}", Access::Token, WITHOUT_TXN),
 ];
+/// Why account data is deleted at a path of its own.
+const DELETION: &str = "deleting one's own data is a proposal, MSC3391";
 /// Why requests that add events have a path without a transaction id.
 const WITHOUT_TXN: &str =
     "clients from before the specification asked for transaction ids send none";

@@ -38,6 +38,17 @@ fn room(version: RoomVersionId) -> (Vec<Arc<Event>>, StateIds) {
     (events, state)
 }
 
+/// A room's events in any order, of a new or an old version.
+fn shuffled(seed: &[prop::sample::Index], new: bool) -> Vec<Arc<Event>> {
+    let version = if new { RoomVersionId::V12 } else { RoomVersionId::V4 };
+    let (mut events, _) = room(version);
+    for (place, index) in seed.iter().enumerate().take(events.len()) {
+        let other = index.index(events.len());
+        events.swap(place, other);
+    }
+    events
+}
+
 /// The places of events in what is given out while they arrive.
 fn arrived(arriving: &mut Arriving, batch: &[Arc<Event>]) -> Vec<OwnedEventId> {
     let mut given = Vec::new();
@@ -54,12 +65,7 @@ proptest! {
         seed in prop::collection::vec(any::<prop::sample::Index>(), 12),
         new in any::<bool>(),
     ) {
-        let version = if new { RoomVersionId::V12 } else { RoomVersionId::V4 };
-        let (mut events, _) = room(version);
-        for (place, index) in seed.iter().enumerate().take(events.len()) {
-            let other = index.index(events.len());
-            events.swap(place, other);
-        }
+        let events = shuffled(&seed, new);
         // Twice, as lists of a state and of its auth chain overlap.
         let twice: Vec<_> = events.iter().chain(&events).cloned().collect();
         let mut arriving = Arriving::from_nothing();
@@ -81,12 +87,7 @@ proptest! {
         seed in prop::collection::vec(any::<prop::sample::Index>(), 12),
         new in any::<bool>(),
     ) {
-        let version = if new { RoomVersionId::V12 } else { RoomVersionId::V4 };
-        let (mut events, _) = room(version);
-        for (place, index) in seed.iter().enumerate().take(events.len()) {
-            let other = index.index(events.len());
-            events.swap(place, other);
-        }
+        let events = shuffled(&seed, new);
         let Order { order, in_circles, missing } = order(&events);
         prop_assert!(in_circles.is_empty() && missing.is_empty());
         prop_assert_eq!(order.len(), events.len());

@@ -7,6 +7,7 @@
 mod check_pool;
 mod devices;
 mod directory;
+mod early;
 mod gaps;
 mod history;
 mod invite;

@@ -12,7 +12,7 @@ use colonnade_delivery::jobs::{LeasedJob, RETRY};
 use colonnade_replication::slots::{Duty, Right};
 use colonnade_rooms::error::Result;
 use colonnade_storage::{
-    federation::{inbound_messages, outbox, transactions},
+    federation::{entering, inbound_messages, outbox, transactions},
     keys::device_lists,
     ownership::pools::{BACKGROUND, MEDIA},
     rooms::{client_txns, unread},
@@ -133,7 +133,8 @@ impl Services {
                     let theirs = transactions::prune(tx, inbound_ts, PIECE_ROWS).await?;
                     let messages = inbound_messages::prune(tx, inbound_ts, PIECE_ROWS).await?;
                     let given_up = outbox::prune(tx, outbox_ts, PIECE_ROWS).await?;
-                    Ok(ours.max(theirs).max(messages).max(given_up))
+                    let early = entering::prune(tx, now_ms, PIECE_ROWS).await?;
+                    Ok(ours.max(theirs).max(messages).max(given_up).max(early))
                 })
             });
             let piece = prune.await?;

@@ -1,7 +1,8 @@
 //! What is stored of other servers: whether they are reached, the keys they
-//! sign with, what they sent and what they are still to be sent.
+//! sign with, what they sent (before its room was entered, too) and what they are still to be sent.
 
 pub mod destinations;
+pub mod entering;
 pub mod inbound_messages;
 pub mod outbox;
 pub mod outgoing_changes;

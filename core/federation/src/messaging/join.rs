@@ -74,35 +74,47 @@ impl Messaging {
         version: &RoomVersionId,
         join: Event,
     ) -> Result<Arc<Room>, MessagingError> {
+        let room = self.rooms.elsewhere(join.room_id(), version).await?;
+        // Once it has the join, the other server sends what happens in the room.
+        let attempt = self.begin_entering(&room).await?;
+        let entered = self.enter_over(server, &room, join).await;
+        self.end_entering(&room, attempt, entered.is_ok()).await?;
+        entered.map(|()| room)
+    }
+
+    async fn enter_over(
+        &self,
+        server: &ServerName,
+        room: &Arc<Room>,
+        join: Event,
+    ) -> Result<(), MessagingError> {
         let (response, form) =
             self.put_in_either_form(server, "send_join", &join, JOIN, ROOM_BYTES_MAX).await?;
-        let room = self.rooms.elsewhere(join.room_id(), version).await?;
         tracing::info!(room = %room.room_id, %server, "a room is being joined");
         let _under_way = self.joins.begin();
-        let Taken { state, event } =
-            self.take_state(&room, response, form, Before::Nothing).await?;
+        let Taken { state, event } = self.take_state(room, response, form, Before::Nothing).await?;
         let join = match event {
-            Some(event) => self.completed_join(&room, &join, event).await?,
+            Some(event) => self.completed_join(room, &join, event).await?,
             None => join,
         };
-        if self.rooms.is_resident(&room).await? {
+        if self.rooms.is_resident(room).await? {
             // It is here already, and goes on from what it is: only the join came from elsewhere.
-            return match self.take_filling_gaps(server, &room, join).await? {
+            return match self.take_filling_gaps(server, room, join).await? {
                 (_, Outcome::Rejected) => Err(not_allowed()),
-                _ => Ok(room),
+                _ => Ok(()),
             };
         }
         let state = match state {
             SaidState::Whole(state) => state,
-            SaidState::WithoutMembers => self.state_before(server, &room, join.event_id()).await?,
+            SaidState::WithoutMembers => self.state_before(server, room, join.event_id()).await?,
         };
         let members = state.len();
         let before = StateBefore::Entered(state);
-        match self.rooms.receive(&room, Incoming::with(join, before)).await? {
+        match self.rooms.receive(room, Incoming::with(join, before)).await? {
             (_, Outcome::Rejected) => Err(not_allowed()),
             _ => {
                 tracing::info!(room = %room.room_id, state = members, "the room is joined");
-                Ok(room)
+                Ok(())
             }
         }
     }

@@ -19,6 +19,7 @@ use colonnade_rooms::{
     remote::Outcome,
 };
 use colonnade_rules::{acl::ServerAcl, event::Event};
+use colonnade_storage::federation::entering::PutAside;
 use futures_util::{StreamExt as _, stream};
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
@@ -29,13 +30,16 @@ use crate::pdu::room_of;
 /// Rooms whose PDUs are taken at a time, for one origin.
 const ROOMS_MAX: usize = 8;
 
+/// A PDU that was looked at: its id, if it has the form of an event, and the event or why it is dropped.
+pub(super) type Checked = (Option<OwnedEventId>, Result<Event, String>);
+
 /// What became of a PDU.
 #[derive(Debug)]
 pub struct Received {
     /// Its id, if it has the form of an event.
     pub event_id: Option<OwnedEventId>,
-    /// Its event, once it is stored, and what became of it; or why it was dropped.
-    pub result: Result<(Event, Outcome), String>,
+    /// Why it was dropped, unless it is dealt with: stored, rejected, or put aside until the room is entered.
+    pub result: Result<(), String>,
 }
 
 impl Messaging {
@@ -67,29 +71,54 @@ impl Messaging {
         Ok(received)
     }
 
-    async fn receive_in(
+    /// Takes PDUs of one room.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(super) async fn receive_in(
         &self,
         origin: &ServerName,
         room_id: OwnedRoomId,
         pdus: Vec<Box<RawValue>>,
         one: &Semaphore,
     ) -> Result<Vec<Received>> {
-        let Some(room) = self.rooms.find(&room_id).await? else {
+        // Of one that is being entered nothing but its row may be there.
+        let Some(room) = self.rooms.find_row(&room_id).await? else {
             tracing::debug!(%origin, %room_id, "PDUs of a room that is not known here");
             return Ok(Vec::new());
         };
-        let allowed = self.admits(&room, origin).await?;
-        let resident = self.rooms.is_resident(&room).await?;
-        let mut received = Vec::with_capacity(pdus.len());
+        let is_begun = self.rooms.find(&room_id).await?.is_some();
+        let allowed = !is_begun || self.admits(&room, origin).await?;
+        let mut resident = is_begun && self.rooms.is_resident(&room).await?;
         let looked = {
             let _turn = one.acquire().await;
             self.look_at(&room.rules, pdus).await?
         };
-        for Looked { event_id, result } in looked {
+        let looked = looked.into_iter().map(|Looked { event_id, result }| {
             let result = match result {
                 Err(refused) => Err(refused.to_string()),
                 Ok(_) if !allowed => Err(format!("{origin} may not take part in this room")),
                 Ok(event) if event.room_id() != room.room_id => Err("of another room".to_owned()),
+                Ok(event) => Ok(event),
+            };
+            (event_id, result)
+        });
+        let looked: Vec<Checked> = looked.collect();
+        if !resident {
+            match self.put_aside(origin, &room, &looked).await? {
+                PutAside::Kept => return Ok(put_aside(looked, &Ok(()))),
+                PutAside::Full => {
+                    let why = Err("the room is being entered, and too much waits".to_owned());
+                    return Ok(put_aside(looked, &why));
+                }
+                // It may have been entered just now.
+                PutAside::NotEntering => resident = self.rooms.is_resident(&room).await?,
+            }
+        }
+        let mut received = Vec::with_capacity(looked.len());
+        for (event_id, checked) in looked {
+            let result = match checked {
+                Err(why) => Err(why),
                 Ok(event) if !resident => self.take_from_outside(&room, event).await,
                 Ok(event) => self.take(origin, &room, event).await,
             };
@@ -113,9 +142,9 @@ impl Messaging {
         origin: &ServerName,
         room: &Arc<Room>,
         event: Event,
-    ) -> Result<(Event, Outcome), String> {
+    ) -> Result<(), String> {
         match self.take_filling_gaps(origin, room, event).await {
-            Ok(taken) => Ok(taken),
+            Ok(_taken) => Ok(()),
             Err(error) => {
                 tracing::debug!(%origin, room = %room.room_id, %error, "an event is not taken");
                 Err(error.to_string())
@@ -207,16 +236,19 @@ impl Messaging {
 
     /// Takes what concerns a user of this server in a room that nobody of it is in: an invitation taken back, a
     /// knock answered.
-    async fn take_from_outside(
-        &self,
-        room: &Arc<Room>,
-        event: Event,
-    ) -> Result<(Event, Outcome), String> {
-        match self.rooms.receive_outside(room, event.clone()).await {
-            Ok(outcome) => Ok((event, outcome)),
-            Err(error) => Err(error.to_string()),
-        }
+    async fn take_from_outside(&self, room: &Arc<Room>, event: Event) -> Result<(), String> {
+        let taken = self.rooms.receive_outside(room, event).await;
+        taken.map(drop).map_err(|error| error.to_string())
     }
+}
+
+/// Says of what passed the checks what became of all of it.
+fn put_aside(checked: Vec<Checked>, fate: &Result<(), String>) -> Vec<Received> {
+    let said = |(event_id, result): Checked| Received {
+        event_id,
+        result: result.and_then(|_| fate.clone()),
+    };
+    checked.into_iter().map(said).collect()
 }
 
 /// Returns those of some events that are between what is known and `wanted`, each after those it follows. Who does not

@@ -32,7 +32,7 @@ impl FederationService {
             let Some(event_id) = one.event_id else { continue };
             let result = match one.result {
                 // Rejected ones, too, are dealt with.
-                Ok(_) => json!({}),
+                Ok(()) => json!({}),
                 Err(why) => json!({ "error": why }),
             };
             pdus.insert(event_id.to_string(), result);

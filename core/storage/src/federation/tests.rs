@@ -1,7 +1,10 @@
 //! Pauses double and end, for all processes; keys stay known.
 
+use colonnade_model::nid::RoomNid;
+
 use super::{
     destinations::{self, Pauses},
+    entering::{self, Attempt, EarlyEvent, PutAside},
     server_keys::{self, KeyAnswer, ServerKey},
     signing_keys::{self, RetiredKey},
 };
@@ -101,7 +104,59 @@ async fn a_signing_key_is_replaced_once_and_kept_among_those_of_before(world: Wo
     db.close().await;
 }
 
+async fn early_events_wait_for_the_room_as_long_as_somebody_enters_it(world: World) {
+    let db = world.open().await;
+    let room = RoomNid(7);
+    let attempt = move |number| Attempt { room, number };
+    let event = |origin: &str, number: usize| EarlyEvent {
+        origin: origin.to_owned(),
+        event_id: format!("${number:03}"),
+        pdu: format!("{{\"n\":{number}}}"),
+    };
+    let put = async |events: Vec<EarlyEvent>, now_ms| {
+        let put = db.write(move |tx| Box::pin(entering::put_aside(tx, room, events, now_ms)));
+        put.await.unwrap()
+    };
+    let end = async |number, entered, now_ms| {
+        let end = db.write(move |tx| Box::pin(entering::end(tx, attempt(number), entered, now_ms)));
+        end.await.unwrap()
+    };
+    assert_eq!(put(vec![event("a", 1)], 5).await, PutAside::NotEntering);
+    for number in [1, 2] {
+        entering::begin(&db, attempt(number), 10).await.unwrap();
+    }
+    assert!(entering::is_entering(&db, room, 20).await.unwrap());
+    assert_eq!(put(vec![event("b", 2), event("b", 1)], 20).await, PutAside::Kept);
+    assert_eq!(put(vec![event("a", 3), event("b", 1)], 21).await, PutAside::Kept);
+    assert_eq!(end(1, false, 30).await, [], "another attempt is under way");
+    let all = [event("a", 3), event("b", 2), event("b", 1)];
+    assert_eq!(end(2, false, 30).await, all);
+    assert_eq!(put(vec![event("a", 1)], 31).await, PutAside::NotEntering);
+    // Of many the newest of each server stay, and of too many servers none.
+    entering::begin(&db, attempt(3), 40).await.unwrap();
+    for origin in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"] {
+        for piece in 0..3 {
+            let many = (piece * 50..(piece + 1) * 50).map(|number| event(origin, number));
+            put(many.collect(), 41).await;
+        }
+    }
+    assert_eq!(put((0..50).map(|number| event("k", number)).collect(), 42).await, PutAside::Full);
+    let kept = end(3, true, 43).await;
+    assert!(kept.len() <= 1_000 && kept.len() > 900, "{}", kept.len());
+    assert_eq!((&*kept[0].event_id, &*kept[99].event_id), ("$050", "$149"));
+    // Whoever died entering is forgotten.
+    entering::begin(&db, attempt(4), 50).await.unwrap();
+    put(vec![event("a", 1)], 50).await;
+    let later = 50 + entering::LIFETIME_MS;
+    assert!(!entering::is_entering(&db, room, later).await.unwrap());
+    let pruned = db.write(move |tx| Box::pin(entering::prune(tx, later, 10)));
+    assert_eq!(pruned.await.unwrap(), 1);
+    assert_eq!(end(4, true, later).await, []);
+    db.close().await;
+}
+
 on_both! {
+    early_events_wait_for_the_room_as_long_as_somebody_enters_it,
     pauses_double_to_their_end_and_failures_at_one_time_count_once,
     keys_stay_known_and_never_become_others,
     a_signing_key_is_replaced_once_and_kept_among_those_of_before,

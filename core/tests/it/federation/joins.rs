@@ -5,7 +5,7 @@ use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -20,7 +20,7 @@ use colonnade_testkit::{
 };
 use serde_json::{Value, json};
 
-use super::rooms::{create, encode, join, path, say, sees};
+use super::rooms::{create, encode, join, membership, path, say, sees, until};
 
 /// Has a user of a server join a room of `hs1`, and returns the whole answer. Room version 1 says ids in its events.
 async fn joined(from: &TestServer, room: &str, user: &str, query: &str) -> Value {
@@ -238,4 +238,63 @@ async fn an_answer_that_is_no_state_joins_nobody() {
         let rooms = bob.get("/_matrix/client/v3/joined_rooms").await.ok();
         assert_eq!(rooms["joined_rooms"], json!([]), "answer {number}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_happens_while_a_join_is_answered_is_not_missed() {
+    let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
+    let (go, gone) = std::sync::mpsc::channel();
+    let gone = Mutex::new(gone);
+    let (servers, _middle) = through(move |asked, url| {
+        let is_join = asked.target.contains("/v2/send_join/");
+        is_join.then(|| {
+            let (head, body) = passed_on(url, asked);
+            arrived.send(()).unwrap();
+            let fails: bool = tokio::task::block_in_place(|| gone.lock().unwrap().recv().unwrap());
+            match fails {
+                true => peer::error("502 Bad Gateway", "M_UNKNOWN"),
+                false => [head.into_bytes(), body].concat(),
+            }
+        })
+    })
+    .await;
+    let (alice, bob) = (servers[0].user("alice").await, servers[1].user("bob").await);
+    let public = || json!({ "preset": "public_chat" });
+    let known = create(&alice, public()).await;
+    go.send(false).unwrap();
+    join(&bob, &known, "hs1").await;
+    arrivals.recv().await.unwrap();
+    // Once a second event is here, the transaction with what was before the first has ended.
+    let all_is_sent = async |time: u8| {
+        for text in [format!("first {time}"), format!("second {time}")] {
+            say(&alice, &known, &text).await;
+            sees(&bob, &known, &text).await;
+        }
+    };
+
+    let room = create(&alice, public()).await;
+    let entering = tokio::spawn({
+        let (bob, room) = (bob.clone(), room.clone());
+        async move { join(&bob, &room, "hs1").await }
+    });
+    arrivals.recv().await.unwrap();
+    let out = json!({ "user_id": bob.user_id, "reason": "a mistake" });
+    alice.post(&path(&room, "kick"), out).await.ok();
+    all_is_sent(1).await;
+    go.send(false).unwrap();
+    entering.await.unwrap();
+    until(|| async { membership(&bob, &room, &bob.user_id).await == "leave" }).await;
+
+    // An attempt that fails leaves nothing that holds up the next one.
+    let room = create(&alice, public()).await;
+    let address = format!("/_matrix/client/v3/join/{}?via=hs1", encode(&room));
+    go.send(true).unwrap();
+    assert_eq!(bob.post(&address, json!({})).await.status, 502);
+    arrivals.recv().await.unwrap();
+    say(&alice, &room, "nobody hears").await;
+    all_is_sent(2).await;
+    go.send(false).unwrap();
+    join(&bob, &room, "hs1").await;
+    say(&alice, &room, "somebody hears").await;
+    sees(&bob, &room, "somebody hears").await;
 }

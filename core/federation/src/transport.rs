@@ -18,6 +18,7 @@ mod names;
 mod policy;
 mod response;
 mod tls;
+mod web;
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,7 +29,7 @@ use colonnade_rooms::{Context, Error};
 use http::{HeaderValue, Method, Uri, header};
 use http_body_util::Full;
 use hyper_util::{
-    client::legacy::{self, Client},
+    client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
 use quick_cache::sync::Cache;
@@ -41,9 +42,9 @@ use tokio::{
 
 use authorization::Signed;
 use backoff::Backoff;
-use connect::{ConnectError, Connector, Dialer};
+use connect::{Connector, Dialer};
 use discovery::{Discovery, ServerAddress, WELL_KNOWN};
-use fetch::{Fetcher, HTTPS};
+use fetch::{Fetcher, HTTPS, not_answered};
 
 pub use addresses::AddressPolicy;
 pub use canonical::canonical;
@@ -53,6 +54,7 @@ pub use fetch::FetchBounds;
 pub use names::{Srv, in_order};
 pub use policy::Policy;
 pub use response::{Response, ResponseBody};
+pub use web::WebClient;
 
 /// Servers whose connections are kept.
 const PEERS_MAX: usize = 10_000;
@@ -225,6 +227,12 @@ impl Transport {
             fetcher,
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Returns the way to services of the web, with connections of its own.
+    pub fn web(&self) -> WebClient {
+        let Shared { dialer, user_agent, fetcher, .. } = &*self.inner;
+        WebClient::new(Arc::clone(dialer), user_agent.clone(), fetcher.port)
     }
 
     /// Says with whom this server speaks.
@@ -401,20 +409,6 @@ impl Transport {
         let bytes = content.map(Bytes::from).unwrap_or_default();
         builder.body(Full::new(bytes)).map_err(|error| malformed(&error))
     }
-}
-
-/// Says why there is no answer.
-fn not_answered(error: &legacy::Error) -> TransportError {
-    let mut chain = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(failure) = cause.downcast_ref::<ConnectError>() {
-            return failure.clone().into();
-        }
-        chain = format!("{chain}: {cause}");
-        source = cause.source();
-    }
-    TransportError::NotReached { why: chain, until_ms: None }
 }
 
 #[cfg(test)]

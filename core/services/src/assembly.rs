@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use colonnade_delivery::federation as delivery;
+use colonnade_delivery::{federation as delivery, push as pushing};
 use colonnade_federation::{
     keys::KeyRing, messaging::Messaging, policy_servers::PolicyServerClient, transport::Transport,
 };
@@ -65,6 +65,8 @@ struct ViewServices {
     positions: Arc<Latest<Positions>>,
     /// Who came into rooms.
     moves: Arc<delivery::Moves>,
+    /// Whose pushers, rules or rooms may have changed.
+    changes: Arc<pushing::PusherChanges>,
 }
 
 impl ViewServices {
@@ -102,9 +104,32 @@ impl ViewServices {
         // Who keeps something in memory before who wakes others.
         let follower = follower.subscribe(&users.presence).subscribe(&typing);
         let moves = Arc::new(delivery::Moves::default());
-        follower.subscribe(&moves).subscribe(&seen).subscribe(sync.notifier()).start();
-        Ok(Self { timeline, receipts, typing, sync, positions: seen, moves })
+        let changes = Arc::new(pushing::PusherChanges::default());
+        let follower = follower.subscribe(&moves).subscribe(&changes);
+        follower.subscribe(&seen).subscribe(sync.notifier()).start();
+        Ok(Self { timeline, receipts, typing, sync, positions: seen, moves, changes })
     }
+}
+
+/// Begins to tell other servers what happens here, and push gateways what notifies users.
+fn deliver(
+    (context, rooms, transport): (&Arc<Context>, &Rooms, &Transport),
+    sources: delivery::EduSources,
+    (positions, changes): (Arc<Latest<Positions>>, Arc<pushing::PusherChanges>),
+    (push, timeline): (&Arc<push::Push>, &Arc<timeline::Timeline>),
+) -> (Arc<delivery::FederationSender>, Arc<pushing::PushSender>) {
+    let (ours, theirs, out) = (Arc::clone(context), rooms.clone(), transport.clone());
+    let federation_sender = delivery::start(ours, theirs, out, Arc::clone(&positions), sources);
+    let push_sender = pushing::start(pushing::PushSources {
+        context: Arc::clone(context),
+        rooms: rooms.clone(),
+        transport: transport.clone(),
+        positions,
+        push: Arc::clone(push),
+        timeline: Arc::clone(timeline),
+        changes,
+    });
+    (federation_sender, push_sender)
 }
 
 impl Services {
@@ -119,7 +144,7 @@ impl Services {
         let messaging = Messaging::new(transport.clone(), server_keys.clone(), rooms.clone());
         let users = UserServices::start(&context, messaging.clone());
         let media = media::Media::start(Arc::clone(&context), messaging.clone()).await?;
-        let ViewServices { timeline, receipts, typing, sync, positions, moves } =
+        let ViewServices { timeline, receipts, typing, sync, positions, moves, changes } =
             ViewServices::start(&context, &rooms, &users, messaging.clone()).await?;
         let UserServices { limits, accounts, account_data, push, .. } = users;
         let UserServices { encryption, to_device, presence, answers, .. } = users;
@@ -141,11 +166,11 @@ impl Services {
                 encryption: Arc::clone(&encryption),
             },
         );
-        let (ours, theirs) = (Arc::clone(&context), rooms.clone());
         let (who, keys, here) = (typing.clone(), encryption.clone(), presence.clone());
         let sources = delivery::EduSources { typing: who, encryption: keys, presence: here, moves };
-        let federation_sender =
-            delivery::start(ours, theirs, transport.clone(), positions, sources);
+        let (shared, followed) = ((&context, &rooms, &transport), (positions, changes));
+        let (federation_sender, push_sender) =
+            deliver(shared, sources, followed, (&push, &timeline));
         let (ours, theirs, members) = (Arc::clone(&context), rooms.clone(), membership.clone());
         let services = Arc::new(Self {
             bodies: bodies::Bodies::new(context.settings.requests.bodies_bytes_max),
@@ -176,6 +201,7 @@ impl Services {
             server_keys,
             federation,
             federation_sender,
+            push_sender,
         });
         background_jobs::start(&services);
         membership::guests::start(&services);

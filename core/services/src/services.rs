@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use colonnade_delivery::federation::FederationSender;
+use colonnade_delivery::{federation::FederationSender, push::PushSender};
 use colonnade_federation::{keys::KeyRing, transport::Transport};
 use colonnade_rooms::{Context, Rooms};
 use colonnade_storage::database::metrics::CacheFigures;
@@ -72,6 +72,8 @@ pub struct Services {
     pub federation: federation::FederationService,
     /// Tells other servers what happens here.
     pub federation_sender: Arc<FederationSender>,
+    /// Tells push gateways what notifies users.
+    pub push_sender: Arc<PushSender>,
 }
 
 impl Services {

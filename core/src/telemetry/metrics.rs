@@ -95,6 +95,7 @@ impl Metrics {
         text += &owner_calls(&services.rooms.owner_calls());
         text += &joins(services.federation.join_figures());
         text += &checks(services.federation.check_figures());
+        text += &pushes(&services.push_sender.figures.read());
         text + &caches(&services.cache_figures())
     }
 }
@@ -121,6 +122,18 @@ fn checks((given, waited_most): (u64, u64)) -> String {
     format!(
         "# TYPE colonnade_check_turns_total counter\ncolonnade_check_turns_total {given}\n\
          # TYPE colonnade_check_turns_waited_max gauge\ncolonnade_check_turns_waited_max {waited_most}\n"
+    )
+}
+
+/// Renders how telling push gateways goes.
+fn pushes(figures: &[(&str, u64); 4]) -> String {
+    let mut text = "# TYPE colonnade_push_requests_total counter\n".to_owned();
+    for (result, count) in &figures[..3] {
+        text += &format!("colonnade_push_requests_total{{result=\"{result}\"}} {count}\n");
+    }
+    let (_, left_out) = figures[3];
+    text + &format!(
+        "# TYPE colonnade_push_left_out_total counter\ncolonnade_push_left_out_total {left_out}\n"
     )
 }
 

@@ -1,5 +1,6 @@
 //! What waits to be delivered: to-device messages, pushers, and the leases of background jobs.
 
 pub mod jobs;
+pub mod push;
 pub mod pushers;
 pub mod to_device;

@@ -5,6 +5,7 @@ pub mod federation;
 pub mod openapi;
 pub mod peer;
 mod processes;
+pub mod push_gateway;
 pub mod reader;
 pub mod server;
 mod shape;

@@ -24,6 +24,7 @@ mod oracles;
 mod pages;
 mod profiles;
 mod proposals;
+mod push;
 mod quotas;
 mod races;
 mod reading;

@@ -33,3 +33,4 @@ pub use initial::InitialRequest;
 pub use service::Sources;
 pub use service::{Sync, SyncRequest};
 pub use summary::heroes_of;
+pub use unread::{UnreadOfRoom, unread_of};

@@ -70,12 +70,12 @@ pub(super) struct Dialer {
 }
 
 impl Dialer {
-    /// Opens a connection to whoever proves to be `name`.
+    /// Opens a connection to whoever proves to be `name`; without one there is no TLS.
     pub(super) async fn connect(
         &self,
         target: &Target,
-        name: TlsName<'static>,
-    ) -> Result<TlsStream<TcpStream>, ConnectError> {
+        name: Option<TlsName<'static>>,
+    ) -> Result<OpenConnection, ConnectError> {
         let resolved = timeout(RESOLVE_MAX, self.resolve(target)).await;
         let late = |_| ConnectError::Failed("its name is not resolved in time".to_owned());
         let addresses = resolved.map_err(late)??;
@@ -101,16 +101,18 @@ impl Dialer {
     async fn open(
         &self,
         address: SocketAddr,
-        name: TlsName<'static>,
-    ) -> Result<TlsStream<TcpStream>, String> {
+        name: Option<TlsName<'static>>,
+    ) -> Result<OpenConnection, String> {
         let opened = timeout(CONNECT_MAX, TcpStream::connect(address)).await;
         let stream = opened.map_err(|_| "it does not accept connections in time".to_owned())?;
         let stream = stream.map_err(|error| error.to_string())?;
         let _slower_but_works = stream.set_nodelay(true);
+        let Some(name) = name else { return Ok(OpenConnection::Plain(TokioIo::new(stream))) };
         let tls = TlsConnector::from(Arc::clone(&self.tls));
         let shaken = timeout(HANDSHAKE_MAX, tls.connect(name, stream)).await;
         let stream = shaken.map_err(|_| "TLS does not begin in time".to_owned())?;
-        stream.map_err(|error| format!("TLS does not begin: {error}"))
+        let stream = stream.map_err(|error| format!("TLS does not begin: {error}"))?;
+        Ok(OpenConnection::Encrypted(Box::new(TokioIo::new(stream))))
     }
 
     async fn resolve(&self, target: &Target) -> Result<Vec<SocketAddr>, ConnectError> {
@@ -158,9 +160,9 @@ pub(super) struct Connector {
 }
 
 impl tower_service::Service<Uri> for Connector {
-    type Response = Encrypted;
+    type Response = OpenConnection;
     type Error = ConnectError;
-    type Future = BoxFuture<'static, Result<Encrypted, ConnectError>>;
+    type Future = BoxFuture<'static, Result<OpenConnection, ConnectError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
         Poll::Ready(Ok(()))
@@ -169,46 +171,58 @@ impl tower_service::Service<Uri> for Connector {
     /// The address of the request does not matter: all of this pool go to one place.
     fn call(&mut self, _: Uri) -> Self::Future {
         let this = self.clone();
-        Box::pin(async move {
-            let stream = this.dialer.connect(&this.target, this.name).await?;
-            Ok(Encrypted(TokioIo::new(stream)))
-        })
+        Box::pin(async move { this.dialer.connect(&this.target, Some(this.name)).await })
     }
 }
 
-/// An encrypted connection, as hyper's pool wants it.
-pub(super) struct Encrypted(TokioIo<TlsStream<TcpStream>>);
+/// A connection, as hyper's pool wants it.
+pub(super) enum OpenConnection {
+    Encrypted(Box<TokioIo<TlsStream<TcpStream>>>),
+    Plain(TokioIo<TcpStream>),
+}
 
-impl Connection for Encrypted {
+impl Connection for OpenConnection {
     fn connected(&self) -> Connected {
         Connected::new()
     }
 }
 
-impl Read for Encrypted {
+impl Read for OpenConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         into: ReadBufCursor<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, into)
+        match &mut *self {
+            Self::Encrypted(stream) => Pin::new(stream).poll_read(cx, into),
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, into),
+        }
     }
 }
 
-impl Write for Encrypted {
+impl Write for OpenConnection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        match &mut *self {
+            Self::Encrypted(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        match &mut *self {
+            Self::Encrypted(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        match &mut *self {
+            Self::Encrypted(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, header, uri::Scheme};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use hyper_util::client::legacy;
 use rustls::pki_types::ServerName as TlsName;
 use tokio::time::{Instant, timeout_at};
 
@@ -87,8 +87,9 @@ impl Fetcher {
         };
         let name = TlsName::try_from(host.to_owned());
         let name = name.map_err(|_| refused("there is no such host"))?;
-        let stream = self.dialer.connect(&target, name).await.map_err(TransportError::from)?;
-        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let stream =
+            self.dialer.connect(&target, Some(name)).await.map_err(TransportError::from)?;
+        let handshake = http1::handshake(stream).await;
         let (mut sender, connection) = handshake.map_err(|error| not_reached(error.to_string()))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -116,6 +117,20 @@ impl From<ConnectError> for TransportError {
             ConnectError::Failed(why) => Self::NotReached { why, until_ms: None },
         }
     }
+}
+
+/// Says why there is no answer.
+pub(super) fn not_answered(error: &legacy::Error) -> TransportError {
+    let mut chain = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(failure) = cause.downcast_ref::<ConnectError>() {
+            return failure.clone().into();
+        }
+        chain = format!("{chain}: {cause}");
+        source = cause.source();
+    }
+    TransportError::NotReached { why: chain, until_ms: None }
 }
 
 /// Returns where a redirect leads: to an address, or to another path of the same host.

@@ -63,6 +63,7 @@ macro_rules! migrations {
             54 "0054_answers_by_key",
             59 "0059_guests",
             61 "0061_remembered_registrations",
+            62 "0062_push_delivery",
             69 "0069_entering_rooms",
         )
     };

@@ -1,0 +1,13 @@
+-- How far each pusher was told of the events stream, and since when its gateway has not taken what it is sent
+-- (milliseconds since 1970; 0: it takes it).
+ALTER TABLE pushers ADD COLUMN told_pos BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE pushers ADD COLUMN failing_since BIGINT NOT NULL DEFAULT 0;
+
+-- Up to where all pushers of a shard whose gateways take what they are sent were told.
+CREATE TABLE push_positions (
+    shard BIGINT NOT NULL PRIMARY KEY,
+    pos   BIGINT NOT NULL
+);
+
+-- To whom else, or not, an event means something.
+CREATE INDEX push_exceptions_pos ON push_exceptions (pos);

@@ -14,6 +14,7 @@ pub(crate) mod login;
 pub(crate) mod media;
 pub(crate) mod membership;
 pub(crate) mod naming;
+pub(crate) mod notifications;
 pub(crate) mod presence;
 pub(crate) mod profiles;
 pub(crate) mod push_rules;

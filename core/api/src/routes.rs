@@ -47,6 +47,7 @@ pub fn of_clients() -> Table {
     client::sync::mount(&mut table);
     client::events::mount(&mut table);
     client::initial::mount(&mut table);
+    client::notifications::mount(&mut table);
     client::search::mount(&mut table);
     table
 }

@@ -22,7 +22,6 @@ const WAITS: &[(&str, &str)] = &[
     ("appservice_room_directory", "application services"),
     ("authed-content-repo", "URL previews"),
     ("content-repo", "URL previews"),
-    ("notifications", "push notifications"),
     ("password_management", "third-party identifiers"),
     ("policy_server", "federation"),
     ("registration", "third-party identifiers"),

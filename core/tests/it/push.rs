@@ -130,7 +130,7 @@ async fn an_invitation_and_an_id_alone_are_told() {
     let told = other.told(of(&event)).await;
     let mut keys: Vec<&String> = told.as_object().unwrap().keys().collect();
     keys.sort();
-    assert_eq!(keys, ["counts", "devices", "event_id", "prio", "room_id"]);
+    assert_eq!(keys, ["counts", "devices", "event_id", "id", "prio", "room_id"]);
     assert_eq!(told["devices"][0]["data"], json!({ "format": "event_id_only" }));
     assert!(gateway.told(of(&event)).await["content"]["body"] == "secret");
 }
@@ -203,4 +203,48 @@ async fn a_restart_loses_and_repeats_nothing() {
     gateway.told(of(&third)).await;
     assert_eq!(ids(&gateway), [first, second, third]);
     assert_eq!(pushers(&bob).await.as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn what_one_was_notified_of_is_listed_newest_first() {
+    let server = TestServer::start().await;
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = room_of(&[&alice, &bob]).await;
+    let muted = room_of(&[&alice, &bob]).await;
+    mute(&bob, &muted).await;
+    say(&alice, &muted, "quiet").await;
+    let first = say(&alice, &room, "first").await;
+    say(&bob, &room, "his own").await;
+    let named =
+        json!({ "msgtype": "m.text", "body": "you", "m.mentions": { "user_ids": [bob.user_id] } });
+    let second = send(&alice, &room, "m.room.message", named).await;
+    let third = say(&alice, &room, "third").await;
+    let receipt = in_room(&room, &format!("receipt/m.read/{}", encode(&second)));
+    bob.post(&receipt, json!({})).await.ok();
+    let list = async |query: &str| {
+        let answer = bob.get(&format!("/_matrix/client/v3/notifications{query}")).await.ok();
+        let listed = answer["notifications"].as_array().unwrap().clone();
+        let next = answer["next_token"].as_str().map(str::to_owned);
+        let listed = listed.into_iter().map(|one| {
+            assert_eq!(one["room_id"], room.as_str());
+            assert_eq!(one["actions"][0], "notify");
+            (one["event"]["event_id"].as_str().unwrap().to_owned(), one["read"] == true)
+        });
+        (listed.collect::<Vec<_>>(), next)
+    };
+    let all = [(third.clone(), false), (second.clone(), true), (first.clone(), true)];
+    assert_eq!(list("").await, (all.to_vec(), None));
+    assert_eq!(list("?only=highlight").await, (vec![all[1].clone()], None));
+    let (mut pages, mut from) = (Vec::new(), String::new());
+    loop {
+        let (page, next) = list(&format!("?limit=1{from}")).await;
+        pages.extend(page);
+        let Some(next) = next else { break };
+        from = format!("&from={next}");
+    }
+    assert_eq!(pages, all);
+    for bad in ["x", "n", "n-1", "1"] {
+        let path = format!("/_matrix/client/v3/notifications?from={bad}");
+        bob.get(&path).await.err(400, "M_INVALID_PARAM");
+    }
 }

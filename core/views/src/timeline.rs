@@ -8,6 +8,7 @@ mod bundle;
 mod context;
 mod far;
 mod lens;
+mod notifications;
 mod pages;
 mod pieces;
 mod related;
@@ -32,6 +33,7 @@ use colonnade_users::account_data::AccountDataService;
 
 pub use colonnade_storage::rooms::aggregations::Direction;
 pub use context::Surroundings;
+pub use notifications::{NotificationsPage, NotificationsRequest, RoomContexts};
 pub use pages::{Page, PageRequest};
 pub use pieces::{JoinedMembers, MemberProfile, StateEvents};
 pub use related::{RelatedPage, RelatedRequest};

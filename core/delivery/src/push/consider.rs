@@ -7,16 +7,12 @@ use colonnade_model::{
     stream::Position,
 };
 use colonnade_rooms::{Result, RoomEvent};
-use colonnade_rules::{
-    power::PowerLevels,
-    push::{Evaluator, Outcome},
-};
+use colonnade_rules::push::Outcome;
 use colonnade_storage::rooms::{
     events::EventFlags,
-    heads,
     members::{self, Member, Membership},
 };
-use colonnade_views::timeline::{Shown, Viewer};
+use colonnade_views::timeline::{RoomContexts, Shown, Viewer};
 use serde_json::{Map, Value};
 
 use super::{
@@ -43,7 +39,7 @@ pub(super) async fn notify(sender: &Arc<PushSender>, concerned: Concerned) -> Re
     if event.flags.has(EventFlags::REDACTED) {
         return Ok(());
     }
-    let mut evaluator = evaluator(sender, event).await?;
+    let mut evaluator = RoomContexts::default().evaluator(&sender.rooms, event).await?;
     let db = &sender.context.db;
     for users in users.chunks(USERS_MAX) {
         let found = members::many(db, event.room, users).await?;
@@ -74,23 +70,6 @@ pub(super) async fn notify(sender: &Arc<PushSender>, concerned: Concerned) -> Re
         }
     }
     Ok(())
-}
-
-/// Makes what asks the rules.
-async fn evaluator(sender: &PushSender, event: &RoomEvent) -> Result<Evaluator> {
-    let rooms = &sender.rooms;
-    let room = rooms.room(event.room).await?;
-    let head = heads::head(&sender.context.db, event.room).await?;
-    let joined = head.map_or(0, |head| u64::try_from(head.joined).unwrap_or(0));
-    let create = rooms.state_event(event.room, "m.room.create", "").await?;
-    let levels = rooms.state_event(event.room, "m.room.power_levels", "").await?;
-    let rules = &room.rules.authorization;
-    let levels = create.and_then(|create| {
-        let levels = levels.as_ref().map(|levels| &*levels.event);
-        PowerLevels::new(&create.event, levels, rules).ok()
-    });
-    let levels = levels.map(|levels| levels.for_push(rules));
-    Ok(Evaluator::new(&event.event, joined, levels))
 }
 
 fn is_due(concerned: &Concerned, member: &Member) -> bool {

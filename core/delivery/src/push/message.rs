@@ -30,6 +30,8 @@ pub(super) async fn of_event(
     let mut said = Map::new();
     let mut say = |key: &str, value: Value| said.insert(key.to_owned(), value);
     say("event_id", event.event_id().as_str().into());
+    // What it was called before the push gateway API had a version; Synapse says it to this day.
+    say("id", event.event_id().as_str().into());
     say("room_id", event.room_id().as_str().into());
     say("prio", prio(notification).into());
     say("counts", json!({ "unread": unread }));

@@ -38,7 +38,7 @@ pub(super) struct Waiting {
     /// What is unread changed, and the gateway is to be told.
     pub(super) badge_is_due: bool,
     /// What the gateway was told last is unread.
-    pub(super) told_badge: Option<i64>,
+    pub(super) told_unread: i64,
     /// A task sends.
     pub(super) is_sending: bool,
 }
@@ -76,7 +76,7 @@ pub(super) enum Enqueued {
 
 impl Pusher {
     pub(super) fn new(stored: StoredPusher, shard: i64, begin: Position) -> Self {
-        let StoredPusher { key, body, created_ts, failing_since_ms, .. } = stored;
+        let StoredPusher { key, body, created_ts, failing_since_ms, told_unread, .. } = stored;
         let mut data = body["data"].as_object().cloned().unwrap_or_default();
         let gateway = data.remove("url");
         let gateway = gateway.and_then(|url| Some(url.as_str()?.to_owned()));
@@ -91,7 +91,7 @@ impl Pusher {
             created_ts,
             begin: AtomicI64::new(begin),
             failing_since_ms: AtomicI64::new(failing_since_ms),
-            waiting: Mutex::default(),
+            waiting: Mutex::new(Waiting { told_unread, ..Waiting::default() }),
             is_ended: AtomicBool::new(false),
             ended: Notify::new(),
         }

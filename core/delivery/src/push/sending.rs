@@ -6,6 +6,7 @@ use std::{
 };
 
 use colonnade_federation::transport::{FetchBounds, TransportError};
+use colonnade_model::stream::Position;
 use colonnade_rooms::Result;
 use colonnade_storage::{
     delivery::{push, pushers},
@@ -109,7 +110,7 @@ async fn tell(
     let (unread, body) = match next {
         NextPush::Badge => {
             let unread = unread::in_all_rooms(sender, key.user, None).await?;
-            if pusher.waiting.lock().told_badge == Some(unread) {
+            if pusher.waiting.lock().told_unread == unread {
                 return Ok(None);
             }
             (unread, message::of_badge(pusher, unread))
@@ -130,9 +131,13 @@ async fn tell(
         }
         Ok(_) => {
             PushFigures::count(&sender.figures.sent);
-            pusher.waiting.lock().told_badge = Some(unread);
-            if let NextPush::Notification(notification) = next {
-                note_told(sender, pusher, notification).await?;
+            pusher.waiting.lock().told_unread = unread;
+            let pos = match next {
+                NextPush::Notification(notification) => Some(notification.pos),
+                NextPush::Badge => None,
+            };
+            note_told(sender, pusher, pos, unread).await?;
+            if pos.is_some() {
                 drop_first(pusher);
             }
             Ok(None)
@@ -207,14 +212,15 @@ fn drop_first(pusher: &Pusher) {
 async fn note_told(
     sender: &PushSender,
     pusher: &Pusher,
-    notification: &Notification,
+    pos: Option<Position>,
+    unread: i64,
 ) -> Result<()> {
     let Some(right) = sender.right(pusher.shard) else { return Ok(()) };
-    let (key, pos) = (pusher.key.clone(), notification.pos);
+    let key = pusher.key.clone();
     let told = sender.context.db.write(move |tx| {
         Box::pin(async move {
             right.fence(tx).await?;
-            push::told(tx, key, pos).await
+            push::told(tx, key, pos, unread).await
         })
     });
     told.await?;

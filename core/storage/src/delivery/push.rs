@@ -40,17 +40,19 @@ pub struct StoredPusher {
     pub told_pos: Position,
     /// Since when its gateway does not take what it is sent, in milliseconds since 1970; 0: it does.
     pub failing_since_ms: i64,
+    /// How many unread notifications its gateway was told of.
+    pub told_unread: i64,
 }
 
-type Row = (i64, String, String, String, i64, i64, i64);
+type Row = (i64, String, String, String, i64, i64, i64, i64);
 
 fn pusher(row: Row) -> Result<StoredPusher> {
-    let (user, app_id, pushkey, body, created_ts, told_pos, failing_since_ms) = row;
+    let (user, app_id, pushkey, body, created_ts, told_pos, failing_since_ms, told_unread) = row;
     let user = UserNid(user);
     let body = serde_json::from_str(&body)
         .map_err(|error| StorageError::corrupt("pushers", "body", user, error))?;
     let key = PusherKey { user, app_id, pushkey };
-    Ok(StoredPusher { key, body, created_ts, told_pos, failing_since_ms })
+    Ok(StoredPusher { key, body, created_ts, told_pos, failing_since_ms, told_unread })
 }
 
 /// Returns the users above one who have pushers, `limit` at most.
@@ -71,7 +73,7 @@ pub async fn users(db: &Database, after: UserNid, limit: i64) -> Result<Vec<User
 /// When the database fails.
 pub async fn of_users(db: &Database, users: &[UserNid]) -> Result<Vec<StoredPusher>> {
     const FIND: &str = "SELECT user_nid, app_id, pushkey, body, created_ts, told_pos, \
-         failing_since FROM pushers WHERE user_nid IN {INTS 1}";
+         failing_since, told_unread FROM pushers WHERE user_nid IN {INTS 1}";
     let mut found = Vec::new();
     for part in users.chunks(LIST_MAX) {
         let list = int_list(part.iter().map(|user| user.0));
@@ -194,6 +196,43 @@ pub async fn readers(
     Ok(rows.into_iter().map(|(pos, user, room)| (pos, UserNid(user), RoomNid(room))).collect())
 }
 
+/// An event that notified a user.
+#[derive(Debug, Clone, Copy)]
+pub struct Notified {
+    /// Its position.
+    pub pos: Position,
+    /// The event.
+    pub event: EventNid,
+}
+
+/// Returns the newest events below a position, and not below another, that notified a user in rooms the user is in;
+/// `least` is what they mean at least. At most `limit`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn notified(
+    db: &Database,
+    user: UserNid,
+    (from, below): (Position, Position),
+    least: PushOutcome,
+    limit: i64,
+) -> Result<Vec<Notified>> {
+    const NOTIFIED: &str = "SELECT s.pos, s.event_nid FROM event_stream s \
+         JOIN room_members m ON m.room_nid = s.room_nid AND m.user_nid = $1 AND m.membership = 1 \
+         LEFT JOIN push_exceptions x \
+            ON x.user_nid = $1 AND x.room_nid = s.room_nid AND x.pos = s.pos \
+         WHERE s.pos >= $2 AND s.pos < $3 AND s.sender_nid <> $1 \
+            AND COALESCE(x.action, s.action) >= $4 ORDER BY s.pos DESC LIMIT $5";
+    let rows: Vec<(i64, i64)> = read!(db, |c| sql::query_as(NOTIFIED)
+        .bind(user.0)
+        .bind(from)
+        .bind(below)
+        .bind(i64::from(least))
+        .bind(limit)
+        .fetch_all(c))?;
+    Ok(rows.into_iter().map(|(pos, event)| Notified { pos, event: EventNid(event) }).collect())
+}
+
 /// Returns the rooms a user is in where something notified after what was read of all of a room: in no other is
 /// anything unread.
 ///
@@ -211,15 +250,25 @@ pub async fn rooms_with_news(db: &Database, user: UserNid) -> Result<Vec<RoomNid
     Ok(rows.into_iter().map(RoomNid).collect())
 }
 
-/// Notes up to where a pusher was told, by a gateway that took it.
+/// Notes what a gateway took: up to where the pusher was told, if it was told of an event, and how much is unread.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn told(tx: &mut Tx, key: PusherKey, pos: Position) -> Result<()> {
-    const TOLD: &str = "UPDATE pushers SET told_pos = $4, failing_since = 0 \
+pub async fn told(
+    tx: &mut Tx,
+    key: PusherKey,
+    pos: Option<Position>,
+    told_unread: i64,
+) -> Result<()> {
+    const TOLD: &str = "UPDATE pushers SET told_pos = COALESCE(CAST($4 AS BIGINT), told_pos), \
+         failing_since = 0, told_unread = $5 \
          WHERE user_nid = $1 AND app_id = $2 AND pushkey = $3";
     let PusherKey { user, app_id, pushkey } = key;
-    execute!(tx, sql::query(TOLD).bind(user.0).bind(app_id).bind(pushkey).bind(pos)).map(drop)
+    execute!(
+        tx,
+        sql::query(TOLD).bind(user.0).bind(app_id).bind(pushkey).bind(pos).bind(told_unread)
+    )
+    .map(drop)
 }
 
 /// Notes that a gateway does not take what a pusher is to be told after a position.

@@ -210,6 +210,23 @@ pub async fn read_upto(
     read!(db, |c| sql::query_as(READ).bind(room.0).bind(user.0).fetch_all(c))
 }
 
+/// Returns how far a user has read in some rooms: room, thread (empty for the whole room) and position.
+///
+/// # Errors
+/// When the database fails.
+pub async fn read_upto_in(
+    db: &Database,
+    rooms: &[RoomNid],
+    user: UserNid,
+) -> Result<Vec<(RoomNid, String, Position)>> {
+    const READ: &str = "SELECT room_nid, thread, MAX(event_pos) FROM receipts \
+         WHERE user_nid = $1 AND room_nid IN {INTS 2} GROUP BY room_nid, thread";
+    let list = int_list(rooms.iter().map(|room| room.0));
+    let rows: Vec<(i64, String, i64)> =
+        read_list!(db, READ, |sql, c| sql::query_as(sql).bind(user.0).bind(list).fetch_all(c))?;
+    Ok(rows.into_iter().map(|(room, thread, pos)| (RoomNid(room), thread, pos)).collect())
+}
+
 /// Returns the position of the latest receipt of every room that has one.
 ///
 /// # Errors

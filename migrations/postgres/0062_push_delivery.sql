@@ -3,6 +3,8 @@
 ALTER TABLE pushers ADD COLUMN told_pos BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE pushers ADD COLUMN failing_since BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE pushers ADD COLUMN told_unread BIGINT NOT NULL DEFAULT 0;
+-- Those there are hear of what comes from now on.
+UPDATE pushers SET told_pos = (SELECT pos FROM stream_positions WHERE stream = 1);
 
 -- Up to where all pushers of a shard whose gateways take what they are sent were told.
 CREATE TABLE push_positions (

@@ -115,7 +115,11 @@ async fn badges(sender: &Arc<PushSender>, of: HashSet<(UserNid, RoomNid)>) -> Re
         let badge = unread::in_all_rooms(sender, user, Some(room)).await?;
         let pushers: Vec<Arc<Pusher>> = sender.index.lock().pushers(user).to_vec();
         for pusher in pushers {
-            let is_news = pusher.waiting.lock().told_unread != badge;
+            // What is under way says how much was unread when it was made.
+            let is_news = {
+                let waiting = pusher.waiting.lock();
+                waiting.is_sending || waiting.told_unread != badge
+            };
             if is_news && pusher.badge_changed() {
                 sending::start(sender, &pusher);
             }

@@ -45,6 +45,7 @@ pub(super) async fn run(sender: Weak<PushSender>) {
             continue;
         }
         let (positions, changes) = (Arc::clone(&alive.positions), Arc::clone(&alive.changes));
+        let slots = Arc::clone(&alive.context.slots);
         drop(alive);
         let Some(now) = &following else { continue };
         let (events, receipts) = (now.events, now.receipts);
@@ -56,7 +57,8 @@ pub(super) async fn run(sender: Weak<PushSender>) {
         tokio::select! {
             _further = further => {}
             () = changes.more() => {}
-            () = tokio::time::sleep(pause) => {}
+            // Whoever owned some shards may be gone.
+            _ = slots.changed(now.epoch, pause) => {}
         }
     }
 }

@@ -16,6 +16,8 @@ use super::{
     sender::PushSender,
 };
 
+/// Bytes of what whoever is invited is shown of a room that are read for its name.
+const SHOWN_BYTES_MAX: usize = 64 * 1024;
 /// Names that a room without one is called by.
 const NAMES_MAX: usize = 3;
 
@@ -55,16 +57,22 @@ pub(super) async fn of_event(
         "sender_display_name",
         name.unwrap_or_else(|| event.sender().localpart().to_owned()).into(),
     );
-    let summary = summaries::get(&sender.context.db, notification.room).await?.unwrap_or_default();
-    let named = summary.name.clone().or_else(|| summary.canonical_alias.clone());
-    let named = match named {
-        Some(named) => Some(named),
+    let (name, alias) = match notification.is_invite {
+        true => shown(sender, notification).await?,
+        false => {
+            let summary = summaries::get(&sender.context.db, notification.room).await?;
+            let summary = summary.unwrap_or_default();
+            (summary.name, summary.canonical_alias)
+        }
+    };
+    let name = match name.or_else(|| alias.clone()) {
+        Some(name) => Some(name),
         None => called(sender, notification.room, (&user_id, pusher.key.user)).await?,
     };
-    if let Some(name) = named {
+    if let Some(name) = name {
         say("room_name", name.into());
     }
-    if let Some(alias) = summary.canonical_alias {
+    if let Some(alias) = alias {
         say("room_alias", alias.into());
     }
     Ok(json!({ "notification": said }))
@@ -99,6 +107,22 @@ fn device(pusher: &Pusher, tweaks: &Map<String, Value>) -> Value {
         device["tweaks"] = tweaks.clone().into();
     }
     device
+}
+
+/// Returns the name and the alias that whoever is invited is shown of a room, which may be one of another server.
+async fn shown(
+    sender: &PushSender,
+    notification: &Notification,
+) -> Result<(Option<String>, Option<String>)> {
+    let state = sender.rooms.stripped_state(&notification.event, SHOWN_BYTES_MAX).await?;
+    let state: Vec<Value> =
+        state.iter().filter_map(|event| serde_json::from_str(event.get()).ok()).collect();
+    let said = |event_type: &str, field: &str| {
+        let event = state.iter().find(|event| event["type"] == event_type)?;
+        let text = event["content"][field].as_str().filter(|text| !text.is_empty())?;
+        Some(text.to_owned())
+    };
+    Ok((said("m.room.name", "name"), said("m.room.canonical_alias", "alias")))
 }
 
 /// Calls a room after the people in it.

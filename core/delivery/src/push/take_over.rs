@@ -51,25 +51,10 @@ pub(super) async fn take_over(
     let shards: HashMap<i64, Right> =
         (0..SHARDS).filter_map(|shard| Some((shard, sender.right(shard)?))).collect();
     let mut noted: HashMap<i64, Position> = push::positions(db).await?.into_iter().collect();
-    for (shard, right) in &shards {
-        if noted.contains_key(shard) {
-            continue;
-        }
-        let (shard, right) = (*shard, *right);
-        let begin = db.write(move |tx| {
-            Box::pin(async move {
-                right.fence(tx).await?;
-                push::put_position(tx, shard, events).await
-            })
-        });
-        begin.await?;
-        noted.insert(shard, events);
-    }
     // What is known was handed out up to here.
     for pusher in sender.index.lock().all() {
         pusher.begin_at(events);
     }
-    let mut ours: HashSet<UserNid> = HashSet::new();
     let mut after = UserNid(0);
     let mut users: Vec<(UserNid, OwnedUserId)> = Vec::new();
     loop {
@@ -80,11 +65,11 @@ pub(super) async fn take_over(
         let with_names = some.into_iter().zip(names);
         users.extend(with_names.filter(|(_, name)| shards.contains_key(&shard_of(name))));
     }
-    ours.extend(users.iter().map(|(user, _)| *user));
+    let ours: HashSet<UserNid> = users.iter().map(|(user, _)| *user).collect();
     sender.index.lock().keep(&ours);
     for some in users.chunks(USERS_TOGETHER as usize) {
         let begin = |shard, stored: &StoredPusher| {
-            begin_of(stored, noted.get(&shard).copied().unwrap_or(events))
+            begin_of(stored, noted.get(&shard).copied().unwrap_or(0))
         };
         read(sender, some, begin).await?;
     }

@@ -131,6 +131,8 @@ fn notification<A: serde::Serialize>(
     json!({
         "actions": actions,
         "event": event,
+        // Rules have none; clients of old look for it.
+        "profile_tag": "",
         "read": is_read,
         "room_id": row.event.room_id(),
         "ts": row.event.origin_server_ts().0,

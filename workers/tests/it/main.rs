@@ -24,6 +24,7 @@ mod mistakes;
 mod pooler;
 mod postgres;
 mod process;
+mod push;
 mod roles;
 mod rolling;
 mod scaling;

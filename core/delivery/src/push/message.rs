@@ -133,11 +133,11 @@ async fn called(
 ) -> Result<Option<String>> {
     let heroes = heroes_of(&sender.context, room, viewer).await?;
     let known = sender.context.interned.find_users(heroes.iter().map(|hero| &**hero)).await?;
-    let nids: Vec<UserNid> = known.iter().map(|(_, nid)| *nid).collect();
+    let nids: Vec<UserNid> = known.values().copied().collect();
     let members = members::many(&sender.context.db, room, &nids).await?;
     let name = |hero: &UserId| {
-        let nid = known.iter().find(|(user, _)| ***user == *hero).map(|(_, nid)| *nid)?;
-        members.iter().find(|member| member.user == nid)?.display_name.clone()
+        let nid = known.get(hero)?;
+        members.iter().find(|member| member.user == *nid)?.display_name.clone()
     };
     let names: Vec<String> = heroes
         .iter()

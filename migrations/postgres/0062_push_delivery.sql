@@ -1,16 +1,11 @@
--- How far each pusher was told of the events stream, and since when its gateway has not taken what it is sent
--- (milliseconds since 1970; 0: it takes it), and how many unread notifications it was told of.
+-- How far each pusher was told of the events stream (0: it is older than that is noted), and since when its
+-- gateway has not taken what it is sent (milliseconds since 1970; 0: it takes it), and how many unread notifications it was told of.
 ALTER TABLE pushers ADD COLUMN told_pos BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE pushers ADD COLUMN failing_since BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE pushers ADD COLUMN told_unread BIGINT NOT NULL DEFAULT 0;
--- Those there are hear of what comes from now on.
-UPDATE pushers SET told_pos = (SELECT pos FROM stream_positions WHERE stream = 1);
 
 -- Up to where all pushers of a shard whose gateways take what they are sent were told.
 CREATE TABLE push_positions (
     shard BIGINT NOT NULL PRIMARY KEY,
     pos   BIGINT NOT NULL
 );
-
--- To whom else, or not, an event means something.
-CREATE INDEX push_exceptions_pos ON push_exceptions (pos);

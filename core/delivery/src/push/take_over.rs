@@ -69,7 +69,9 @@ pub(super) async fn take_over(
     sender.index.lock().keep(&ours);
     for some in users.chunks(USERS_TOGETHER as usize) {
         let begin = |shard, stored: &StoredPusher| {
-            begin_of(stored, noted.get(&shard).copied().unwrap_or(0))
+            // Those from before there was a position hear of what comes from now on.
+            let unknown = if stored.told_pos == 0 { events } else { 0 };
+            begin_of(stored, noted.get(&shard).copied().unwrap_or(unknown))
         };
         read(sender, some, begin).await?;
     }

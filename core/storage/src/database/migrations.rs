@@ -64,6 +64,7 @@ macro_rules! migrations {
             59 "0059_guests",
             61 "0061_remembered_registrations",
             62 "0062_push_delivery",
+            63 "0063_push_outcomes",
             69 "0069_entering_rooms",
         )
     };

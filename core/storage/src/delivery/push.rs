@@ -36,7 +36,7 @@ pub struct StoredPusher {
     pub body: serde_json::Value,
     /// When it was made, in milliseconds since 1970.
     pub created_ts: i64,
-    /// Up to where it was told.
+    /// Up to where it was told; 0: it is older than that is noted.
     pub told_pos: Position,
     /// Since when its gateway does not take what it is sent, in milliseconds since 1970; 0: it does.
     pub failing_since_ms: i64,

@@ -14,7 +14,7 @@ use colonnade_federation::transaction::Transaction;
 use colonnade_model::{
     nid::DeviceNid,
     ruma::{OwnedRoomId, RoomId, ServerName, UserId},
-    session::Session,
+    session::{Restriction, Session},
 };
 use colonnade_services::Services;
 use colonnade_testkit::federation::Federation;
@@ -111,6 +111,7 @@ async fn fill(services: &Services, room: &OwnedRoomId, members: usize) {
                 device,
                 address: None,
                 is_guest: false,
+                restriction: Restriction::None,
             };
             let joined =
                 services.membership.join(&session, (&**room).into(), &[], Default::default());

@@ -30,6 +30,7 @@ use crate::{
     guests::Guests,
     needs::Needed,
     request::{ByteBody, JSON_BYTES_MAX, address_of, require_json},
+    restricted::Restricted,
 };
 
 /// The largest body of who has no valid token: a login with every field at its longest is a quarter.
@@ -164,6 +165,7 @@ pub(crate) fn caller<'s, A: Caller, B>(
     let token = A::extract_authentication(request);
     let token = token.map_err(|error| missing_token(&error.into().to_string()));
     let guests = Guests::of(request.extensions());
+    let restricted = Restricted::of(request.extensions());
     async move {
         let found = match token {
             Ok(token) => A::who(services, token, from).await,
@@ -173,6 +175,7 @@ pub(crate) fn caller<'s, A: Caller, B>(
             Ok(who) => match A::session(&who) {
                 Some(session) => {
                     guests.admit(session)?;
+                    restricted.admit(session)?;
                     let payer = Payer::User(session.user);
                     Ok((who, payer))
                 }

@@ -22,6 +22,7 @@ pub(crate) mod receipts;
 pub(crate) mod registration;
 pub(crate) mod relations;
 pub(crate) mod reports;
+pub(crate) mod restrictions;
 pub(crate) mod rooms_read;
 pub(crate) mod rooms_state;
 pub(crate) mod rooms_write;

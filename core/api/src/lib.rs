@@ -6,6 +6,7 @@ pub mod call;
 pub mod reply;
 pub mod request;
 pub mod request_target;
+mod restricted;
 pub mod router;
 pub mod routes;
 pub mod table;

@@ -105,6 +105,7 @@ impl Router {
         let needed = Needed::new(route.need);
         request.extensions_mut().insert(needed.clone());
         request.extensions_mut().insert(route.guests);
+        request.extensions_mut().insert(route.restricted);
         let answer = match bounds::begin(&self.services, route.rate, request.extensions_mut()) {
             Ok(()) => (route.run)(Arc::clone(&self.services), request, args).await,
             Err(error) => reply::matrix_error(&error),

@@ -48,6 +48,7 @@ pub fn of_clients() -> Table {
     client::events::mount(&mut table);
     client::initial::mount(&mut table);
     client::notifications::mount(&mut table);
+    client::restrictions::mount(&mut table);
     client::search::mount(&mut table);
     table
 }

@@ -27,6 +27,7 @@ use crate::{
     needs::{self, Needed},
     reply::{self, Reply},
     request::{ByteBody, Erased, JSON_BYTES_MAX, address_of, require_json},
+    restricted::Restricted,
 };
 
 /// The largest JSON body of the few endpoints that carry many keys at once.
@@ -55,6 +56,8 @@ pub struct Route {
     pub need: Need,
     /// Whether guests may call it.
     pub(crate) guests: Guests,
+    /// Who may not call it.
+    pub(crate) restricted: Restricted,
     /// Runs it.
     pub run: Erased,
 }
@@ -236,8 +239,9 @@ impl Table {
     ) {
         let rate = bounds::of(&method, path).map(|bounds| bounds.rate);
         let need = needs::of(&method, path);
-        let guests = Guests::at(&method, path);
-        self.routes.push(Route { method, path: path.to_owned(), name, rate, need, guests, run });
+        let (guests, restricted) = (Guests::at(&method, path), Restricted::at(&method, path));
+        let path = path.to_owned();
+        self.routes.push(Route { method, path, name, rate, need, guests, restricted, run });
     }
 
     /// Mounts a typed endpoint at one further path, for what its type does not list.

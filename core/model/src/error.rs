@@ -92,6 +92,8 @@ codes! {
     cannot_overwrite_media = 409 "M_CANNOT_OVERWRITE_MEDIA";
     /// The user is the last to be able to do this, or may not leave.
     cannot_leave_server_notice_room = 403 "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM";
+    /// The account is suspended by an administrator: it may not do this.
+    user_suspended = 403 "M_USER_SUSPENDED";
     /// The account is locked by an administrator.
     user_locked = 401 "M_USER_LOCKED";
     /// The requested third-party or appservice scope is exclusive.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use colonnade_model::session::Session;
+use colonnade_model::session::{Restriction, Session};
 use colonnade_model::{
     Clock, ManualClock, MatrixError, SystemRandom,
     nid::{DeviceNid, EventNid},
@@ -124,7 +124,15 @@ impl World {
         let user_id = UserId::parse(format!("@{name}:{}", self.context.server_name)).unwrap();
         let user = self.context.interned.user(&user_id).await.unwrap();
         let device = DeviceNid(user.0);
-        Session { user_id, user, device_id: "D".into(), device, is_guest: false, address: None }
+        Session {
+            user_id,
+            user,
+            device_id: "D".into(),
+            device,
+            is_guest: false,
+            restriction: Restriction::None,
+            address: None,
+        }
     }
 
     async fn room(&self, creator: &Session, version: RoomVersionId, levels: Value) -> Arc<Room> {

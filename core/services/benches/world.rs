@@ -6,6 +6,7 @@ pub mod cpu;
 use std::sync::Arc;
 
 use colonnade_model::Clock as _;
+use colonnade_model::session::Restriction;
 use colonnade_model::{
     SystemClock, SystemRandom,
     nid::DeviceNid,
@@ -64,7 +65,15 @@ impl World {
         let user_id = UserId::parse(format!("@{name}:localhost")).expect("a user id");
         let user = self.context.interned.user(&user_id).await.expect("a database");
         let device = DeviceNid(user.0);
-        Session { user_id, user, device_id: "D".into(), device, is_guest: false, address: None }
+        Session {
+            user_id,
+            user,
+            device_id: "D".into(),
+            device,
+            is_guest: false,
+            restriction: Restriction::None,
+            address: None,
+        }
     }
 
     /// Makes a public room of `creator` and as many members more as `members` says.

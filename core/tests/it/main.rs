@@ -30,6 +30,7 @@ mod races;
 mod reading;
 mod receipts;
 mod regression;
+mod restrictions;
 mod room_versions;
 mod rooms;
 mod search;

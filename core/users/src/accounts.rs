@@ -19,6 +19,7 @@ mod passwords;
 mod refresh;
 mod register;
 mod registration_tokens;
+mod restrictions;
 mod seen;
 pub mod shared_secret;
 mod tokens;
@@ -43,6 +44,7 @@ pub use auth::Auth;
 pub use colonnade_storage::users::accounts::Account;
 pub use login::{LoggedIn, Login, Proof};
 pub use register::{Admission, Registration};
+pub use restrictions::RestrictionKind;
 pub use seen::Seen;
 
 pub use colonnade_model::session::Session;
@@ -135,6 +137,7 @@ impl Accounts {
             device_id: row.device_id,
             device: row.device,
             is_guest: row.is_guest,
+            restriction: row.restriction,
             address: None,
         };
         let known = Arc::new(cache::Cached::new(session, row.expires_ts));

@@ -271,6 +271,9 @@ pub(super) static ALL: &[Bounds] = &[
         "a pusher of 8 KiB",
         Settings(&["pushers_max"]),
     ),
+    // === Administration ===
+    row(PUT, "/_matrix/client/v1/admin/lock/{user_id}", Each(Class::Other), BODY, Nothing),
+    row(PUT, "/_matrix/client/v1/admin/suspend/{user_id}", Each(Class::Other), BODY, Nothing),
     // === Encryption ===
     row(
         POST,

@@ -1,5 +1,7 @@
 //! Writing to rooms: creating and replacing them, sending events and state, redacting.
 
+use crate::restricted::suspended;
+use colonnade_model::session::Restriction;
 use colonnade_model::{
     MatrixError,
     ruma::{
@@ -162,6 +164,13 @@ async fn redact_as(
     let request = call.request;
     let (room, target) = (&request.room_id, &request.event_id);
     let reason = request.reason.as_deref();
+    if call.who.restriction == Restriction::Suspended {
+        // His own words he may take back.
+        let found = call.services.rooms.events_by_ids(std::slice::from_ref(target)).await?;
+        if !found.iter().any(|found| found.sender == call.who.user) {
+            return Err(suspended().into());
+        }
+    }
     let sent = call.services.rooms.redact(&call.who, room, target, reason, txn_id).await?;
     Ok(redact_event::v3::Response { event_id: sent.event_id })
 }

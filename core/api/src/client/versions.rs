@@ -90,6 +90,7 @@ pub(crate) const FEATURES: &[(&str, &str)] = &[
     ("org.matrix.msc3890", "/_matrix/client/v3/user/{user_id}/account_data/{event_type}"),
     ("org.matrix.msc3930", "/_matrix/client/v3/pushrules/"),
     ("org.matrix.msc4155", "/_matrix/client/v3/user/{user_id}/account_data/{event_type}"),
+    ("uk.timedout.msc4323", "/_matrix/client/unstable/uk.timedout.msc4323/admin/lock/{user_id}"),
     ("xyz.amorgan.knock", "/_matrix/client/unstable/xyz.amorgan.knock/knock/{room_id_or_alias}"),
 ];
 
@@ -99,7 +100,7 @@ async fn capabilities(call: Call<get_capabilities::v3::Request, Session>) -> Res
         versions::SUPPORTED.iter().map(|version| (version.to_string(), json!("stable")));
     let available: Map<String, Value> = available.collect();
     let default = &call.services.context.settings.rooms.default_version;
-    Ok(json!({ "capabilities": {
+    let mut capabilities = json!({
         "m.change_password": { "enabled": true },
         "m.room_versions": { "default": default, "available": available },
         "m.set_displayname": { "enabled": true },
@@ -108,7 +109,11 @@ async fn capabilities(call: Call<get_capabilities::v3::Request, Session>) -> Res
         "m.3pid_changes": { "enabled": false },
         "m.get_login_token": { "enabled": true },
         "m.forget_forced_upon_leave": { "enabled": false },
-    } }))
+    });
+    if call.services.accounts.is_admin(&call.who).await? {
+        capabilities["m.account_moderation"] = json!({ "suspend": true, "lock": true });
+    }
+    Ok(json!({ "capabilities": capabilities }))
 }
 
 /// A trial server, which nobody reaches but this machine, is where it was asked at.

@@ -57,6 +57,7 @@ mod tests {
             device_id: "D".into(),
             device,
             is_guest: false,
+            restriction: colonnade_model::session::Restriction::None,
             address: None,
         };
         assert!(is_own_member_event(&session, "m.room.member", "@a:b"));

@@ -66,6 +66,7 @@ macro_rules! migrations {
             62 "0062_push_delivery",
             63 "0063_push_outcomes",
             69 "0069_entering_rooms",
+            70 "0070_restricted_accounts",
         )
     };
     ($engine:literal; $($number:literal $name:literal,)*) => {

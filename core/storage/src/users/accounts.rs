@@ -6,7 +6,9 @@ use colonnade_model::nid::UserNid;
 use crate::{
     Database, Tx,
     database::{int_list, sql},
+    delivery::to_device,
     error::Result,
+    users::devices,
 };
 
 /// An account.
@@ -114,6 +116,50 @@ pub async fn set_password(tx: &mut Tx, user: UserNid, password: String) -> Resul
 pub async fn set_admin(tx: &mut Tx, user: UserNid, admin: bool) -> Result<bool> {
     const SET: &str = "UPDATE accounts SET admin = $2 WHERE user_nid = $1";
     Ok(execute!(tx, sql::query(SET).bind(user.0).bind(i64::from(admin)))? == 1)
+}
+
+/// What an administrator can keep a user from, one beside the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestrictionKind {
+    /// Everything.
+    Lock,
+    /// Whatever others notice.
+    Suspension,
+}
+
+/// Tells whether a user is kept from something.
+///
+/// # Errors
+/// When the database fails.
+pub async fn is_restricted(db: &Database, user: UserNid, kind: RestrictionKind) -> Result<bool> {
+    const LOCKED: &str = "SELECT locked FROM accounts WHERE user_nid = $1";
+    const SUSPENDED: &str = "SELECT suspended FROM accounts WHERE user_nid = $1";
+    let query = match kind {
+        RestrictionKind::Lock => LOCKED,
+        RestrictionKind::Suspension => SUSPENDED,
+    };
+    let found: Option<i64> =
+        read!(db, |c| sql::query_scalar(query).bind(user.0).fetch_optional(c))?;
+    Ok(found.is_some_and(|found| found != 0))
+}
+
+/// Keeps a user from something, or no more; what is kept in memory of his sessions becomes stale. Takes positions: call
+/// it last in the transaction.
+///
+/// # Errors
+/// When the database fails.
+pub async fn restrict(tx: &mut Tx, user: UserNid, kind: RestrictionKind, on: bool) -> Result<()> {
+    const LOCK: &str = "UPDATE accounts SET locked = $2 WHERE user_nid = $1";
+    const SUSPEND: &str = "UPDATE accounts SET suspended = $2 WHERE user_nid = $1";
+    let query = match kind {
+        RestrictionKind::Lock => LOCK,
+        RestrictionKind::Suspension => SUSPEND,
+    };
+    execute!(tx, sql::query(query).bind(user.0).bind(i64::from(on)))?;
+    for device in devices::all_of(tx, user).await? {
+        to_device::forget(tx, device).await?;
+    }
+    Ok(())
 }
 
 /// Closes an account for good; false when there is no such account. Its password is kept, so that only

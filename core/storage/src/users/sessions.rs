@@ -4,6 +4,7 @@
 use colonnade_model::{
     nid::{DeviceNid, UserNid},
     ruma::{OwnedDeviceId, OwnedUserId, UserId},
+    session::Restriction,
 };
 
 use futures_util::TryFutureExt as _;
@@ -35,6 +36,8 @@ pub struct SessionRow {
     pub replaces: Option<TokenHash>,
     /// The user is a guest.
     pub is_guest: bool,
+    /// What the user is kept from.
+    pub restriction: Restriction,
 }
 
 /// A new access token, with its refresh token if there is one.
@@ -79,6 +82,15 @@ pub async fn insert(tx: &mut Tx, tokens: NewTokens) -> Result<()> {
     Ok(())
 }
 
+/// Says what a user is kept from: the lock is the stronger.
+fn restriction(locked: i64, suspended: i64) -> Restriction {
+    match (locked, suspended) {
+        (0, 0) => Restriction::None,
+        (0, _) => Restriction::Suspended,
+        _ => Restriction::Locked,
+    }
+}
+
 /// Returns what an access token stands for, expired or not; nothing once the account is closed, even
 /// if somebody logged in while it was.
 ///
@@ -86,16 +98,15 @@ pub async fn insert(tx: &mut Tx, tokens: NewTokens) -> Result<()> {
 /// When the database fails.
 pub async fn find(db: &Database, access: TokenHash) -> Result<Option<SessionRow>> {
     const FIND: &str = "SELECT d.user_nid, u.user_id, d.device_nid, d.device_id, t.expires_ts, \
-         t.replaces, a.guest FROM access_tokens t \
+         t.replaces, a.guest, a.locked, a.suspended FROM access_tokens t \
          JOIN devices d ON d.device_nid = t.device_nid \
          JOIN accounts a ON a.user_nid = d.user_nid AND a.deactivated = 0 \
          JOIN users u ON u.user_nid = d.user_nid WHERE t.hash = $1";
-    type Row = (i64, String, i64, String, Option<i64>, Option<Vec<u8>>, i64);
+    type Row = (i64, String, i64, String, Option<i64>, Option<Vec<u8>>, i64, i64, i64);
     let row: Option<Row> =
         read!(db, |c| sql::query_as(FIND).bind(access.to_vec()).fetch_optional(c))?;
-    let Some((user, user_id, device, device_id, expires_ts, replaces, guest)) = row else {
-        return Ok(None);
-    };
+    let Some(row) = row else { return Ok(None) };
+    let (user, user_id, device, device_id, expires_ts, replaces, guest, locked, suspended) = row;
     let user_id = UserId::parse(&user_id)
         .map_err(|error| StorageError::corrupt("users", "user_id", user, error))?;
     let replaces = replaces.map(|bytes| hash_of("access_tokens", device, bytes)).transpose()?;
@@ -107,6 +118,7 @@ pub async fn find(db: &Database, access: TokenHash) -> Result<Option<SessionRow>
         expires_ts,
         replaces,
         is_guest: guest != 0,
+        restriction: restriction(locked, suspended),
     }))
 }
 

@@ -9,7 +9,7 @@ use colonnade_model::{
     Clock as _, ManualClock, SystemRandom,
     nid::DeviceNid,
     ruma::{CanonicalJsonObject, RoomVersionId, ServerName, UserId, signatures::Ed25519KeyPair},
-    session::Session,
+    session::{Restriction, Session},
     stream::Stream,
     token::TokenKey,
 };
@@ -97,7 +97,15 @@ impl World {
         let user_id = UserId::parse(format!("@{name}:localhost")).expect("a user id");
         let user = self.context.interned.user(&user_id).await.expect("a local id");
         let device = DeviceNid(user.0);
-        Session { user_id, user, device_id: "D".into(), device, is_guest: false, address: None }
+        Session {
+            user_id,
+            user,
+            device_id: "D".into(),
+            device,
+            is_guest: false,
+            restriction: Restriction::None,
+            address: None,
+        }
     }
 
     /// Makes a room that everybody may join.

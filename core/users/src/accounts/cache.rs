@@ -50,6 +50,7 @@ mod tests {
             device_id: "DEVICE".into(),
             device: DeviceNid(1),
             is_guest: false,
+            restriction: colonnade_model::session::Restriction::None,
             address: None,
         };
         Cached::new(session, None)

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use colonnade_model::session::Session;
+use colonnade_model::session::{Restriction, Session};
 use colonnade_model::{
     MatrixError,
     nid::{DeviceNid, UserNid},
@@ -184,7 +184,7 @@ impl Accounts {
         match named {
             Some((account, user_id)) if self.passwords.verify(password, stored.clone()).await? => {
                 attempt.was_right();
-                require_open(&account)?;
+                self.require_open(&account).await?;
                 Ok(Proven { user: account.user, user_id, password: stored })
             }
             Some(_) => Err(failed(user_id, name, origin)),
@@ -207,9 +207,25 @@ impl Accounts {
         let user = taken.ok_or_else(unknown)?;
         attempt.was_right();
         let account = accounts::find(&self.context.db, user).await?.ok_or_else(unknown)?;
-        require_open(&account)?;
+        self.require_open(&account).await?;
         let user_id = self.context.interned.user_id(user).await?;
         Ok(Proven { user, user_id, password: None })
+    }
+
+    /// Makes sure that an account is in use and not locked.
+    async fn require_open(&self, account: &accounts::Account) -> Result<()> {
+        if account.deactivated {
+            let why = "this account has been deactivated";
+            return Err(MatrixError::user_deactivated(why).into());
+        }
+        let lock = accounts::RestrictionKind::Lock;
+        match accounts::is_restricted(&self.context.db, account.user, lock).await? {
+            true => {
+                let locked = MatrixError::user_locked("this account has been locked");
+                Err(locked.with("soft_logout", true).into())
+            }
+            false => Ok(()),
+        }
     }
 
     /// Opens a session for a user who has proven who he is. A device of that name loses the tokens
@@ -276,7 +292,15 @@ impl Accounts {
         self.cache.remove(&dead);
         let device = minted.stored.device;
         Ok(LoggedIn {
-            session: Session { user_id, user, device_id, device, is_guest: false, address },
+            session: Session {
+                user_id,
+                user,
+                device_id,
+                device,
+                is_guest: false,
+                restriction: Restriction::None,
+                address,
+            },
             access_token: minted.access,
             refresh_token: minted.refresh,
             expires_in_ms: minted.expires_in_ms,
@@ -314,11 +338,4 @@ impl Accounts {
 fn failed(user_id: Option<OwnedUserId>, name: &str, origin: &Origin) -> Error {
     attempts::log_failure(user_id.as_ref().map_or(name, |id| id.as_str()), origin.address);
     wrong().into()
-}
-
-fn require_open(account: &accounts::Account) -> Result<(), MatrixError> {
-    if account.deactivated {
-        return Err(MatrixError::user_deactivated("this account has been deactivated"));
-    }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 //!
 //! Source: Matrix v1.19, client-server, "Refreshing access tokens".
 
-use colonnade_model::session::Session;
+use colonnade_model::session::{Restriction, Session};
 use colonnade_model::{MatrixError, nid::DeviceNid};
 use colonnade_rooms::Result;
 use colonnade_storage::users::sessions::{self, TokenHash};
@@ -45,6 +45,7 @@ impl Accounts {
                 device_id: known.device_id,
                 device,
                 is_guest: false,
+                restriction: Restriction::None,
                 address: None,
             },
             access_token: minted.access,

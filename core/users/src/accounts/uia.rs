@@ -419,7 +419,15 @@ mod tests {
     fn a_proof_is_of_the_caller() {
         let (user_id, user) = (user_id!("@a:b").to_owned(), UserNid(1));
         let (device_id, device) = ("D".into(), DeviceNid(1));
-        let caller = Session { user_id, user, device_id, device, is_guest: false, address: None };
+        let caller = Session {
+            user_id,
+            user,
+            device_id,
+            device,
+            is_guest: false,
+            restriction: colonnade_model::session::Restriction::None,
+            address: None,
+        };
         let code = |auth: Value| {
             let auth = Auth::read(Some(&auth)).unwrap().unwrap();
             match require_same_user(&auth, &caller) {

@@ -1,6 +1,10 @@
 //! What push gateways are told: real requests to a real server.
 
 use colonnade_rooms::Settings;
+use colonnade_storage::{
+    delivery::pushers::{self, PusherRow},
+    quota::Quota,
+};
 use colonnade_testkit::{
     Client, TestServer,
     push_gateway::{Manner, PushGateway},
@@ -181,6 +185,40 @@ async fn a_key_that_a_gateway_rejects_is_gone() {
     let event = say(&alice, &room, "two").await;
     let told = gateway.told(of(&event)).await;
     assert_eq!(told["devices"][0]["pushkey"], "kept");
+    // The application comes back with the same key.
+    set_pusher(&bob, &gateway, "gone", json!({})).await;
+    let event = say(&alice, &room, "three").await;
+    gateway.told(|told| of(&event)(told) && told["devices"][0]["pushkey"] == "gone").await;
+}
+
+#[tokio::test]
+async fn what_comes_while_pushers_cannot_be_read_is_told_later() {
+    let (server, gateway) = (server().await, PushGateway::start().await);
+    let (alice, bob) = (server.user("alice").await, server.user("bob").await);
+    let room = room_of(&[&alice, &bob]).await;
+    set_pusher(&bob, &gateway, "key", json!({})).await;
+    let mut said = vec![say(&alice, &room, "first").await];
+    gateway.told(of(&said[0])).await;
+    // What is no JSON stands for a database that fails for a while.
+    let services = std::sync::Arc::clone(&server.inside().await.services);
+    let session = services.accounts.authenticate(bob.token.as_ref().unwrap()).await.unwrap();
+    let (user, device, name) = (session.user, session.device, || "broken".to_owned());
+    let body = "{".to_owned();
+    let broken = PusherRow { user, app_id: name(), pushkey: name(), device, body };
+    let db = &services.context.db;
+    let put = db.write(move |tx| Box::pin(pushers::put(tx, broken, true, 0, Quota::NONE)));
+    put.await.unwrap();
+    for number in 0..4 {
+        said.push(say(&alice, &room, &format!("meanwhile {number}")).await);
+    }
+    let delete = db.write(move |tx| Box::pin(pushers::delete(tx, user, name(), name())));
+    delete.await.unwrap();
+    said.push(say(&alice, &room, "last").await);
+    gateway.told(of(&said[5])).await;
+    let mut told = ids(&gateway);
+    // The first was perhaps not noted yet when it failed.
+    told.dedup();
+    assert_eq!(told, said);
 }
 
 #[tokio::test]

@@ -38,4 +38,9 @@ impl Badges {
     pub(super) fn forget(&self, user: UserNid) {
         self.0.lock().remove(&user);
     }
+
+    /// Forgets what is unread of everybody.
+    pub(super) fn clear(&self) {
+        self.0.lock().clear();
+    }
 }

@@ -102,7 +102,7 @@ async fn look_again(sender: &Arc<PushSender>, now: &Following, users: Vec<UserNi
     let ours = users.into_iter().zip(names);
     let ours: Vec<(UserNid, OwnedUserId)> =
         ours.filter(|(_, name)| now.shards.contains_key(&shard_of(name))).collect();
-    read(sender, &ours, |_, stored| begin_of(stored, 0)).await
+    read(sender, &ours, |_, stored| begin_of(stored, 0, now.events)).await
 }
 
 /// Notes up to where the pushers of each shard were told, from time to time.

@@ -93,8 +93,9 @@ fn next(pusher: &Pusher) -> Option<NextPush> {
     None
 }
 
-/// Leaves what waits to whoever sends it next.
+/// Leaves what waits to whoever sends it next, which reads it again: another process, or this one.
 fn leave(pusher: &Pusher) {
+    pusher.end();
     let mut waiting = pusher.waiting.lock();
     waiting.queue.clear();
     waiting.is_sending = false;

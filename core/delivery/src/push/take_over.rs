@@ -28,15 +28,18 @@ const USERS_TOGETHER: i64 = 1_000;
 /// has not taken for longer, its user finds in the rooms.
 const CATCH_UP_MAX: Position = 50_000;
 
-/// Returns after which position events are for a pusher, of a shard that was told up to `shard_upto`.
-pub(super) fn begin_of(stored: &StoredPusher, shard_upto: Position) -> Position {
-    match stored.failing_since_ms {
+/// Returns after which position events are for a pusher, of a shard that was told up to `shard_upto`. One that an older
+/// version stored, and that has no position, hears of what comes after `now`.
+pub(super) fn begin_of(stored: &StoredPusher, shard_upto: Position, now: Position) -> Position {
+    let upto = match stored.failing_since_ms {
         0 => stored.told_pos.max(shard_upto),
         _ => stored.told_pos,
-    }
+    };
+    if upto == 0 { now } else { upto }
 }
 
-/// Begins with the shards that are ours now; those that were stay as they are.
+/// Begins with the shards that are ours now; those that were stay as they are. Without `before`, as after a failure, it
+/// is not known what was handed out: all is read again from where the database says.
 pub(super) async fn take_over(
     sender: &Arc<PushSender>,
     epoch: i64,
@@ -46,7 +49,11 @@ pub(super) async fn take_over(
     let now = sender.positions.get();
     let (events, receipts) = match &before {
         Some(before) => (before.events, before.receipts),
-        None => (now.get(Stream::Events), now.get(Stream::Receipts)),
+        None => {
+            sender.index.lock().keep(&HashSet::new());
+            sender.badges.clear();
+            (now.get(Stream::Events), now.get(Stream::Receipts))
+        }
     };
     let shards: HashMap<i64, Right> =
         (0..SHARDS).filter_map(|shard| Some((shard, sender.right(shard)?))).collect();
@@ -69,9 +76,7 @@ pub(super) async fn take_over(
     sender.index.lock().keep(&ours);
     for some in users.chunks(USERS_TOGETHER as usize) {
         let begin = |shard, stored: &StoredPusher| {
-            // Those from before there was a position hear of what comes from now on.
-            let unknown = if stored.told_pos == 0 { events } else { 0 };
-            begin_of(stored, noted.get(&shard).copied().unwrap_or(unknown))
+            begin_of(stored, noted.get(&shard).copied().unwrap_or(0), events)
         };
         read(sender, some, begin).await?;
     }

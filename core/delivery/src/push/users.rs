@@ -44,7 +44,7 @@ pub(super) async fn read(
         for (user, name) in users {
             let shard = shard_of(name);
             let of_user = pushers.remove(user).unwrap_or_default().into_iter().map(|stored| {
-                match index.find(&stored.key) {
+                match index.find(&stored.key).filter(|known| !known.is_ended()) {
                     Some(known) if known.is(&stored) => Arc::clone(known),
                     Some(changed) => {
                         let pusher = Pusher::new(stored, shard, changed.begin());

@@ -285,6 +285,9 @@ async fn a_body_that_stalls_is_not_the_workers_fault() {
     }
 }
 
+/// Clients that leave while they are held: enough that some do in the middle of an attempt.
+const LEAVING: usize = 50;
+
 #[tokio::test]
 async fn who_leaves_while_held_is_not_waited_for() {
     let worker = Worker::away().await;
@@ -296,15 +299,17 @@ async fn who_leaves_while_held_is_not_waited_for() {
     stream.send_reset(h2::Reason::CANCEL);
     metrics_say(&gateway, "status=\"none\"} 1").await;
     drop((answer, stream, client));
-    // And who leaves altogether.
-    let (client, connection) = h2::client::handshake(dial(&gateway).await).await.unwrap();
-    let connection = tokio::spawn(connection);
-    let mut client = client.ready().await.unwrap();
-    let (_answer, _stream) = client.send_request(held(), true).unwrap();
-    // What follows it on the connection is answered: so it has arrived.
-    assert_eq!(ask(&mut client, request("GET", "/denied"), None).await.unwrap().status(), 404);
-    connection.abort();
-    metrics_say(&gateway, "status=\"none\"} 2").await;
+    // And who leaves altogether, while a worker is waited for or just being tried.
+    for _ in 0..LEAVING {
+        let (client, connection) = h2::client::handshake(dial(&gateway).await).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let mut client = client.ready().await.unwrap();
+        let (_answer, _stream) = client.send_request(held(), true).unwrap();
+        // What follows it on the connection is answered: so it has arrived.
+        assert_eq!(ask(&mut client, request("GET", "/denied"), None).await.unwrap().status(), 404);
+        connection.abort();
+    }
+    metrics_say(&gateway, &format!("status=\"none\"}} {}", LEAVING + 1)).await;
 }
 
 #[tokio::test]

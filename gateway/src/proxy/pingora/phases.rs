@@ -9,6 +9,7 @@ use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -92,15 +93,19 @@ impl ProxyHttp for Phases {
     ) -> Result<Box<HttpPeer>> {
         let Begun { head, ctx, .. } = state.begun()?;
         let next = self.0.next_worker(ctx);
-        let next = match session.as_downstream_mut().is_body_done() {
-            false => next.await,
-            // A client that goes away while it waits takes its request with it.
-            true => tokio::select! {
+        // A client that goes away while it waits takes its request with it. A stream whose connection is gone says
+        // that its body is not done, however it was sent: so over HTTP/2 it is the stream that is asked.
+        let next = match session.as_downstream_mut() {
+            ServerSession::H2(stream) => tokio::select! {
                 next = next => next,
-                gone = session.as_downstream_mut().read_body_or_idle(true) => {
-                    let gone = gone.err();
-                    return Err(gone.unwrap_or_else(|| Error::new(ErrorType::ConnectionClosed)).into_down());
-                }
+                gone = stream.idle() => return Err(gone_away(gone.err())),
+            },
+            downstream => match downstream.is_body_done() {
+                true => tokio::select! {
+                    next = next => next,
+                    gone = downstream.read_body_or_idle(true) => return Err(gone_away(gone.err())),
+                },
+                false => next.await,
             },
         };
         let Some(attempt) = next else {
@@ -384,4 +389,9 @@ impl ProxyHttp for Phases {
     ) -> bool {
         true
     }
+}
+
+/// The error of a request whose client is gone.
+fn gone_away(error: Option<Box<Error>>) -> Box<Error> {
+    error.unwrap_or_else(|| Error::new(ErrorType::ConnectionClosed)).into_down()
 }

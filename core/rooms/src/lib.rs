@@ -35,7 +35,7 @@ pub use service::Rooms;
 pub use settings::Settings;
 pub use signing_key::SigningKey;
 pub use store::viewpoint::{Standing, Viewpoint};
-pub use store::visibility::Eye;
+pub use store::visibility::{Eye, Seen};
 pub use store::{Room, RoomEvent, Store};
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use colonnade_users::{
     account_data, accounts, answers, bodies, devices, encryption, filters, key_backup, limits,
     presence, profiles, push, to_device,
 };
-use colonnade_views::{directory, receipts, sync, timeline, typing};
+use colonnade_views::{directory, receipts, recent::Recent, sync, timeline, typing};
 
 use crate::{
     background_jobs, federation, lifecycle, media, membership, reports, services::Services,
@@ -85,12 +85,15 @@ impl ViewServices {
         let (data, theirs) = (Arc::clone(&users.account_data), rooms.clone());
         let timeline = timeline::Timeline::new(Arc::clone(context), theirs, data, words, history);
         let timeline = Arc::new(timeline);
-        let receipts = Arc::new(receipts::Receipts::new(Arc::clone(context), rooms.clone()));
+        let recent = Arc::new(Recent::new(Arc::clone(context), rooms.clone()));
+        let (ours, theirs, newest) = (Arc::clone(context), rooms.clone(), Arc::clone(&recent));
+        let receipts = Arc::new(receipts::Receipts::new(ours, theirs, newest));
         let typing = typing::Typing::start(Arc::clone(context), rooms.clone());
         let sources = sync::Sources {
             answers: Arc::clone(&users.answers),
             rooms: rooms.clone(),
             timeline: Arc::clone(&timeline),
+            recent: Arc::clone(&recent),
             encryption: Arc::clone(&users.encryption),
             to_device: Arc::clone(&users.to_device),
             receipts: Arc::clone(&receipts),
@@ -102,7 +105,7 @@ impl ViewServices {
         let follower = follower.cache(&users.accounts).cache(&users.account_data);
         let follower = follower.cache(&users.push).cache(&users.encryption).cache(rooms.store());
         // Who keeps something in memory before who wakes others.
-        let follower = follower.subscribe(&users.presence).subscribe(&typing);
+        let follower = follower.subscribe(&recent).subscribe(&users.presence).subscribe(&typing);
         let moves = Arc::new(delivery::Moves::default());
         let changes = Arc::new(pushing::PusherChanges::default());
         let follower = follower.subscribe(&moves).subscribe(&changes);

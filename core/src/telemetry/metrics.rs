@@ -90,6 +90,8 @@ impl Metrics {
         text += "# TYPE colonnade_writes_waiting gauge\n";
         text += &format!("colonnade_writes_waiting {}\n", db.writes_waiting());
         let stats = db.stats();
+        text += "# TYPE colonnade_database_reads_total counter\n";
+        text += &format!("colonnade_database_reads_total {}\n", stats.reads());
         text += &histogram("colonnade_commit_writes", &stats.batch_writes);
         text += &histogram("colonnade_commit_seconds", &stats.commit_seconds);
         text += &owner_calls(&services.rooms.owner_calls());

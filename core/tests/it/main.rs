@@ -48,3 +48,4 @@ mod uploads;
 mod versions;
 mod viewpoint;
 mod walks;
+mod warm;

@@ -27,6 +27,8 @@ use serde_json::{
     value::{RawValue, to_raw_value},
 };
 
+use crate::recent::Recent;
+
 pub use colonnade_storage::rooms::receipts::Kind;
 pub use receive::ReceivedReceipt;
 
@@ -45,12 +47,13 @@ const MARKER: &str = "m.fully_read";
 pub struct Receipts {
     context: Arc<Context>,
     store: Rooms,
+    recent: Arc<Recent>,
 }
 
 impl Receipts {
     /// Works on the database of `context`; receipts are for events of `store`.
-    pub fn new(context: Arc<Context>, store: Rooms) -> Self {
-        Self { context, store }
+    pub fn new(context: Arc<Context>, store: Rooms, recent: Arc<Recent>) -> Self {
+        Self { context, store, recent }
     }
 
     /// Notes that a user has read up to an event. `thread` is `None` for the whole room, `main`, or
@@ -230,7 +233,15 @@ impl Receipts {
         upto: Position,
     ) -> Result<Option<(Value, Option<Position>)>> {
         let (db, range) = (&self.context.db, (after, upto));
-        let (changes, next) = receipts::changes_page(db, room, viewer, range, RECEIPTS_MAX).await?;
+        // Who has none of them yet wants older ones than those in memory.
+        let recent = match after {
+            0 => None,
+            _ => self.recent.read(room, upto).await?.between(range, viewer),
+        };
+        let (changes, next) = match recent {
+            Some(changes) => (changes, None),
+            None => receipts::changes_page(db, room, viewer, range, RECEIPTS_MAX).await?,
+        };
         let content = self.contents(changes).await?.remove(&room);
         Ok(content.map(|content| (content, next)))
     }

@@ -49,7 +49,8 @@ impl Viewpoint {
         Self { standing, joined_upto, member }
     }
 
-    fn joined(member: Member) -> Self {
+    /// Returns from where somebody looks at a room he is in.
+    pub fn joined(member: Member) -> Self {
         let (standing, joined_upto) = (Standing::Joined, Some(Position::MAX));
         Self { standing, joined_upto, member: Some(member) }
     }

@@ -16,7 +16,7 @@ use colonnade_rules::visibility::{Around, Sight, Visibility, may_see, may_see_st
 use colonnade_storage::rooms::{events::EventFlags, members::Membership};
 use std::sync::Arc;
 
-use super::{Room, RoomEvent, Store};
+use super::{Room, RoomEvent, Store, viewpoint::Viewpoint};
 use crate::Result;
 
 /// An event that somebody may see.
@@ -98,6 +98,19 @@ impl Store {
         let rooms: BTreeSet<RoomNid> = events.iter().map(|event| event.room).collect();
         let rooms: Vec<RoomNid> = rooms.into_iter().collect();
         let points = self.viewpoints(eye.user, &rooms).await?;
+        self.sights_from(eye, events, &points).await
+    }
+
+    /// [`Store::sights`] where it is known from where the viewer looks at their rooms.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn sights_from(
+        &self,
+        eye: Eye<'_>,
+        events: &[&RoomEvent],
+        points: &HashMap<RoomNid, Viewpoint>,
+    ) -> Result<Vec<Option<Seen>>> {
         let said = self.said(eye, events).await?;
         let said_by = |state: Option<StateNid>| {
             state.and_then(|state| said.get(&state)).copied().unwrap_or_default()

@@ -96,6 +96,7 @@ impl Postgres {
     /// # Errors
     /// [`StorageError::Unavailable`] when there was none in time.
     pub(crate) async fn reader(&self) -> Result<Reader> {
+        self.stats.read();
         self.readers.lend().await
     }
 

@@ -153,6 +153,7 @@ fn lock_beside(path: &Path) -> Result<File> {
 
 impl Sqlite {
     pub(crate) fn reader(&self) -> Reader<'_> {
+        self.stats.read();
         Reader(&self.readers)
     }
 

@@ -1,5 +1,5 @@
-//! Figures of the writer, for the metrics of the assembly: how large commits are, how long they
-//! take, how many writes wait. Counting only; nothing here decides anything.
+//! Figures of the database, for the metrics of the assembly: how many reads there were, how large commits
+//! are, how long they take. Counting only; nothing here decides anything.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -50,9 +50,11 @@ impl Histogram {
     }
 }
 
-/// Figures of one writer.
+/// Figures of one database as this process uses it.
 #[derive(Debug)]
 pub struct Stats {
+    /// Statements that were read with, outside of transactions.
+    reads: AtomicU64,
     /// Writes per commit.
     pub batch_writes: Histogram,
     /// Seconds from the beginning of a commit's first write to its end on disk.
@@ -61,11 +63,25 @@ pub struct Stats {
 
 impl Default for Stats {
     fn default() -> Self {
-        Self { batch_writes: Histogram::new(&SIZES), commit_seconds: Histogram::new(&SECONDS) }
+        Self {
+            reads: AtomicU64::new(0),
+            batch_writes: Histogram::new(&SIZES),
+            commit_seconds: Histogram::new(&SECONDS),
+        }
     }
 }
 
 impl Stats {
+    /// Returns how many statements were read with since the start.
+    pub fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of a read.
+    pub(super) fn read(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Takes note of a commit.
     pub(super) fn committed(&self, writes: usize, took: Duration) {
         self.batch_writes.observe(writes as f64);

@@ -55,6 +55,23 @@ pub async fn of_events(
     Ok(rows.into_iter().map(|(event, txn_id)| (EventNid(event), txn_id)).collect())
 }
 
+/// Returns the transaction ids under which any devices sent some of these events.
+///
+/// # Errors
+/// When the database fails.
+pub async fn of_all(
+    db: &Database,
+    events: &[EventNid],
+) -> Result<Vec<(EventNid, DeviceNid, String)>> {
+    const OF: &str =
+        "SELECT event_nid, device_nid, txn_id FROM client_txns WHERE event_nid IN {INTS 1}";
+    let list = int_list(events.iter().map(|event| event.0));
+    let rows: Vec<(i64, i64, String)> =
+        read_list!(db, OF, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
+    let txn = |(event, device, txn_id)| (EventNid(event), DeviceNid(device), txn_id);
+    Ok(rows.into_iter().map(txn).collect())
+}
+
 /// Forgets at most `limit` transaction ids from before `before_ts`, in milliseconds since 1970; of messages
 /// to devices, too. Fewer are the last.
 ///

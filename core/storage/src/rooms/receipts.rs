@@ -189,6 +189,28 @@ pub async fn changes_across(
     Ok(page_of(rows, rows_max))
 }
 
+/// Returns the receipts of a room, the private ones, too, that changed above `after` and up to `upto`, with
+/// their positions, oldest first: the last `limit` of them.
+///
+/// # Errors
+/// When the database fails.
+pub async fn newest(
+    db: &Database,
+    room: RoomNid,
+    (after, upto): (Position, Position),
+    limit: i64,
+) -> Result<Vec<(Position, Receipt)>> {
+    const NEWEST: &str = "SELECT room_nid, user_nid, kind, thread, event_id, event_pos, ts, pos \
+         FROM receipts WHERE room_nid = $1 AND pos > $2 AND pos <= $3 ORDER BY pos DESC LIMIT $4";
+    let rows: Vec<Row> = read!(db, |c| sql::query_as(NEWEST)
+        .bind(room.0)
+        .bind(after)
+        .bind(upto)
+        .bind(limit)
+        .fetch_all(c))?;
+    Ok(rows.into_iter().rev().map(|row| (row.pos, row.into())).collect())
+}
+
 /// Makes a page of the rows that were read, and says after which position the next one begins.
 fn page_of(rows: Vec<Row>, rows_max: i64) -> (Vec<Receipt>, Option<Position>) {
     let is_full = rows.len() as i64 >= rows_max;

@@ -398,6 +398,28 @@ impl States {
         Ok(found.map(StateNid))
     }
 
+    /// Returns the states that became current above `after` and up to `upto`, with their positions, oldest
+    /// first: the last `limit` of them.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn log(
+        &self,
+        room: RoomNid,
+        (after, upto): (Position, Position),
+        limit: i64,
+    ) -> Result<Vec<(Position, StateNid)>> {
+        const LOG: &str = "SELECT pos, state_nid FROM room_state_log \
+             WHERE room_nid = $1 AND pos > $2 AND pos <= $3 ORDER BY pos DESC LIMIT $4";
+        let rows: Vec<(i64, i64)> = read!(self.db, |c| sql::query_as(LOG)
+            .bind(room.0)
+            .bind(after)
+            .bind(upto)
+            .bind(limit)
+            .fetch_all(c))?;
+        Ok(rows.into_iter().rev().map(|(pos, state)| (pos, StateNid(state))).collect())
+    }
+
     /// Takes note of states that were committed, so that reading them needs no database.
     pub fn committed<'a>(&self, states: impl IntoIterator<Item = &'a NewState>) {
         for new in states {

@@ -8,8 +8,13 @@ use colonnade_model::{
     nid::{EventNid, RoomNid, UserNid},
     stream::Position,
 };
+use colonnade_rules::push::PushOutcome;
 
-use crate::{Database, Tx, database::sql, error::Result};
+use crate::{
+    Database, Tx,
+    database::{int_list, sql},
+    error::Result,
+};
 
 /// What is unread for a user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -119,6 +124,42 @@ async fn exceptions(db: &Database, span: Span) -> Result<Counts> {
         .bind(thread_number(span))
         .fetch_one(c))?;
     Ok(Counts { notify, highlight })
+}
+
+/// What an event means to a user to whom it means something else than by the default rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnOutcome {
+    /// The event's position.
+    pub pos: Position,
+    /// The user.
+    pub user: UserNid,
+    /// What it means to him.
+    pub outcome: PushOutcome,
+    /// What it means by the default rules.
+    pub base: PushOutcome,
+}
+
+/// Returns to whom the events at these positions mean something of their own: at most `limit` of them.
+///
+/// # Errors
+/// When the database fails.
+pub async fn own_outcomes(
+    db: &Database,
+    positions: &[Position],
+    limit: i64,
+) -> Result<Vec<OwnOutcome>> {
+    const OWN: &str = "SELECT pos, user_nid, action, base FROM push_exceptions \
+         WHERE pos IN {INTS 1} LIMIT $2";
+    let list = int_list(positions.iter().copied());
+    let rows: Vec<(i64, i64, i64, i64)> =
+        read_list!(db, OWN, |sql, c| sql::query_as(sql).bind(list).bind(limit).fetch_all(c))?;
+    let own = |(pos, user, action, base): (i64, i64, i64, i64)| OwnOutcome {
+        pos,
+        user: UserNid(user),
+        outcome: action.into(),
+        base: base.into(),
+    };
+    Ok(rows.into_iter().map(own).collect())
 }
 
 /// Returns the threads of a room with anything after a position, for counting each.

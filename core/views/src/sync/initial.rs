@@ -26,6 +26,7 @@ use serde_json::{json, value::RawValue};
 
 use super::{
     answer::{Rest, SyncAnswer},
+    at_hand::AtHand,
     chunk::SyncRange,
     event_stream::{of_room, rendered, with_user_id},
     response::TimelinePart,
@@ -274,9 +275,10 @@ impl Sync {
         out: &mut Writer,
     ) -> Result<()> {
         let ShownRoom { room, upto, known_upto, .. } = *shown;
-        let chunk = self.timeline_chunk(context, room, 0, upto).await?;
+        let at_hand = AtHand::default();
+        let chunk = self.timeline_chunk(context, room, (0, upto), &at_hand).await?;
         let gap = SyncRange { after: 0, upto, whole: true, known_upto };
-        let missing = self.missing_state(context, room, &chunk, gap).await?;
+        let missing = self.missing_state(context, room, &chunk, (gap, &at_hand)).await?;
         let state = self.state(context, room, &chunk, missing, &[]).await?;
         out.field("room_id", &room.room_id)?;
         if let Some(membership) = shown.membership {

@@ -7,7 +7,7 @@ use colonnade_model::{
     stream::{Position, Stream},
     token::TimelineToken,
 };
-use colonnade_rooms::{Error, Result, Room};
+use colonnade_rooms::{Error, Result, Room, Viewpoint};
 use colonnade_storage::rooms::{
     events::{self, EventFlags, Piece, Range},
     gaps,
@@ -23,6 +23,7 @@ use serde_json::{
 };
 
 use super::{
+    at_hand::AtHand,
     chunk::{SyncRange, TimelineChunk},
     fields::{federation_format, with_fields},
     filter,
@@ -62,8 +63,9 @@ impl Sync {
         let upto = context.now(Stream::Events);
         let whole = !was_in || context.request.full_state;
         let gap = SyncRange { after, upto, whole, known_upto: Position::MAX };
+        let at_hand = self.at_hand(context, member, head).await?;
         let (timeline, mut state, summary) = match gap.whole || head.events > since {
-            true => self.said(context, room, gap, was_in).await?,
+            true => self.said(context, room, gap, (was_in, &at_hand)).await?,
             false => (TimelinePart::default(), all(Vec::new()), Summary::default()),
         };
         let mut ephemeral = self.ephemeral(context, room, head, was_in)?;
@@ -78,7 +80,7 @@ impl Sync {
         if !has_news {
             return Ok(());
         }
-        let (unread, by_thread) = self.unread(context, room).await?;
+        let (unread, by_thread) = self.unread(context, room, &at_hand).await?;
         out.begin_room("join", &room.room_id);
         out.timeline(timeline).await?;
         if !summary.is_empty() {
@@ -95,18 +97,38 @@ impl Sync {
         Ok(())
     }
 
+    /// Returns what is in memory of a room the user is in. Who comes to it for the first time wants more than
+    /// what is newest, and each of his rooms would be read for that.
+    async fn at_hand(
+        &self,
+        context: &SyncContext,
+        member: &Member,
+        head: RoomHead,
+    ) -> Result<AtHand> {
+        // Of one who only looks into the room, no event says that he is in it.
+        let point = (member.event != EventNid(0)).then(|| Viewpoint::joined(member.clone()));
+        let recent = match context.since {
+            None => None,
+            Some(_) => {
+                let upto = context.now(Stream::Events).min(head.events);
+                Some(self.from.recent.said(member.room, upto).await?)
+            }
+        };
+        Ok(AtHand { recent, point })
+    }
+
     /// What was said in a room, the state that goes with it, and who is there if that changed.
     async fn said<'a>(
         &'a self,
         context: &'a SyncContext,
         room: &'a Room,
         gap: SyncRange,
-        was_in: bool,
+        (was_in, at_hand): (bool, &AtHand),
     ) -> Result<(TimelinePart, Elements<'a>, Summary)> {
-        let mut chunk = self.timeline_chunk(context, room, gap.after, gap.upto).await?;
+        let mut chunk = self.timeline_chunk(context, room, (gap.after, gap.upto), at_hand).await?;
         // What the client may have of an earlier stay does not join up with this timeline.
         chunk.limited |= context.since.is_some() && !was_in;
-        let missing = self.missing_state(context, room, &chunk, gap).await?;
+        let missing = self.missing_state(context, room, &chunk, (gap, at_hand)).await?;
         let summary = match missing.members_moved || gap.whole {
             true => self.summary(context, room).await?,
             false => Summary::default(),
@@ -121,8 +143,8 @@ impl Sync {
         &self,
         context: &SyncContext,
         room: &Room,
-        after: i64,
-        upto: i64,
+        (after, upto): (Position, Position),
+        at_hand: &AtHand,
     ) -> Result<TimelineChunk> {
         let wanted = &context.request.filter.room.timeline;
         let limit = wanted.limit.map_or(TIMELINE_DEFAULT, |limit| {
@@ -133,29 +155,31 @@ impl Sync {
         let mut found: Vec<Shown> = Vec::new();
         let (mut top, mut scanned, mut bytes, mut more) = (upto, 0, 0, true);
         let mut has_gap = false;
+        let timeline = &self.from.timeline;
         while more && found.len() <= limit && bytes < bytes_max.max(1) && scanned < SCANNED_MAX {
             let block = (limit + 1 - found.len()).max(20) as i64;
             let range = Range { after, upto: top, newest_first: true, limit: block };
-            let Piece { events: rows, is_last } =
-                events::live(&self.context.db, room.nid, range).await?;
+            let (mut page, is_last) = self.live(room, range, at_hand).await?;
             more = !is_last;
-            scanned += rows.len();
-            let Some(lowest) = rows.last().and_then(|row| row.pos) else { break };
+            scanned += page.len();
+            let Some(lowest) = page.last().and_then(|shown| shown.row.pos) else { break };
             top = lowest - 1;
-            let mut page = self.from.timeline.shown(rows).await?;
             if let Some(first) = self.after_gap(room, &page).await? {
                 // Nobody knows here what was said before this.
                 page.truncate(first + 1);
                 (has_gap, more) = (true, false);
             }
-            let page = page.into_iter().filter(|shown| self.is_wanted(context, shown));
-            let page = self.from.timeline.visible(&context.viewer, page.collect()).await?;
+            page.retain(|shown| self.is_wanted(context, shown));
+            let page = match &at_hand.point {
+                Some(point) => timeline.visible_from(&context.viewer, point, page).await?,
+                None => timeline.visible(&context.viewer, page).await?,
+            };
             bytes += page.iter().map(|shown| shown.row.event.json().len()).sum::<usize>();
             found.extend(page);
         }
         let known = found.len();
         found.truncate(limit);
-        let mut json = self.rendered(context, room, &mut found, bytes_max).await?;
+        let mut json = self.rendered(context, room, &mut found, (bytes_max, at_hand)).await?;
         let shown_bytes = json.iter().map(|event| event.get().len()).sum();
         context.timelines.tell(shown_bytes);
         let is_cut = bytes >= bytes_max.max(1) || scanned >= SCANNED_MAX;
@@ -166,11 +190,26 @@ impl Sync {
             Some(timeline_key) => Some(TimelineToken(timeline_key - 1)),
             None => {
                 let range = Range { after: 0, upto, newest_first: true, limit: 1 };
-                let row = events::live(&self.context.db, room.nid, range).await?.events.pop();
-                row.and_then(|row| row.timeline_key).map(TimelineToken)
+                let newest = self.live(room, range, at_hand).await?.0.pop();
+                newest.and_then(|newest| newest.row.timeline_key).map(TimelineToken)
             }
         };
         Ok(TimelineChunk { events: found, json, limited, prev_batch })
+    }
+
+    /// Returns live events of a room, newest first, and whether there are no more of them in the range.
+    async fn live(
+        &self,
+        room: &Room,
+        range: Range,
+        at_hand: &AtHand,
+    ) -> Result<(Vec<Shown>, bool)> {
+        if let Some((events, is_last)) = at_hand.newest(range) {
+            return Ok((events.into_iter().map(Shown::from).collect(), is_last));
+        }
+        let Piece { events: rows, is_last } =
+            events::live(&self.context.db, room.nid, range).await?;
+        Ok((self.from.timeline.shown(rows).await?, is_last))
     }
 
     /// Returns where among events, newest first, one stands before which history is missing.
@@ -199,15 +238,16 @@ impl Sync {
         context: &SyncContext,
         room: &Room,
         found: &mut Vec<Shown>,
-        bytes_max: usize,
+        (bytes_max, at_hand): (usize, &AtHand),
     ) -> Result<Vec<Box<RawValue>>> {
-        let format = context.format();
+        let how = (context.format(), bytes_max);
+        let recent = at_hand.recent();
         let (timeline, viewer) = (&self.from.timeline, &context.viewer);
         let filter = &context.request.filter;
         let events = if filter.event_format == EventFormat::Federation {
             federation_format(found)
         } else {
-            timeline.render_within(viewer, room, found, format, bytes_max).await?
+            timeline.render_recent_within(viewer, room, found, how, recent).await?
         };
         found.truncate(events.len());
         Ok(with_fields(events, filter.event_fields.as_deref()))
@@ -238,7 +278,8 @@ impl Sync {
         }
         let since = if was_in { context.since(Stream::Receipts) } else { 0 };
         let is_due = head.receipts > since && filter::wants_type(wanted, "m.receipt");
-        let (viewer, upto) = (context.viewer.user, context.now(Stream::Receipts));
+        let viewer = context.viewer.user;
+        let upto = context.now(Stream::Receipts).min(head.receipts);
         let receipts = try_unfold(is_due.then_some(since), move |after| async move {
             let Some(after) = after else { return Ok(None) };
             let found = self.from.receipts.content(room.nid, viewer, after, upto).await?;

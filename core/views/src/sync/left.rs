@@ -6,6 +6,7 @@ use colonnade_rooms::{Result, Room};
 use colonnade_storage::rooms::members::{self, Member, Membership};
 
 use super::{
+    at_hand::AtHand,
     chunk::SyncRange,
     service::{Sync, SyncContext},
     state::state_key,
@@ -42,7 +43,8 @@ impl Sync {
             (false, false) if context.since.is_none() => 0,
             (false, false) => member.pos - 1,
         };
-        let chunk = self.timeline_chunk(context, room, after, member.pos).await?;
+        let at_hand = AtHand::default();
+        let chunk = self.timeline_chunk(context, room, (after, member.pos), &at_hand).await?;
         let gap = SyncRange {
             after,
             upto: member.pos,
@@ -50,7 +52,7 @@ impl Sync {
                 || (!known && (joined_between || context.since.is_none())),
             known_upto: point.state_upto(),
         };
-        let missing = self.missing_state(context, room, &chunk, gap).await?;
+        let missing = self.missing_state(context, room, &chunk, (gap, &at_hand)).await?;
         let state = self.state(context, room, &chunk, missing, &[]).await?;
         let since_data = if known { context.since(Stream::AccountData) } else { 0 };
         let account_data = self.room_data(context, room, since_data).await?;

@@ -60,6 +60,8 @@ pub struct UserHead {
     pub events: Position,
     /// The latest change of account data.
     pub account_data: Position,
+    /// The latest receipt of the user's own.
+    pub receipts: Position,
     /// The latest change of keys the user follows beyond those of rooms: the user's own, and
     /// signatures that only the user sees.
     pub device_lists: Position,
@@ -150,6 +152,7 @@ impl Notifier {
         UserHead {
             events: floor.get(Stream::Events),
             account_data: floor.get(Stream::AccountData),
+            receipts: floor.get(Stream::Receipts),
             device_lists: floor.get(Stream::DeviceLists),
         }
     }
@@ -324,8 +327,9 @@ fn raise_user(head: &mut UserHead, stream: Stream, position: Position) {
     let place = match stream {
         Stream::Events => &mut head.events,
         Stream::AccountData => &mut head.account_data,
+        Stream::Receipts => &mut head.receipts,
         Stream::DeviceLists => &mut head.device_lists,
-        Stream::Receipts | Stream::ToDevice | Stream::Typing | Stream::Presence => return,
+        Stream::ToDevice | Stream::Typing | Stream::Presence => return,
     };
     *place = (*place).max(position);
 }

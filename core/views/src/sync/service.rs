@@ -30,9 +30,11 @@ use tokio::sync::watch;
 
 use super::{
     answer::SyncAnswer, changed_data::ChangedData, lazy_loaded::LazyLoaded, notifier::Notifier,
+    tally::Tallies,
 };
 use crate::{
     receipts::Receipts,
+    recent::Recent,
     timeline::{PAGE_BYTES_MAX, Timeline, Viewer},
     typing::Typing,
 };
@@ -78,6 +80,8 @@ pub struct Sources {
     pub timeline: Arc<Timeline>,
     /// Counts of keys, and whose keys changed.
     pub encryption: Arc<Encryption>,
+    /// What was said and read last.
+    pub recent: Arc<Recent>,
     /// Messages to the device.
     pub to_device: Arc<ToDevice>,
     /// Who read what.
@@ -135,6 +139,8 @@ pub struct Sync {
     pub(super) lazy_loaded: Cache<(DeviceNid, RoomNid), Arc<parking_lot::Mutex<LazyLoaded>>>,
     /// Uploaded filters, which never change.
     pub(super) filters: Cache<(UserNid, i64), Arc<FilterDefinition>>,
+    /// What was counted as unread.
+    pub(super) tallies: Tallies,
     pub(super) stopping: watch::Sender<bool>,
 }
 
@@ -222,6 +228,7 @@ impl Sync {
             memberships: Cache::new(USERS_MAX),
             lazy_loaded: Cache::new(LAZY_LOADED_MAX),
             filters: Cache::new(FILTERS_MAX),
+            tallies: Tallies::default(),
             stopping: watch::Sender::new(false),
         })
     }

@@ -4,7 +4,7 @@
 use colonnade_model::{
     nid::{EventNid, StateNid, UserNid},
     ruma::{OwnedUserId, api::client::filter::EventFormat},
-    stream::Stream,
+    stream::{Position, Stream},
 };
 use colonnade_rooms::{Result, Room};
 use colonnade_storage::rooms::state::Part;
@@ -12,6 +12,7 @@ use futures_util::stream::try_unfold;
 use serde_json::value::RawValue;
 
 use super::{
+    at_hand::AtHand,
     chunk::{SyncRange, TimelineChunk},
     fields::{federation_format, with_fields},
     filter,
@@ -45,13 +46,12 @@ impl Sync {
         context: &SyncContext,
         room: &Room,
         chunk: &TimelineChunk,
-        gap: SyncRange,
+        (gap, at_hand): (SyncRange, &AtHand),
     ) -> Result<MissingState> {
-        let states = self.from.rooms.states();
-        let current = states.at(room.nid, gap.upto.min(gap.known_upto)).await?;
+        let current = self.state_at(room, gap.upto.min(gap.known_upto), at_hand).await?;
         let known = match gap.whole {
             true => None,
-            false => states.at(room.nid, gap.after.min(gap.known_upto)).await?,
+            false => self.state_at(room, gap.after.min(gap.known_upto), at_hand).await?,
         };
         let first = chunk.events.iter().find(|shown| shown.shows_state);
         let first = first.map(|first| first.row.state_before);
@@ -66,6 +66,19 @@ impl Sync {
         let said = chunk.events.iter().any(|shown| shown.row.event.membership().is_some());
         let members_moved = said || !members.is_empty();
         Ok(MissingState { target, whole: known.is_none(), core, members, members_moved })
+    }
+
+    /// Returns the state that was current at a position.
+    async fn state_at(
+        &self,
+        room: &Room,
+        position: Position,
+        at_hand: &AtHand,
+    ) -> Result<Option<StateNid>> {
+        match at_hand.state_at(position) {
+            Some(state) => Ok(state),
+            None => Ok(self.from.rooms.states().at(room.nid, position).await?),
+        }
     }
 
     /// Returns the state part, which is read as it is told. Lazily loaded, it has the member events of

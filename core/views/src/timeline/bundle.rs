@@ -36,29 +36,25 @@ struct Reader<'a> {
 }
 
 impl Timeline {
-    /// Returns the `m.relations` of those events of a page that have any.
+    /// Returns the `m.relations` of events that others relate to.
     pub(super) async fn bundles(
         &self,
         viewer: &Viewer,
         room: &Room,
-        page: &[Shown],
+        parents: &[&Shown],
         format: ClientFormat,
         bundles: Bundles,
     ) -> Result<HashMap<EventNid, Box<RawValue>>> {
         let mut found: HashMap<EventNid, Bundle> = HashMap::new();
-        let all: Vec<EventNid> = page.iter().map(|shown| shown.row.nid).collect();
-        let parents = aggregations::parents_among(&self.context.db, &all).await?;
         if parents.is_empty() {
             return Ok(HashMap::new());
         }
         let lens = self.lens(viewer, room).await?;
         let reader = Reader { viewer, room, lens: &lens, format };
-        let parents: Vec<&Shown> =
-            page.iter().filter(|shown| parents.contains(&shown.row.nid)).collect();
-        self.add_edits(reader, &parents, &mut found).await?;
+        self.add_edits(reader, parents, &mut found).await?;
         if bundles == Bundles::All {
-            self.add_references(reader, &parents, &mut found).await?;
-            self.add_threads(reader, &parents, &mut found).await?;
+            self.add_references(reader, parents, &mut found).await?;
+            self.add_threads(reader, parents, &mut found).await?;
         }
         found.into_iter().map(|(nid, bundle)| Ok((nid, raw(&bundle)?))).collect()
     }

@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use std::sync::Arc;
 
 use super::{Shown, Timeline, Viewer};
+use crate::recent::RecentRoom;
 
 /// Rendered events to come.
 pub(super) type Rendering<'a> =
@@ -65,11 +66,38 @@ impl Timeline {
         format: ClientFormat,
         bundles: Bundles,
     ) -> Result<Vec<Box<RawValue>>> {
-        let mut extras = self.extras(viewer, page, format).await?;
+        self.render_recent(viewer, room, page, (format, bundles), None).await
+    }
+
+    /// [`Timeline::render`] where some of the page may be in memory.
+    async fn render_recent(
+        &self,
+        viewer: &Viewer,
+        room: &Room,
+        page: &[Shown],
+        (format, bundles): (ClientFormat, Bundles),
+        recent: Option<&RecentRoom>,
+    ) -> Result<Vec<Box<RawValue>>> {
+        let mut extras = self.extras(viewer, page, format, recent).await?;
         if bundles != Bundles::None {
-            extras.relations = self.bundles(viewer, room, page, format, bundles).await?;
+            let parents = self.parents_among(page, recent).await?;
+            extras.relations = self.bundles(viewer, room, &parents, format, bundles).await?;
         }
         Ok(self.written(page, format, &extras, &Invitations::new()))
+    }
+
+    /// Returns those of a page that others are edits of, refer to, or answer in a thread.
+    async fn parents_among<'p>(
+        &self,
+        page: &'p [Shown],
+        recent: Option<&RecentRoom>,
+    ) -> Result<Vec<&'p Shown>> {
+        let all: Vec<EventNid> = page.iter().map(|shown| shown.row.nid).collect();
+        let parents = match recent.and_then(|recent| recent.parents_among(&all)) {
+            Some(parents) => parents,
+            None => aggregations::parents_among(&self.context.db, &all).await?,
+        };
+        Ok(page.iter().filter(|shown| parents.contains(&shown.row.nid)).collect())
     }
 
     /// Renders events of any rooms, in order, without what hangs on them; those by which the viewer is invited
@@ -84,7 +112,7 @@ impl Timeline {
         invitations: &Invitations,
     ) -> Result<Vec<Box<RawValue>>> {
         let format = ClientFormat::WithRoom;
-        let extras = self.extras(viewer, page, format).await?;
+        let extras = self.extras(viewer, page, format, None).await?;
         Ok(self.written(page, format, &extras, invitations))
     }
 
@@ -130,9 +158,22 @@ impl Timeline {
         format: ClientFormat,
         bytes_max: usize,
     ) -> Result<Vec<Box<RawValue>>> {
+        self.render_recent_within(viewer, room, page, (format, bytes_max), None).await
+    }
+
+    /// [`Timeline::render_within`] where some of the page may be in memory.
+    pub(crate) async fn render_recent_within(
+        &self,
+        viewer: &Viewer,
+        room: &Room,
+        page: &[Shown],
+        (format, bytes_max): (ClientFormat, usize),
+        recent: Option<&RecentRoom>,
+    ) -> Result<Vec<Box<RawValue>>> {
         let (mut rendered, mut bytes) = (Vec::new(), 0);
+        let how = (format, Bundles::All);
         for some in page.chunks(RENDERED_AT_ONCE) {
-            for json in self.render(viewer, room, some, format, Bundles::All).await? {
+            for json in self.render_recent(viewer, room, some, how, recent).await? {
                 bytes += json.get().len();
                 rendered.push(json);
                 if bytes >= bytes_max {
@@ -180,13 +221,16 @@ impl Timeline {
         viewer: &Viewer,
         page: &[Shown],
         format: ClientFormat,
+        recent: Option<&RecentRoom>,
     ) -> Result<Extras> {
-        let db = &self.context.db;
         let mut extras = Extras::default();
         let own = page.iter().filter(|shown| shown.row.sender == viewer.user);
         let own: Vec<EventNid> = own.map(|shown| shown.row.nid).collect();
         if !own.is_empty() {
-            let sent = client_txns::of_events(db, viewer.device, &own).await?;
+            let sent = match recent.and_then(|recent| recent.sent_by(viewer.device, &own)) {
+                Some(sent) => sent,
+                None => client_txns::of_events(&self.context.db, viewer.device, &own).await?,
+            };
             extras.transactions = sent.into_iter().collect();
         }
         extras.because = self.redactions(viewer, page, format).await?;

@@ -1,10 +1,10 @@
 //! Narrows events to those a user may see (`rooms/sight.rs` decides), and takes out the words of erased
 //! users.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use colonnade_model::nid::UserNid;
-use colonnade_rooms::{Error, Result, RoomEvent};
+use colonnade_rooms::{Error, Result, RoomEvent, Seen, Viewpoint};
 use colonnade_storage::{rooms::members::Membership, users::accounts};
 
 use super::{Shown, Timeline, Viewer};
@@ -21,6 +21,34 @@ impl Timeline {
         }
         let events: Vec<&RoomEvent> = page.iter().map(|shown| &*shown.row).collect();
         let sights = self.rooms.sights(viewer.eye(), &events).await?;
+        self.seen(viewer, page, sights).await
+    }
+
+    /// [`Timeline::visible`] where all events are of one room, and it is known from where the viewer looks at
+    /// it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn visible_from(
+        &self,
+        viewer: &Viewer,
+        point: &Viewpoint,
+        page: Vec<Shown>,
+    ) -> Result<Vec<Shown>> {
+        let Some(first) = page.first() else { return Ok(page) };
+        let points = HashMap::from([(first.row.room, point.clone())]);
+        let events: Vec<&RoomEvent> = page.iter().map(|shown| &*shown.row).collect();
+        let sights = self.rooms.sights_from(viewer.eye(), &events, &points).await?;
+        self.seen(viewer, page, sights).await
+    }
+
+    /// Keeps of `page` what is seen.
+    async fn seen(
+        &self,
+        viewer: &Viewer,
+        page: Vec<Shown>,
+        sights: Vec<Option<Seen>>,
+    ) -> Result<Vec<Shown>> {
         let mut seen = Vec::with_capacity(page.len());
         for (mut shown, sight) in page.into_iter().zip(sights) {
             let Some(sight) = sight else { continue };

@@ -27,6 +27,7 @@ pub(crate) mod rooms_read;
 pub(crate) mod rooms_state;
 pub(crate) mod rooms_write;
 pub(crate) mod search;
+pub(crate) mod sliding_sync;
 pub(crate) mod spaces;
 pub(crate) mod sync;
 pub(crate) mod to_device;

@@ -21,6 +21,7 @@ const ALLOWED: &[(Method, &str)] = &[
     (Method::GET, "/_matrix/client/v3/rooms/{}/members"),
     (Method::GET, "/_matrix/client/v3/rooms/{}/initialSync"),
     (Method::GET, "/_matrix/client/v3/sync"),
+    (Method::POST, "/_matrix/client/v4/sync"),
     (Method::GET, "/_matrix/client/v3/events"),
     (Method::GET, "/_matrix/client/v1/media/download/{}/{}"),
     (Method::GET, "/_matrix/client/v1/media/download/{}/{}/{}"),

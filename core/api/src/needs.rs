@@ -19,6 +19,7 @@ use crate::reply::{Reply, ReplyBody};
 const LISTED: &[(Method, &str, Need)] = &[
     // Waits for something to tell before anything is made.
     (Method::GET, "/sync", Need::Own),
+    (Method::POST, "/sync", Need::Own),
     (Method::GET, "/events", Need::Own),
     (Method::GET, "/initialSync", Need::Own),
     // From the disk, a piece at a time.

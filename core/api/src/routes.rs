@@ -45,6 +45,7 @@ pub fn of_clients() -> Table {
     client::push_rules::mount(&mut table);
     client::reports::mount(&mut table);
     client::sync::mount(&mut table);
+    client::sliding_sync::mount(&mut table);
     client::events::mount(&mut table);
     client::initial::mount(&mut table);
     client::notifications::mount(&mut table);

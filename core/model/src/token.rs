@@ -13,6 +13,9 @@ const MAC_LEN: usize = 4;
 /// The longest token looked at; ours have at most 80 characters.
 const TOKEN_LEN_MAX: usize = 160;
 
+/// What stands between a sync token and a place on a connection.
+pub const PLACE: char = '~';
+
 /// Why a token cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the token is not one of ours")]
@@ -63,6 +66,8 @@ impl SyncToken {
     /// # Errors
     /// [`BadToken`] when it was not written with this key.
     pub fn decode(text: &str, key: &TokenKey) -> Result<Self, BadToken> {
+        // A position of a sliding sync says behind it where on its connection it stands.
+        let text = text.split(PLACE).next().unwrap_or_default();
         let body =
             text.strip_prefix('s').filter(|_| text.len() <= TOKEN_LEN_MAX).ok_or(BadToken)?;
         let bytes = URL_SAFE_NO_PAD.decode(body).map_err(|_| BadToken)?;

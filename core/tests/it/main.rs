@@ -35,6 +35,7 @@ mod room_versions;
 mod rooms;
 mod search;
 mod sessions;
+mod sliding_sync;
 mod successors;
 mod sweep;
 mod sync;

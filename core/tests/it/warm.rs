@@ -10,31 +10,31 @@ const ROUNDS: u64 = 6;
 const STEPS: usize = 40;
 
 /// Numbers that are the same in every run.
-struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
+    pub(crate) fn roll(&mut self, sides: usize) -> usize {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).unwrap() % sides
     }
 
-    fn one_of<'a, T>(&mut self, things: &'a [T]) -> &'a T {
+    pub(crate) fn one_of<'a, T>(&mut self, things: &'a [T]) -> &'a T {
         &things[self.roll(things.len())]
     }
 }
 
 /// Two rooms, who is in them, and what was said there.
-struct World {
-    people: Vec<Client>,
-    rooms: Vec<String>,
+pub(crate) struct World {
+    pub(crate) people: Vec<Client>,
+    pub(crate) rooms: Vec<String>,
     events: Vec<Vec<String>>,
-    dice: Dice,
+    pub(crate) dice: Dice,
     said: usize,
 }
 
 impl World {
-    async fn new(server: &TestServer, seed: u64) -> Self {
+    pub(crate) async fn new(server: &TestServer, seed: u64) -> Self {
         let mut people = Vec::new();
         for name in ["ann", "bob", "cid", "dot"] {
             people.push(server.user(name).await);
@@ -59,7 +59,7 @@ impl World {
     }
 
     /// Does something, which may be refused.
-    async fn step(&mut self) {
+    pub(crate) async fn step(&mut self) {
         let at = self.dice.roll(2);
         let (room, who) = (self.rooms[at].clone(), self.dice.roll(self.people.len()));
         let person = self.people[who].clone();

@@ -5,7 +5,10 @@
 
 mod receive;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use colonnade_model::session::Session;
 use colonnade_model::{
@@ -244,6 +247,27 @@ impl Receipts {
         };
         let content = self.contents(changes).await?.remove(&room);
         Ok(content.map(|content| (content, next)))
+    }
+
+    /// Returns the content of `m.receipt` with what was read last, up to `upto`: receipts at some events, and the
+    /// user's own. `None` if there are none.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn newest(
+        &self,
+        room: RoomNid,
+        viewer: UserNid,
+        upto: Position,
+        events: &HashSet<&str>,
+    ) -> Result<Option<Value>> {
+        let recent = self.recent.read(room, upto).await?;
+        let mut found = recent.newest(upto, viewer);
+        found.retain(|one| one.user == viewer || events.contains(one.event_id.as_str()));
+        if !found.iter().any(|one| one.user == viewer) {
+            found.extend(receipts::of_user(&self.context.db, room, viewer).await?);
+        }
+        Ok(self.contents(found).await?.remove(&room))
     }
 
     /// Returns the same of several rooms, a thousand receipts of all of them together at most.

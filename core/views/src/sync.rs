@@ -22,6 +22,7 @@ mod look;
 mod query;
 mod response;
 mod service;
+mod sliding;
 mod state;
 mod summary;
 mod tally;
@@ -34,5 +35,9 @@ pub use event_stream::{EventsAnswer, EventsRequest};
 pub use initial::InitialRequest;
 pub use service::Sources;
 pub use service::{Sync, SyncRequest};
+pub use sliding::{
+    Dialect, ExtensionRooms, Extensions, List, Pattern, RequiredState, RoomConfig, RoomFilters,
+    SlidingRequest, ToDeviceExtension,
+};
 pub use summary::heroes_of;
 pub use unread::{UnreadOfRoom, unread_of};

@@ -468,6 +468,13 @@ pub(super) static ALL: &[Bounds] = &[
     // === Searches, which write nothing and cost as much ===
     row(
         POST,
+        "/_matrix/client/v4/sync",
+        Free("reads, as `/sync` does"),
+        "256 KiB; 100 lists, 500 rooms",
+        Held("8 connections of a device, in memory"),
+    ),
+    row(
+        POST,
         "/_matrix/client/v3/publicRooms",
         Each(Class::Other),
         "a term of 255 bytes, 500 rooms a page",

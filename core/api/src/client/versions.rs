@@ -49,6 +49,10 @@ async fn supported_versions<Who>(
 ///
 /// Source: Matrix v1.19, client-server, `GET /_matrix/client/versions`.
 pub(crate) const FEATURES: &[(&str, &str)] = &[
+    (
+        "org.matrix.simplified_msc3575",
+        "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync",
+    ),
     ("org.matrix.e2e_cross_signing", "/_matrix/client/unstable/keys/device_signing/upload"),
     ("uk.half-shot.msc2666", "/_matrix/client/unstable/uk.half-shot.msc2666/user/mutual_rooms"),
     (

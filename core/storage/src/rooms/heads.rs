@@ -152,6 +152,19 @@ pub async fn many(db: &Database, rooms: &[RoomNid]) -> Result<Vec<RoomRow>> {
     rows.into_iter().map(Row::room).collect()
 }
 
+/// Returns how many are joined to rooms, and how many are invited.
+///
+/// # Errors
+/// When the database fails.
+pub async fn counts(db: &Database, rooms: &[RoomNid]) -> Result<Vec<(RoomNid, i64, i64)>> {
+    const COUNTS: &str =
+        "SELECT room_nid, joined, invited FROM room_heads WHERE room_nid IN {INTS 1}";
+    let list = int_list(rooms.iter().map(|room| room.0));
+    let rows: Vec<(i64, i64, i64)> =
+        read_list!(db, COUNTS, |sql, c| sql::query_as(sql).bind(list).fetch_all(c))?;
+    Ok(rows.into_iter().map(|(room, joined, invited)| (RoomNid(room), joined, invited)).collect())
+}
+
 #[derive(sqlx::FromRow)]
 struct HeadRow {
     room_nid: i64,

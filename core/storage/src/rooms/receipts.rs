@@ -211,6 +211,17 @@ pub async fn newest(
     Ok(rows.into_iter().rev().map(|row| (row.pos, row.into())).collect())
 }
 
+/// Returns a user's own receipts in a room.
+///
+/// # Errors
+/// When the database fails.
+pub async fn of_user(db: &Database, room: RoomNid, user: UserNid) -> Result<Vec<Receipt>> {
+    const OWN: &str = "SELECT room_nid, user_nid, kind, thread, event_id, event_pos, ts, pos \
+         FROM receipts WHERE room_nid = $1 AND user_nid = $2 ORDER BY pos";
+    let rows: Vec<Row> = read!(db, |c| sql::query_as(OWN).bind(room.0).bind(user.0).fetch_all(c))?;
+    Ok(rows.into_iter().map(Receipt::from).collect())
+}
+
 /// Makes a page of the rows that were read, and says after which position the next one begins.
 fn page_of(rows: Vec<Row>, rows_max: i64) -> (Vec<Receipt>, Option<Position>) {
     let is_full = rows.len() as i64 >= rows_max;

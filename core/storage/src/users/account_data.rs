@@ -268,6 +268,25 @@ pub async fn changes_page(
     Ok(AccountDataPage { data: data.collect(), next })
 }
 
+/// Returns a user's account data of a type: about which room it is, and its content.
+///
+/// # Errors
+/// When the database fails.
+pub async fn of_type(
+    db: &Database,
+    user: UserNid,
+    event_type: &'static str,
+) -> Result<Vec<(Option<RoomNid>, Box<RawValue>)>> {
+    const OF_TYPE: &str =
+        "SELECT room_nid, body FROM account_data WHERE user_nid = $1 AND type = $2";
+    let rows: Vec<(i64, String)> =
+        read!(db, |c| sql::query_as(OF_TYPE).bind(user.0).bind(event_type).fetch_all(c))?;
+    let there = rows.into_iter().filter(|(_, text)| text != DELETED);
+    let read =
+        |(room, text)| ((room != 0).then_some(RoomNid(room)), readable(text, "account_data"));
+    Ok(there.map(read).collect())
+}
+
 /// Returns the rooms about which a user's account data changed above `after` and up to `upto`.
 ///
 /// # Errors

@@ -63,6 +63,11 @@ impl RecentReceipts {
         self.upto
     }
 
+    /// Returns the receipts that are here, up to a position, as a user may see them.
+    pub(crate) fn newest(&self, upto: Position, viewer: UserNid) -> Vec<Receipt> {
+        self.between((self.after, upto.min(self.upto)), viewer).unwrap_or_default()
+    }
+
     /// Returns the receipts that changed above a position and up to another, as a user may see them; `None` if
     /// not all of them are here.
     pub(crate) fn between(

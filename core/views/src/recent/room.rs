@@ -128,6 +128,17 @@ impl RecentRoom {
         (!is_last || range.after >= self.after).then_some((found, is_last))
     }
 
+    /// Returns the position of the newest event that is one of these types, or that of the oldest here if none
+    /// is.
+    pub(crate) fn newest_of(&self, types: &[&str]) -> Position {
+        let is_one = |event: &&RecentEvent| {
+            let event_type = event.row.event.event_type().to_string();
+            types.contains(&event_type.as_str())
+        };
+        let newest = self.events.iter().rev().find(is_one);
+        newest.or(self.events.first()).map_or(self.upto, |event| event.pos)
+    }
+
     /// Returns the state that was current at a position, `None` inside before the first event; `None` if that is
     /// not known here.
     pub(crate) fn state_at(&self, position: Position) -> Option<Option<StateNid>> {

@@ -239,7 +239,7 @@ fn entries<'a>(data: &[AccountData], is_wanted: impl Fn(&AccountData) -> bool) -
     all(data.iter().filter(|data| is_wanted(data)).map(entry).collect())
 }
 
-fn entry(data: &AccountData) -> Box<RawValue> {
+pub(super) fn entry(data: &AccountData) -> Box<RawValue> {
     to_raw_value(&Entry { event_type: &data.event_type, content: &data.body })
         .expect("strings and JSON always serialise")
 }

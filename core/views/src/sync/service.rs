@@ -29,7 +29,11 @@ use quick_cache::sync::Cache;
 use tokio::sync::watch;
 
 use super::{
-    answer::SyncAnswer, changed_data::ChangedData, lazy_loaded::LazyLoaded, notifier::Notifier,
+    answer::SyncAnswer,
+    changed_data::ChangedData,
+    lazy_loaded::LazyLoaded,
+    notifier::Notifier,
+    sliding::{Connections, Facts},
     tally::Tallies,
 };
 use crate::{
@@ -141,6 +145,10 @@ pub struct Sync {
     pub(super) filters: Cache<(UserNid, i64), Arc<FilterDefinition>>,
     /// What was counted as unread.
     pub(super) tallies: Tallies,
+    /// Connections of sliding sync.
+    pub(super) connections: Connections,
+    /// By what rooms are filtered there.
+    pub(super) facts: Facts,
     pub(super) stopping: watch::Sender<bool>,
 }
 
@@ -229,6 +237,8 @@ impl Sync {
             lazy_loaded: Cache::new(LAZY_LOADED_MAX),
             filters: Cache::new(FILTERS_MAX),
             tallies: Tallies::default(),
+            connections: Connections::default(),
+            facts: Facts::default(),
             stopping: watch::Sender::new(false),
         })
     }

@@ -69,7 +69,7 @@ impl Sync {
     }
 
     /// Returns the state that was current at a position.
-    async fn state_at(
+    pub(super) async fn state_at(
         &self,
         room: &Room,
         position: Position,
@@ -110,7 +110,7 @@ impl Sync {
     }
 
     /// Renders state events as the client wants them.
-    async fn rendered_state(
+    pub(super) async fn rendered_state(
         &self,
         context: &SyncContext,
         room: &Room,

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use matrix_sdk::{
-    Client, Room, RoomMemberships,
+    Client, Room, RoomMemberships, SlidingSync, SlidingSyncList, SlidingSyncMode,
     config::{RequestConfig, SyncSettings},
     deserialized_responses::TimelineEventKind,
     encryption::{EncryptionSettings, verification::SasVerification},
@@ -14,8 +14,10 @@ use matrix_sdk::{
             account::register::v3::Request as Register,
             uiaa::{AuthData, Dummy, MatrixUserIdentifier, Password, UserIdentifier},
         },
+        api::error::ErrorKind,
         events::key::verification::mac::ToDeviceKeyVerificationMacEvent,
     },
+    sliding_sync::Version,
 };
 use serde_json::Value;
 use tokio::{sync::Notify, task::JoinHandle};
@@ -24,6 +26,23 @@ use crate::{eventually, server};
 
 /// How long a sync waits for news; short, so that a device stops soon when it is told to.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(2);
+/// What a client of sliding sync wants to know of a room's state: as Element X does.
+const REQUIRED_STATE: [(&str, &str); 14] = [
+    ("m.room.name", ""),
+    ("m.room.encryption", ""),
+    ("m.room.member", "$LAZY"),
+    ("m.room.member", "$ME"),
+    ("m.room.topic", ""),
+    ("m.room.avatar", ""),
+    ("m.room.canonical_alias", ""),
+    ("m.room.power_levels", ""),
+    ("org.matrix.msc3401.call.member", "*"),
+    ("m.room.join_rules", ""),
+    ("m.room.tombstone", ""),
+    ("m.room.create", ""),
+    ("m.room.history_visibility", ""),
+    ("m.space.child", "*"),
+];
 /// Events of a room looked at from its end; more than any test sends.
 const HISTORY_MAX: u32 = 200;
 
@@ -31,6 +50,8 @@ const HISTORY_MAX: u32 = 200;
 pub struct Device {
     /// The client itself.
     pub client: Client,
+    /// It syncs by this; by `/sync` if there is none.
+    sliding: Option<SlidingSync>,
     syncing: Option<JoinHandle<()>>,
 }
 
@@ -64,6 +85,31 @@ impl Device {
         Self::syncing(client).await
     }
 
+    /// Logs a registered user in on a further device, which syncs as Element X does, and starts that.
+    ///
+    /// # Panics
+    /// When the server refuses it.
+    pub async fn login_sliding(url: &str, name: &str) -> Self {
+        let client = new_client(url).await;
+        let login = client.matrix_auth().login_username(name, &password(name));
+        login.initial_device_display_name(&format!("{name}'s X")).send().await.expect("a login");
+        client.encryption().wait_for_e2ee_initialization_tasks().await;
+        let state = REQUIRED_STATE.map(|(kind, key)| (kind.into(), key.to_owned()));
+        let list = SlidingSyncList::builder("all_rooms")
+            .sync_mode(SlidingSyncMode::new_growing(20))
+            .timeline_limit(10)
+            .required_state(state.to_vec());
+        let sliding = client.sliding_sync("room-list").expect("a short name");
+        let sliding = sliding.version(Version::Native).with_all_extensions().add_list(list);
+        let sliding = sliding.poll_timeout(SYNC_TIMEOUT).build().await.expect("a connection");
+        for _ in 0..2 {
+            sliding.sync_once().await.expect("one of the first syncs");
+        }
+        let mut device = Self { client, sliding: Some(sliding), syncing: None };
+        device.go_online();
+        device
+    }
+
     /// Makes the user's cross-signing keys, with the password where the server asks for it.
     ///
     /// # Panics
@@ -85,17 +131,30 @@ impl Device {
         // One sync uploads the keys; only then may others look for this device.
         client.sync_once(settings(Duration::ZERO)).await.expect("a first sync");
         client.sync_once(settings(Duration::ZERO)).await.expect("a second sync");
-        let mut device = Self { client, syncing: None };
+        let mut device = Self { client, sliding: None, syncing: None };
         device.go_online();
         device
     }
 
     /// Starts the sync loop. Failures are tried again: the server may be away for a while.
     pub fn go_online(&mut self) {
-        let client = self.client.clone();
+        let (client, sliding) = (self.client.clone(), self.sliding.clone());
         let syncing = async move {
             loop {
-                if client.sync_once(settings(SYNC_TIMEOUT)).await.is_err() {
+                let is_told = match &sliding {
+                    Some(sliding) => match sliding.sync_once().await {
+                        Ok(_) => true,
+                        Err(error) => {
+                            // As the client's own loop does: it begins anew.
+                            if let Some(ErrorKind::UnknownPos) = error.client_api_error_kind() {
+                                sliding.expire_session().await;
+                            }
+                            false
+                        }
+                    },
+                    None => client.sync_once(settings(SYNC_TIMEOUT)).await.is_ok(),
+                };
+                if !is_told {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }

@@ -27,7 +27,7 @@ use matrix_sdk::{
     },
 };
 
-/// Two users, two devices each, verified; both users in an encrypted room.
+/// Two users, two devices each, verified; both users in an encrypted room. One device syncs by sliding sync.
 struct House {
     server: Server,
     alice: Device,
@@ -47,7 +47,7 @@ impl House {
             first.client.encryption().bootstrap_cross_signing(None).await.expect("the first keys");
         }
         let alice_phone = Device::login(&url, "alice").await;
-        let bob_phone = Device::login(&url, "bob").await;
+        let bob_phone = Device::login_sliding(&url, "bob").await;
         let room = make_room(&alice, &bob).await;
         for device in [&alice, &alice_phone, &bob, &bob_phone] {
             device.room(&room, 2).await;

@@ -136,6 +136,48 @@ async fn unread_events_are_counted() {
     assert_eq!(unread(&dave, &room).await, (1, 0));
 }
 
+/// What was counted and is redacted, or was said by somebody who is ignored since, is unread no more.
+#[tokio::test]
+async fn unread_counts_fall_with_what_was_counted() {
+    let server = TestServer::start().await;
+    let alice = server.user("alice").await;
+    let bob = server.user("bob").await;
+    let carol = server.user("carol").await;
+    let room = room_of(&[&alice, &bob, &carol]).await;
+    let mention = |text: &str| {
+        let mentions = json!({ "user_ids": [alice.user_id] });
+        json!({ "msgtype": "m.text", "body": text, "m.mentions": mentions })
+    };
+    let mut since = now(&alice).await;
+    let first = send(&bob, &room, "m.room.message", mention("a")).await;
+    say(&bob, &room, "b").await;
+    send(&carol, &room, "m.room.message", mention("c")).await;
+    say(&carol, &room, "d").await;
+    let told = async |since: &mut String| {
+        let answer = sync(&alice, Some(since)).await;
+        *since = token(&answer);
+        let counts = joined(&answer, &room)["unread_notifications"].clone();
+        let warm = (counts["notification_count"].as_i64(), counts["highlight_count"].as_i64());
+        let cold = unread(&alice, &room).await;
+        assert_eq!(warm, (Some(cold.0), Some(cold.1)), "{answer}");
+        cold
+    };
+    assert_eq!(told(&mut since).await, (4, 2));
+    let redact = format!("/_matrix/client/v3/rooms/{room}/redact/{first}/1");
+    bob.put(&redact, json!({})).await.ok();
+    assert_eq!(told(&mut since).await, (3, 1));
+    let list =
+        format!("/_matrix/client/v3/user/{}/account_data/m.ignored_user_list", alice.user_id);
+    alice.put(&list, json!({ "ignored_users": { &carol.user_id: {} } })).await.ok();
+    assert_eq!(unread(&alice, &room).await, (1, 0));
+    send(&carol, &room, "m.room.message", mention("e")).await;
+    say(&bob, &room, "f").await;
+    assert_eq!(told(&mut since).await, (2, 0));
+    alice.put(&list, json!({ "ignored_users": {} })).await.ok();
+    say(&bob, &room, "g").await;
+    assert_eq!(told(&mut since).await, (5, 1), "but for what she said while she was ignored");
+}
+
 #[tokio::test]
 async fn threads_are_counted_apart() {
     let server = TestServer::start().await;

@@ -35,10 +35,6 @@ pub(crate) async fn evaluate(
     joined: i64,
 ) -> Result<Meaning> {
     let event = &admitted.event;
-    // The default rules are silent about members; an invite counts as an invite, not as unread.
-    if event.event_type().to_string() == "m.room.member" {
-        return Ok(Meaning::default());
-    }
     let levels = levels(pending, store, admitted.state_before).await?;
     let for_push = levels.map(|levels| levels.for_push(&pending.room.rules.authorization));
     let count = u64::try_from(joined).unwrap_or(0);

@@ -65,6 +65,7 @@ macro_rules! migrations {
             61 "0061_remembered_registrations",
             62 "0062_push_delivery",
             63 "0063_push_outcomes",
+            64 "0064_redacted_notifications",
             69 "0069_entering_rooms",
             70 "0070_restricted_accounts",
         )

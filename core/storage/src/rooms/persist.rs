@@ -37,7 +37,7 @@ use crate::{
         members::Membership,
         search, state,
         summaries::{self},
-        varints,
+        unread, varints,
     },
 };
 
@@ -139,6 +139,7 @@ async fn write_consequences(tx: &mut Tx, batch: &Batch) -> Result<()> {
         }
         if let Some(redaction) = &event.redaction {
             write_redaction(tx, redaction).await?;
+            unread::uncount(tx, redaction.target).await?;
         }
     }
     Ok(())

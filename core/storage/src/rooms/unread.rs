@@ -50,7 +50,9 @@ pub async fn count(db: &Database, span: Span) -> Result<Counts> {
     let then = counters(db, span, span.after).await?;
     let mut sum = exceptions(db, span).await?;
     if now.0 > then.0 {
-        sum.notify += now.0 - then.0;
+        let redacted = redacted(db, span).await?;
+        sum.notify += now.0 - then.0 - redacted.notify;
+        sum.highlight -= redacted.highlight;
     }
     // The counter of highlights does not tell threads apart; it is only asked whether there are any.
     if now.1 > then.1 {
@@ -91,6 +93,63 @@ async fn after_own(db: &Database, span: Span) -> Result<Span> {
         .bind(thread_number(span))
         .fetch_optional(c))?;
     Ok(Span { after: own.unwrap_or(span.after), ..span })
+}
+
+/// Events that were counted, and are redacted now.
+async fn redacted(db: &Database, span: Span) -> Result<Counts> {
+    const REDACTED: &str = "SELECT count(*), \
+            CAST(COALESCE(SUM(CASE WHEN action = 2 THEN 1 ELSE 0 END), 0) AS BIGINT) \
+         FROM redacted_notifications WHERE room_nid = $1 AND pos > $2 AND pos <= $3 \
+           AND COALESCE(thread_nid, 0) = $4";
+    let (notify, highlight): (i64, i64) = read!(db, |c| sql::query_as(REDACTED)
+        .bind(span.room.0)
+        .bind(span.after)
+        .bind(span.upto)
+        .bind(thread_number(span))
+        .fetch_one(c))?;
+    Ok(Counts { notify, highlight })
+}
+
+/// Counts what a user has not read of some senders, who he ignores: it was counted when they said it, before he
+/// did.
+///
+/// # Errors
+/// When the database fails.
+pub async fn count_of(db: &Database, span: Span, senders: &[UserNid]) -> Result<Counts> {
+    const OF: &str = "SELECT \
+            CAST(COALESCE(SUM(CASE WHEN COALESCE(x.action, s.action) > 0 THEN 1 ELSE 0 END), 0) AS BIGINT), \
+            CAST(COALESCE(SUM(CASE WHEN COALESCE(x.action, s.action) = 2 THEN 1 ELSE 0 END), 0) AS BIGINT) \
+         FROM event_stream s LEFT JOIN push_exceptions x \
+           ON x.user_nid = $2 AND x.room_nid = s.room_nid AND x.pos = s.pos \
+         WHERE s.sender_nid IN {INTS 6} AND s.room_nid = $1 AND s.action > 0 \
+           AND s.pos > $3 AND s.pos <= $4 AND COALESCE(s.thread_nid, 0) = $5 \
+           AND NOT EXISTS (SELECT 1 FROM redacted_notifications r \
+               WHERE r.room_nid = s.room_nid AND r.pos = s.pos)";
+    let span = after_own(db, span).await?;
+    let senders = int_list(senders.iter().map(|sender| sender.0));
+    let (notify, highlight): (i64, i64) = read_list!(db, OF, |sql, c| sql::query_as(sql)
+        .bind(span.room.0)
+        .bind(span.user.0)
+        .bind(span.after)
+        .bind(span.upto)
+        .bind(thread_number(span))
+        .bind(senders)
+        .fetch_one(c))?;
+    Ok(Counts { notify, highlight })
+}
+
+/// Takes a redacted event out of what is unread.
+///
+/// # Errors
+/// When the database fails.
+pub(crate) async fn uncount(tx: &mut Tx, event: EventNid) -> Result<()> {
+    const NOTE: &str = "INSERT INTO redacted_notifications (room_nid, pos, thread_nid, action) \
+         SELECT room_nid, pos, thread_nid, action FROM event_stream \
+         WHERE event_nid = $1 AND action > 0 ON CONFLICT (room_nid, pos) DO NOTHING";
+    const FORGET: &str = "UPDATE push_exceptions SET action = 0, base = 0 \
+         WHERE pos = (SELECT pos FROM event_stream WHERE event_nid = $1)";
+    execute!(tx, sql::query(NOTE).bind(event.0))?;
+    execute!(tx, sql::query(FORGET).bind(event.0)).map(drop)
 }
 
 /// Events of others that highlight for everybody.

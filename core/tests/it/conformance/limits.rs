@@ -91,6 +91,7 @@ const TABLES: &[(&str, &str, &str)] = &[
     ("push_positions", "server", "one per shard of users, 32"),
     ("pushers", "user", "limits.pushers_max, of 8 KiB each"),
     ("receipts", "user and room", "limits.receipt_threads_max"),
+    ("redacted_notifications", "room", "history: one per event that was redacted"),
     ("redactions", "room", "history, at the rate `message`"),
     ("refresh_tokens", "device", "two per device"),
     ("registration_tokens", "server", "one per token of the configuration that was used"),

@@ -7,12 +7,18 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use colonnade_model::{
     nid::{EventNid, RoomNid, UserNid},
+    ruma::events::TimelineEventType,
     stream::Position,
 };
 use colonnade_rooms::{Result, Rooms};
-use colonnade_storage::rooms::{
-    receipts,
-    unread::{self, Counts, Span},
+use colonnade_rules::account_data::ignored_of;
+use colonnade_storage::{
+    Database,
+    rooms::{
+        receipts,
+        unread::{self, Counts, Span},
+    },
+    users::account_data,
 };
 use quick_cache::sync::Cache;
 
@@ -74,12 +80,13 @@ impl Tally {
         let (whole, main, threads) = (since, Counts::default(), BTreeMap::new());
         let mut tally = Self { upto, head, whole, read: read.into(), main, threads };
         tally.whole = tally.place("").max(since);
+        let ignored = ignored_by(rooms, user).await?;
         let span = |thread, after| Span { room, user, thread, after, upto };
-        tally.main = unread::count(db, span(None, tally.read_upto("main"))).await?;
+        tally.main = counted(db, span(None, tally.read_upto("main")), &ignored).await?;
         for root in unread::threads_after(db, room, tally.whole, THREADS_MAX).await? {
             let Some(event) = rooms.event(root).await? else { continue };
             let id = event.event.event_id().to_string();
-            let counts = unread::count(db, span(Some(root), tally.read_upto(&id))).await?;
+            let counts = counted(db, span(Some(root), tally.read_upto(&id)), &ignored).await?;
             tally.threads.insert(root, (id, counts));
         }
         Ok(tally)
@@ -95,6 +102,10 @@ impl Tally {
     ) -> Result<bool> {
         let Some(news) = at_hand.between(self.upto, upto) else { return Ok(false) };
         for event in news {
+            if *event.row.event.event_type() == TimelineEventType::RoomRedaction {
+                // What it redacted may have been counted.
+                return Ok(false);
+            }
             let Some(thread) = event.row.thread else {
                 if event.pos > self.read_upto("main") && !add(&mut self.main, event, user) {
                     return Ok(false);
@@ -139,6 +150,29 @@ impl Tally {
     }
 }
 
+/// Counts what is unread, but for what those said who are ignored.
+async fn counted(db: &Database, span: Span, ignored: &[UserNid]) -> Result<Counts> {
+    let mut counts = unread::count(db, span).await?;
+    if !ignored.is_empty() && counts != Counts::default() {
+        let of_ignored = unread::count_of(db, span, ignored).await?;
+        counts.notify -= of_ignored.notify;
+        counts.highlight -= of_ignored.highlight;
+    }
+    Ok(counts)
+}
+
+/// Returns whom a user ignores.
+async fn ignored_by(rooms: &Rooms, user: UserNid) -> Result<Vec<UserNid>> {
+    let context = rooms.context();
+    let list = account_data::get(&context.db, user, None, "m.ignored_user_list").await?;
+    let ignored = list.map(|list| ignored_of(&list)).unwrap_or_default();
+    if ignored.is_empty() {
+        return Ok(Vec::new());
+    }
+    let found = context.interned.find_users(ignored.iter().map(AsRef::as_ref)).await?;
+    Ok(found.into_values().collect())
+}
+
 /// Adds an event to what it is counted with; false if it is not known what it means to the user.
 fn add(counts: &mut Counts, event: &RecentEvent, user: UserNid) -> bool {
     if event.row.sender == user {
@@ -174,7 +208,10 @@ impl Tallies {
     ) -> Result<Arc<Tally>> {
         let known = self.0.get(&whose).filter(|known| {
             let stood = &known.head;
-            stood.events == head.events && stood.receipts == head.receipts && known.upto <= upto
+            stood.events == head.events
+                && stood.receipts == head.receipts
+                && stood.account_data == head.account_data
+                && known.upto <= upto
         });
         if let Some(known) = known {
             let mut tally = Tally::clone(&known);

@@ -28,6 +28,7 @@ const LISTED: &[(Method, &str, Need)] = &[
     (Method::GET, "/media/download/{}", Need::Little),
     // Small whatever was stored: told also to who has not taken his last answers.
     (Method::GET, "/.well-known/matrix/client", Need::Little),
+    (Method::GET, "/.well-known/matrix/support", Need::Little),
     (Method::GET, "/versions", Need::Little),
     (Method::GET, "/capabilities", Need::Little),
     (Method::GET, "/login", Need::Little),

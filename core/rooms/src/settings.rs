@@ -4,6 +4,7 @@
 mod federation;
 mod owner_limits;
 mod registration_token;
+mod support;
 
 use colonnade_model::ruma::RoomVersionId;
 pub use registration_token::RegistrationToken;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use federation::{Federation, FederationListener, Outgoing};
 pub use owner_limits::OwnerLimits;
+pub use support::{Support, SupportContact};
 
 /// The settings of all services.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -25,6 +27,8 @@ pub struct Settings {
     pub sessions: Sessions,
     /// Finding users by name.
     pub user_directory: UserDirectory,
+    /// Whom people turn to.
+    pub support: Support,
     /// Calls.
     pub voip: Voip,
     /// New rooms.

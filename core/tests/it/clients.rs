@@ -272,3 +272,17 @@ async fn a_new_server_shows_no_file_at_the_old_addresses() {
         server.restart_with(|settings| settings.media.unauthenticated_until_ms = Some(far));
     assert_eq!(get(&server.await).await.status, 200);
 }
+
+#[tokio::test]
+async fn whom_people_turn_to_is_told_where_it_is_configured() {
+    let path = "/.well-known/matrix/support";
+    let server = TestServer::start().await;
+    server.anonymous().get(path).await.err(404, "M_NOT_FOUND");
+    let mut settings = open_settings();
+    settings.support.page = Some("https://example.org/help".to_owned());
+    let contact = json!({ "role": "m.role.security", "matrix_id": "@a:example.org" });
+    settings.support.contacts = vec![serde_json::from_value(contact.clone()).unwrap()];
+    let server = TestServer::with_settings(settings).await;
+    let told = server.anonymous().get(path).await.ok();
+    assert_eq!(told, json!({ "support_page": "https://example.org/help", "contacts": [contact] }));
+}

@@ -28,7 +28,6 @@ const WAITS: &[(&str, &str)] = &[
     ("sso_login_redirect", "single sign-on and OAuth"),
     ("third_party_lookup", "application services"),
     ("third_party_membership", "third-party identifiers"),
-    ("support", "administration"),
 ];
 /// What is said of an operation that stands in no list: it belongs to the first issue.
 const NOWHERE: &str = "the rest of issue 2";

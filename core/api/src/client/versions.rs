@@ -11,7 +11,7 @@ use colonnade_model::{
     },
     versions,
 };
-use colonnade_rooms::Result;
+use colonnade_rooms::{Result, settings::Support};
 use colonnade_services::{Services, turn_server};
 use colonnade_users::accounts::Session;
 use http::{Method, Request, header, uri::Authority};
@@ -29,6 +29,7 @@ pub(crate) fn mount(table: &mut Table) {
     table.add_json::<get_supported_versions::Request, _>(supported_versions);
     table.add_json::<get_capabilities::v3::Request, _>(capabilities);
     table.add_raw(Method::GET, "/.well-known/matrix/client", well_known);
+    table.add_raw(Method::GET, "/.well-known/matrix/support", support);
     table.add_raw(Method::GET, "/_matrix/client/v1/auth_metadata", auth_metadata);
     table.add_json::<get_turn_server_info::v3::Request, _>(turn_server);
     table.add_json::<get_protocols::v3::Request, _>(protocols);
@@ -139,6 +140,26 @@ async fn well_known(
     };
     let base_url = base_url.trim_end_matches('/');
     Ok(reply::ok(&json!({ "m.homeserver": { "base_url": base_url } })))
+}
+
+/// Says whom people turn to.
+async fn support(
+    services: Arc<Services>,
+    _request: Request<ByteBody>,
+    _args: Vec<String>,
+) -> Result<Reply> {
+    let Support { page, contacts } = &services.context.settings.support;
+    let mut answer = Map::new();
+    if let Some(page) = page {
+        answer.insert("support_page".to_owned(), json!(page));
+    }
+    if !contacts.is_empty() {
+        answer.insert("contacts".to_owned(), json!(contacts));
+    }
+    match answer.is_empty() {
+        true => Err(MatrixError::not_found("support is not configured here").into()),
+        false => Ok(reply::ok(&Value::Object(answer))),
+    }
 }
 
 /// Returns the host and port that a request names.

@@ -27,6 +27,8 @@ pub struct Settings {
     pub sessions: Sessions,
     /// Finding users by name.
     pub user_directory: UserDirectory,
+    /// What clients wait for.
+    pub sync: Sync,
     /// Whom people turn to.
     pub support: Support,
     /// Calls.
@@ -93,6 +95,26 @@ impl Default for Registration {
 pub struct UserDirectory {
     /// Everybody finds everybody; otherwise only who shares a room, or is in a public one.
     pub search_all_users: bool,
+}
+
+/// What clients wait for.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sync {
+    /// How long it waits for company, in milliseconds, that somebody read or types: one answer carries what several
+    /// people do at about the same time. 0 wakes everybody at once by each of it.
+    pub gather_ms: u64,
+}
+
+impl Sync {
+    /// The longest that anything waits for company.
+    pub const GATHER_MS_MAX: u64 = 1_000;
+}
+
+impl Default for Sync {
+    fn default() -> Self {
+        Self { gather_ms: 200 }
+    }
 }
 
 /// Calls: the TURN server they go through where a direct way is barred.

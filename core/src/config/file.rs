@@ -49,6 +49,7 @@ pub(super) struct File {
     registration: services::Registration,
     sessions: services::Sessions,
     user_directory: services::UserDirectory,
+    sync: services::Sync,
     support: services::Support,
     voip: services::Voip,
     rooms: services::Rooms,
@@ -77,6 +78,7 @@ impl Default for File {
             registration: Default::default(),
             sessions: Default::default(),
             user_directory: Default::default(),
+            sync: Default::default(),
             support: Default::default(),
             voip: Default::default(),
             rooms: Default::default(),
@@ -388,6 +390,9 @@ impl File {
         if versions::rules(version).is_none() {
             return Err(unknown_version(version));
         }
+        if self.sync.gather_ms > services::Sync::GATHER_MS_MAX {
+            return Err(too_late(self.sync.gather_ms));
+        }
         let services::Requests { bodies_bytes_max, answers_bytes_max } = self.requests;
         let least = services::Requests::BODIES_BYTES_MIN;
         require_bytes("bodies_bytes_max", bodies_bytes_max, least, "one user's largest request")?;
@@ -398,6 +403,7 @@ impl File {
             registration: self.registration,
             sessions: self.sessions,
             user_directory: self.user_directory,
+            sync: self.sync,
             support: self.support,
             voip: self.voip,
             rooms: self.rooms,
@@ -446,6 +452,15 @@ fn unknown_version(version: &RoomVersionId) -> ConfigError {
         key: Some("rooms.default_version".to_owned()),
         problem: format!("this server does not make rooms of version {version}"),
         mend: Some(format!("it makes {}", known.join(", "))),
+    }])
+}
+
+fn too_late(gather_ms: u64) -> ConfigError {
+    ConfigError::Problems(vec![Problem {
+        place: "sync".to_owned(),
+        key: Some("sync.gather_ms".to_owned()),
+        problem: format!("people would notice if it were told {gather_ms} milliseconds later"),
+        mend: Some(format!("name {} or less", services::Sync::GATHER_MS_MAX)),
     }])
 }
 

@@ -5,9 +5,10 @@
 //! samples `applied`, never the raw positions, so whatever it is told is already noted here. Falling
 //! behind the bus costs one scan, nothing else.
 //!
-//! What a login says to everybody in the rooms, that somebody is there and has keys, wakes them at a
+//! What is no message waits for company ([`gather`]). What a login says to everybody in the rooms, that somebody is there and has keys, wakes them at a
 //! pace ([`throttle`]).
 
+mod gather;
 mod queue;
 mod throttle;
 
@@ -28,7 +29,7 @@ use colonnade_replication::{Latest, Subscriber};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
-use queue::{Queue, Watcher};
+use queue::{Gathering, Queue, Watcher};
 
 /// Clients waiting for one room that are woken at once. More are woken part by part: a word in a room
 /// of ten thousand is a second of work and more, and whoever asks for anything else is to have a turn.
@@ -82,6 +83,11 @@ pub struct Notifier {
     queue: Mutex<Queue>,
     /// There is somebody in the queue, or this is gone.
     queue_grew: Arc<Notify>,
+    gathering: Mutex<Gathering>,
+    /// Something is gathered, or this is gone.
+    gathering_began: Arc<Notify>,
+    /// How long what is no message waits for company.
+    gathered_for: Duration,
 }
 
 /// Stays registered as long as it lives.
@@ -97,8 +103,9 @@ impl Watch {
 }
 
 impl Notifier {
-    /// Makes heads that know nothing: everything may have moved up to `floor`.
-    pub fn new(floor: Positions) -> Arc<Self> {
+    /// Makes heads that know nothing: everything may have moved up to `floor`. What is no message waits for company
+    /// so long.
+    pub fn new(floor: Positions, gathered_for: Duration) -> Arc<Self> {
         Arc::new(Self {
             rooms: RwLock::default(),
             users: RwLock::default(),
@@ -109,6 +116,9 @@ impl Notifier {
             watchers: Mutex::default(),
             queue: Mutex::default(),
             queue_grew: Arc::default(),
+            gathering: Mutex::default(),
+            gathering_began: Arc::default(),
+            gathered_for,
         })
     }
 
@@ -238,6 +248,7 @@ impl Notifier {
         let touched = advance.touched.iter().map(|(touch, _)| *touch);
         match advance.stream {
             Stream::Presence | Stream::DeviceLists => self.wake_later(advance.stream, touched),
+            Stream::Receipts | Stream::Typing => self.gather(touched),
             _ => self.wake_those(touched),
         }
     }
@@ -286,6 +297,7 @@ impl Subscriber for Notifier {
 impl Drop for Notifier {
     fn drop(&mut self) {
         self.queue_grew.notify_one();
+        self.gathering_began.notify_one();
     }
 }
 

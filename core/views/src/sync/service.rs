@@ -1,8 +1,11 @@
 //! The service behind `/sync`: what it reads from, what it keeps in memory, and one answer being made.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use colonnade_model::session::Session;
@@ -213,7 +216,8 @@ impl Sync {
     /// # Errors
     /// When the database fails.
     pub async fn start(context: Arc<Context>, from: Sources) -> Result<Self> {
-        let heads = Notifier::new(context.streams.positions());
+        let gathered_for = Duration::from_millis(context.settings.sync.gather_ms);
+        let heads = Notifier::new(context.streams.positions(), gathered_for);
         let receipts: std::collections::HashMap<i64, i64> =
             receipt_rows::heads(&context.db).await?.into_iter().collect();
         let mut after = RoomNid(0);

@@ -1,10 +1,11 @@
 //! Who is to be woken later.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashSet, VecDeque},
     sync::{Weak, atomic::AtomicBool},
 };
 
+use colonnade_model::stream::Touch;
 use tokio::{sync::Notify, time::Instant};
 
 /// Someone who waits: woken by any of the rooms, the user or the device.
@@ -21,4 +22,12 @@ pub(crate) struct Queue {
     pub(crate) waiting: VecDeque<Weak<Watcher>>,
     /// Nobody is woken before this.
     pub(crate) rests_until: Option<Instant>,
+}
+
+/// What moved and waits for company.
+#[derive(Default)]
+pub(crate) struct Gathering {
+    pub(crate) touched: HashSet<Touch>,
+    /// When whoever watches any of it is woken.
+    pub(crate) due: Option<Instant>,
 }

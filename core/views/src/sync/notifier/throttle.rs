@@ -14,7 +14,7 @@ use std::{
 use colonnade_model::stream::{Stream, Touch};
 use tokio::{sync::Notify, time::Instant};
 
-use super::Notifier;
+use super::{Notifier, gather::wake_gathered};
 
 /// The time from one part of the queue to the next.
 const TICK: Duration = Duration::from_millis(50);
@@ -44,9 +44,10 @@ pub(crate) async fn wake_in_parts(notifier: Weak<Notifier>, queue_grew: Arc<Noti
 }
 
 impl Notifier {
-    /// Wakes those in the queue, part by part, as long as this lives.
+    /// Wakes those in the queue, part by part, and those who watch what was gathered, as long as this lives.
     pub(crate) fn start(self: &Arc<Self>) {
         tokio::spawn(wake_in_parts(Arc::downgrade(self), Arc::clone(&self.queue_grew)));
+        tokio::spawn(wake_gathered(Arc::downgrade(self), Arc::clone(&self.gathering_began)));
     }
 
     /// Puts whoever watches any of these into the queue.

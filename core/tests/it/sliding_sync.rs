@@ -311,6 +311,7 @@ async fn invitations_departures_and_bans_are_told() {
     let told = &answer["rooms"][&hall];
     let last = told["timeline"].as_array().unwrap().last().unwrap();
     assert_eq!(last["content"]["membership"], "ban", "{answer}");
+    assert!(told.get("joined_count").is_none() && told.get("heroes").is_none(), "{answer}");
     // One who never was in it is not told of its ban.
     let carol = server.user("carol").await;
     let unknown = json!({ "user_id": carol.user_id });

@@ -183,7 +183,7 @@ impl Sync {
             let longest = before.config.timeline_limit.max(config.timeline_limit);
             Arc::make_mut(&mut told.config).timeline_limit = longest;
         }
-        self.describe(slide, room, (state, &change, &chunk), &mut answer).await?;
+        self.describe(slide, wanted, (room, state), (&change, &chunk), &mut answer).await?;
         if wanted.listed.member.membership == Membership::Join {
             let (unread, _) = self.unread(context, room, at_hand).await?;
             answer.unread = Some((unread.notification_count, unread.highlight_count));
@@ -231,18 +231,20 @@ impl Sync {
         self.rendered_required(&slide.context, room, nids).await
     }
 
-    /// Says what the room is called and who is in it, if that is news.
+    /// Says what the room is called, and to members who is in it, if that is news.
     async fn describe(
         &self,
         slide: &Slide<'_>,
-        room: &Room,
-        (state, change, chunk): (Option<StateNid>, &StateChange, &TimelineChunk),
+        wanted: &MatchedRoom<'_>,
+        (room, state): (&Room, Option<StateNid>),
+        (change, chunk): (&StateChange, &TimelineChunk),
         answer: &mut RoomAnswer,
     ) -> Result<()> {
         let is_news = |event_type: &str| answer.initial || change.types.contains(event_type);
         let (name_moved, avatar_moved) = (is_news("m.room.name"), is_news("m.room.avatar"));
         let came = chunk.events.iter().any(|shown| shown.row.event.membership().is_some());
-        let members_moved = answer.initial || change.members_moved || came;
+        let is_in = wanted.listed.member.membership == Membership::Join;
+        let members_moved = is_in && (answer.initial || change.members_moved || came);
         if state.is_none() || !(name_moved || avatar_moved || members_moved) {
             return Ok(());
         }
@@ -266,7 +268,7 @@ impl Sync {
             answer.joined = counts.map(|(joined, _)| joined);
             answer.invited = counts.map(|(_, invited)| invited);
         }
-        if name.is_none() && (members_moved || name_moved) {
+        if is_in && name.is_none() && (members_moved || name_moved) {
             answer.heroes = Some(self.heroes(&slide.context, room, state).await?);
         }
         if name_moved {

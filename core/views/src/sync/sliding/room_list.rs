@@ -159,14 +159,18 @@ impl Sync {
             }
             counts.insert(name.clone(), passing.len());
         }
-        for (room_id, config) in &request.subscriptions {
-            let Some(room) = self.from.rooms.find_row(room_id).await? else { continue };
-            let Some(listed) = list.iter().find(|listed| listed.member.room == room.nid) else {
-                continue;
-            };
-            let room = found.entry(room.nid).or_insert_with(|| wanted(*listed));
-            room.config.join(config);
-            room.is_subscribed = true;
+        if !request.subscriptions.is_empty() {
+            let rooms: Vec<RoomNid> = list.iter().map(|listed| listed.member.room).collect();
+            // Only his own rooms: whatever else is named is not looked for.
+            for room in self.from.rooms.rooms(&rooms).await? {
+                let Some(config) = request.subscriptions.get(&room.room_id) else { continue };
+                let Some(listed) = list.iter().find(|listed| listed.member.room == room.nid) else {
+                    continue;
+                };
+                let room = found.entry(room.nid).or_insert_with(|| wanted(*listed));
+                room.config.join(config);
+                room.is_subscribed = true;
+            }
         }
         let mut rooms: Vec<MatchedRoom<'a>> = found.into_values().collect();
         rooms.sort_by_key(|room| std::cmp::Reverse((room.listed.pos, room.listed.member.room)));

@@ -1,5 +1,5 @@
-//! Finding rooms by what others call them, and what their state says of them: who may do what, and which
-//! room they replace.
+//! Finding rooms by what others call them, what their state says of them, who may do what and which room they
+//! replace; and events as they are now.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use colonnade_storage::rooms::{
 };
 use serde_json::Value;
 
-use super::{Room, Store};
+use super::{Room, RoomEvent, Store};
 use crate::Result;
 use crate::refusals::unknown_room;
 
@@ -32,6 +32,12 @@ impl Store {
         }
         let room_id = <&RoomId>::try_from(name).map_err(|_| unknown_room())?;
         Ok(self.find(room_id).await?.ok_or_else(unknown_room)?)
+    }
+
+    /// Returns what is known of an event now, where that is in memory: it may have been redacted by one that was
+    /// found missing in the past of the room, of which no position tells.
+    pub fn current(&self, event: Arc<RoomEvent>) -> Arc<RoomEvent> {
+        self.events.get(&event.nid).unwrap_or(event)
     }
 
     /// Returns the rooms a user is in.

@@ -205,7 +205,8 @@ impl Sync {
         at_hand: &AtHand,
     ) -> Result<(Vec<Shown>, bool)> {
         if let Some((events, is_last)) = at_hand.newest(range) {
-            return Ok((events.into_iter().map(Shown::from).collect(), is_last));
+            let current = events.into_iter().map(|event| self.from.rooms.current(event));
+            return Ok((current.map(Shown::from).collect(), is_last));
         }
         let Piece { events: rows, is_last } =
             events::live(&self.context.db, room.nid, range).await?;

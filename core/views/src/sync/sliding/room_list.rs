@@ -10,9 +10,9 @@ use colonnade_model::{
     ruma::OwnedRoomId,
     stream::{Position, Stream},
 };
-use colonnade_rooms::Result;
+use colonnade_rooms::{Result, Standing, Viewpoint};
 use colonnade_storage::rooms::{
-    members::{self, Member, Membership},
+    members::{Member, Membership},
     state::Part,
     summaries::Summary,
 };
@@ -124,10 +124,14 @@ impl Sync {
         }
         let rooms: Vec<RoomNid> = removed.keys().copied().collect();
         let user = context.viewer.user;
-        let stays = members::stays(&self.context.db, user, &rooms, Position::MAX).await?;
+        // Forgetting is no event, so what is in memory does not know of it.
+        let points = self.from.rooms.viewpoints(user, &rooms).await?;
         // One whose invitation was withdrawn was never in, or not any more.
-        let ended = stays.into_iter().filter(|stay| stay.ended == removed.get(&stay.room).copied());
-        Ok(ended.map(|stay| stay.room).collect())
+        let is_inside = |(room, point): &(RoomNid, Viewpoint)| {
+            let ended = removed.get(room).map(|pos| Standing::Left(*pos));
+            point.remembers() && Some(point.standing) == ended
+        };
+        Ok(points.into_iter().filter(is_inside).map(|(room, _)| room).collect())
     }
 
     /// Returns which of the rooms a request looks at.

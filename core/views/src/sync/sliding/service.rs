@@ -12,7 +12,7 @@ use colonnade_model::{
         api::client::filter::{Filter, FilterDefinition},
     },
     session::Session,
-    stream::Position,
+    stream::{Position, Positions, Stream},
     token::{PLACE, SyncToken},
 };
 use colonnade_rooms::Result;
@@ -52,12 +52,15 @@ impl Sync {
     pub async fn slide(
         self: &Arc<Self>,
         session: &Session,
-        request: SlidingRequest,
+        mut request: SlidingRequest,
     ) -> Result<SyncAnswer> {
         let told = self.told_before(session, &request)?;
         let asked = sync_request(&request);
-        if let Some(to_device) = &request.extensions.to_device {
+        if let Some(to_device) = &mut request.extensions.to_device {
             let since = to_device_since(to_device)?;
+            // One that was told more than the database has gets what comes next all the same.
+            let since = self.clamp_token(to_device_only(since)).await?.get(Stream::ToDevice);
+            to_device.since = Some(since.to_string());
             self.from.to_device.acknowledge(session.device, since).await?;
         }
         self.arrive(session, told.upto, &asked).await;
@@ -207,6 +210,13 @@ fn left_behind(told: &mut ConnectionState, before: &ConnectionState, list: &[Lis
     }
 }
 
+/// Returns a place in the stream of messages to devices, and before all others.
+fn to_device_only(since: Position) -> Positions {
+    let mut positions = Positions::default();
+    positions.set(Stream::ToDevice, since);
+    positions
+}
+
 /// Says what is waited for: nothing of presence, which no extension tells.
 fn sync_request(request: &SlidingRequest) -> SyncRequest {
     with_limit(request, 0)
@@ -233,10 +243,7 @@ fn with_limit(request: &SlidingRequest, limit: usize) -> SyncRequest {
 
 #[cfg(test)]
 mod tests {
-    use colonnade_model::{
-        nid::{EventNid, RoomNid, UserNid},
-        stream::{Positions, Stream},
-    };
+    use colonnade_model::nid::{EventNid, RoomNid, UserNid};
     use colonnade_storage::rooms::members::Member;
 
     use super::*;

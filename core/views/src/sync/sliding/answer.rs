@@ -32,6 +32,8 @@ pub(super) struct RoomAnswer {
     pub(super) invited: Option<i64>,
     /// Events that notify, and those that highlight.
     pub(super) unread: Option<(i64, i64)>,
+    /// These are others than were told, though nothing was said: the user has read.
+    pub(super) has_read: bool,
     pub(super) bump_stamp: Option<Position>,
     pub(super) stripped: Option<Vec<Box<RawValue>>>,
     pub(super) membership: String,
@@ -90,6 +92,7 @@ impl RoomAnswer {
             || self.name.is_some()
             || self.avatar.is_some()
             || self.is_dm.is_some()
+            || self.has_read
             || self.stripped.is_some()
             || !self.required_state.is_empty()
             || !self.gone.is_empty()

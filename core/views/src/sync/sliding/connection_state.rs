@@ -44,6 +44,8 @@ pub(super) struct SentRoom {
     pub(super) membership: Membership,
     /// It was a direct chat.
     pub(super) is_dm: bool,
+    /// How many events notified, and how many highlighted, if that was told.
+    pub(super) unread: Option<(i64, i64)>,
     /// Whose member events the client has.
     pub(super) members: Arc<HashSet<UserNid>>,
 }
@@ -61,6 +63,14 @@ impl ConnectionState {
 }
 
 impl SentRoom {
+    /// Notes whose member events the client has, but not as they are now.
+    pub(super) fn forget_members(&mut self, users: impl IntoIterator<Item = UserNid>) {
+        let members = Arc::make_mut(&mut self.members);
+        for user in users {
+            members.remove(&user);
+        }
+    }
+
     /// Notes whose member events the client has now.
     pub(super) fn add_members(&mut self, users: impl IntoIterator<Item = UserNid>) {
         let mut users = users.into_iter().peekable();

@@ -25,8 +25,8 @@ pub(super) struct StateChange {
     pub(super) gone: Vec<(String, String)>,
     /// The types of all that changed but members.
     pub(super) types: BTreeSet<String>,
-    /// Somebody came, went, or has another name.
-    pub(super) members_moved: bool,
+    /// Who came, went, or has another name.
+    pub(super) members: Vec<String>,
 }
 
 impl Sync {
@@ -76,15 +76,15 @@ impl Sync {
         let states = self.from.rooms.states();
         let core = states.diff(before, after, Part::Core).await?;
         let members = states.diff(before, after, Part::Member).await?;
-        change.members_moved = !members.is_empty();
         let core_count = core.len();
         let deltas: Vec<Delta> = core.into_iter().chain(members).collect();
         let keys: Vec<StateKeyNid> = deltas.iter().map(|delta| delta.state_key_nid).collect();
         let keys = self.context.interned.state_keys(&keys).await?;
         for (at, (delta, key)) in deltas.iter().zip(keys).enumerate() {
             let is_member = at >= core_count;
-            if !is_member {
-                change.types.insert(key.event_type.to_string());
+            match is_member {
+                true => change.members.push(key.state_key.to_string()),
+                false => drop(change.types.insert(key.event_type.to_string())),
             }
             let is_wanted = required.wants(&key.event_type, &key.state_key);
             match delta.after {

@@ -73,6 +73,7 @@ impl Sync {
             config: Arc::new(wanted.config.clone()),
             membership: member.membership,
             is_dm,
+            unread: before.and_then(|before| before.unread),
             members: before.map(|before| Arc::clone(&before.members)).unwrap_or_default(),
         };
         let was_in = before.is_some_and(|before| before.membership == Membership::Join);
@@ -88,7 +89,8 @@ impl Sync {
                 let moved = wanted.listed.head.events > since;
                 let other = before
                     .is_none_or(|before| *before.config != wanted.config || before.is_dm != is_dm);
-                match moved || other {
+                let has_read = self.has_read(slide, wanted);
+                match moved || other || has_read {
                     true => {
                         let recent = upto.min(wanted.listed.head.events);
                         let recent = self.from.recent.said(room.nid, recent).await?;
@@ -125,6 +127,14 @@ impl Sync {
             answer.lists.clone_from(&wanted.lists);
         }
         Ok((answer.filter(RoomAnswer::says_something), told))
+    }
+
+    /// Tells whether the user may have read in a room since it was told, maybe on another device.
+    fn has_read(&self, slide: &Slide<'_>, wanted: &MatchedRoom<'_>) -> bool {
+        let Some(upto) = slide.told.upto else { return false };
+        let since = upto.get(Stream::Receipts);
+        let own = self.heads.user(slide.context.viewer.user).receipts;
+        own > since && wanted.listed.head.receipts > since
     }
 
     /// Tells of a room that the user is invited to, or knocks at.
@@ -187,6 +197,8 @@ impl Sync {
         if wanted.listed.member.membership == Membership::Join {
             let (unread, _) = self.unread(context, room, at_hand).await?;
             answer.unread = Some((unread.notification_count, unread.highlight_count));
+            answer.has_read = before.is_some_and(|before| before.unread != answer.unread);
+            told.unread = answer.unread;
             answer.bump_stamp = at_hand.recent().map(|recent| recent.newest_of(&BUMPING));
         } else {
             answer.bump_stamp = Some(wanted.listed.member.pos);
@@ -224,6 +236,12 @@ impl Sync {
             if before.is_none() {
                 told.members = Arc::default();
             }
+            if chunk.limited && !change.members.is_empty() {
+                // What became of them in the gap the client does not have.
+                let users = change.members.iter().filter_map(|id| <&UserId>::try_from(&**id).ok());
+                let users = self.context.interned.find_users(users).await?;
+                told.forget_members(users.into_values());
+            }
             let (members, users) = self.members_of(state, &chunk.events, &told.members).await?;
             nids.extend(members);
             told.add_members(users);
@@ -244,7 +262,7 @@ impl Sync {
         let (name_moved, avatar_moved) = (is_news("m.room.name"), is_news("m.room.avatar"));
         let came = chunk.events.iter().any(|shown| shown.row.event.membership().is_some());
         let is_in = wanted.listed.member.membership == Membership::Join;
-        let members_moved = is_in && (answer.initial || change.members_moved || came);
+        let members_moved = is_in && (answer.initial || !change.members.is_empty() || came);
         if state.is_none() || !(name_moved || avatar_moved || members_moved) {
             return Ok(());
         }

@@ -257,6 +257,7 @@ mod tests {
             config: Arc::default(),
             membership: Membership::Join,
             is_dm: false,
+            unread: None,
             members: Arc::default(),
         };
         let rooms = rooms.iter().map(|(nid, upto)| (RoomNid(*nid), room(*upto))).collect();

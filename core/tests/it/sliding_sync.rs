@@ -1,5 +1,10 @@
 //! Sliding sync, in both dialects.
 
+mod beside;
+mod lists;
+mod state;
+mod told;
+
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},

@@ -47,11 +47,15 @@ const OUTSIDE: &[(&str, Access, &str)] = &[
         Access::Token,
         DELETION,
     ),
+    ("/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", Access::Token, SLIDING),
+    ("/_matrix/client/v4/sync", Access::Token, SLIDING),
     ("/_matrix/client/v3/rooms/{room_id}/send/{event_type}", Access::Token, WITHOUT_TXN),
     ("/_matrix/client/r0/rooms/{room_id}/send/{event_type}", Access::Token, WITHOUT_TXN),
     ("/_matrix/client/v3/rooms/{room_id}/redact/{event_id}", Access::Token, WITHOUT_TXN),
     ("/_matrix/client/r0/rooms/{room_id}/redact/{event_id}", Access::Token, WITHOUT_TXN),
 ];
+/// Why there is another way to sync.
+const SLIDING: &str = "sliding sync is a proposal that was accepted, MSC4186";
 /// Why account data is deleted at a path of its own.
 const DELETION: &str = "deleting one's own data is a proposal, MSC3391";
 /// Why requests that add events have a path without a transaction id.

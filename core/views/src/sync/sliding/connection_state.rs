@@ -63,6 +63,14 @@ impl ConnectionState {
 }
 
 impl SentRoom {
+    /// Notes that the client has as long a timeline as it had.
+    pub(super) fn keep_timeline(&mut self, before: Option<&Self>) {
+        let had = before.map_or(0, |before| before.config.timeline_limit);
+        if had > self.config.timeline_limit {
+            Arc::make_mut(&mut self.config).timeline_limit = had;
+        }
+    }
+
     /// Notes whose member events the client has, but not as they are now.
     pub(super) fn forget_members(&mut self, users: impl IntoIterator<Item = UserNid>) {
         let members = Arc::make_mut(&mut self.members);

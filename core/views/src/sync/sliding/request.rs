@@ -60,6 +60,11 @@ pub struct RoomConfig {
 }
 
 impl RoomConfig {
+    /// Tells whether another one may want what this one does not.
+    pub(super) fn wants_less_than(&self, other: &Self) -> bool {
+        self.timeline_limit < other.timeline_limit || self.required_state != other.required_state
+    }
+
     /// Asks for what another one asks for, too.
     pub(super) fn join(&mut self, other: &Self) {
         self.timeline_limit = self.timeline_limit.max(other.timeline_limit);

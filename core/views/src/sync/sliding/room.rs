@@ -87,8 +87,9 @@ impl Sync {
                 let stretch =
                     RoomRange { since, upto, known_upto: Position::MAX, initial: !was_in };
                 let moved = wanted.listed.head.events > since;
-                let other = before
-                    .is_none_or(|before| *before.config != wanted.config || before.is_dm != is_dm);
+                let other = before.is_none_or(|before| {
+                    before.config.wants_less_than(&wanted.config) || before.is_dm != is_dm
+                });
                 let has_read = self.has_read(slide, wanted);
                 match moved || other || has_read {
                     true => {
@@ -98,7 +99,11 @@ impl Sync {
                         let at_hand = AtHand { recent: Some(recent), point };
                         self.said_in(slide, wanted, room, (stretch, &at_hand), &mut told).await?
                     }
-                    false => None,
+                    // Nothing was said, so what a longer timeline has the client has still.
+                    false => {
+                        told.keep_timeline(before);
+                        None
+                    }
                 }
             }
             Membership::Leave | Membership::Ban if has_it && member.pos <= had => None,
@@ -188,10 +193,9 @@ impl Sync {
             is_longer && chunk.events.iter().any(|shown| shown.row.pos.unwrap_or(0) <= since);
         let was_dm = before.is_some_and(|before| before.is_dm);
         answer.is_dm = (told.is_dm != was_dm).then_some(told.is_dm);
-        if let Some(before) = before.filter(|_| !chunk.limited) {
+        if !chunk.limited {
             // All of what a longer timeline has was told before.
-            let longest = before.config.timeline_limit.max(config.timeline_limit);
-            Arc::make_mut(&mut told.config).timeline_limit = longest;
+            told.keep_timeline(before);
         }
         self.describe(slide, wanted, (room, state), (&change, &chunk), &mut answer).await?;
         if wanted.listed.member.membership == Membership::Join {
